@@ -1,0 +1,268 @@
+//! The answer to the one question that a step has: is it so, and if not, what then?
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use super::names::StepKey;
+
+/// What a check found, with the notes that belong into the journal (route used, what other routes said).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Check<B> {
+    /// The answer itself.
+    pub answer: Answer<B>,
+    /// Lines for the journal and the report; never secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// The five answers. "Could not ask" is not among them: that is an error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Answer<B> {
+    /// It is so.
+    Done,
+    /// It is not so, and the step's apply can make it so.
+    Todo {
+        /// What would be different afterwards.
+        changes: Vec<Change>,
+        /// What undo would restore.
+        before: B,
+    },
+    /// A person must act; the engine polls and goes on by itself when the world shows it.
+    Manual {
+        /// One sentence in the imperative: what to do.
+        ask: String,
+        /// What helps to do it (where the thing is, what was seen instead).
+        hint: Option<String>,
+        /// The act as data, so that a rehearsal's hands can do it.
+        hands: Option<Hands>,
+        /// What the `back` of a reading step needs to bring the world back; None where nothing is owed.
+        before: Option<B>,
+    },
+    /// It is on its way by itself.
+    Waiting {
+        /// What is waited for.
+        reason: String,
+        /// True where the wait is for somebody else's lock: the site's own patience counts, not the step's limit.
+        foreign: bool,
+    },
+    /// Waiting will not help.
+    Blocked {
+        /// Everything that is in the way, at once.
+        problems: Vec<Problem>,
+    },
+}
+
+/// One line of difference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What kind of difference.
+    pub symbol: Symbol,
+    /// What it is about, with its real name (`vm 108 usb0`).
+    pub what: String,
+    /// The value now; None where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The value afterwards; None where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// The symbol of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Symbol {
+    /// `+`: appears.
+    Add,
+    /// `-`: disappears.
+    Remove,
+    /// `~`: gets another value.
+    Change,
+    /// `!`: happens (a reboot, a reconcile).
+    Act,
+}
+
+/// A reason why a step cannot go on, with its way out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong, with the real names.
+    pub text: String,
+    /// What to do next.
+    pub help: String,
+    /// The step id of the same plan that would mend it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mended_by: Option<String>,
+    /// Preflight only: the step that this problem protects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protects: Option<StepKey>,
+}
+
+/// A manual act as data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do")]
+pub enum Hands {
+    /// Plug a device into a host (out of wherever it is now).
+    Plug {
+        /// The device's name in the site file.
+        device: String,
+        /// Its USB ids, `vvvv:pppp`, any of which it may show.
+        ids: Vec<String>,
+        /// Its serial number where the site knows it.
+        serial: Option<String>,
+        /// The host's Proxmox node name.
+        host: String,
+        /// The port, `BUS-PATH`, where one is asked for.
+        port: Option<String>,
+    },
+    /// Push a commit that was made in a checkout.
+    Push {
+        /// The checkout's name in the site file.
+        checkout: String,
+        /// The branch to push to.
+        branch: String,
+        /// The commit id.
+        commit: String,
+    },
+}
+
+impl<B> Check<B> {
+    /// It is so.
+    pub fn done() -> Self {
+        Self::of(Answer::Done)
+    }
+
+    /// It can be made so; `before` is what undo restores.
+    pub fn todo(changes: Vec<Change>, before: B) -> Self {
+        Self::of(Answer::Todo { changes, before })
+    }
+
+    /// A person must act.
+    pub fn manual(ask: impl Into<String>, hint: Option<String>, hands: Option<Hands>) -> Self {
+        Self::of(Answer::Manual { ask: ask.into(), hint, hands, before: None })
+    }
+
+    /// On its way by itself.
+    pub fn waiting(reason: impl Into<String>) -> Self {
+        Self::of(Answer::Waiting { reason: reason.into(), foreign: false })
+    }
+
+    /// On its way once somebody else lets go of a lock.
+    pub fn waiting_for_lock(reason: impl Into<String>) -> Self {
+        Self::of(Answer::Waiting { reason: reason.into(), foreign: true })
+    }
+
+    /// Waiting will not help.
+    pub fn blocked(problems: Vec<Problem>) -> Self {
+        Self::of(Answer::Blocked { problems })
+    }
+
+    /// An answer without notes.
+    pub fn of(answer: Answer<B>) -> Self {
+        Self { answer, notes: Vec::new() }
+    }
+
+    /// Adds a note.
+    #[must_use]
+    pub fn note(mut self, line: impl Into<String>) -> Self {
+        self.notes.push(line.into());
+        self
+    }
+
+    /// Adds notes.
+    #[must_use]
+    pub fn notes(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.notes.extend(lines);
+        self
+    }
+
+    /// True for [`Answer::Done`].
+    pub fn is_done(&self) -> bool {
+        matches!(self.answer, Answer::Done)
+    }
+
+    /// The word for the answer: `done`, `todo`, `manual`, `waiting`, `blocked`.
+    pub fn word(&self) -> &'static str {
+        match self.answer {
+            Answer::Done => "done",
+            Answer::Todo { .. } => "todo",
+            Answer::Manual { .. } => "manual",
+            Answer::Waiting { .. } => "waiting",
+            Answer::Blocked { .. } => "blocked",
+        }
+    }
+
+    /// The same answer with another kind of before.
+    pub fn try_map<C, E>(self, mut f: impl FnMut(B) -> Result<C, E>) -> Result<Check<C>, E> {
+        let answer = match self.answer {
+            Answer::Done => Answer::Done,
+            Answer::Todo { changes, before } => Answer::Todo { changes, before: f(before)? },
+            Answer::Manual { ask, hint, hands, before } => {
+                Answer::Manual { ask, hint, hands, before: before.map(f).transpose()? }
+            }
+            Answer::Waiting { reason, foreign } => Answer::Waiting { reason, foreign },
+            Answer::Blocked { problems } => Answer::Blocked { problems },
+        };
+        Ok(Check { answer, notes: self.notes })
+    }
+}
+
+impl Change {
+    /// Something appears.
+    pub fn add(what: impl Into<String>, to: impl Into<String>) -> Self {
+        Self { symbol: Symbol::Add, what: what.into(), from: None, to: Some(to.into()) }
+    }
+
+    /// Something disappears.
+    pub fn remove(what: impl Into<String>, from: impl Into<String>) -> Self {
+        Self { symbol: Symbol::Remove, what: what.into(), from: Some(from.into()), to: None }
+    }
+
+    /// Something gets another value.
+    pub fn set(what: impl Into<String>, from: impl Into<String>, to: impl Into<String>) -> Self {
+        Self { symbol: Symbol::Change, what: what.into(), from: Some(from.into()), to: Some(to.into()) }
+    }
+
+    /// Something happens.
+    pub fn act(what: impl Into<String>) -> Self {
+        Self { symbol: Symbol::Act, what: what.into(), from: None, to: None }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let symbol = match self.symbol {
+            Symbol::Add => '+',
+            Symbol::Remove => '-',
+            Symbol::Change => '~',
+            Symbol::Act => '!',
+        };
+        write!(f, "{symbol} {}", self.what)?;
+        match (&self.from, &self.to) {
+            (None, None) => Ok(()),
+            (None, Some(to)) => write!(f, ": {to}"),
+            (Some(from), None) => write!(f, ": {from}"),
+            (Some(from), Some(to)) => write!(f, ": {from} -> {to}"),
+        }
+    }
+}
+
+impl Problem {
+    /// A problem with its help line.
+    pub fn new(text: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { text: text.into(), help: help.into(), mended_by: None, protects: None }
+    }
+
+    /// Names the step of the same plan that would mend it.
+    #[must_use]
+    pub fn mended_by(mut self, id: impl Into<String>) -> Self {
+        self.mended_by = Some(id.into());
+        self
+    }
+
+    /// Names the step that it protects.
+    #[must_use]
+    pub fn protects(mut self, key: impl Into<StepKey>) -> Self {
+        self.protects = Some(key.into());
+        self
+    }
+}

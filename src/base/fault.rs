@@ -1,0 +1,103 @@
+//! What every error of a provider answers besides its text: may something have changed, and what now?
+
+use std::error::Error;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a failed call may have left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// Never sent, or refused: nothing was changed.
+    None,
+    /// Sent, and no usable answer: it may have happened.
+    Maybe,
+    /// Some of it happened.
+    Partial,
+}
+
+/// An error that knows what it may have left behind. One enum per provider implements it.
+pub trait Fault: Error + Send + Sync + 'static {
+    /// What may have been changed.
+    fn effect(&self) -> Effect;
+
+    /// True where asking the same again later may answer otherwise. Providers retry reads only.
+    fn retryable(&self) -> bool {
+        false
+    }
+
+    /// The next thing to do, in one line.
+    fn help(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Any fault, for signatures that cross provider borders.
+pub struct Failure(Box<dyn Fault>);
+
+impl Failure {
+    /// The fault itself.
+    pub fn fault(&self) -> &dyn Fault {
+        &*self.0
+    }
+
+    /// The fault as the concrete type `T`, where it is one.
+    pub fn downcast_ref<T: Fault>(&self) -> Option<&T> {
+        let error: &(dyn Error + 'static) = &*self.0;
+        error.downcast_ref::<T>()
+    }
+
+    /// A fault that is only a sentence; for what has no provider (a broken before-image, an unknown step).
+    pub fn plain(text: impl Into<String>, help: Option<String>) -> Self {
+        Self(Box::new(Plain { text: text.into(), help }))
+    }
+
+    /// The fault's text and those of its sources, outermost first; no text twice in a row.
+    pub fn chain(&self) -> Vec<String> {
+        let mut lines = vec![self.0.to_string()];
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            let text = error.to_string();
+            if lines.last() != Some(&text) {
+                lines.push(text);
+            }
+            source = error.source();
+        }
+        lines
+    }
+}
+
+impl<F: Fault> From<F> for Failure {
+    fn from(fault: F) -> Self {
+        Self(Box::new(fault))
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.chain().join(": "))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Plain {
+    text: String,
+    help: Option<String>,
+}
+
+impl Fault for Plain {
+    fn effect(&self) -> Effect {
+        Effect::None
+    }
+    fn help(&self) -> Option<String> {
+        self.help.clone()
+    }
+}

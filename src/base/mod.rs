@@ -1,0 +1,13 @@
+//! What everything else stands on: permit, check, faults, clock, waits, names, TLS and secrets.
+//!
+//! Nothing here knows an outside system. `base` imports no other folder of this crate.
+
+pub mod check;
+pub mod clock;
+pub mod fault;
+pub mod hold;
+pub mod names;
+pub mod permit;
+pub mod secret;
+pub mod tls;
+pub mod wait;

@@ -1,0 +1,167 @@
+//! Names that must not be mixed up, parsed once.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A name that does not parse; the text says what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{value}` is not {expected}")]
+pub struct BadName {
+    /// What was given.
+    pub value: String,
+    /// What a good one looks like.
+    pub expected: &'static str,
+}
+
+/// The key of a step in a plan: `04-add-usb`, or `03-reboot@talos-20`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepKey(String);
+
+impl StepKey {
+    /// From the id and, where the plan has several of a kind, the instance.
+    pub fn new(id: &str, instance: Option<&str>) -> Self {
+        Self(instance.map_or_else(|| id.to_owned(), |i| format!("{id}@{i}")))
+    }
+
+    /// The step's id.
+    pub fn id(&self) -> &str {
+        self.0.split_once('@').map_or(&self.0, |(id, _)| id)
+    }
+
+    /// The instance, if any.
+    pub fn instance(&self) -> Option<&str> {
+        self.0.split_once('@').map(|(_, i)| i)
+    }
+
+    /// The whole key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for StepKey {
+    fn from(key: &str) -> Self {
+        Self(key.to_owned())
+    }
+}
+
+impl fmt::Display for StepKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A USB id, `vvvv:pppp`, four lower-case hex digits each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UsbId {
+    /// The vendor.
+    pub vendor: u16,
+    /// The product.
+    pub product: u16,
+}
+
+impl FromStr for UsbId {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        let bad = || BadName { value: s.to_owned(), expected: "a USB id like `1a6e:089a`" };
+        let (vendor, product) = s.split_once(':').ok_or_else(bad)?;
+        let part = |p: &str| {
+            let p = p.strip_prefix("0x").unwrap_or(p);
+            if p.is_empty() || p.len() > 4 { Err(bad()) } else { u16::from_str_radix(p, 16).map_err(|_| bad()) }
+        };
+        Ok(Self { vendor: part(vendor)?, product: part(product)? })
+    }
+}
+
+impl TryFrom<String> for UsbId {
+    type Error = BadName;
+    fn try_from(s: String) -> Result<Self, BadName> {
+        s.parse()
+    }
+}
+
+impl From<UsbId> for String {
+    fn from(id: UsbId) -> Self {
+        id.to_string()
+    }
+}
+
+impl fmt::Display for UsbId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:04x}", self.vendor, self.product)
+    }
+}
+
+/// A USB port as Proxmox and the kernel name it: `BUS-PORT[.PORT..]`, decimal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UsbPort {
+    /// The bus (one root hub; a socket has one for USB2 and one for USB3).
+    pub bus: u16,
+    /// The way through the hubs, `1.4`.
+    pub path: String,
+}
+
+impl FromStr for UsbPort {
+    type Err = BadName;
+    fn from_str(s: &str) -> Result<Self, BadName> {
+        let bad = || BadName { value: s.to_owned(), expected: "a USB port like `2-1` or `2-1.4`" };
+        let (bus, path) = s.split_once('-').ok_or_else(bad)?;
+        let good = !path.is_empty() && path.split('.').all(|p| p.parse::<u8>().is_ok_and(|n| n > 0));
+        if !good {
+            return Err(bad());
+        }
+        Ok(Self { bus: bus.parse().map_err(|_| bad())?, path: path.to_owned() })
+    }
+}
+
+impl TryFrom<String> for UsbPort {
+    type Error = BadName;
+    fn try_from(s: String) -> Result<Self, BadName> {
+        s.parse()
+    }
+}
+
+impl From<UsbPort> for String {
+    fn from(port: UsbPort) -> Self {
+        port.to_string()
+    }
+}
+
+impl fmt::Display for UsbPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.bus, self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usb_names_round_trip() {
+        for (given, shown) in [("1a6e:089a", "1a6e:089a"), ("0x1A6E:0x89a", "1a6e:089a")] {
+            assert_eq!(given.parse::<UsbId>().unwrap().to_string(), shown);
+        }
+        for bad in ["", "1a6e", "1a6e:", "1a6e:089ab", "g:1", ":1"] {
+            assert!(bad.parse::<UsbId>().is_err(), "{bad}");
+        }
+        for good in ["2-1", "2-1.4", "10-1.2.3"] {
+            assert_eq!(good.parse::<UsbPort>().unwrap().to_string(), good);
+        }
+        for bad in ["", "2", "2-", "2-0", "a-1", "2-1.", "2-1.x"] {
+            assert!(bad.parse::<UsbPort>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_step_key_has_an_id_and_maybe_an_instance() {
+        let key = StepKey::new("03-reboot", Some("talos-20"));
+        assert_eq!((key.as_str(), key.id(), key.instance()), ("03-reboot@talos-20", "03-reboot", Some("talos-20")));
+        assert_eq!(StepKey::from("04-add-usb").instance(), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! The only place that sleeps, and the one table of deadlines.
+
+#![expect(clippy::disallowed_methods, reason = "this is the place that the lint sends everybody to")]
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use super::clock::Clock;
+
+/// Deadlines for calls and waits. Each has one name and one reason; a step's own `limit` is in the step.
+pub mod limit {
+    use std::time::Duration;
+
+    /// TCP connect and TLS handshake to an API.
+    pub const CONNECT: Duration = Duration::from_secs(5);
+    /// One reading call to an API, its retries included. The Proxmox proxy itself gives up after 30 s.
+    pub const READ: Duration = Duration::from_secs(35);
+    /// One changing call; the Proxmox proxy answers 596 after 30 s, so a longer silence is a lost answer.
+    pub const CHANGE: Duration = Duration::from_secs(40);
+    /// Connect, key exchange and authentication of one ssh route, before the command starts.
+    pub const SSH_LOGIN: Duration = Duration::from_secs(8);
+    /// A reading command in a guest or on a host, over any route.
+    pub const LOOK: Duration = Duration::from_secs(20);
+    /// Measuring bytes in a volume: preflight goes on without the figure after this.
+    pub const MEASURE: Duration = Duration::from_secs(10);
+    /// `git fetch` or `git push`.
+    pub const GIT: Duration = Duration::from_secs(60);
+    /// A command that the site declares (driver install), unless it names its own.
+    pub const COMMAND: Duration = Duration::from_secs(900);
+}
+
+/// A deadline passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no answer within {}", show(*.0))]
+pub struct Elapsed(pub Duration);
+
+/// A duration as people write it: `250 ms`, `8 s`, `5 min`, `1 h 10 min`.
+pub fn show(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let s = duration.as_secs();
+    match s {
+        0 => format!("{ms} ms"),
+        1..=119 if ms.is_multiple_of(1000) || s >= 10 => format!("{s} s"),
+        1..=119 => format!("{}.{} s", s, (ms % 1000) / 100),
+        120..=3599 if s.is_multiple_of(60) => format!("{} min", s / 60),
+        120..=3599 => format!("{} min {} s", s / 60, s % 60),
+        _ => format!("{} h {} min", s / 3600, (s % 3600) / 60),
+    }
+}
+
+/// Runs `work` under a deadline.
+pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+    tokio::time::timeout(limit, work).await.map_err(|_| Elapsed(limit))
+}
+
+/// Sleeps for `duration` on `clock`.
+pub async fn pause(clock: Clock, duration: Duration) {
+    tokio::time::sleep(clock.scaled(duration)).await;
+}
+
+/// Sleeps until `instant`; for servers that play a delay.
+pub async fn until(instant: Instant) {
+    tokio::time::sleep_until(instant.into()).await;
+}
+
+/// Pauses that grow from one length to another.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    clock: Clock,
+    next: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    /// First pause `first`, each next one half as long again, never above `max`.
+    pub fn new(clock: Clock, first: Duration, max: Duration) -> Self {
+        Self { clock, next: first, max }
+    }
+
+    /// The pauses of a poll that somebody watches: 250 ms to 2 s, by age.
+    pub fn poll(clock: Clock) -> Self {
+        Self::new(clock, Duration::from_millis(250), Duration::from_secs(2))
+    }
+
+    /// The length of the next pause in real time; advances.
+    pub fn step(&mut self) -> Duration {
+        let this = self.next;
+        self.next = (this + this / 2).min(self.max);
+        self.clock.scaled(this)
+    }
+
+    /// Sleeps for the next pause.
+    pub async fn pause(&mut self) {
+        let this = self.step();
+        tokio::time::sleep(this).await;
+    }
+}

@@ -1,0 +1,1 @@
+//! The migrations: one folder per blueprint, one file per step.

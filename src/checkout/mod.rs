@@ -1,0 +1,1 @@
+//! Git checkouts: the only module that may spawn `git`.

@@ -1,0 +1,1 @@
+//! Runs steps and keeps the journal; knows no provider.

@@ -1,0 +1,1 @@
+//! The open handles to a site.

@@ -1,0 +1,1 @@
+//! Access to guests and hosts: ssh, the guest agent, and the way from one to the other.

@@ -1,0 +1,1 @@
+//! The embedded simulated estate, speaking the real protocols on loopback.

@@ -1,0 +1,3 @@
+//! The `pvemig` binary: parse, call [`pvemig::cli`], turn the outcome into an exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The site file: raw shape, and the check that turns it into a site.
