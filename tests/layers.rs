@@ -12,7 +12,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("checkout", &["base"]),
     ("site", &["base"]),
     ("guest", &["base", "proxmox"]),
-    ("estate", &["base", "site", "proxmox", "guest", "k8s", "checkout", "engine"]),
+    ("estate", &["base", "site", "proxmox", "guest", "k8s", "checkout"]),
     ("engine", &["base"]),
     ("blueprint", &["base", "engine", "estate", "site", "proxmox", "guest", "k8s", "checkout"]),
     ("lab", &["base", "site"]),

@@ -15,6 +15,8 @@ use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::{Handle, Note, Permit, Thing};
 
+pub use crate::base::settle::{Lost, Settle, Settled};
+
 /// What a step may do to the estate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -162,34 +164,6 @@ pub trait Step<Cx: Sync>: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn undo_destroys(&self, _before: &Self::Before) -> Vec<Thing> {
         Vec::new()
     }
-}
-
-/// What became of a call whose answer was lost in a crash.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
-    /// It is over (whatever its result: the check looks at the world).
-    Over(String),
-    /// There is no trace of it: it was never sent, or left nothing.
-    NoTrace,
-    /// It cannot be told; the check is repeated until Done or the step's limit.
-    Unknown(String),
-}
-
-/// A call that has to be settled.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Lost {
-    /// The call as noted.
-    pub note: Note,
-    /// Its handle, where one was written down.
-    pub handle: Option<Handle>,
-    /// When it was noted.
-    pub at: jiff::Timestamp,
-}
-
-/// What the engine needs of the context that it hands to steps.
-pub trait Settle: Send + Sync {
-    /// Waits for the end of a call that a crash left in the air.
-    fn settle(&self, lost: &Lost) -> impl Future<Output = Result<Settled, Failure>> + Send;
 }
 
 /// A step without its types.
