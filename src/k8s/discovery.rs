@@ -111,6 +111,16 @@ impl Kubernetes {
         self.get(&resource, namespace, name).await
     }
 
+    /// The server's version, `v1.34.1+k3s1`.
+    ///
+    /// # Errors
+    /// What keeps the API from answering.
+    pub async fn version(&self) -> Result<String, KubeError> {
+        let call = self.call("GET", "/version".into(), false);
+        let answer: Value = self.read(call, Method::GET, "/version".into(), None).await?;
+        Ok(answer.get("gitVersion").and_then(Value::as_str).unwrap_or_default().to_owned())
+    }
+
     /// The versions of a group, the preferred one first; none where the group is not served.
     async fn versions(&self, group: &str) -> Result<Vec<String>, KubeError> {
         if group.is_empty() {

@@ -4,9 +4,15 @@
 //! tried again on faults that pass, within one deadline; changes are noted and sent once. Secrets are read by name
 //! and key, never by value.
 
+pub mod access;
+pub mod budget;
 pub mod claim;
+pub mod drain;
 pub mod error;
+pub mod events;
+pub mod exec;
 pub mod fields;
+pub mod flux;
 pub mod meta;
 pub mod needs;
 pub mod node;
@@ -14,11 +20,13 @@ pub mod pod;
 pub mod resource;
 pub mod select;
 pub mod volume;
+pub mod wait;
 pub mod workload;
 
 mod api;
 mod classify;
 mod discovery;
+mod keys;
 
 pub use api::{FIELD_MANAGER, Kubernetes};
 pub use claim::Claim;
