@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use crate::base::fault::{Effect, Fault};
 use crate::base::permit::Refused;
 use crate::base::wait;
+use crate::proxmox;
+
+use super::agent;
 
 /// How far an ssh route got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +113,9 @@ pub enum Error {
     /// `qm guest exec` started the command and its end is not known.
     #[error("{at}: the command was started and its end is not known: {why}")]
     HostExecLost { at: String, why: String },
+    /// The way through the Proxmox API.
+    #[error(transparent)]
+    Agent(Box<proxmox::Error>),
     /// A question was answered by something that is no answer to it.
     #[error("{what}: {why}")]
     BadAnswer { what: String, why: String },
@@ -147,6 +153,7 @@ impl Error {
             Self::TimedOut { phase, .. } | Self::SessionLost { phase, .. } | Self::Protocol { phase, .. } => {
                 *phase >= Phase::Start
             }
+            Self::Agent(source) => agent::may_have_run(source),
             Self::HostExecLost { .. } | Self::LostAnswer { .. } => true,
             _ => false,
         }
@@ -175,14 +182,15 @@ impl Fault for Error {
     }
 
     fn retryable(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::ConnectionRefused { .. }
-                | Self::Unreachable { .. }
-                | Self::TimedOut { .. }
-                | Self::SessionLost { .. }
-                | Self::AllRoutes { effect: Effect::None, .. }
-        )
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::SessionLost { .. }
+            | Self::AllRoutes { effect: Effect::None, .. } => true,
+            Self::Agent(source) => source.retryable(),
+            _ => false,
+        }
     }
 
     fn help(&self) -> Option<String> {
@@ -210,6 +218,7 @@ impl Fault for Error {
             Self::AuthRefused { .. } => "add the public key to the login's authorized_keys there".into(),
             Self::LostAnswer { .. } => "nothing is sent again blindly: `pvemig resume` looks first".into(),
             Self::NoRoute { .. } => "give the node `ssh` or `access` in the site file".into(),
+            Self::Agent(source) => return source.help(),
             Self::AllRoutes { help, .. } => return help.clone(),
             Self::Refused(refused) => return refused.help(),
             _ => return None,

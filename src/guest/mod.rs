@@ -4,6 +4,7 @@
 //! whatever happened to it on the way. A change ([`Guest::run`]) goes to the first route that lets us in, and is never
 //! handed to a second one after it may have run, unless it is declared repeatable.
 
+mod agent;
 mod command;
 mod error;
 mod host;
@@ -12,15 +13,20 @@ pub mod known_hosts;
 mod look;
 mod ssh;
 
+pub use agent::{AgentFacts, Fact};
 pub use command::{Command, Exit, Output, Seen, quote};
 pub use error::{Error, Phase};
 pub use key::KeySource;
 pub use look::{GuestUsb, Look, usb_devices};
 pub use ssh::{OUTPUT_CAP, SshTarget};
 
+use std::sync::Arc;
+
 use crate::base::clock::Clock;
 use crate::base::fault::{Effect, Fault};
 use crate::base::permit::{Note, Permit, System};
+use crate::base::wait::{Elapsed, within};
+use crate::proxmox::Proxmox;
 
 /// A machine that commands can be run on: a VM's guest, or a host.
 #[derive(Debug, Clone)]
@@ -35,6 +41,13 @@ pub struct Guest {
 pub enum Route {
     /// ssh to the machine itself.
     Ssh(SshTarget),
+    /// The guest agent, by the Proxmox API.
+    Agent {
+        /// The cluster.
+        proxmox: Arc<Proxmox>,
+        /// The VM.
+        vmid: u32,
+    },
     /// ssh to the Proxmox host of a VM, and `qm guest exec` there.
     HostSsh {
         /// The host that runs the VM.
@@ -49,6 +62,7 @@ impl Route {
     pub fn label(&self) -> String {
         match self {
             Self::Ssh(target) => target.to_string(),
+            Self::Agent { proxmox, vmid } => format!("agent of vm {vmid} (cluster {})", proxmox.cluster()),
             Self::HostSsh { host, vmid } => host::label(host, *vmid),
         }
     }
@@ -129,6 +143,12 @@ impl Guest {
     async fn ask_by(&self, route: &Route, argv: &[String], look: &Look) -> Result<Output, Error> {
         match route {
             Route::Ssh(target) => ssh::login(target, self.clock).await?.exec(argv, look.limit()).await,
+            Route::Agent { proxmox, vmid } => {
+                let answer = within(look.limit(), agent::look(proxmox, *vmid, argv)).await;
+                answer.unwrap_or_else(|Elapsed(limit)| {
+                    Err(Error::TimedOut { at: route.label(), phase: Phase::Command, limit })
+                })
+            }
             Route::HostSsh { host, vmid } => {
                 let login = ssh::login(host, self.clock).await?;
                 host::exec(login, &route.label(), *vmid, argv, look.limit()).await
@@ -165,6 +185,24 @@ impl Guest {
         Err(tried.error(&self.name, if lost { Effect::Maybe } else { Effect::None }))
     }
 
+    /// Tries each kind of route by itself; nothing is changed, and no failure is an error here.
+    pub async fn facts(&self) -> Facts {
+        let mut facts = Facts { ssh: None, agent: None };
+        for route in &self.routes {
+            match route {
+                Route::Ssh(target) if facts.ssh.is_none() => {
+                    let login = ssh::login(target, self.clock).await;
+                    facts.ssh = Some(login.map_or_else(|error| Fact::No(error.line()), |_| Fact::Yes));
+                }
+                Route::Agent { proxmox, vmid } if facts.agent.is_none() => {
+                    facts.agent = Some(agent::facts(proxmox, *vmid).await);
+                }
+                _ => {}
+            }
+        }
+        facts
+    }
+
     async fn run_by(&self, route: &Route, command: &Command, permit: &Permit) -> Result<Output, Error> {
         let note = || {
             let text = format!("{} ({}): {}", self.name, route.label(), quote(&command.argv));
@@ -176,6 +214,8 @@ impl Guest {
                 permit.note(&note())?;
                 login.exec(&command.argv, command.limit).await
             }
+            // The client of the Proxmox API writes its own line.
+            Route::Agent { proxmox, vmid } => agent::run(proxmox, *vmid, command, permit).await,
             Route::HostSsh { host, vmid } => {
                 let login = host::probe(host, *vmid, self.clock).await?;
                 permit.note(&note())?;
@@ -183,6 +223,15 @@ impl Guest {
             }
         }
     }
+}
+
+/// What is known of the ways into a machine. A field is None where the site names no such route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// A login over ssh works.
+    pub ssh: Option<Fact>,
+    /// The guest agent.
+    pub agent: Option<AgentFacts>,
 }
 
 fn sendable(argv: &[String]) -> Result<(), Error> {
@@ -199,6 +248,12 @@ fn sendable(argv: &[String]) -> Result<(), Error> {
 #[derive(Debug, Default)]
 struct Tried(Vec<(String, Error)>);
 
+/// A route's failure in one line, which names the route.
+fn line((route, error): &(String, Error)) -> String {
+    let line = error.line();
+    if line.starts_with(route.as_str()) { line } else { format!("{route}: {line}") }
+}
+
 impl Tried {
     fn push(&mut self, route: &Route, error: Error) {
         self.0.push((route.label(), error));
@@ -206,7 +261,7 @@ impl Tried {
 
     fn seen<T>(self, value: T, route: &Route) -> Seen<T> {
         let route = route.label();
-        let mut notes: Vec<String> = self.0.iter().map(|(_, error)| error.line()).collect();
+        let mut notes: Vec<String> = self.0.iter().map(line).collect();
         notes.push(format!("{route}: answered"));
         Seen { value, route, notes }
     }
@@ -218,7 +273,7 @@ impl Tried {
         Error::AllRoutes {
             guest: guest.to_owned(),
             help: self.0.iter().find_map(|(_, error)| error.help()),
-            each: self.0.into_iter().map(|(route, error)| (route, error.line())).collect(),
+            each: self.0.iter().map(|tried| (tried.0.clone(), line(tried))).collect(),
             effect,
         }
     }

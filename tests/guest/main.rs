@@ -2,21 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test fails as a test does")]
 
+mod host_keys;
 mod place;
+mod pve;
 mod scripted;
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use place::{Place, Sshd, new_key, program, public, user, write_key};
+use place::{Place, Sshd, new_key, program, public, write_key};
+use pve::{answers_ping, execs, pve};
 use pvemig::base::clock::Clock;
 use pvemig::base::fault::{Effect, Fault};
 use pvemig::base::permit::{Again, CallId, Handle, Ledger, Note, Notebook, Permit, Refused, System, Thing};
-use pvemig::base::secret::Secret;
-use pvemig::guest::{Command, Error, Exit, Guest, KeySource, Look, OUTPUT_CAP, Phase, Route, SshTarget};
+use pvemig::guest::{Command, Error, Exit, Fact, Guest, KeySource, Look, OUTPUT_CAP, Phase, Route, SshTarget};
 use scripted::{Manner, Scripted, hold, raw};
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
+use wiremock::ResponseTemplate;
 
 /// Long enough for a busy machine; nothing that is meant to succeed is held to less.
 const LONG: Duration = Duration::from_secs(60);
@@ -176,142 +180,6 @@ async fn a_session_that_is_cut_midway_is_a_lost_answer() {
     assert_eq!((error.effect(), notebook.notes().len(), connections.unwrap()), (Effect::Maybe, 1, 1));
 }
 
-/// The same files for OpenSSH and for us: what one accepts the other accepts.
-#[tokio::test(flavor = "multi_thread")]
-async fn known_hosts_are_read_as_openssh_reads_them() {
-    let place = Place::new();
-    let sshd = Sshd::start(&place, "");
-    let port = sshd.port;
-    let (key, other, third) = (public(&place.host), public(&new_key()), public(&new_key()));
-    let name = format!("[127.0.0.1]:{port}");
-    let file = place.path("known_hosts");
-    let hashed = |line: &str| {
-        place.known(&format!("{line}\n"));
-        assert!(program("ssh-keygen").arg("-H").arg("-f").arg(&file).output().unwrap().status.success());
-        std::fs::read_to_string(&file).unwrap()
-    };
-    let known: Expected = |_| false;
-    let unknown: Expected = |e| matches!(e, Error::HostKeyUnknown { .. });
-    let changed: Expected = |e| matches!(e, Error::HostKeyChanged { line: 1, .. });
-    let changed_3: Expected = |e| matches!(e, Error::HostKeyChanged { line: 3, .. });
-    let revoked: Expected = |e| matches!(e, Error::HostKeyRevoked { .. });
-    // What the file says, whether `ssh` accepts, what our refusal is, whether `ssh-keygen -F` finds the name.
-    let cases: Vec<(String, bool, Expected, bool)> = vec![
-        (format!("{name} {key}\n"), true, known, true),
-        (format!("{name}\t{}\n", key.replace(' ', "\t")), true, known, true),
-        (format!("  {name}  {key} a comment\n"), true, known, true),
-        (format!("[127.0.0.*]:{port} {key}\n"), true, known, true),
-        (format!("[127.0.0.?]:* {key}\n"), true, known, true),
-        (format!("127.0.0.1 {key}\n"), true, known, false),
-        (hashed(&format!("{name} {key}")), true, known, true),
-        (hashed(&format!("{name} {other}")), false, changed, true),
-        (format!("{name} {other}\n{name} {key}\n"), true, known, true),
-        (format!("{name} {other}\n{name} {third}\n"), false, changed, true),
-        (format!("# comment\n\n{name} {other}\n"), false, changed_3, true),
-        (format!("@revoked * {key}\n{name} {key}\n"), false, revoked, true),
-        (format!("{name} {key}\n@revoked {name} {key}\n"), false, revoked, true),
-        (format!("@revoked {name} {other}\n{name} {key}\n"), true, known, true),
-        // The bare name stands in where the name with its port is not found, excluded or not.
-        (format!("*,!{name} {key}\n"), true, known, false),
-        (format!("*,!{name},!127.0.0.1 {key}\n"), false, unknown, false),
-        (format!("!other,{name} {key}\n"), true, known, true),
-        (format!("@cert-authority {name} {key}\n"), false, unknown, true),
-        (format!("other {key}\n"), false, unknown, false),
-        (format!("{name} ssh-ed25519 AAAA\n"), false, unknown, true),
-        (String::new(), false, unknown, false),
-    ];
-    assert_eq!(cases.len(), 21);
-    let mut accepted = 0;
-    for (text, accepts, expected, found) in cases {
-        place.known(&text);
-        let ssh = program("ssh")
-            .args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"])
-            .args(["-o", "GlobalKnownHostsFile=/dev/null", "-o", "UpdateHostKeys=no", "-o", "IdentityAgent=none"])
-            .arg("-o")
-            .arg(format!("UserKnownHostsFile={}", file.display()))
-            .arg("-i")
-            .arg(place.path("id"))
-            .args(["-p", &port.to_string(), &format!("{}@127.0.0.1", user()), "true"])
-            .output()
-            .unwrap();
-        assert_eq!(ssh.status.success(), accepts, "ssh on {text:?}: {}", String::from_utf8_lossy(&ssh.stderr));
-        let keygen = program("ssh-keygen").args(["-F", &name, "-f"]).arg(&file).output().unwrap();
-        assert_eq!(keygen.status.success(), found, "ssh-keygen on {text:?}");
-
-        match guest(vec![Route::Ssh(place.plain_target(port, LONG))]).look(&declared(&["true"])).await {
-            Ok(_) => assert!(accepts, "accepted with {text:?}"),
-            Err(error) => assert!(!accepts && expected(&error), "{text:?}: {error}"),
-        }
-        accepted += usize::from(accepts);
-    }
-    assert_eq!(accepted, 11);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_host_is_refused_with_the_line_that_would_make_it_known() {
-    let place = Place::new();
-    let sshd = Sshd::start(&place, "");
-    let target = place.plain_target(sshd.port, LONG);
-    let error = guest(vec![Route::Ssh(target.clone())]).boot_id().await.unwrap_err();
-    let Error::HostKeyUnknown { line, fingerprint, .. } = &error else { panic!("{error:?}") };
-    assert!(error.help().unwrap().contains(line.as_str()));
-    let shown = program("ssh-keygen").arg("-lf").arg(place.path("host")).output().unwrap();
-    assert!(String::from_utf8(shown.stdout).unwrap().contains(fingerprint.as_str()), "{fingerprint}");
-
-    place.known(&format!("{line}\n"));
-    guest(vec![Route::Ssh(target)]).boot_id().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_host_with_several_keys_is_asked_for_the_recorded_one() {
-    let place = Place::new();
-    let ecdsa = place.path("ecdsa");
-    let made = program("ssh-keygen").args(["-q", "-t", "ecdsa", "-N", "", "-f"]).arg(&ecdsa).status().unwrap();
-    assert!(made.success());
-    let sshd = Sshd::start(&place, &format!("HostKey {}", ecdsa.display()));
-    let recorded = std::fs::read_to_string(place.path("ecdsa.pub")).unwrap();
-    place.known(&format!("[127.0.0.1]:{} {recorded}", sshd.port));
-    guest(vec![Route::Ssh(place.plain_target(sshd.port, LONG))]).boot_id().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn keys_that_cannot_work_are_refused_before_any_connection() {
-    let place = Place::new();
-    let sshd = Sshd::start(&place, "");
-    let make = |name: &str, options: &[&str]| {
-        let path = place.path(name);
-        assert!(program("ssh-keygen").arg("-q").args(options).arg("-f").arg(&path).status().unwrap().success());
-        KeySource::File(path)
-    };
-    let rsa: Expected = |e| matches!(e, Error::RsaKey { .. });
-    let cases: [(KeySource, Expected); 6] = [
-        (make("rsa", &["-t", "rsa", "-b", "2048", "-N", ""]), rsa),
-        (make("rsa_pem", &["-t", "rsa", "-b", "2048", "-m", "PEM", "-N", ""]), rsa),
-        (make("rsa_pkcs8", &["-t", "rsa", "-b", "2048", "-m", "PKCS8", "-N", ""]), rsa),
-        (make("locked", &["-t", "ed25519", "-N", "secret"]), |e| matches!(e, Error::EncryptedKey { .. })),
-        (KeySource::Text(Secret::new("nonsense")), |e| matches!(e, Error::Key { .. })),
-        (KeySource::File(place.path("missing")), |e| matches!(e, Error::Key { .. })),
-    ];
-    for (key, expected) in cases {
-        let target = SshTarget { key: key.clone(), ..place.target(sshd.port, LONG) };
-        let error = guest(vec![Route::Ssh(target)]).boot_id().await.unwrap_err();
-        assert!(expected(&error), "{key:?}: {error:?}");
-    }
-    let rsa_host = std::fs::read_to_string(place.path("rsa.pub")).unwrap();
-    place.known(&format!("[127.0.0.1]:{} {rsa_host}", sshd.port));
-    let error = guest(vec![Route::Ssh(place.plain_target(sshd.port, LONG))]).boot_id().await.unwrap_err();
-    assert!(matches!(error, Error::HostKeyRsa { .. }), "{error:?}");
-    assert!(error.help().unwrap().contains(&format!("ssh-keyscan -t ed25519 -p {}", sshd.port)));
-    assert_eq!(sshd.connections(), 0);
-
-    let text = std::fs::read_to_string(place.path("id")).unwrap();
-    let given = KeySource::Text(Secret::new(text));
-    assert!(!format!("{given:?}").contains("PRIVATE"));
-    let target = SshTarget { key: given, ..place.target(sshd.port, LONG) };
-    guest(vec![Route::Ssh(target)]).boot_id().await.unwrap();
-    assert_eq!(sshd.connections(), 1);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_may_have_run_is_not_run_elsewhere() {
     let place = Place::new();
@@ -371,6 +239,57 @@ async fn a_look_goes_on_whatever_happened_to_it() {
     assert_eq!(seen.notes.len(), 4);
     assert!(seen.notes[3].ends_with("answered") && seen.notes[0].contains("refuses"), "{:?}", seen.notes);
     assert_eq!(guest.look(&declared(&["false"])).await.unwrap().value.exit, Exit::Status(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_ssh_is_refused_the_agent_serves_and_both_are_named() {
+    let place = Place::new();
+    let closed = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let ssh = Route::Ssh(place.target(closed, LONG));
+    let (server, proxmox) = pve(answers_ping()).await;
+    let guest = guest(vec![ssh, Route::Agent { proxmox, vmid: 108 }]);
+
+    let seen = guest.boot_id().await.unwrap();
+    assert_eq!((seen.value.as_str(), seen.route.as_str()), ("by agent", "agent of vm 108 (cluster home)"));
+    assert_eq!(seen.notes.len(), 2);
+    assert!(seen.notes[0].contains("connection refused") && seen.notes[1].ends_with("answered"), "{:?}", seen.notes);
+
+    let (permit, notebook) = Notebook::permit();
+    let seen = guest.run(&command(&["apt-get", "install", "-y", "a b"], false, LONG), &permit).await.unwrap();
+    assert!(seen.value.ok());
+    let notes = notebook.notes();
+    assert_eq!(notes.len(), 1);
+    assert_eq!((notes[0].system, notes[0].again), (System::Proxmox, Again::Once));
+    let execs = execs(&server).await;
+    assert_eq!(execs.len(), 2);
+    assert!(execs[1].contains(r#"["apt-get","install","-y","a b"]"#), "{}", execs[1]);
+
+    let facts = guest.facts().await;
+    assert!(matches!(facts.ssh, Some(Fact::No(_))), "{facts:?}");
+    let agent = facts.agent.unwrap();
+    assert!(agent.channel.is_yes() && agent.ping.is_yes() && agent.exec.is_yes(), "{agent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_agent_is_found_out_before_anything_is_sent() {
+    let place = Place::new();
+    let (host, asked) = Scripted::start(&place, Manner::Host).await;
+    let silent = json!({ "data": null, "message": "QEMU guest agent is not running\n" });
+    let (server, proxmox) = pve(ResponseTemplate::new(500).set_body_json(silent)).await;
+    let host = Route::HostSsh { host: place.target(host, LONG), vmid: 108 };
+    let guest = guest(vec![Route::Agent { proxmox, vmid: 108 }, host]);
+    let (permit, notebook) = Notebook::permit();
+    let seen = guest.run(&command(&["install"], false, LONG), &permit).await.unwrap();
+    assert_eq!(seen.value.stdout, "install");
+    assert_eq!(*asked.lock().unwrap(), ["qm agent 108 ping", "qm guest exec 108 --timeout 60 -- install"]);
+    assert_eq!((execs(&server).await.len(), notebook.notes().len()), (0, 1));
+    assert_eq!(notebook.notes()[0].system, System::Ssh);
+
+    let facts = guest.facts().await;
+    assert_eq!(facts.ssh, None);
+    let agent = facts.agent.unwrap();
+    assert!(agent.channel.is_yes(), "{agent:?}");
+    assert!(matches!((&agent.ping, &agent.exec), (Fact::No(_), Fact::No(_))), "{agent:?}");
 }
 
 /// A permit that cannot write is the end of it, before anything is sent.
