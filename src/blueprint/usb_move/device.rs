@@ -121,9 +121,8 @@ impl Device {
     /// Whether a `usbN` value passes this device to a VM on `host`, in any form: by an id, by the site's socket or a
     /// port where it shows now, or by a mapping that leads to either.
     pub fn is_named_by(&self, value: &UsbValue, host: &str, seen_at: &[Place], mappings: &[UsbMapping]) -> bool {
-        let by_port = |port: &UsbPort| {
-            self.names_port(host, port) || seen_at.iter().any(|p| p.host == host && p.port == *port)
-        };
+        let by_port =
+            |port: &UsbPort| self.names_port(host, port) || seen_at.iter().any(|p| p.host == host && p.port == *port);
         match &value.source {
             UsbSource::Id(id) => self.ids.contains(id),
             UsbSource::Port(port) => by_port(port),
@@ -139,7 +138,13 @@ impl Device {
     }
 
     /// The slots of a VM that name the device now or will after the next power cycle: slot key and raw value.
-    pub fn slots_in(&self, config: &Pending, host: &str, seen: &[Place], mappings: &[UsbMapping]) -> Vec<(String, String)> {
+    pub fn slots_in(
+        &self,
+        config: &Pending,
+        host: &str,
+        seen: &[Place],
+        mappings: &[UsbMapping],
+    ) -> Vec<(String, String)> {
         let mut slots = Vec::new();
         for (slot, key) in config.usb() {
             let Some(text) = key.configured() else { continue };
@@ -173,7 +178,7 @@ impl Device {
         if let Some(sight) = self.look_by_mapping(&pve, host, &mut reasons).await? {
             return Ok(sight);
         }
-        match cx.host(cluster, host)? {
+        match cx.host(cluster, host).await? {
             None => reasons.push(format!("the site file has no ssh for host {host}")),
             Some(shell) => match shell.usb().await {
                 Ok(seen) => {

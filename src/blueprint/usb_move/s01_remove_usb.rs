@@ -57,9 +57,11 @@ impl Step<Estate> for RemoveUsb {
         let mappings = pve.usb_mappings(None).await?;
         let entries = self.device.slots_in(&config, &at.node, sight.places(), &mappings);
         if entries.is_empty() {
-            let leaving = config.usb().into_iter().filter(|(_, key)| key.delete).map(|(slot, _)| {
-                format!("usb{slot} leaves vm {} at its next power cycle", self.vm.vmid)
-            });
+            let leaving = config
+                .usb()
+                .into_iter()
+                .filter(|(_, key)| key.delete)
+                .map(|(slot, _)| format!("usb{slot} leaves vm {} at its next power cycle", self.vm.vmid));
             return Ok(Check::done().notes(leaving));
         }
         let status = pve.status(&at).await?;

@@ -38,10 +38,12 @@ impl Step<Estate> for CheckHostHardware {
 
     fn why(&self) -> Vec<String> {
         vec![
-            "A VM starts without complaint when its device is absent, so the host is asked before anything else.".into(),
+            "A VM starts without complaint when its device is absent, so the host is asked before anything else."
+                .into(),
             "By hand: `lsusb` on the host, and `lsusb -t` for the speed.".into(),
             "A Coral shows 1a6e:089a until its first inference and 18d1:9302 afterwards; either will do.".into(),
-            "At 480 Mbit/s it sits in a USB2 socket or behind a USB2 cable: inference is then several times slower.".into(),
+            "At 480 Mbit/s it sits in a USB2 socket or behind a USB2 cable: inference is then several times slower."
+                .into(),
         ]
     }
 
@@ -53,7 +55,9 @@ impl Step<Estate> for CheckHostHardware {
             Sight::CannotSee(reasons) => {
                 return Ok(Check::blocked(vec![Problem::new(
                     format!("the USB devices of {host} cannot be seen: {}", reasons.join("; ")),
-                    format!("give these credentials Sys.Modify on /, a mapping for {host}, or ssh to {host} in the site file"),
+                    format!(
+                        "give these credentials Sys.Modify on /, a mapping for {host}, or ssh to {host} in the site file"
+                    ),
                 )]));
             }
             Sight::Here(places, by) => {
@@ -86,10 +90,7 @@ impl Step<Estate> for CheckHostHardware {
                 let others = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let others = if others.is_empty() { "no other device".to_owned() } else { others };
                 let socket = wanted.map(|w| format!(", port {}", w.port)).unwrap_or_default();
-                (
-                    format!("plug {} into {host}{socket}", self.device.title()),
-                    format!("{by} shows {others}"),
-                )
+                (format!("plug {} into {host}{socket}", self.device.title()), format!("{by} shows {others}"))
             }
         };
         let before = self.origin(cx, host).await?;

@@ -10,7 +10,9 @@ use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::proxmox::{ConfigChange, MapEntry, Pending, Proxmox, UsbMapping, UsbSource, UsbValue, VmRef, free_usb_slots};
+use crate::proxmox::{
+    ConfigChange, MapEntry, Pending, Proxmox, UsbMapping, UsbSource, UsbValue, VmRef, free_usb_slots,
+};
 
 use super::device::{Attach, Device, Place, Sight, Vm};
 use super::power::write_config;
@@ -63,8 +65,10 @@ impl Step<Estate> for AddUsb {
         vec![
             "Without usb3=1 a VM of an old machine type puts the device on a USB2 controller: slow, or refused.".into(),
             "The Coral changes its id at its first inference: passed by one id alone it leaves the guest then.".into(),
-            "By id it gets one slot for each id, by port one for the socket; a mapping is the way of an API token.".into(),
-            "By hand: `qm set VMID --usb0 host=1a6e:089a,usb3=1 --usb1 host=18d1:9302,usb3=1` as root on the host.".into(),
+            "By id it gets one slot for each id, by port one for the socket; a mapping is the way of an API token."
+                .into(),
+            "By hand: `qm set VMID --usb0 host=1a6e:089a,usb3=1 --usb1 host=18d1:9302,usb3=1` as root on the host."
+                .into(),
         ]
     }
 
@@ -91,9 +95,8 @@ impl Step<Estate> for AddUsb {
         if let Some(lock) = pve.status(&at).await?.lock {
             return Ok(Check::waiting_for_lock(format!("vm {} is locked ({lock})", self.vm.vmid)));
         }
-        let value = |(slot, key): (u8, &crate::proxmox::PendingKey)| {
-            Some((format!("usb{slot}"), key.configured()?.to_owned()))
-        };
+        let value =
+            |(slot, key): (u8, &crate::proxmox::PendingKey)| Some((format!("usb{slot}"), key.configured()?.to_owned()));
         let entry = self.mapping(&mappings).and_then(|m| m.entry(&at.node)).cloned();
         let before = Before {
             slots: config.usb().into_iter().filter_map(value).collect(),
@@ -140,7 +143,8 @@ impl Step<Estate> for AddUsb {
                 continue;
             }
             let ours = now.and_then(|v| v.parse::<UsbValue>().ok());
-            let ours = ours.is_none_or(|v| self.device.is_named_by(&v, &before.host, &[], &mappings) || self.is_port(&v));
+            let ours =
+                ours.is_none_or(|v| self.device.is_named_by(&v, &before.host, &[], &mappings) || self.is_port(&v));
             match (now, was) {
                 (Some(now), was) if !ours => problems.push(Problem::new(
                     format!(
@@ -268,7 +272,10 @@ impl AddUsb {
                 if sight.places().len() > 1 {
                     let places = sight.places().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
                     work.problems.push(Problem::new(
-                        format!("{host} has {} of these devices: {places}; by id a VM takes either", sight.places().len()),
+                        format!(
+                            "{host} has {} of these devices: {places}; by id a VM takes either",
+                            sight.places().len()
+                        ),
                         "use port: set `attach: port` and the device's port for this host in the site file",
                     ));
                 }
@@ -331,7 +338,10 @@ impl AddUsb {
         let held = self.device.slots_in(&config, &at.node, sight.places(), mappings);
         let problem = |(slot, value): (String, String)| {
             Problem::new(
-                format!("usb device `{}` is still passed to vm {} ({slot}: {value})", self.device.name, self.source.vmid),
+                format!(
+                    "usb device `{}` is still passed to vm {} ({slot}: {value})",
+                    self.device.name, self.source.vmid
+                ),
                 format!("run `pvemig step 01-remove-usb --vmid {}`", self.source.vmid),
             )
             .mended_by("01-remove-usb")

@@ -49,10 +49,13 @@ impl Step<Estate> for RebootVm {
 
     fn why(&self) -> Vec<String> {
         vec![
-            "Only a new QEMU process applies what is pending: a reboot inside the guest is a reset of the old one.".into(),
+            "Only a new QEMU process applies what is pending: a reboot inside the guest is a reset of the old one."
+                .into(),
             "Where the device was hot-plugged nothing has to be done.".into(),
-            "By hand: `qm shutdown VMID --timeout 300 && qm start VMID`; the default of 60 s is short for a node.".into(),
-            "A guest whose shutdown timed out may still power off later, and then stays off: this step starts it.".into(),
+            "By hand: `qm shutdown VMID --timeout 300 && qm start VMID`; the default of 60 s is short for a node."
+                .into(),
+            "A guest whose shutdown timed out may still power off later, and then stays off: this step starts it."
+                .into(),
         ]
     }
 
@@ -181,4 +184,3 @@ async fn stale(pve: &Proxmox, at: &VmRef) -> Result<Vec<Change>, Failure> {
     }
     Ok(changes)
 }
-
