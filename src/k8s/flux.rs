@@ -108,7 +108,7 @@ pub enum Settled {
 }
 
 impl FluxObject {
-    fn from_api(kind: FluxKind, resource: Resource, value: Value) -> Self {
+    pub(super) fn from_api(kind: FluxKind, resource: Resource, value: Value) -> Self {
         let meta = Meta::of(&value);
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         // A HelmRelease names its source inside of its chart template, or a chart in `chartRef`.
