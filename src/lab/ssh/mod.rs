@@ -1,24 +1,28 @@
 //! The ssh front: a server for each host and each guest.
 //!
 //! Commands run without standard input and without a terminal; shells and subsystems are refused. The world's
-//! [`SshManner`] of a machine is read at each connection, so it may change while the lab runs.
+//! [`SshManner`] of a machine may change while the lab runs; that restarts its server and ends its connections.
 
-mod qm;
 mod session;
 mod shell;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use russh::SshId;
+use russh::keys::ssh_key::LineEnding;
 use russh::keys::{PrivateKey, PublicKey};
 use russh::server::{Config, run_stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::files::Keys;
@@ -26,6 +30,8 @@ use super::world::SshManner;
 use super::{Fronts, LabError, Shared};
 use session::{Cut, Login};
 
+/// The client's key in a lab's folder.
+const KEY_FILE: &str = "id_ed25519";
 /// What a server says first.
 const BANNER: &str = "SSH-2.0-pvemig_lab";
 
@@ -54,14 +60,27 @@ impl fmt::Display for Machine {
     }
 }
 
+/// A server's life: from a boot of its machine to the end of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Life {
+    manner: SshManner,
+    boot_id: Option<String>,
+}
+
 impl Machine {
-    /// How its server behaves; None while nothing listens.
-    fn manner(&self, shared: &Shared) -> Option<SshManner> {
-        let manner = shared.read(|world| match self {
-            Self::Host(name) => world.hosts.get(name).filter(|host| host.online).map(|host| host.ssh),
-            Self::Guest(vmid) => world.vms.get(vmid).filter(|_| world.guest_ssh_up(*vmid)).map(|vm| vm.guest.ssh),
+    /// What listens now, if anything does.
+    fn life(&self, shared: &Shared) -> Option<Life> {
+        let life = shared.read(|world| match self {
+            Self::Host(name) => {
+                let host = world.hosts.get(name).filter(|host| host.online)?;
+                Some(Life { manner: host.ssh, boot_id: None })
+            }
+            Self::Guest(vmid) => {
+                let vm = world.vms.get(vmid).filter(|_| world.guest_ssh_up(*vmid))?;
+                Some(Life { manner: vm.guest.ssh, boot_id: world.boot_id(*vmid) })
+            }
         });
-        manner.filter(|manner| *manner != SshManner::Refuses)
+        life.filter(|life| life.manner != SshManner::Refuses)
     }
 }
 
@@ -85,6 +104,26 @@ pub async fn serve(shared: &Arc<Shared>, keys: &Keys, fronts: &mut Fronts) -> Re
         fronts.spawn(server.run());
     }
     Ok(ports)
+}
+
+/// Writes the client's key (`id_ed25519`, `id_ed25519.pub`) and `known_hosts` into a lab's folder.
+///
+/// # Errors
+/// [`LabError::Io`]
+pub fn write_keys(dir: &Path, keys: &Keys, ports: &Ports) -> Result<(), LabError> {
+    let text = keys.user.to_openssh(LineEnding::LF).map_err(io::Error::other)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(dir.join(KEY_FILE))?;
+    file.write_all(text.as_bytes())?;
+    let public = |key: &PrivateKey| key.public_key().to_openssh().map_err(io::Error::other);
+    std::fs::write(dir.join(format!("{KEY_FILE}.pub")), format!("{}\n", public(&keys.user)?))?;
+    let hosts = ports.hosts.iter().filter_map(|(name, port)| Some((port, keys.hosts.get(name)?)));
+    let guests = ports.guests.iter().filter_map(|(vmid, port)| Some((port, keys.guests.get(vmid)?)));
+    let mut known = String::new();
+    for (port, key) in hosts.chain(guests) {
+        known.push_str(&format!("[127.0.0.1]:{port} {}\n", public(key)?));
+    }
+    std::fs::write(dir.join("known_hosts"), known)?;
+    Ok(())
 }
 
 struct Server {
@@ -114,9 +153,9 @@ impl Server {
     async fn run(self) {
         let mut changes = self.shared.changes();
         loop {
-            if self.machine.manner(&self.shared).is_some() {
+            if let Some(life) = self.machine.life(&self.shared) {
                 match bound(self.address).and_then(|socket| socket.listen(64)) {
-                    Ok(listener) => self.listen(&listener, &mut changes).await,
+                    Ok(listener) => self.listen(&listener, &life, &mut changes).await,
                     Err(error) => tracing::error!(%error, machine = %self.machine, "sshd cannot listen"),
                 }
             }
@@ -126,18 +165,20 @@ impl Server {
         }
     }
 
-    /// Serves until the machine's sshd is gone; the connections end with it.
-    async fn listen(&self, listener: &TcpListener, changes: &mut tokio::sync::watch::Receiver<u64>) {
+    /// Serves for one life; the connections end with it.
+    async fn listen(&self, listener: &TcpListener, life: &Life, changes: &mut watch::Receiver<u64>) {
         let mut connections = JoinSet::new();
+        let ended = || self.machine.life(&self.shared).as_ref() != Some(life);
         loop {
             tokio::select! {
                 accepted = listener.accept() => {
-                    let (Ok((stream, _)), Some(manner)) = (accepted, self.machine.manner(&self.shared)) else { continue };
                     while connections.try_join_next().is_some() {}
-                    connections.spawn(self.connection(stream, manner));
+                    if let (Ok((stream, _)), false) = (accepted, ended()) {
+                        connections.spawn(self.connection(stream, life.manner));
+                    }
                 }
                 changed = changes.changed() => {
-                    if changed.is_err() || self.machine.manner(&self.shared).is_none() {
+                    if changed.is_err() || ended() {
                         // The caller looks again at once: a machine that is up again by now listens again.
                         changes.mark_changed();
                         return;

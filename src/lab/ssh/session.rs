@@ -8,11 +8,11 @@ use russh::keys::PublicKey;
 use russh::server::{Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId};
 
-use super::{Machine, qm, shell};
+use super::{Machine, shell};
 use crate::lab::fault::FaultEffect;
 use crate::lab::log::Entry;
 use crate::lab::programs::ExecOutcome;
-use crate::lab::world::SshManner;
+use crate::lab::world::{SshManner, World};
 use crate::lab::{Class, Front, Shared};
 
 /// Exit code of an ssh client whose session failed; stands in the log where there is no other.
@@ -50,41 +50,25 @@ impl Login {
     }
 }
 
-/// How a command is classed, and what it does to the world.
-enum Program {
-    Plain(Vec<String>),
-    Qm(qm::Qm),
+/// What a command is to the estate. Through `qm guest exec` it is what the command inside is.
+fn class(world: &World, argv: &[String]) -> Class {
+    let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+    let inside = match words.as_slice() {
+        ["qm", "agent", _, "ping"] | ["qm", "guest", "cmd", _, "ping"] => return Class::Ping,
+        ["qm", "guest", "exec", _, rest @ ..] => {
+            let after_options = rest.iter().position(|word| *word == "--").map_or(4, |at| 4 + at + 1);
+            argv.get(after_options..).unwrap_or_default()
+        }
+        _ => argv,
+    };
+    if world.reads_only(inside) { Class::Look } else { Class::Change }
 }
 
-impl Program {
-    fn of(machine: &Machine, line: &str) -> Self {
-        let argv = shell::argv(line);
-        match machine {
-            Machine::Host(_) => qm::parse(&argv).map_or(Self::Plain(argv), Self::Qm),
-            Machine::Guest(_) => Self::Plain(argv),
-        }
-    }
-
-    fn class(&self, shared: &Shared) -> Class {
-        let reads = shared.read(|world| match self {
-            Self::Plain(argv) => world.reads_only(argv),
-            Self::Qm(qm) => qm.reads_only(world),
-        });
-        match self {
-            Self::Qm(qm::Qm::Ping { .. }) => Class::Ping,
-            _ if reads => Class::Look,
-            _ => Class::Change,
-        }
-    }
-
-    fn run(&self, shared: &Shared, machine: &Machine) -> ExecOutcome {
-        shared.change(|world| match (self, machine) {
-            (Self::Plain(argv), Machine::Guest(vmid)) => world.guest_exec(*vmid, argv, &[]),
-            (Self::Plain(argv), Machine::Host(host)) => world.host_exec(host, argv, &[]),
-            (Self::Qm(qm), Machine::Host(host)) => qm.run(world, host),
-            (Self::Qm(_), Machine::Guest(_)) => ExecOutcome { exit: 127, ..ExecOutcome::default() },
-        })
-    }
+fn run(shared: &Shared, machine: &Machine, argv: &[String]) -> ExecOutcome {
+    shared.change(|world| match machine {
+        Machine::Guest(vmid) => world.guest_exec(*vmid, argv, &[]),
+        Machine::Host(host) => world.host_exec(host, argv, &[]),
+    })
 }
 
 /// How an answer goes out, if at all.
@@ -155,12 +139,12 @@ impl Handler for Login {
     ) -> Result<(), russh::Error> {
         let line = String::from_utf8_lossy(data).into_owned();
         let seq = self.shared.log.next();
-        let program = Program::of(&self.machine, &line);
-        let class = program.class(&self.shared);
+        let argv = shell::argv(&line);
+        let class = self.shared.read(|world| class(world, &argv));
         let what = format!("{}: {line}", self.machine);
         let effect = self.shared.meet_fault(Front::Ssh, "exec", &what, class);
         let fault = effect.as_ref().map(name);
-        let run = || program.run(&self.shared, &self.machine);
+        let run = || run(&self.shared, &self.machine, &argv);
         let failed =
             |text: &str| ExecOutcome { exit: 255, stderr: format!("{text}\n").into_bytes(), ..Default::default() };
         let (status, reply) = match effect {
