@@ -58,6 +58,6 @@ impl Keys {
 /// # Errors
 /// [`LabError::Io`]
 pub fn write(dir: &Path, shared: &Arc<Shared>, reach: &Reach, keys: &Keys) -> Result<(), LabError> {
-    let _ = (dir, shared, reach, keys);
-    Ok(())
+    let _ = shared;
+    ssh::write_keys(dir, keys, &reach.ssh)
 }

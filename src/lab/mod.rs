@@ -15,6 +15,7 @@ pub mod log;
 pub mod physics;
 pub mod programs;
 pub mod pve;
+mod reading;
 mod shared;
 pub mod ssh;
 pub mod usb;
