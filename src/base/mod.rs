@@ -9,5 +9,6 @@ pub mod hold;
 pub mod names;
 pub mod permit;
 pub mod secret;
+pub mod settle;
 pub mod tls;
 pub mod wait;

@@ -1,1 +1,111 @@
 //! The migrations: one folder per blueprint, one file per step.
+//!
+//! A blueprint is a list of rows. The list is the order, the number in a step's id is its name.
+
+pub mod usb_move;
+
+use serde_json::Value;
+
+use crate::base::fault::Failure;
+use crate::engine::step::{AnyStep, Risk, Step};
+use crate::estate::Estate;
+use crate::site::fields::{Item, Sink};
+use crate::site::{Problem, Site, SiteError};
+
+/// A step as the engine takes it.
+pub type BoxedStep = Box<dyn AnyStep<Estate>>;
+
+/// A flag of a step: its name, the JSON pointer of the field that it names, and its help line.
+pub type Flag = (&'static str, &'static str, &'static str);
+
+/// A row of a blueprint's list.
+pub struct Row {
+    /// The step's id.
+    pub id: &'static str,
+    /// The script names that people know it by.
+    pub aliases: &'static [&'static str],
+    /// The flags of `pvemig step`, which choose the migration.
+    pub flags: &'static [Flag],
+    /// The id of its closer, for a hold.
+    pub holds_until: Option<&'static str>,
+    /// What it may do.
+    pub risk: Risk,
+    rebuild: fn(&Value) -> Result<BoxedStep, serde_json::Error>,
+}
+
+impl Row {
+    const fn of<S: Step<Estate>>(aliases: &'static [&'static str], flags: &'static [Flag]) -> Self {
+        Self { id: S::ID, aliases, flags, holds_until: S::HOLDS_UNTIL, risk: S::RISK, rebuild: rebuild::<S> }
+    }
+
+    /// Whether a name that somebody typed means this step: its id, an alias, or exactly its number.
+    pub fn is_called(&self, name: &str) -> bool {
+        let number = self.id.split('-').next();
+        self.id == name || self.aliases.contains(&name) || number == Some(name)
+    }
+}
+
+fn rebuild<S: Step<Estate>>(fields: &Value) -> Result<BoxedStep, serde_json::Error> {
+    Ok(Box::new(S::deserialize(fields)?))
+}
+
+/// A kind of migration.
+pub struct Blueprint {
+    /// Its name in site files.
+    pub name: &'static str,
+    /// Counts changes of its list or of a step's fields.
+    pub version: u32,
+    /// One line.
+    pub summary: &'static str,
+    /// The list.
+    pub rows: &'static [Row],
+    build: fn(&Site, &Item<'_>) -> Option<Vec<BoxedStep>>,
+}
+
+/// Every blueprint.
+pub static ALL: &[Blueprint] = &[usb_move::BLUEPRINT];
+
+/// A blueprint by name.
+pub fn named(name: &str) -> Option<&'static Blueprint> {
+    ALL.iter().find(|b| b.name == name)
+}
+
+impl Blueprint {
+    /// The steps of a migration of the site, in order.
+    ///
+    /// # Errors
+    /// Every problem of its parameters at once, each with its place in the site file.
+    pub fn build(&self, site: &Site, migration: &str) -> Result<Vec<BoxedStep>, SiteError> {
+        let sink = Sink::new();
+        let steps = site.params(migration, &sink).and_then(|params| (self.build)(site, &params));
+        if sink.count() == 0
+            && let Some(steps) = steps
+        {
+            return Ok(steps);
+        }
+        let mut problems = sink.into_problems();
+        if problems.is_empty() {
+            let path = format!("migrations.{migration}.params");
+            problems.push(Problem::new(path, "the parameters are missing", "`pvemig site example` shows them"));
+        }
+        Err(site.invalid(problems))
+    }
+
+    /// A step from its id and fields, as the journal keeps them.
+    ///
+    /// # Errors
+    /// This version of the blueprint has no such step, or its fields do not fit.
+    pub fn rebuild(&self, id: &str, fields: &Value) -> Result<BoxedStep, Failure> {
+        let help = || Some("use the version of pvemig that the journal's first line names".to_owned());
+        let row = self.rows.iter().find(|row| row.id == id);
+        let row = row.ok_or_else(|| Failure::plain(format!("blueprint {} has no step {id}", self.name), help()))?;
+        (row.rebuild)(fields).map_err(|error| {
+            Failure::plain(format!("the journal's step {id} does not fit this version: {error}"), help())
+        })
+    }
+
+    /// The row that a name means: id, alias, or exactly the number.
+    pub fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.is_called(name))
+    }
+}

@@ -1,1 +1,20 @@
-//! Runs steps and keeps the journal; knows no provider.
+//! Runs steps and keeps the journal. It knows no provider and no estate: only steps, and a context to hand to them.
+//!
+//! * [`step`]: what a step is, typed where people write it, erased where it is stored;
+//! * [`event`], [`journal`], [`store`]: the append-only record and where it lives;
+//! * [`state`]: the fold over events, one transition function;
+//! * [`run`]: forwards; [`undo`]: backwards; [`plan`]: looking only;
+//! * [`point`]: the named places at which a run may be cut.
+
+mod ask;
+pub mod event;
+mod hold;
+pub mod journal;
+pub mod plan;
+pub mod point;
+pub mod recorder;
+pub mod run;
+pub mod state;
+pub mod step;
+pub mod store;
+pub mod undo;

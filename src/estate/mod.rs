@@ -1,1 +1,257 @@
-//! The open handles to a site.
+//! The open handles to a site: the only thing that steps talk to.
+//!
+//! Each system is opened when it is first needed, so that a step which asks Proxmox alone works while Kubernetes is
+//! down, and no secret is read that is not used.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::base::clock::Clock;
+use crate::base::fault::{Effect, Failure, Fault};
+use crate::base::permit::System;
+use crate::base::settle::{Lost, Settle, Settled};
+use crate::base::wait::limit;
+use crate::guest::{Guest, KeySource, Route, SshTarget};
+use crate::k8s::Kubernetes;
+use crate::proxmox::{self, Auth, Endpoint, Proxmox, Upid};
+use crate::site::{self, Access, ProxmoxAuth, SecretError, SecretRef, Site};
+
+/// What keeps a part of the site from being opened. Nothing was sent anywhere.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The site file has no such part.
+    #[error("the site file {path} has no {what} `{name}`")]
+    Unknown {
+        /// The site file.
+        path: PathBuf,
+        /// The kind of part: `Proxmox cluster`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A secret cannot be had.
+    #[error("{what} `{name}`: its secret cannot be read")]
+    Secret {
+        /// The kind of part.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Why.
+        #[source]
+        source: SecretError,
+    },
+    /// The ssh settings name no key.
+    #[error("ssh of `{name}`: the site file names no key")]
+    NoKey {
+        /// The node or host.
+        name: String,
+    },
+    /// The authority file cannot be read.
+    #[error("Proxmox cluster `{name}`: its authority file cannot be read")]
+    Ca {
+        /// The cluster.
+        name: String,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Fault for OpenError {
+    fn effect(&self) -> Effect {
+        Effect::None
+    }
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Unknown { .. } => Some("`pvemig site check` shows what the site file has".into()),
+            Self::Secret { source, .. } => source.help(),
+            Self::NoKey { .. } => Some("add `key: { file: PATH }` with an Ed25519 or ECDSA key".into()),
+            Self::Ca { .. } => Some("`ca:` must name a readable file, as /etc/pve/pve-root-ca.pem of a node".into()),
+        }
+    }
+}
+
+/// The open handles.
+pub struct Estate {
+    site: Arc<Site>,
+    clock: Clock,
+    state: PathBuf,
+    proxmox: Mutex<BTreeMap<String, Arc<Proxmox>>>,
+    kubernetes: Mutex<BTreeMap<String, Arc<Kubernetes>>>,
+}
+
+impl Estate {
+    /// Opens nothing yet. `state` is the site's own directory below the state directory, for clones of checkouts.
+    pub fn new(site: Arc<Site>, clock: Clock, state: PathBuf) -> Self {
+        Self { site, clock, state, proxmox: Mutex::default(), kubernetes: Mutex::default() }
+    }
+
+    /// The site.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// The clock for pauses.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// The site's own directory below the state directory.
+    pub fn state(&self) -> &std::path::Path {
+        &self.state
+    }
+
+    fn unknown(&self, what: &'static str, name: &str) -> OpenError {
+        OpenError::Unknown { path: self.site.path.clone(), what, name: name.to_owned() }
+    }
+
+    /// A Proxmox cluster by its name in the site file.
+    ///
+    /// # Errors
+    /// [`OpenError`], or the cluster's settings cannot be used.
+    pub async fn proxmox(&self, name: &str) -> Result<Arc<Proxmox>, Failure> {
+        let mut open = self.proxmox.lock().await;
+        if let Some(cluster) = open.get(name) {
+            return Ok(cluster.clone());
+        }
+        let what = "Proxmox cluster";
+        let settings = self.site.proxmox.get(name).ok_or_else(|| self.unknown(what, name))?;
+        let secret = |source| OpenError::Secret { what, name: name.to_owned(), source };
+        let auth = match &settings.auth {
+            ProxmoxAuth::Ticket { user, password } => {
+                Auth::Ticket { user: user.clone(), password: password.resolve().await.map_err(secret)? }
+            }
+            ProxmoxAuth::Token { id, secret: key } => {
+                Auth::Token { id: id.clone(), secret: key.resolve().await.map_err(secret)? }
+            }
+        };
+        let trust = settings.trust.load().map_err(|source| OpenError::Ca { name: name.to_owned(), source })?;
+        let endpoint = Endpoint {
+            cluster: name.to_owned(),
+            urls: settings.urls.clone(),
+            trust: Some(trust),
+            auth,
+            clock: self.clock,
+        };
+        let cluster = Arc::new(Proxmox::new(endpoint)?);
+        open.insert(name.to_owned(), cluster.clone());
+        Ok(cluster)
+    }
+
+    /// A Kubernetes cluster by its name in the site file.
+    ///
+    /// # Errors
+    /// [`OpenError`], or the kubeconfig cannot be used.
+    pub async fn kubernetes(&self, name: &str) -> Result<Arc<Kubernetes>, Failure> {
+        let mut open = self.kubernetes.lock().await;
+        if let Some(cluster) = open.get(name) {
+            return Ok(cluster.clone());
+        }
+        let settings = self.site.kubernetes.get(name).ok_or_else(|| self.unknown("Kubernetes cluster", name))?;
+        let cluster = Kubernetes::open(name, &settings.kubeconfig, &settings.context, self.clock).await?;
+        let cluster = Arc::new(cluster);
+        open.insert(name.to_owned(), cluster.clone());
+        Ok(cluster)
+    }
+
+    /// The guest of a node by its name in the site file, with its routes in the site's order.
+    ///
+    /// # Errors
+    /// [`OpenError`], or Proxmox does not say where the VM is.
+    pub async fn guest(&self, node: &str) -> Result<Guest, Failure> {
+        let settings = self.site.nodes.get(node).ok_or_else(|| self.unknown("node", node))?;
+        let mut routes = Vec::new();
+        for access in &settings.access {
+            match access {
+                Access::Ssh => {
+                    if let Some(ssh) = &settings.ssh {
+                        routes.push(Route::Ssh(target(node, ssh).await?));
+                    }
+                }
+                Access::Agent => {
+                    let proxmox = self.proxmox(&settings.proxmox).await?;
+                    routes.push(Route::Agent { proxmox, vmid: settings.vmid });
+                }
+                Access::HostSsh => {
+                    let at = self.proxmox(&settings.proxmox).await?.locate(settings.vmid).await?;
+                    if let Some(host) = self.host_ssh(&settings.proxmox, &at.node).await? {
+                        routes.push(Route::HostSsh { host, vmid: settings.vmid });
+                    }
+                }
+            }
+        }
+        Ok(Guest::new(node, routes, self.clock))
+    }
+
+    /// A shell on a Proxmox host; None where the site file has no ssh for it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn host(&self, cluster: &str, host: &str) -> Result<Option<Guest>, Failure> {
+        let target = self.host_ssh(cluster, host).await?;
+        Ok(target.map(|target| Guest::new(host, vec![Route::Ssh(target)], self.clock)))
+    }
+
+    async fn host_ssh(&self, cluster: &str, host: &str) -> Result<Option<SshTarget>, Failure> {
+        let settings = self.site.proxmox.get(cluster).ok_or_else(|| self.unknown("Proxmox cluster", cluster))?;
+        match settings.hosts.get(host).and_then(|h| h.ssh.as_ref()) {
+            Some(ssh) => target(host, ssh).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+async fn target(name: &str, ssh: &site::Ssh) -> Result<SshTarget, Failure> {
+    let key = match &ssh.key {
+        Some(SecretRef::File(path)) => KeySource::File(path.clone()),
+        Some(other) => KeySource::Text(other.resolve().await.map_err(|source| OpenError::Secret {
+            what: "ssh of",
+            name: name.to_owned(),
+            source,
+        })?),
+        None => return Err(OpenError::NoKey { name: name.to_owned() }.into()),
+    };
+    Ok(SshTarget::new(&ssh.address, ssh.port, &ssh.user, key, ssh.known_hosts.clone()))
+}
+
+impl Settle for Estate {
+    async fn settle(&self, lost: &Lost) -> Result<Settled, Failure> {
+        let upid = match (&lost.handle, &lost.note.task) {
+            (Some(handle), Some(trace)) if handle.kind == "upid" => {
+                let upid = handle.value.parse::<Upid>();
+                Some((
+                    trace,
+                    upid.map_err(|e| Failure::plain(format!("the journal names a broken pve task: {e}"), None))?,
+                ))
+            }
+            (_, Some(trace)) => {
+                let pve = self.proxmox(&trace.cluster).await?;
+                match pve.find_task(&trace.node, trace.vmid, &trace.kind, lost.at).await? {
+                    Some(upid) => Some((trace, upid)),
+                    None => return Ok(Settled::NoTrace),
+                }
+            }
+            (_, None) => None,
+        };
+        let Some((trace, upid)) = upid else {
+            let why = if lost.note.system == System::Ssh {
+                "a command over ssh leaves no trace"
+            } else {
+                "it leaves no trace"
+            };
+            return Ok(Settled::Unknown(why.into()));
+        };
+        let pve = self.proxmox(&trace.cluster).await?;
+        let limit = limit::COMMAND.max(Duration::from_secs(600));
+        match pve.wait_task(&upid, limit, &|_| {}).await {
+            Ok(_) => Ok(Settled::Over(format!("{} ended well", upid.kind))),
+            Err(error @ (proxmox::Error::TaskTooLong { .. } | proxmox::Error::Unreachable { .. })) => Err(error.into()),
+            // However it ended, it is over; the check looks at what it left.
+            Err(error) => Ok(Settled::Over(error.to_string())),
+        }
+    }
+}

@@ -1,1 +1,280 @@
 //! Access to guests and hosts: ssh, the guest agent, and the way from one to the other.
+//!
+//! A [`Guest`] has routes, tried in order inside one call. A question ([`Guest::look`]) may go to the next route
+//! whatever happened to it on the way. A change ([`Guest::run`]) goes to the first route that lets us in, and is never
+//! handed to a second one after it may have run, unless it is declared repeatable.
+
+mod agent;
+mod command;
+mod error;
+mod host;
+mod key;
+pub mod known_hosts;
+mod look;
+mod ssh;
+
+pub use agent::{AgentFacts, Fact};
+pub use command::{Command, Exit, Output, Seen, quote};
+pub use error::{Error, Phase};
+pub use key::KeySource;
+pub use look::{GuestUsb, Look, usb_devices};
+pub use ssh::{OUTPUT_CAP, SshTarget};
+
+use std::sync::Arc;
+
+use crate::base::clock::Clock;
+use crate::base::fault::{Effect, Fault};
+use crate::base::permit::{Note, Permit, System};
+use crate::base::wait::{Elapsed, within};
+use crate::proxmox::Proxmox;
+
+/// A machine that commands can be run on: a VM's guest, or a host.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    name: String,
+    routes: Vec<Route>,
+    clock: Clock,
+}
+
+/// A way in.
+#[derive(Debug, Clone)]
+pub enum Route {
+    /// ssh to the machine itself.
+    Ssh(SshTarget),
+    /// The guest agent, by the Proxmox API.
+    Agent {
+        /// The cluster.
+        proxmox: Arc<Proxmox>,
+        /// The VM.
+        vmid: u32,
+    },
+    /// ssh to the Proxmox host of a VM, and `qm guest exec` there.
+    HostSsh {
+        /// The host that runs the VM.
+        host: SshTarget,
+        /// The VM.
+        vmid: u32,
+    },
+}
+
+impl Route {
+    /// Its name in notes and errors.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Ssh(target) => target.to_string(),
+            Self::Agent { proxmox, vmid } => format!("agent of vm {vmid} (cluster {})", proxmox.cluster()),
+            Self::HostSsh { host, vmid } => host::label(host, *vmid),
+        }
+    }
+}
+
+impl Guest {
+    /// A machine by its name in the site file and the ways into it, most wanted first.
+    pub fn new(name: impl Into<String>, routes: Vec<Route>, clock: Clock) -> Self {
+        Self { name: name.into(), routes, clock }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks a question. A status other than 0 is an answer, not an error.
+    ///
+    /// # Errors
+    /// Where no route answers: that route's error where there is one route, else [`Error::AllRoutes`].
+    pub async fn look(&self, look: &Look) -> Result<Seen<Output>, Error> {
+        self.ask(look, Ok).await
+    }
+
+    /// The USB devices that the machine sees, with their speeds.
+    ///
+    /// # Errors
+    /// As [`Guest::look`]; an answer that is no whole list counts as none.
+    pub async fn usb(&self) -> Result<Seen<Vec<GuestUsb>>, Error> {
+        self.ask(&Look::UsbList, |output| usb_devices(&output)).await
+    }
+
+    /// The kernel's boot id; another one after each boot.
+    ///
+    /// # Errors
+    /// As [`Guest::look`].
+    pub async fn boot_id(&self) -> Result<Seen<String>, Error> {
+        self.ask(&Look::BootId, |output| Ok(look::text("the boot id", output)?.trim().to_owned())).await
+    }
+
+    /// Whether a path exists.
+    ///
+    /// # Errors
+    /// As [`Guest::look`].
+    pub async fn exists(&self, path: &str) -> Result<Seen<bool>, Error> {
+        self.ask(&Look::Exists(path.to_owned()), |output| look::existence(path, &output)).await
+    }
+
+    /// A file's content.
+    ///
+    /// # Errors
+    /// As [`Guest::look`]; a file that is not there, or longer than 1 MiB.
+    pub async fn file(&self, path: &str) -> Result<Seen<String>, Error> {
+        self.ask(&Look::File(path.to_owned()), |output| look::text(path, output)).await
+    }
+
+    /// The bytes below a directory, on its own file system.
+    ///
+    /// # Errors
+    /// As [`Guest::look`]; a directory that could not be read as a whole.
+    pub async fn disk_use(&self, path: &str) -> Result<Seen<u64>, Error> {
+        self.ask(&Look::DiskUse(path.to_owned()), |output| look::disk_use(path, &output)).await
+    }
+
+    async fn ask<T>(&self, look: &Look, read: impl Fn(Output) -> Result<T, Error>) -> Result<Seen<T>, Error> {
+        let argv = look.argv()?;
+        sendable(&argv)?;
+        let mut tried = Tried::default();
+        for route in &self.routes {
+            match self.ask_by(route, &argv, look).await.and_then(&read) {
+                Ok(value) => return Ok(tried.seen(value, route)),
+                Err(error) => tried.push(route, error),
+            }
+        }
+        Err(tried.error(&self.name, Effect::None))
+    }
+
+    async fn ask_by(&self, route: &Route, argv: &[String], look: &Look) -> Result<Output, Error> {
+        match route {
+            Route::Ssh(target) => ssh::login(target, self.clock).await?.exec(argv, look.limit()).await,
+            Route::Agent { proxmox, vmid } => {
+                let answer = within(look.limit(), agent::look(proxmox, *vmid, argv)).await;
+                answer.unwrap_or_else(|Elapsed(limit)| {
+                    Err(Error::TimedOut { at: route.label(), phase: Phase::Command, limit })
+                })
+            }
+            Route::HostSsh { host, vmid } => {
+                let login = ssh::login(host, self.clock).await?;
+                host::exec(login, &route.label(), *vmid, argv, look.limit()).await
+            }
+        }
+    }
+
+    /// Runs a command that may change something, by the first route that lets us in. A status other than 0 is an
+    /// answer, not an error.
+    ///
+    /// # Errors
+    /// [`Error::LostAnswer`] where it may have run and its end is not known; [`Error::Refused`] where the permit
+    /// stopped it; otherwise as [`Guest::look`].
+    pub async fn run(&self, command: &Command, permit: &Permit) -> Result<Seen<Output>, Error> {
+        sendable(&command.argv)?;
+        let mut tried = Tried::default();
+        for route in &self.routes {
+            match self.run_by(route, command, permit).await {
+                Ok(output) => return Ok(tried.seen(output, route)),
+                Err(Error::Refused(refused)) => return Err(refused.into()),
+                Err(error) if error.may_have_run() && !command.repeatable => {
+                    return Err(Error::LostAnswer {
+                        guest: self.name.clone(),
+                        command: quote(&command.argv),
+                        route: route.label(),
+                        source: Box::new(error),
+                    });
+                }
+                Err(error) => tried.push(route, error),
+            }
+        }
+        // Only a repeatable command comes here after it may have run.
+        let lost = tried.0.iter().any(|(_, error)| error.may_have_run());
+        Err(tried.error(&self.name, if lost { Effect::Maybe } else { Effect::None }))
+    }
+
+    /// Tries each kind of route by itself; nothing is changed, and no failure is an error here.
+    pub async fn facts(&self) -> Facts {
+        let mut facts = Facts { ssh: None, agent: None };
+        for route in &self.routes {
+            match route {
+                Route::Ssh(target) if facts.ssh.is_none() => {
+                    let login = ssh::login(target, self.clock).await;
+                    facts.ssh = Some(login.map_or_else(|error| Fact::No(error.line()), |_| Fact::Yes));
+                }
+                Route::Agent { proxmox, vmid } if facts.agent.is_none() => {
+                    facts.agent = Some(agent::facts(proxmox, *vmid).await);
+                }
+                _ => {}
+            }
+        }
+        facts
+    }
+
+    async fn run_by(&self, route: &Route, command: &Command, permit: &Permit) -> Result<Output, Error> {
+        let note = || {
+            let text = format!("{} ({}): {}", self.name, route.label(), quote(&command.argv));
+            if command.repeatable { Note::safe(System::Ssh, text) } else { Note::once(System::Ssh, text) }
+        };
+        match route {
+            Route::Ssh(target) => {
+                let login = ssh::login(target, self.clock).await?;
+                permit.note(&note())?;
+                login.exec(&command.argv, command.limit).await
+            }
+            // The client of the Proxmox API writes its own line.
+            Route::Agent { proxmox, vmid } => agent::run(proxmox, *vmid, command, permit).await,
+            Route::HostSsh { host, vmid } => {
+                let login = host::probe(host, *vmid, self.clock).await?;
+                permit.note(&note())?;
+                host::exec(login, &route.label(), *vmid, &command.argv, command.limit).await
+            }
+        }
+    }
+}
+
+/// What is known of the ways into a machine. A field is None where the site names no such route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// A login over ssh works.
+    pub ssh: Option<Fact>,
+    /// The guest agent.
+    pub agent: Option<AgentFacts>,
+}
+
+fn sendable(argv: &[String]) -> Result<(), Error> {
+    if argv.first().is_none_or(String::is_empty) {
+        return Err(Error::BadCommand { what: "the command has no program".into() });
+    }
+    if argv.iter().any(|word| word.contains('\0')) {
+        return Err(Error::BadCommand { what: format!("`{}` holds a zero byte", quote(argv).escape_default()) });
+    }
+    Ok(())
+}
+
+/// What the routes said so far.
+#[derive(Debug, Default)]
+struct Tried(Vec<(String, Error)>);
+
+/// A route's failure in one line, which names the route.
+fn line((route, error): &(String, Error)) -> String {
+    let line = error.line();
+    if line.starts_with(route.as_str()) { line } else { format!("{route}: {line}") }
+}
+
+impl Tried {
+    fn push(&mut self, route: &Route, error: Error) {
+        self.0.push((route.label(), error));
+    }
+
+    fn seen<T>(self, value: T, route: &Route) -> Seen<T> {
+        let route = route.label();
+        let mut notes: Vec<String> = self.0.iter().map(line).collect();
+        notes.push(format!("{route}: answered"));
+        Seen { value, route, notes }
+    }
+
+    fn error(mut self, guest: &str, effect: Effect) -> Error {
+        if self.0.len() < 2 && effect == Effect::None {
+            return self.0.pop().map_or_else(|| Error::NoRoute { guest: guest.to_owned() }, |(_, error)| error);
+        }
+        Error::AllRoutes {
+            guest: guest.to_owned(),
+            help: self.0.iter().find_map(|(_, error)| error.help()),
+            each: self.0.iter().map(|tried| (tried.0.clone(), line(tried))).collect(),
+            effect,
+        }
+    }
+}

@@ -1,1 +1,176 @@
 //! The embedded simulated estate, speaking the real protocols on loopback.
+//!
+//! One [`World`] behind its fronts. A front reads it with [`Shared::read`] and changes it with [`Shared::change`];
+//! what follows from a change, at once or later, is the world's own affair ([`physics`]), not the front's. The lab
+//! shares no type with a client: it writes its JSON by hand, so that a misspelt field cannot be misspelt on both sides.
+
+pub mod agenda;
+pub mod clock;
+pub mod compare;
+pub mod control;
+pub mod fault;
+pub mod files;
+pub mod kube;
+pub mod log;
+pub mod physics;
+pub mod programs;
+pub mod pve;
+mod reading;
+mod shared;
+pub mod ssh;
+pub mod usb;
+pub mod wire;
+pub mod world;
+mod worlds;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+pub use fault::{FaultEffect, FaultRule};
+pub use shared::Shared;
+pub use wire::{Class, Front};
+pub use world::{Place, World};
+pub use worlds::{WorldName, load, names, read};
+
+/// How a lab is started.
+#[derive(Debug, Clone)]
+pub struct LabOptions {
+    /// The world to start from.
+    pub world: World,
+    /// Folder that gets the site file and all else; made if absent.
+    pub dir: PathBuf,
+    /// Lab seconds in one real second.
+    pub speed: u32,
+}
+
+/// Why a lab does not start, or does not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// No world of that name.
+    #[error("there is no world `{name}`; there are: {known}")]
+    NoWorld {
+        /// Asked for.
+        name: String,
+        /// Those that exist.
+        known: String,
+    },
+    /// A world file that does not fit.
+    #[error("the world file does not fit: {0}")]
+    BadWorld(String),
+    /// Hands cannot do that.
+    #[error("that cannot be done by hand: {0}")]
+    Hands(String),
+    /// Files or sockets.
+    #[error("the lab cannot use its files or ports")]
+    Io(#[from] std::io::Error),
+    /// A certificate could not be made.
+    #[error("the lab cannot make its certificates: {0}")]
+    Tls(String),
+    /// The control socket answered with an error or not at all.
+    #[error("the running lab says: {0}")]
+    Control(String),
+}
+
+impl From<rcgen::Error> for LabError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Tls(error.to_string())
+    }
+}
+
+impl From<rustls::Error> for LabError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Tls(error.to_string())
+    }
+}
+
+/// The servers of a lab; they end with it.
+#[derive(Debug, Default)]
+pub struct Fronts(JoinSet<()>);
+
+impl Fronts {
+    /// Runs `work` for the life of the lab.
+    pub fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(work);
+    }
+}
+
+/// A running lab. Dropping it ends its servers; the files stay.
+#[derive(Debug)]
+pub struct Lab {
+    shared: Arc<Shared>,
+    reach: files::Reach,
+    dir: PathBuf,
+    fronts: Fronts,
+}
+
+impl Lab {
+    /// Starts a lab: fronts on free ports of 127.0.0.1, and the files of [`files`] in `options.dir`.
+    ///
+    /// # Errors
+    /// [`LabError`]
+    pub async fn start(options: LabOptions) -> Result<Self, LabError> {
+        std::fs::create_dir_all(&options.dir)?;
+        let dir = options.dir.canonicalize()?;
+        let mut world = options.world;
+        kube::prepare(&mut world, &dir)?;
+        pve::make_secrets(&mut world)?;
+        let keys = files::Keys::make(&world)?;
+        let shared = Arc::new(Shared::new(world, options.speed, &dir.join("requests.jsonl"))?);
+        let authority = wire::Authority::make()?;
+        let mut fronts = Fronts::default();
+        fronts.spawn(shared::keep_time(shared.clone()));
+        let proxmox = pve::serve(&shared, &authority, &mut fronts).await?;
+        let kubernetes = kube::serve(&shared, &authority, &mut fronts).await?;
+        let ssh = ssh::serve(&shared, &keys, &mut fronts).await?;
+        let reach = files::Reach { proxmox, kubernetes, ssh, authority: authority.pem() };
+        files::write(&dir, &shared, &reach, &keys)?;
+        control::serve(&shared, &dir, &mut fronts)?;
+        Ok(Self { shared, reach, dir, fronts })
+    }
+
+    /// The world and its clock.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Ports, fingerprints and the like.
+    pub fn reach(&self) -> &files::Reach {
+        &self.reach
+    }
+
+    /// The folder with the site file.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Adds a fault rule.
+    pub fn fault(&self, rule: FaultRule) {
+        self.shared.add_fault(rule);
+    }
+
+    /// Takes a stick out and puts it in elsewhere; `None`: leaves it in the hand.
+    ///
+    /// # Errors
+    /// [`LabError::Hands`] where there is no such stick, host or port, or the socket is taken.
+    pub fn move_stick(&self, stick: &str, place: Option<Place>) -> Result<(), LabError> {
+        self.shared.change(|world| world.move_stick(stick, place))
+    }
+
+    /// The world without what a server sets by itself; see [`compare`].
+    pub fn compared(&self) -> serde_json::Value {
+        self.shared.read(World::compared)
+    }
+
+    /// Waits until a process has asked the lab to stop over its control socket.
+    pub async fn stopped(&self) {
+        self.shared.stopped().await;
+    }
+
+    /// Ends the servers and waits for that.
+    pub async fn stop(mut self) {
+        self.fronts.0.shutdown().await;
+    }
+}

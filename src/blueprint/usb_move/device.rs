@@ -1,0 +1,265 @@
+//! Where the device is: on a host's USB bus, and in a VM's config, in any of the forms that Proxmox knows.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::Hands;
+use crate::base::fault::Failure;
+use crate::base::names::{UsbId, UsbPort};
+use crate::estate::Estate;
+use crate::proxmox::{Error, Pending, Proxmox, UsbMapping, UsbSource, UsbValue, VmRef};
+
+/// A VM as the steps name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vm {
+    /// The Proxmox cluster's name in the site file.
+    pub cluster: String,
+    /// The VM's number.
+    pub vmid: u32,
+    /// The node's name in the site file.
+    pub node: String,
+}
+
+impl Vm {
+    /// The API of its cluster, and where it is now.
+    pub async fn find(&self, cx: &Estate) -> Result<(std::sync::Arc<Proxmox>, VmRef), Failure> {
+        let pve = cx.proxmox(&self.cluster).await?;
+        let at = pve.locate(self.vmid).await?;
+        Ok((pve, at))
+    }
+}
+
+/// A socket: the port of its fast bus and, where the site knows it, that of its slow one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Socket {
+    /// The port that the device should be at.
+    pub port: UsbPort,
+    /// The same socket on the other bus, where it shows when the link came up slow.
+    pub sibling: Option<UsbPort>,
+}
+
+/// How the target VM gets the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attach {
+    /// One slot for each id.
+    Id,
+    /// One slot for the socket, and one for its sibling where the site names it.
+    Port,
+    /// One slot by a cluster-wide mapping.
+    Mapping,
+}
+
+/// The device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its name in the site file.
+    pub name: String,
+    /// Every id that it may show.
+    pub ids: Vec<UsbId>,
+    /// Its serial number.
+    pub serial: Option<String>,
+    /// The slowest speed that will do, Mbit/s.
+    pub min_speed: Option<u32>,
+    /// Its socket on each host, where the site says.
+    pub sockets: BTreeMap<String, Socket>,
+    /// The name of its mapping.
+    pub mapping: Option<String>,
+}
+
+/// A place on a host where the device shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: UsbPort,
+    /// The id that it shows now.
+    pub id: UsbId,
+    /// Mbit/s; None where the way of looking does not tell.
+    pub speed: Option<u32>,
+}
+
+/// What can be said about the device on a host.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sight {
+    /// It is there, at these places (more than one: equal devices), by this way of looking.
+    Here(Vec<Place>, String),
+    /// It is not there; these other devices are.
+    Absent(Vec<Place>, String),
+    /// Nobody can tell: the reasons, one for each way of looking. That is not "absent".
+    CannotSee(Vec<String>),
+}
+
+impl Device {
+    /// `coral (1a6e:089a or 18d1:9302)`.
+    pub fn title(&self) -> String {
+        format!("{} ({})", self.name, self.id_list(" or "))
+    }
+
+    /// The ids in one line.
+    pub fn id_list(&self, between: &str) -> String {
+        self.ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
+    }
+
+    /// The act of plugging it into a host, as data.
+    pub fn plug(&self, host: &str, port: Option<&UsbPort>) -> Hands {
+        Hands::Plug {
+            device: self.name.clone(),
+            ids: self.ids.iter().map(ToString::to_string).collect(),
+            serial: self.serial.clone(),
+            host: host.to_owned(),
+            port: port.map(ToString::to_string),
+        }
+    }
+
+    fn names_port(&self, host: &str, port: &UsbPort) -> bool {
+        self.sockets.get(host).is_some_and(|s| s.port == *port || s.sibling.as_ref() == Some(port))
+    }
+
+    /// Whether a `usbN` value passes this device to a VM on `host`, in any form: by an id, by the site's socket or a
+    /// port where it shows now, or by a mapping that leads to either.
+    pub fn is_named_by(&self, value: &UsbValue, host: &str, seen_at: &[Place], mappings: &[UsbMapping]) -> bool {
+        let by_port =
+            |port: &UsbPort| self.names_port(host, port) || seen_at.iter().any(|p| p.host == host && p.port == *port);
+        match &value.source {
+            UsbSource::Id(id) => self.ids.contains(id),
+            UsbSource::Port(port) => by_port(port),
+            UsbSource::Spice => false,
+            UsbSource::Mapping(name) if self.mapping.as_ref() == Some(name) => true,
+            UsbSource::Mapping(name) => mappings.iter().filter(|m| m.id == *name).any(|m| {
+                m.entry(host).is_some_and(|entry| match entry.path() {
+                    Some(port) => by_port(&port),
+                    None => entry.id().is_some_and(|id| self.ids.contains(&id)),
+                })
+            }),
+        }
+    }
+
+    /// The slots of a VM that name the device now or will after the next power cycle: slot key and raw value.
+    pub fn slots_in(
+        &self,
+        config: &Pending,
+        host: &str,
+        seen: &[Place],
+        mappings: &[UsbMapping],
+    ) -> Vec<(String, String)> {
+        let mut slots = Vec::new();
+        for (slot, key) in config.usb() {
+            let Some(text) = key.configured() else { continue };
+            if text.parse::<UsbValue>().is_ok_and(|value| self.is_named_by(&value, host, seen, mappings)) {
+                slots.push((format!("usb{slot}"), text.to_owned()));
+            }
+        }
+        slots
+    }
+
+    /// Looks for the device on a host: by the hardware list, else by the node's own check of the mapping, else by ssh
+    /// to the host.
+    ///
+    /// # Errors
+    /// The API does not answer. A missing right is an answer: [`Sight::CannotSee`].
+    pub async fn look(&self, cx: &Estate, cluster: &str, host: &str) -> Result<Sight, Failure> {
+        let pve = cx.proxmox(cluster).await?;
+        let mut reasons = Vec::new();
+        match pve.usb_devices(host).await {
+            Ok(list) => {
+                let place = |d: &crate::proxmox::HostUsb| {
+                    let speed = Some(d.speed as u32);
+                    Some(Place { host: host.to_owned(), port: d.port()?, id: d.id, speed })
+                };
+                let all = list.iter().filter(|d| !d.is_hub()).filter_map(place).collect();
+                return Ok(self.sort(all, format!("the USB list of {host}")));
+            }
+            Err(error @ (Error::NotAuthorized { .. } | Error::Forbidden { .. })) => reasons.push(error.to_string()),
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(sight) = self.look_by_mapping(&pve, host, &mut reasons).await? {
+            return Ok(sight);
+        }
+        match cx.host(cluster, host).await? {
+            None => reasons.push(format!("the site file has no ssh for host {host}")),
+            Some(shell) => match shell.usb().await {
+                Ok(seen) => {
+                    let place = |d: &crate::guest::GuestUsb| {
+                        let speed = Some(d.speed_mbit);
+                        Some(Place { host: host.to_owned(), port: d.port.clone()?, id: d.id, speed })
+                    };
+                    return Ok(self.sort(seen.value.iter().filter_map(place).collect(), seen.route));
+                }
+                Err(error) => reasons.push(error.to_string()),
+            },
+        }
+        Ok(Sight::CannotSee(reasons))
+    }
+
+    fn sort(&self, all: Vec<Place>, by: String) -> Sight {
+        let (here, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| self.ids.contains(&p.id));
+        if here.is_empty() { Sight::Absent(others, by) } else { Sight::Here(here, by) }
+    }
+
+    /// The node's check of our mapping says whether the device that the mapping names is there.
+    async fn look_by_mapping(
+        &self,
+        pve: &Proxmox,
+        host: &str,
+        reasons: &mut Vec<String>,
+    ) -> Result<Option<Sight>, Failure> {
+        let Some(name) = &self.mapping else {
+            reasons.push("the site file names no mapping for the device".into());
+            return Ok(None);
+        };
+        let by = format!("the check of mapping {name} on {host}");
+        let mappings = match pve.usb_mappings(Some(host)).await {
+            Ok(mappings) => mappings,
+            Err(error @ (Error::NotAuthorized { .. } | Error::Forbidden { .. })) => {
+                reasons.push(error.to_string());
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(mapping) = mappings.iter().find(|m| m.id == *name) else {
+            reasons.push(format!("there is no mapping {name}, or these credentials may not see it"));
+            return Ok(None);
+        };
+        let Some(entry) = mapping.entry(host) else {
+            reasons.push(format!("mapping {name} has no entry for {host}"));
+            return Ok(None);
+        };
+        let (Some(id), Some(port)) = (entry.id(), entry.path()) else {
+            reasons.push(format!("mapping {name} has no port for {host}: its check says nothing about the device"));
+            return Ok(None);
+        };
+        let problem = mapping.errors.iter().find(|e| e.severity == "error");
+        match problem.map(|e| e.message.as_str()) {
+            None => Ok(Some(Sight::Here(vec![Place { host: host.into(), port, id, speed: None }], by))),
+            Some(text) if text.contains("not found") => Ok(Some(Sight::Absent(Vec::new(), by))),
+            // Another id at the port: ours under its other id, or something else. The text names the id that is there.
+            Some(text) => match self.ids.iter().find(|id| text.contains(&id.to_string()) && entry.id() != Some(**id)) {
+                Some(id) => Ok(Some(Sight::Here(vec![Place { host: host.into(), port, id: *id, speed: None }], by))),
+                None => {
+                    reasons.push(format!("{by}: {text}"));
+                    Ok(None)
+                }
+            },
+        }
+    }
+}
+
+impl Sight {
+    /// The places, if any.
+    pub fn places(&self) -> &[Place] {
+        match self {
+            Self::Here(places, _) => places,
+            Self::Absent(..) | Self::CannotSee(_) => &[],
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {} port {}", self.id, self.host, self.port)?;
+        self.speed.map_or(Ok(()), |speed| write!(f, " ({speed} Mbit/s)"))
+    }
+}

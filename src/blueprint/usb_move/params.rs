@@ -1,0 +1,308 @@
+//! The parameters of a `usb-move`, read from the site file and resolved: every later question has a definite subject.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::wait::limit;
+use crate::site::Site;
+use crate::site::fields::{Fields, Item};
+
+use super::device::{Attach, Device, Socket, Vm};
+
+/// The workload that uses the device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// The Kubernetes cluster's name in the site file.
+    pub cluster: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// `Deployment`, `StatefulSet`, or `Kind.group`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// A node of Kubernetes that is a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KubeNode {
+    /// The Kubernetes cluster's name in the site file.
+    pub cluster: String,
+    /// The Node's name.
+    pub name: String,
+}
+
+/// What becomes of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClaimFate {
+    /// A new, empty volume on the target; the old one is kept.
+    Recreate,
+    /// It stays as it is.
+    Leave,
+}
+
+/// A label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// A command that the site declares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Twice is the same as once.
+    pub repeatable: bool,
+    /// How long it may run, in seconds.
+    pub limit: u64,
+}
+
+impl Declared {
+    /// How long it may run.
+    pub fn limit(&self) -> Duration {
+        Duration::from_secs(self.limit)
+    }
+}
+
+/// The drivers of the device in the target's guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drivers {
+    /// Exits with 0 where they are there; changes nothing.
+    pub check: Declared,
+    /// Installs them.
+    pub install: Declared,
+    /// Removes them.
+    pub remove: Option<Declared>,
+}
+
+/// The command that proves the device in the pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verify {
+    /// Program and arguments; changes nothing.
+    pub command: Vec<String>,
+    /// The container; None: the pod's only or first one.
+    pub container: Option<String>,
+    /// What its output must contain.
+    pub expect: Option<String>,
+}
+
+/// What the workload needs of the target besides the device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// Paths that must exist in the guest.
+    pub paths: Vec<String>,
+    /// A RuntimeClass whose handler the node must have.
+    pub runtime_class: Option<String>,
+    /// Resources that the node must have to give, by name, at least so many.
+    pub allocatable: BTreeMap<String, u32>,
+}
+
+/// All of it.
+#[derive(Debug, Clone)]
+pub struct Params {
+    /// The device.
+    pub device: Device,
+    /// The VM that has it.
+    pub source: Vm,
+    /// The VM that gets it.
+    pub target: Vm,
+    /// The node that loses the label.
+    pub source_node: KubeNode,
+    /// The node that gets it.
+    pub target_node: KubeNode,
+    /// How it is passed.
+    pub attach: Attach,
+    /// The workload.
+    pub work: Work,
+    /// The node label that the workload selects.
+    pub label: Option<Label>,
+    /// Claims by name; those that are not named stay.
+    pub claims: BTreeMap<String, ClaimFate>,
+    /// Whether the target node is drained before its reboot.
+    pub drain: bool,
+    /// What the workload needs.
+    pub needs: Needs,
+    /// The drivers.
+    pub drivers: Option<Drivers>,
+    /// The proof.
+    pub verify: Option<Verify>,
+}
+
+const KEYS: &[&str] = &[
+    "device",
+    "from",
+    "to",
+    "attach",
+    "label",
+    "workload",
+    "claims",
+    "drain",
+    "needs",
+    "drivers",
+    "manifests",
+    "verify",
+];
+
+impl Params {
+    /// Reads the parameters; what is wrong goes into the item's sink.
+    pub fn read(site: &Site, item: &Item<'_>) -> Option<Self> {
+        let fields = item.fields(KEYS);
+        let device = fields.need("device", "name a device of `devices:`").and_then(|i| device(site, &i));
+        let from = fields.need("from", "name the node that has the device").and_then(|i| node(site, &i));
+        let to = fields.need("to", "name the node that gets the device").and_then(|i| node(site, &i));
+        if let (Some(from), Some(to)) = (&from, &to) {
+            if from.0 == to.0 {
+                fields.problem("`from` and `to` are the same VM", "name two different nodes");
+            } else if from.1.cluster != to.1.cluster || from.0.cluster != to.0.cluster {
+                fields.problem(
+                    "`from` and `to` are not in the same Proxmox cluster and the same Kubernetes cluster",
+                    "this blueprint moves a device within one of each",
+                );
+            }
+        }
+        let words = [("id", Attach::Id), ("port", Attach::Port), ("mapping", Attach::Mapping)];
+        let attach = fields.get("attach").map_or(Some(Attach::Id), |i| i.one_of(&words));
+        if let (Some(Attach::Mapping), Some(Device { mapping: None, name, .. })) = (attach, &device) {
+            fields.problem(
+                format!("`attach: mapping` needs a mapping, and device `{name}` names none"),
+                "add `mapping: NAME` to the device",
+            );
+        }
+        let label = fields.get("label").map_or(Some(None), |i| label(&i).map(Some));
+        let workload = fields.need("workload", "`{ namespace: .., kind: Deployment, name: .. }`");
+        let cluster = to.as_ref().map(|t| t.1.cluster.clone()).unwrap_or_default();
+        let work = workload.and_then(|i| work(&i, cluster));
+        let claims = fields.get("claims").map_or(Some(BTreeMap::new()), |i| claims(&i));
+        let drain = fields.get("drain").map_or(Some(true), |i| i.flag());
+        let needs = fields.get("needs").map_or(Some(Needs::default()), |i| needs(&i));
+        let drivers = fields.get("drivers").map_or(Some(None), |i| drivers(&i).map(Some));
+        let verify = fields.get("verify").map_or(Some(None), |i| verify(&i).map(Some));
+        let ((source, source_node), (target, target_node)) = (from?, to?);
+        Some(Self {
+            device: device?,
+            source,
+            target,
+            source_node,
+            target_node,
+            attach: attach?,
+            work: work?,
+            label: label?,
+            claims: claims?,
+            drain: drain?,
+            needs: needs?,
+            drivers: drivers?,
+            verify: verify?,
+        })
+    }
+}
+
+fn device(site: &Site, item: &Item<'_>) -> Option<Device> {
+    let name = item.name_of("a device", site.devices.keys().map(String::as_str))?;
+    let d = site.devices.get(&name)?;
+    let socket = |pair: &crate::site::PortPair| Socket { port: pair.port.clone(), sibling: pair.sibling.clone() };
+    Some(Device {
+        name,
+        ids: d.ids.clone(),
+        serial: d.serial.clone(),
+        min_speed: d.min_speed,
+        sockets: d.ports.iter().map(|(host, pair)| (host.clone(), socket(pair))).collect(),
+        mapping: d.mapping.clone(),
+    })
+}
+
+fn node(site: &Site, item: &Item<'_>) -> Option<(Vm, KubeNode)> {
+    let name = item.name_of("a node", site.nodes.keys().map(String::as_str))?;
+    let n = site.nodes.get(&name)?;
+    let kube = KubeNode { cluster: n.kubernetes.clone(), name: n.node_name.clone() };
+    Some((Vm { cluster: n.proxmox.clone(), vmid: n.vmid, node: name }, kube))
+}
+
+fn label(item: &Item<'_>) -> Option<Label> {
+    let fields = item.fields(&["key", "value"]);
+    let key = fields.need("key", "the label's key, as `coral`").and_then(|i| i.text().map(str::to_owned));
+    let value =
+        fields.need("value", "the label's value in quotes, as `\"true\"`").and_then(|i| i.text().map(str::to_owned));
+    Some(Label { key: key?, value: value? })
+}
+
+fn work(item: &Item<'_>, cluster: String) -> Option<Work> {
+    let fields = item.fields(&["namespace", "kind", "name"]);
+    let text = |key: &str, help: &str| fields.need(key, help).and_then(|i| i.text().map(str::to_owned));
+    let namespace = text("namespace", "the workload's namespace");
+    let kind = text("kind", "`Deployment`, `StatefulSet`, or `Kind.group` of a resource with `scale`");
+    let name = text("name", "the workload's name");
+    Some(Work { cluster, namespace: namespace?, kind: kind?, name: name? })
+}
+
+fn claims(item: &Item<'_>) -> Option<BTreeMap<String, ClaimFate>> {
+    let words = [("recreate", ClaimFate::Recreate), ("leave", ClaimFate::Leave)];
+    let entries = item.entries();
+    let read: BTreeMap<_, _> =
+        entries.iter().filter_map(|(name, i)| Some(((*name).to_owned(), i.one_of(&words)?))).collect();
+    (read.len() == entries.len()).then_some(read)
+}
+
+fn needs(item: &Item<'_>) -> Option<Needs> {
+    let fields = item.fields(&["paths", "runtime_class", "allocatable"]);
+    let paths = fields.get("paths").map_or(Some(Vec::new()), |i| i.texts());
+    let class = fields.get("runtime_class").map_or(Some(None), |i| i.text().map(|t| Some(t.to_owned())));
+    let mut allocatable = BTreeMap::new();
+    for (name, amount) in fields.get("allocatable").map(|i| i.entries()).unwrap_or_default() {
+        allocatable.insert(name.to_owned(), amount.number(1..=u32::MAX)?);
+    }
+    Some(Needs { paths: paths?, runtime_class: class?, allocatable })
+}
+
+fn drivers(item: &Item<'_>) -> Option<Drivers> {
+    let fields = item.fields(&["check", "install", "remove"]);
+    let check = fields.need("check", "a command that exits with 0 where the drivers are there").and_then(|i| {
+        let read = i.fields(&["command", "reads", "limit"]);
+        must_read(&read)?;
+        declared(&read)
+    });
+    let command = |i: Item<'_>| declared(&i.fields(&["command", "repeatable", "limit"]));
+    let install = fields.need("install", "the command that installs the drivers").and_then(command);
+    let remove = fields.get("remove").map_or(Some(None), |i| command(i).map(Some));
+    Some(Drivers { check: check?, install: install?, remove: remove? })
+}
+
+/// A command that a check runs must be declared to change nothing.
+fn must_read(fields: &Fields<'_>) -> Option<()> {
+    match fields.get("reads").map(|i| i.flag()) {
+        Some(Some(true)) => Some(()),
+        Some(None) => None,
+        Some(Some(false)) | None => {
+            fields.problem("a checking command must be one that changes nothing", "if that is so, add `reads: true`");
+            None
+        }
+    }
+}
+
+fn declared(fields: &Fields<'_>) -> Option<Declared> {
+    let command = fields.need("command", "a list: program and arguments, no shell").and_then(|i| i.texts());
+    let repeatable = fields.get("repeatable").map_or(Some(false), |i| i.flag());
+    let usual = u32::try_from(limit::COMMAND.as_secs()).unwrap_or(u32::MAX);
+    let seconds = fields.get("limit").map_or(Some(usual), |i| i.number(1..=86_400));
+    Some(Declared { command: command?, repeatable: repeatable?, limit: seconds?.into() })
+}
+
+fn verify(item: &Item<'_>) -> Option<Verify> {
+    let fields = item.fields(&["command", "container", "expect", "reads"]);
+    must_read(&fields)?;
+    let command = fields.need("command", "a list: program and arguments, no shell").and_then(|i| i.texts());
+    let text = |key: &str| fields.get(key).map_or(Some(None), |i| i.text().map(|t| Some(t.to_owned())));
+    let (container, expect) = (text("container"), text("expect"));
+    Some(Verify { command: command?, container: container?, expect: expect? })
+}

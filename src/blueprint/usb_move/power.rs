@@ -1,0 +1,59 @@
+//! Writing a VM's config and switching it, each as one noted call that is waited for.
+
+use std::time::Duration;
+
+use crate::base::fault::Failure;
+use crate::base::permit::Permit;
+use crate::proxmox::{ConfigChange, Error, Proxmox, Upid, VmRef};
+
+/// A guest that drains and syncs may take long; the API's own default of 60 s is too short for a Kubernetes node.
+pub const SHUTDOWN: Duration = Duration::from_secs(300);
+const CONFIG: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(180);
+
+/// Waits for a pve task and shows its log lines.
+///
+/// # Errors
+/// The pve task failed, or its end cannot be seen.
+pub async fn finish(pve: &Proxmox, upid: &Upid, limit: Duration, permit: &Permit) -> Result<(), Failure> {
+    let end = pve.wait_task(upid, limit, &|line| permit.progress(line)).await?;
+    if let Some(warnings) = end.warnings {
+        permit.progress(&format!("{} ended with {warnings}", upid.kind));
+    }
+    Ok(())
+}
+
+/// Writes a config. A change that is stored and that the running guest did not take is no failure here: the check sees
+/// that it is pending, and the next power cycle applies it.
+///
+/// # Errors
+/// The change was refused or its outcome is unknown.
+pub async fn write_config(pve: &Proxmox, at: &VmRef, change: &ConfigChange, permit: &Permit) -> Result<(), Failure> {
+    let Some(upid) = pve.set_config(at, change, permit).await? else { return Ok(()) };
+    match pve.wait_task(&upid, CONFIG, &|line| permit.progress(line)).await {
+        Ok(_) => Ok(()),
+        Err(error @ Error::PendingKept { .. }) => {
+            permit.progress(&error.to_string());
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Starts a VM and waits for the pve task.
+///
+/// # Errors
+/// The start was refused or failed.
+pub async fn start(pve: &Proxmox, at: &VmRef, permit: &Permit) -> Result<(), Failure> {
+    let upid = pve.start(at, permit).await?;
+    finish(pve, &upid, START, permit).await
+}
+
+/// Shuts a VM down, never by force, and waits until it is off.
+///
+/// # Errors
+/// The guest did not power off in time (it may do so later), or the call failed.
+pub async fn shutdown(pve: &Proxmox, at: &VmRef, permit: &Permit) -> Result<(), Failure> {
+    let upid = pve.shutdown(at, SHUTDOWN, permit).await?;
+    finish(pve, &upid, SHUTDOWN + Duration::from_secs(30), permit).await
+}

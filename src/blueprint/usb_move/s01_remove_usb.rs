@@ -1,0 +1,155 @@
+//! 01: the source VM names the device no longer.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::{Change, Check, Problem};
+use crate::base::fault::Failure;
+use crate::base::permit::Permit;
+use crate::engine::step::{Risk, Seen, Step};
+use crate::estate::Estate;
+use crate::proxmox::ConfigChange;
+
+use super::device::{Device, Place, Sight, Vm};
+use super::power::write_config;
+
+/// Takes every entry that names the device out of a VM's config.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RemoveUsb {
+    /// The VM that has the device.
+    pub vm: Vm,
+    /// The device.
+    pub device: Device,
+}
+
+/// The entries as they were, and where the device was plugged in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {
+    /// Slot and value.
+    pub entries: Vec<(String, String)>,
+    /// The device's place on the VM's host; None where it could not be seen.
+    pub place: Option<Place>,
+}
+
+impl Step<Estate> for RemoveUsb {
+    const ID: &'static str = "01-remove-usb";
+    const RISK: Risk = Risk::Reverts;
+    type Before = Before;
+
+    fn title(&self) -> String {
+        format!("vm {} ({}) gives up {}", self.vm.vmid, self.vm.node, self.device.title())
+    }
+
+    fn why(&self) -> Vec<String> {
+        vec![
+            "Two VMs may name the same device; the one that starts first gets it, and nothing warns.".into(),
+            "By hand: `qm set VMID --delete usbN` on the host, for every entry that names the device.".into(),
+            "An entry by raw id or port can be removed with a root@pam ticket only; no API token may.".into(),
+            "On an old machine type the deletion stays pending and happens at the VM's next power cycle.".into(),
+        ]
+    }
+
+    async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let (pve, at) = self.vm.find(cx).await?;
+        let config = pve.pending(&at).await?;
+        let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
+        let mappings = pve.usb_mappings(None).await?;
+        let entries = self.device.slots_in(&config, &at.node, sight.places(), &mappings);
+        if entries.is_empty() {
+            let leaving = config
+                .usb()
+                .into_iter()
+                .filter(|(_, key)| key.delete)
+                .map(|(slot, _)| format!("usb{slot} leaves vm {} at its next power cycle", self.vm.vmid));
+            return Ok(Check::done().notes(leaving));
+        }
+        let status = pve.status(&at).await?;
+        if let Some(lock) = status.lock {
+            return Ok(Check::waiting_for_lock(format!("vm {} is locked ({lock})", self.vm.vmid)));
+        }
+        let change = |(slot, value): &(String, String)| Change::remove(format!("vm {} {slot}", self.vm.vmid), value);
+        let changes = entries.iter().map(change).collect();
+        Ok(Check::todo(changes, Before { entries, place: sight.places().first().cloned() }))
+    }
+
+    async fn apply(&self, cx: &Estate, _seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let (pve, at) = self.vm.find(cx).await?;
+        let config = pve.pending(&at).await?;
+        let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
+        let mappings = pve.usb_mappings(None).await?;
+        let entries = self.device.slots_in(&config, &at.node, sight.places(), &mappings);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let delete = entries.into_iter().map(|(slot, _)| slot).collect();
+        let change = ConfigChange { delete, digest: Some(config.digest), ..ConfigChange::default() };
+        write_config(&pve, &at, &change, permit).await
+    }
+
+    async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        let (pve, at) = self.vm.find(cx).await?;
+        let config = pve.pending(&at).await?;
+        let mut changes = Vec::new();
+        for (slot, value) in &before.entries {
+            match config.configured(slot) {
+                Some(now) if now == value => {}
+                None => changes.push(Change::add(format!("vm {} {slot}", self.vm.vmid), value)),
+                Some(now) => {
+                    return Ok(Check::blocked(vec![Problem::new(
+                        format!("vm {} {slot} was `{value}`, this run removed it, and now it is `{now}`", self.vm.vmid),
+                        format!("free {slot} of vm {} or keep what it has, then run undo again", self.vm.vmid),
+                    )]));
+                }
+            }
+        }
+        if changes.is_empty() {
+            return Ok(Check::done());
+        }
+        let Some(place) = &before.place else {
+            return Ok(Check::todo(changes, ()).note("where the device is now cannot be seen with these credentials"));
+        };
+        let sight = self.device.look(cx, &self.vm.cluster, &place.host).await?;
+        let note = match &sight {
+            Sight::Here(places, _) if places.iter().any(|p| p.port == place.port) => None,
+            Sight::Here(places, _) if places.iter().any(|p| same_socket(&self.device, p, place)) => None,
+            Sight::CannotSee(reasons) => Some(format!("cannot see the device: {}", reasons.join("; "))),
+            Sight::Here(..) | Sight::Absent(..) => {
+                let ask = format!("plug {} back into {}, port {}", self.device.title(), place.host, place.port);
+                let seen = sight.places().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let hint = (!seen.is_empty()).then(|| format!("it is at {seen} now"));
+                return Ok(Check::manual(ask, hint, Some(self.device.plug(&place.host, Some(&place.port)))));
+            }
+        };
+        Ok(Check::todo(changes, ()).notes(note))
+    }
+
+    async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let (pve, at) = self.vm.find(cx).await?;
+        let config = pve.pending(&at).await?;
+        let mut change = ConfigChange { digest: Some(config.digest.clone()), ..ConfigChange::default() };
+        for (slot, value) in before.entries.iter().filter(|(slot, _)| config.configured(slot).is_none()) {
+            // While the deletion is only pending, the entry is still there: taking the deletion back is all.
+            if config.keys.get(slot).is_some_and(|key| key.delete && key.value.as_ref() == Some(value)) {
+                change.revert.push(slot.clone());
+            } else {
+                change.set.push((slot.clone(), value.clone()));
+            }
+        }
+        if change.set.is_empty() && change.revert.is_empty() {
+            return Ok(());
+        }
+        write_config(&pve, &at, &change, permit).await
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+}
+
+/// The same socket on its other bus counts as the same place: the link may come up at another speed.
+fn same_socket(device: &Device, a: &Place, b: &Place) -> bool {
+    let Some(socket) = device.sockets.get(&a.host) else { return false };
+    let of = |p: &Place| p.port == socket.port || socket.sibling.as_ref() == Some(&p.port);
+    a.host == b.host && of(a) && of(b)
+}

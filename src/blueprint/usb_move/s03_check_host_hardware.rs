@@ -1,0 +1,131 @@
+//! 03: the target's host shows the device. A person carries it there.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::{Answer, Check, Problem};
+use crate::base::fault::Failure;
+use crate::engine::step::{Risk, Seen, Step};
+use crate::estate::Estate;
+
+use super::device::{Device, Place, Sight, Vm};
+
+/// Waits until the host of the target VM shows the device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckHostHardware {
+    /// The VM that gets the device.
+    pub vm: Vm,
+    /// The VM that had it: on its host the device is looked for first, so that it can be brought back.
+    pub source: Vm,
+    /// The device.
+    pub device: Device,
+}
+
+/// Where the device was when a person was asked to carry it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {
+    /// None where it was nowhere to be seen.
+    pub place: Option<Place>,
+}
+
+impl Step<Estate> for CheckHostHardware {
+    const ID: &'static str = "03-check-host-hardware";
+    const RISK: Risk = Risk::Reads;
+    type Before = Before;
+
+    fn title(&self) -> String {
+        format!("the host of vm {} ({}) shows {}", self.vm.vmid, self.vm.node, self.device.title())
+    }
+
+    fn why(&self) -> Vec<String> {
+        vec![
+            "A VM starts without complaint when its device is absent, so the host is asked before anything else."
+                .into(),
+            "By hand: `lsusb` on the host, and `lsusb -t` for the speed.".into(),
+            "A Coral shows 1a6e:089a until its first inference and 18d1:9302 afterwards; either will do.".into(),
+            "At 480 Mbit/s it sits in a USB2 socket or behind a USB2 cable: inference is then several times slower."
+                .into(),
+        ]
+    }
+
+    async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let (_, at) = self.vm.find(cx).await?;
+        let host = at.node.as_str();
+        let wanted = self.device.sockets.get(host);
+        let (ask, hint) = match self.device.look(cx, &self.vm.cluster, host).await? {
+            Sight::CannotSee(reasons) => {
+                return Ok(Check::blocked(vec![Problem::new(
+                    format!("the USB devices of {host} cannot be seen: {}", reasons.join("; ")),
+                    format!(
+                        "give these credentials Sys.Modify on /, a mapping for {host}, or ssh to {host} in the site file"
+                    ),
+                )]));
+            }
+            Sight::Here(places, by) => {
+                let at_port = |p: &Place| wanted.is_none_or(|w| w.port == p.port);
+                let fast = |p: &Place| match (self.device.min_speed, p.speed) {
+                    (Some(min), Some(speed)) => speed >= min,
+                    _ => true,
+                };
+                if let Some(place) = places.iter().find(|p| at_port(p) && fast(p)) {
+                    return Ok(Check::done().note(format!("{place}, by {by}")));
+                }
+                let place = places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let sibling = wanted.and_then(|w| w.sibling.as_ref()).filter(|s| places.iter().any(|p| p.port == **s));
+                match (wanted, sibling) {
+                    (Some(wanted), Some(sibling)) => (
+                        format!("replug {} in {host}: it came up on the slow bus", self.device.title()),
+                        format!("it is at {place}; {sibling} is the slow side of {}", wanted.port),
+                    ),
+                    (Some(wanted), None) if !places.iter().any(at_port) => (
+                        format!("move {} to port {} of {host}", self.device.title(), wanted.port),
+                        format!("it is at {place}; the site file says {}", wanted.port),
+                    ),
+                    _ => (
+                        format!("move {} to a faster socket of {host}", self.device.title()),
+                        format!("it is at {place}; at least {} Mbit/s are wanted", self.device.min_speed.unwrap_or(0)),
+                    ),
+                }
+            }
+            Sight::Absent(others, by) => {
+                let others = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let others = if others.is_empty() { "no other device".to_owned() } else { others };
+                let socket = wanted.map(|w| format!(", port {}", w.port)).unwrap_or_default();
+                (format!("plug {} into {host}{socket}", self.device.title()), format!("{by} shows {others}"))
+            }
+        };
+        let before = self.origin(cx, host).await?;
+        let mut check = Check::manual(ask, Some(hint), Some(self.device.plug(host, wanted.map(|w| &w.port))));
+        if let Answer::Manual { before: owed, .. } = &mut check.answer {
+            *owed = Some(before);
+        }
+        Ok(check)
+    }
+
+    async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        let Some(place) = &before.place else {
+            return Ok(Check::done().note("where the device was before is not known: it stays where it is"));
+        };
+        let sight = self.device.look(cx, &self.vm.cluster, &place.host).await?;
+        if sight.places().iter().any(|p| p.port == place.port) {
+            return Ok(Check::done());
+        }
+        if let Sight::CannotSee(reasons) = &sight {
+            return Ok(Check::done().note(format!("cannot see {}: {}", place.host, reasons.join("; "))));
+        }
+        let ask = format!("plug {} back into {}, port {}", self.device.title(), place.host, place.port);
+        Ok(Check::manual(ask, None, Some(self.device.plug(&place.host, Some(&place.port)))))
+    }
+}
+
+impl CheckHostHardware {
+    /// Where the device is before it is carried: at the source's host, or in another socket of the target's.
+    async fn origin(&self, cx: &Estate, target: &str) -> Result<Before, Failure> {
+        let (_, source) = self.source.find(cx).await?;
+        for host in [source.node.as_str(), target] {
+            if let Some(place) = self.device.look(cx, &self.source.cluster, host).await?.places().first() {
+                return Ok(Before { place: Some(place.clone()) });
+            }
+        }
+        Ok(Before { place: None })
+    }
+}

@@ -1,0 +1,377 @@
+//! 04: the target VM's config passes the device, with `usb3=1`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::{Change, Check, Problem};
+use crate::base::fault::Failure;
+use crate::base::permit::Permit;
+use crate::engine::step::{Risk, Seen, Step};
+use crate::estate::Estate;
+use crate::proxmox::{
+    ConfigChange, MapEntry, Pending, Proxmox, UsbMapping, UsbSource, UsbValue, VmRef, free_usb_slots,
+};
+
+use super::device::{Attach, Device, Place, Sight, Vm};
+use super::power::write_config;
+
+/// Passes the device to the target VM.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddUsb {
+    /// The VM that gets the device.
+    pub vm: Vm,
+    /// The VM that must have given it up.
+    pub source: Vm,
+    /// The device.
+    pub device: Device,
+    /// By id, port or mapping.
+    pub attach: Attach,
+}
+
+/// The VM's USB slots and the mapping's entry for its host, as they were.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {
+    /// Slot and value.
+    pub slots: BTreeMap<String, String>,
+    /// The host that the mapping's entry is about.
+    pub host: String,
+    /// The entry; None where the mapping had none for the host.
+    pub entry: Option<MapEntry>,
+    /// Whether the mapping existed at all.
+    pub mapping_existed: bool,
+}
+
+/// What has to be written.
+struct Work {
+    set: Vec<(String, String)>,
+    entry: Option<MapEntry>,
+    mapping_exists: bool,
+    changes: Vec<Change>,
+    problems: Vec<Problem>,
+}
+
+impl Step<Estate> for AddUsb {
+    const ID: &'static str = "04-add-usb";
+    const RISK: Risk = Risk::Reverts;
+    type Before = Before;
+
+    fn title(&self) -> String {
+        format!("vm {} ({}) gets {} with usb3=1", self.vm.vmid, self.vm.node, self.device.title())
+    }
+
+    fn why(&self) -> Vec<String> {
+        vec![
+            "Without usb3=1 a VM of an old machine type puts the device on a USB2 controller: slow, or refused.".into(),
+            "The Coral changes its id at its first inference: passed by one id alone it leaves the guest then.".into(),
+            "By id it gets one slot for each id, by port one for the socket; a mapping is the way of an API token."
+                .into(),
+            "By hand: `qm set VMID --usb0 host=1a6e:089a,usb3=1 --usb1 host=18d1:9302,usb3=1` as root on the host."
+                .into(),
+        ]
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let (pve, at) = self.vm.find(cx).await?;
+        let config = pve.pending(&at).await?;
+        let mappings = pve.usb_mappings(None).await?;
+        let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
+        let mut work = self.work(&config, &mappings, &at.node, &sight);
+        if work.changes.is_empty() && work.problems.is_empty() {
+            let pending = config.usb().into_iter().filter(|(_, key)| key.is_pending());
+            let note = |(slot, _)| format!("usb{slot} takes effect at vm {}'s next power cycle", self.vm.vmid);
+            return Ok(Check::done().notes(pending.map(note)));
+        }
+        work.problems.extend(self.still_elsewhere(cx, &mappings).await?);
+        work.problems.extend(self.not_here(&at, &sight));
+        if !work.problems.is_empty() {
+            return Ok(Check::blocked(work.problems));
+        }
+        if let Some(lock) = pve.status(&at).await?.lock {
+            return Ok(Check::waiting_for_lock(format!("vm {} is locked ({lock})", self.vm.vmid)));
+        }
+        let value =
+            |(slot, key): (u8, &crate::proxmox::PendingKey)| Some((format!("usb{slot}"), key.configured()?.to_owned()));
+        let entry = self.mapping(&mappings).and_then(|m| m.entry(&at.node)).cloned();
+        let before = Before {
+            slots: config.usb().into_iter().filter_map(value).collect(),
+            host: at.node.clone(),
+            entry,
+            mapping_existed: work.mapping_exists,
+        };
+        let check = Check::todo(work.changes, before);
+        Ok(if let Sight::CannotSee(why) = sight {
+            check.note(format!("whether the device is at {} cannot be seen: {}", at.node, why.join("; ")))
+        } else {
+            check
+        })
+    }
+
+    async fn apply(&self, cx: &Estate, _seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let (pve, at) = self.vm.find(cx).await?;
+        let config = pve.pending(&at).await?;
+        let mappings = pve.usb_mappings(None).await?;
+        let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
+        let work = self.work(&config, &mappings, &at.node, &sight);
+        if let (Some(entry), Some(name)) = (work.entry, &self.device.mapping) {
+            set_entry(&pve, name, &at.node, &entry, work.mapping_exists, permit).await?;
+        }
+        if work.set.is_empty() {
+            return Ok(());
+        }
+        let change = ConfigChange { set: work.set, digest: Some(config.digest), ..ConfigChange::default() };
+        write_config(&pve, &at, &change, permit).await
+    }
+
+    async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        let (pve, at) = self.vm.find(cx).await?;
+        let config = pve.pending(&at).await?;
+        let mappings = pve.usb_mappings(None).await?;
+        let (mut changes, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        for (slot, key) in config.usb() {
+            let slot = format!("usb{slot}");
+            let (now, was) = (key.configured(), before.slots.get(&slot).map(String::as_str));
+            if key.delete && was.is_none() {
+                notes.push(format!("{slot} leaves vm {} at its next power cycle", self.vm.vmid));
+            }
+            if now == was {
+                continue;
+            }
+            let ours = now.and_then(|v| v.parse::<UsbValue>().ok());
+            let ours =
+                ours.is_none_or(|v| self.device.is_named_by(&v, &before.host, &[], &mappings) || self.is_port(&v));
+            match (now, was) {
+                (Some(now), was) if !ours => problems.push(Problem::new(
+                    format!(
+                        "vm {} {slot} was `{}`, this run passed the device there, and now it is `{now}`",
+                        self.vm.vmid,
+                        was.unwrap_or("free")
+                    ),
+                    format!("free {slot} of vm {} or keep what it has, then run undo again", self.vm.vmid),
+                )),
+                (Some(now), None) => changes.push(Change::remove(format!("vm {} {slot}", self.vm.vmid), now)),
+                (now, Some(was)) => {
+                    changes.push(Change::set(format!("vm {} {slot}", self.vm.vmid), now.unwrap_or("free"), was));
+                }
+                (None, None) => {}
+            }
+        }
+        if let Some(name) = self.device.mapping.as_ref().filter(|_| self.attach == Attach::Mapping) {
+            let mapping = self.mapping(&mappings);
+            let now = mapping.and_then(|m| m.entry(&before.host));
+            if now != before.entry.as_ref() && !self.same_but_id(now, before.entry.as_ref()) {
+                let show = |e: Option<&MapEntry>| e.map_or_else(|| "no entry".to_owned(), ToString::to_string);
+                changes.push(Change::set(format!("mapping {name}"), show(now), show(before.entry.as_ref())));
+            }
+        }
+        if !problems.is_empty() {
+            return Ok(Check::blocked(problems));
+        }
+        Ok(if changes.is_empty() { Check::done() } else { Check::todo(changes, ()) }.notes(notes))
+    }
+
+    async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let (pve, at) = self.vm.find(cx).await?;
+        let config = pve.pending(&at).await?;
+        let mappings = pve.usb_mappings(None).await?;
+        let mut change = ConfigChange { digest: Some(config.digest.clone()), ..ConfigChange::default() };
+        for (slot, key) in config.usb() {
+            let slot = format!("usb{slot}");
+            match (key.configured(), before.slots.get(&slot)) {
+                (Some(_), None) if key.value.is_none() => change.revert.push(slot),
+                (Some(_), None) => change.delete.push(slot),
+                (now, Some(was)) if now != Some(was) => change.set.push((slot, was.clone())),
+                _ => {}
+            }
+        }
+        if !(change.set.is_empty() && change.delete.is_empty() && change.revert.is_empty()) {
+            write_config(&pve, &at, &change, permit).await?;
+        }
+        let Some(name) = self.device.mapping.as_ref().filter(|_| self.attach == Attach::Mapping) else { return Ok(()) };
+        let Some(mapping) = self.mapping(&mappings) else { return Ok(()) };
+        let now = mapping.entry(&before.host);
+        if !before.mapping_existed {
+            pve.delete_usb_mapping(name, permit).await?;
+        } else if now != before.entry.as_ref() && !self.same_but_id(now, before.entry.as_ref()) {
+            pve.set_usb_mapping(name, &before.host, before.entry.as_ref(), permit).await?;
+        }
+        Ok(())
+    }
+}
+
+impl AddUsb {
+    fn mapping<'m>(&self, mappings: &'m [UsbMapping]) -> Option<&'m UsbMapping> {
+        mappings.iter().find(|m| Some(&m.id) == self.device.mapping.as_ref())
+    }
+
+    /// A port that this step may have taken because the device was there at the time.
+    fn is_port(&self, value: &UsbValue) -> bool {
+        self.attach == Attach::Port && matches!(value.source, UsbSource::Port(_))
+    }
+
+    /// Which id the device shows is not ours to restore: any of its ids at the same port is the same entry.
+    fn same_but_id(&self, a: Option<&MapEntry>, b: Option<&MapEntry>) -> bool {
+        let known = |e: &MapEntry| e.path().is_some() && e.id().is_some_and(|id| self.device.ids.contains(&id));
+        matches!((a, b), (Some(a), Some(b)) if known(a) && known(b) && a.path() == b.path())
+    }
+
+    /// What the VM should pass, what of it is missing, and what is in the way.
+    fn work(&self, config: &Pending, mappings: &[UsbMapping], host: &str, sight: &Sight) -> Work {
+        let mut work = Work {
+            set: Vec::new(),
+            entry: None,
+            mapping_exists: self.mapping(mappings).is_some(),
+            changes: Vec::new(),
+            problems: Vec::new(),
+        };
+        let wanted = self.wanted(host, sight, &mut work);
+        if self.attach == Attach::Mapping {
+            self.map_entry(mappings, host, sight, &mut work);
+        }
+        let mut missing = wanted.clone();
+        for (slot, text) in self.device.slots_in(config, host, sight.places(), mappings) {
+            let Ok(value) = text.parse::<UsbValue>() else { continue };
+            if let Some(at) = missing.iter().position(|w| *w == value.source) {
+                missing.remove(at);
+                if !value.usb3 {
+                    let better = UsbValue { usb3: true, ..value }.to_string();
+                    work.changes.push(Change::set(format!("vm {} {slot}", self.vm.vmid), text, &better));
+                    work.set.push((slot, better));
+                }
+            } else if !wanted.contains(&value.source) {
+                work.problems.push(Problem::new(
+                    format!("vm {} passes the device already in another form: {slot} is `{text}`", self.vm.vmid),
+                    format!("take {slot} out of vm {}, or set `attach` in the site file to that form", self.vm.vmid),
+                ));
+            }
+        }
+        let keys = config.keys.keys().map(String::as_str);
+        let free = free_usb_slots(keys, config.configured("machine"), config.configured("ostype"));
+        if free.len() < missing.len() {
+            work.problems.push(Problem::new(
+                format!("vm {} has {} free USB slots and {} are needed", self.vm.vmid, free.len(), missing.len()),
+                "free a slot, or raise the VM's machine version to 7.1 or later for 14 slots",
+            ));
+        }
+        for (source, slot) in missing.into_iter().zip(free) {
+            let value = UsbValue::usb3(source).to_string();
+            work.changes.push(Change::add(format!("vm {} usb{slot}", self.vm.vmid), &value));
+            work.set.push((format!("usb{slot}"), value));
+        }
+        work
+    }
+
+    fn wanted(&self, host: &str, sight: &Sight, work: &mut Work) -> Vec<UsbSource> {
+        match self.attach {
+            Attach::Id => {
+                if sight.places().len() > 1 {
+                    let places = sight.places().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+                    work.problems.push(Problem::new(
+                        format!(
+                            "{host} has {} of these devices: {places}; by id a VM takes either",
+                            sight.places().len()
+                        ),
+                        "use port: set `attach: port` and the device's port for this host in the site file",
+                    ));
+                }
+                self.device.ids.iter().copied().map(UsbSource::Id).collect()
+            }
+            Attach::Port => match (self.device.sockets.get(host), sight.places()) {
+                (Some(socket), _) => {
+                    let ports = std::iter::once(&socket.port).chain(socket.sibling.as_ref());
+                    ports.cloned().map(UsbSource::Port).collect()
+                }
+                (None, [place]) => vec![UsbSource::Port(place.port.clone())],
+                (None, _) => {
+                    work.problems.push(Problem::new(
+                        format!("the site file names no port of device {} for host {host}", self.device.name),
+                        format!("add `ports: {{ {host}: {{ port: BUS-PORT }} }}` to the device"),
+                    ));
+                    Vec::new()
+                }
+            },
+            Attach::Mapping => self.device.mapping.iter().cloned().map(UsbSource::Mapping).collect(),
+        }
+    }
+
+    /// The mapping's entry for this host: the port where the device is, with the id that it shows.
+    fn map_entry(&self, mappings: &[UsbMapping], host: &str, sight: &Sight, work: &mut Work) {
+        let Some(name) = &self.device.mapping else {
+            work.problems.push(Problem::new(
+                format!("device {} has no mapping in the site file", self.device.name),
+                "add `mapping: NAME` to the device, or set `attach` to id or port",
+            ));
+            return;
+        };
+        let entry = self.mapping(mappings).and_then(|m| m.entry(host));
+        let wanted = |p: &Place| self.device.sockets.get(host).is_none_or(|s| s.port == p.port);
+        let good = |e: &MapEntry| {
+            let at = e.path().is_some_and(|port| match sight {
+                Sight::Here(places, _) => places.iter().any(|p| p.port == port),
+                Sight::Absent(..) | Sight::CannotSee(_) => true,
+            });
+            at && e.id().is_some_and(|id| self.device.ids.contains(&id))
+        };
+        if entry.is_some_and(good) {
+            return;
+        }
+        let Some(place) = sight.places().iter().find(|p| wanted(p)).or(sight.places().first()) else { return };
+        let new = MapEntry::new(host, place.id, Some(&place.port));
+        let was = entry.map_or_else(|| "no entry".to_owned(), ToString::to_string);
+        work.changes.push(Change::set(format!("mapping {name} for {host}"), was, new.to_string()));
+        work.entry = Some(new);
+    }
+
+    /// The source VM must have let go first.
+    async fn still_elsewhere(&self, cx: &Estate, mappings: &[UsbMapping]) -> Result<Vec<Problem>, Failure> {
+        if self.source.vmid == self.vm.vmid {
+            return Ok(Vec::new());
+        }
+        let (pve, at) = self.source.find(cx).await?;
+        let config = pve.pending(&at).await?;
+        let sight = self.device.look(cx, &self.source.cluster, &at.node).await?;
+        let held = self.device.slots_in(&config, &at.node, sight.places(), mappings);
+        let problem = |(slot, value): (String, String)| {
+            Problem::new(
+                format!(
+                    "usb device `{}` is still passed to vm {} ({slot}: {value})",
+                    self.device.name, self.source.vmid
+                ),
+                format!("run `pvemig step 01-remove-usb --vmid {}`", self.source.vmid),
+            )
+            .mended_by("01-remove-usb")
+        };
+        Ok(held.into_iter().map(problem).collect())
+    }
+
+    fn not_here(&self, at: &VmRef, sight: &Sight) -> Option<Problem> {
+        let Sight::Absent(_, by) = sight else { return None };
+        let text = format!("{} is not at {} ({by})", self.device.title(), at.node);
+        let help = format!("plug it in; `pvemig step 03-check-host-hardware --vmid {}` waits for it", at.vmid);
+        Some(Problem::new(text, help).mended_by("03-check-host-hardware"))
+    }
+}
+
+/// Writes this host's entry of a mapping; makes the mapping where there is none.
+///
+/// # Errors
+/// The change was refused or its outcome is unknown.
+pub async fn set_entry(
+    pve: &Proxmox,
+    name: &str,
+    host: &str,
+    entry: &MapEntry,
+    exists: bool,
+    permit: &Permit,
+) -> Result<(), Failure> {
+    if exists {
+        Ok(pve.set_usb_mapping(name, host, Some(entry), permit).await?)
+    } else {
+        Ok(pve.create_usb_mapping(name, std::slice::from_ref(entry), permit).await?)
+    }
+}

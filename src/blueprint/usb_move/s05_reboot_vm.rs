@@ -1,0 +1,186 @@
+//! 05: the target VM runs what is configured.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::{Change, Check};
+use crate::base::fault::Failure;
+use crate::base::permit::Permit;
+use crate::engine::step::{Risk, Seen, Step};
+use crate::estate::Estate;
+use crate::proxmox::{MapEntry, Proxmox, UsbValue, VmRef, VmStatus, usb_slot};
+
+use super::device::{Attach, Device, Vm};
+use super::power::{SHUTDOWN, finish, shutdown, start};
+use super::s04_add_usb::set_entry;
+
+/// Power-cycles a VM where its process does not run what is configured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RebootVm {
+    /// The VM.
+    pub vm: Vm,
+    /// The device, whose mapping must name its present id when the VM starts.
+    pub device: Device,
+    /// By id, port or mapping.
+    pub attach: Attach,
+    /// Pull the plug where the guest does not power off in time. Only by `--force-off`.
+    #[serde(default)]
+    pub force_off: bool,
+}
+
+/// The VM's process as it was.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {
+    /// Whether it ran.
+    pub ran: bool,
+    /// Its process.
+    pub pid: Option<u32>,
+}
+
+impl Step<Estate> for RebootVm {
+    const ID: &'static str = "05-reboot-vm";
+    const RISK: Risk = Risk::Reverts;
+    type Before = Before;
+
+    fn title(&self) -> String {
+        format!("vm {} ({}) runs what is configured", self.vm.vmid, self.vm.node)
+    }
+
+    fn why(&self) -> Vec<String> {
+        vec![
+            "Only a new QEMU process applies what is pending: a reboot inside the guest is a reset of the old one."
+                .into(),
+            "Where the device was hot-plugged nothing has to be done.".into(),
+            "By hand: `qm shutdown VMID --timeout 300 && qm start VMID`; the default of 60 s is short for a node."
+                .into(),
+            "A guest whose shutdown timed out may still power off later, and then stays off: this step starts it."
+                .into(),
+        ]
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_secs(300)
+    }
+
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let (pve, at) = self.vm.find(cx).await?;
+        let status = pve.status(&at).await?;
+        if let Some(lock) = &status.lock {
+            return Ok(Check::waiting_for_lock(format!("vm {} is locked ({lock})", self.vm.vmid)));
+        }
+        let before = Before { ran: status.is_running(), pid: status.pid };
+        if !status.is_running() {
+            let what = format!("vm {} starts (it is {})", self.vm.vmid, status.status);
+            return Ok(Check::todo(vec![Change::act(what)], before));
+        }
+        let stale = stale(&pve, &at).await?;
+        let same_start = seen.since.is_some_and(|since| since.ran && since.pid == status.pid);
+        if stale.is_empty() && !same_start {
+            return Ok(Check::done());
+        }
+        if stale.is_empty() {
+            // Begun, and then hot-plugged by somebody: what is configured runs, so there is nothing left to reboot for.
+            return Ok(Check::done().note("everything configured runs without the reboot"));
+        }
+        let mut changes = vec![Change::act(format!("vm {} shuts down and starts", self.vm.vmid))];
+        changes.extend(stale);
+        Ok(Check::todo(changes, before))
+    }
+
+    async fn apply(&self, cx: &Estate, _seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let (pve, at) = self.vm.find(cx).await?;
+        let status = pve.status(&at).await?;
+        if status.is_running() {
+            if stale(&pve, &at).await?.is_empty() {
+                return Ok(());
+            }
+            if status.is_ha_managed() {
+                // High availability would put a stopped VM back up at once: the reboot is one request to it.
+                self.refresh_mapping(cx, &pve, &at, permit).await?;
+                let upid = pve.reboot(&at, SHUTDOWN, permit).await?;
+                return finish(&pve, &upid, SHUTDOWN + Duration::from_secs(30), permit).await;
+            }
+            self.switch_off(&pve, &at, permit).await?;
+        }
+        self.refresh_mapping(cx, &pve, &at, permit).await?;
+        start(&pve, &at, permit).await
+    }
+
+    async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        let (pve, at) = self.vm.find(cx).await?;
+        let status: VmStatus = pve.status(&at).await?;
+        Ok(match (before.ran, status.is_running()) {
+            (true, false) => Check::todo(vec![Change::act(format!("vm {} starts", self.vm.vmid))], ()),
+            (false, true) => Check::todo(vec![Change::act(format!("vm {} shuts down", self.vm.vmid))], ()),
+            _ => Check::done(),
+        })
+    }
+
+    async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let (pve, at) = self.vm.find(cx).await?;
+        let running = pve.status(&at).await?.is_running();
+        match (before.ran, running) {
+            (true, false) => start(&pve, &at, permit).await,
+            (false, true) => shutdown(&pve, &at, permit).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RebootVm {
+    async fn switch_off(&self, pve: &Proxmox, at: &VmRef, permit: &Permit) -> Result<(), Failure> {
+        let Err(failure) = shutdown(pve, at, permit).await else { return Ok(()) };
+        let timed_out = matches!(failure.downcast_ref(), Some(crate::proxmox::Error::ShutdownTimedOut { .. }));
+        if !(timed_out && self.force_off) {
+            return Err(failure);
+        }
+        let upid = pve.stop(at, permit).await?;
+        finish(pve, &upid, Duration::from_secs(60), permit).await
+    }
+
+    /// A VM whose mapping names another id than the device shows does not start, and the id changes with use.
+    async fn refresh_mapping(&self, cx: &Estate, pve: &Proxmox, at: &VmRef, permit: &Permit) -> Result<(), Failure> {
+        let (Attach::Mapping, Some(name)) = (self.attach, &self.device.mapping) else { return Ok(()) };
+        let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
+        let mappings = pve.usb_mappings(None).await?;
+        let entry = mappings.iter().find(|m| m.id == *name).and_then(|m| m.entry(&at.node));
+        let (Some(entry), Some(place)) = (entry, sight.places().first()) else { return Ok(()) };
+        if entry.id() == Some(place.id) && entry.path().as_ref() == Some(&place.port) {
+            return Ok(());
+        }
+        let fresh = MapEntry::new(&at.node, place.id, Some(&place.port));
+        set_entry(pve, name, &at.node, &fresh, true, permit).await
+    }
+}
+
+/// Why the running process is not what is configured; USB keys only, others are the preflight's findings.
+async fn stale(pve: &Proxmox, at: &VmRef) -> Result<Vec<Change>, Failure> {
+    let config = pve.pending(at).await?;
+    let running = pve.running_config(at).await?;
+    let what = |slot: &str| format!("vm {} {slot}", at.vmid);
+    let mut changes = Vec::new();
+    for (slot, key) in config.usb() {
+        let slot = format!("usb{slot}");
+        let (now, then) = (running.get(&slot), key.configured());
+        let same = match (now, then) {
+            (Some(a), Some(b)) => match (a.parse::<UsbValue>(), b.parse::<UsbValue>()) {
+                (Ok(a), Ok(b)) => a == b,
+                _ => a == b,
+            },
+            (None, None) => true,
+            _ => false,
+        };
+        match (same && !key.is_pending(), now, then) {
+            (true, ..) => {}
+            (false, Some(now), Some(then)) => changes.push(Change::set(what(&slot), now, then)),
+            (false, None, Some(then)) => changes.push(Change::add(what(&slot), then)),
+            (false, Some(now), None) => changes.push(Change::remove(what(&slot), now)),
+            (false, None, None) => {}
+        }
+    }
+    for (slot, value) in running.iter().filter(|(key, _)| usb_slot(key).is_some() && !config.keys.contains_key(*key)) {
+        changes.push(Change::remove(what(slot), value));
+    }
+    Ok(changes)
+}

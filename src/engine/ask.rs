@@ -1,0 +1,152 @@
+//! Asking: one question, or a question repeated until there is an answer to act on.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::base::check::{Answer, Check};
+use crate::base::fault::{Effect, Failure};
+use crate::base::names::StepKey;
+use crate::base::wait::{Backoff, show};
+
+use super::event::Event;
+use super::hold::held;
+use super::recorder::RecordError;
+use super::run::{Engine, Hand, Memory, Question, Reach, Why, failed};
+use super::step::{AnyStep, Settle};
+
+impl<Cx: Settle> Engine<'_, Cx> {
+    /// For a run of one step: the preflight's problems that protect it.
+    pub(super) async fn guarded(&self, step: &dyn AnyStep<Cx>) -> Result<Option<Why>, RecordError> {
+        let Some(guard) = self.guard else { return Ok(None) };
+        let seen = Memory { since: None, got: Vec::new(), held: BTreeMap::new() };
+        let check = match guard.check(self.cx, seen.seen(&self.info)).await {
+            Ok(check) => check,
+            Err(failure) => return Ok(Some(failed(&failure))),
+        };
+        let Answer::Blocked { problems } = check.answer else { return Ok(None) };
+        let problems: Vec<_> = problems.into_iter().filter(|p| p.protects.as_ref() == Some(&step.key())).collect();
+        // Nothing has to be protected where nothing will be done.
+        if problems.is_empty() || matches!(self.ask(step, Question::Check).await?, Ok(c) if c.is_done()) {
+            return Ok(None);
+        }
+        Ok(Some(Why::Blocked(problems)))
+    }
+
+    /// Asks until there is an answer to act on. With `todo_ends`, Todo is one; without, it is an effect that is not
+    /// visible yet.
+    pub(super) async fn reach(
+        &self,
+        step: &dyn AnyStep<Cx>,
+        question: Question<'_>,
+        todo_ends: bool,
+    ) -> Result<Reach, RecordError> {
+        let key = step.key();
+        let clock = self.recorder.clock();
+        let back = matches!(question, Question::Back(_));
+        let (mut pauses, mut start) = (Backoff::poll(clock), clock.instant());
+        let (mut last_word, mut last_why) = ("", String::new());
+        loop {
+            if self.recorder.interrupted() {
+                return Ok(Reach::Stop(Why::Interrupted));
+            }
+            let check = match self.ask(step, question).await? {
+                Ok(check) => check,
+                Err(failure) => {
+                    self.checked(&key, "error", back, failure.chain())?;
+                    return Ok(Reach::Stop(failed(&failure)));
+                }
+            };
+            let (word, notes) = (check.word(), check.notes.clone());
+            let fresh = word != last_word;
+            if fresh {
+                (pauses, start) = (Backoff::poll(clock), clock.instant());
+            }
+            let (why, limit) = match check.answer {
+                Answer::Done => {
+                    self.checked(&key, word, back, notes.clone())?;
+                    return Ok(Reach::Done(notes));
+                }
+                Answer::Todo { changes, before } if todo_ends => {
+                    self.checked(&key, word, back, notes)?;
+                    return Ok(Reach::Todo { changes, before });
+                }
+                Answer::Todo { changes, .. } => {
+                    let lines: Vec<_> = changes.iter().map(ToString::to_string).collect();
+                    (lines.join("; "), Some(self.limit(step)))
+                }
+                Answer::Blocked { problems } => {
+                    let problems = if back { problems } else { self.still_in_the_way(problems).await? };
+                    if problems.is_empty() {
+                        self.checked(&key, "done", back, notes.clone())?;
+                        return Ok(Reach::Done(notes));
+                    }
+                    self.checked(&key, word, back, notes)?;
+                    return Ok(Reach::Stop(Why::Blocked(problems)));
+                }
+                Answer::Manual { ask, hint, hands, before } => {
+                    if fresh || ask != last_why {
+                        self.checked(&key, word, back, notes.clone())?;
+                        let asked = (ask.clone(), hint.clone(), hands.clone());
+                        let (ask, hint, hands) = asked;
+                        self.recorder.write(Event::Asked { key: key.clone(), ask, hint, hands, before })?;
+                    }
+                    match self.policy.hand {
+                        Hand::Stop => return Ok(Reach::Stop(Why::Manual { ask, hint, hands })),
+                        Hand::WaitFor(limit) if start.elapsed() > limit => {
+                            return Ok(Reach::Stop(Why::Manual { ask, hint, hands }));
+                        }
+                        Hand::Wait | Hand::WaitFor(_) => (ask, None),
+                    }
+                }
+                Answer::Waiting { reason, foreign } => {
+                    (reason, Some(if foreign { self.policy.patience } else { self.limit(step) }))
+                }
+            };
+            if fresh || why != last_why {
+                if word != "manual" {
+                    self.checked(&key, word, back, notes)?;
+                }
+                self.recorder.ear().waiting(&key, word, &why);
+            }
+            if let Some(limit) = limit.filter(|limit| start.elapsed() > *limit) {
+                let error = vec![format!("still not so after {}: {why}", show(limit))];
+                let help = vec!["look at the system named above; `pvemig resume` asks again".to_owned()];
+                return Ok(Reach::Stop(Why::Failed { error, effect: Effect::Maybe, help }));
+            }
+            (last_word, last_why) = (word, why);
+            pauses.pause().await;
+        }
+    }
+
+    pub(super) async fn ask(
+        &self,
+        step: &dyn AnyStep<Cx>,
+        question: Question<'_>,
+    ) -> Result<Result<Check<Value>, Failure>, RecordError> {
+        let memory = self.memory(step)?;
+        let seen = memory.seen(&self.info);
+        Ok(match question {
+            Question::Check => step.check(self.cx, seen).await,
+            Question::Back(before) => {
+                let check = step.back(self.cx, before, seen).await;
+                check.and_then(|check| check.try_map(|()| Ok::<_, Failure>(Value::Null)))
+            }
+        })
+    }
+
+    pub(super) fn memory(&self, step: &dyn AnyStep<Cx>) -> Result<Memory, RecordError> {
+        let state = self.recorder.state()?;
+        let key = step.key();
+        let own = state.steps.get(&key);
+        Ok(Memory {
+            since: own.and_then(|s| s.before.clone()),
+            got: own.map(|s| s.got()).unwrap_or_default(),
+            held: held(&state, self.steps, &key),
+        })
+    }
+
+    pub(super) fn checked(&self, key: &StepKey, word: &str, back: bool, notes: Vec<String>) -> Result<(), RecordError> {
+        self.recorder.write(Event::Checked { key: key.clone(), answer: word.to_owned(), back, notes }).map(|_| ())
+    }
+}

@@ -1,0 +1,84 @@
+//! The named places at which a run can be cut, for the proof that any cut can be resumed and undone.
+//!
+//! There is one right before each durable line is written (what came before has happened, the line has not), and one
+//! right after each `Call` line (written down, not sent). So their number equals durable events plus calls.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Where a point is relative to its journal line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// Before the line is written.
+    Before,
+    /// After a `Call` line is durable and before its request is sent.
+    Sent,
+}
+
+/// A named point: the step (or `run`), the event and the how-manieth of its kind in this process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Point {
+    /// The step's key, or `run`.
+    pub key: String,
+    /// The event's name.
+    pub event: &'static str,
+    /// Which side of the line.
+    pub side: Side,
+    /// The point's number in this process, from 0.
+    pub n: u64,
+}
+
+/// Counts points, and cuts at one of them.
+///
+/// A cut makes every later write fail, so that the process can neither write nor change anything any more: what a
+/// crash looks like from outside.
+#[derive(Debug, Default)]
+pub struct Points {
+    next: AtomicU64,
+    cut_at: Option<u64>,
+    kill: bool,
+    seen: Mutex<Vec<Point>>,
+}
+
+impl Points {
+    /// Never cuts; remembers the points that it passed.
+    pub fn count() -> Self {
+        Self::default()
+    }
+
+    /// Cuts at point number `n`.
+    pub fn cut(n: u64) -> Self {
+        Self { cut_at: Some(n), ..Self::default() }
+    }
+
+    /// Aborts the whole process at point number `n`, as a power cut would.
+    pub fn abort(n: u64) -> Self {
+        Self { cut_at: Some(n), kill: true, ..Self::default() }
+    }
+
+    /// The points that were passed.
+    pub fn passed(&self) -> Vec<Point> {
+        self.seen.lock().map(|seen| seen.clone()).unwrap_or_default()
+    }
+
+    /// True once the cut has happened.
+    pub fn is_cut(&self) -> bool {
+        self.cut_at.is_some_and(|n| self.next.load(Ordering::SeqCst) > n)
+    }
+
+    /// Passes a point; false where the run is cut here, or was before.
+    pub(super) fn pass(&self, key: &str, event: &'static str, side: Side) -> bool {
+        if self.is_cut() {
+            return false;
+        }
+        let n = self.next.fetch_add(1, Ordering::SeqCst);
+        if let Ok(mut seen) = self.seen.lock() {
+            seen.push(Point { key: key.to_owned(), event, side, n });
+        }
+        let cut = self.cut_at == Some(n);
+        if cut && self.kill {
+            std::process::abort();
+        }
+        !cut
+    }
+}

@@ -1,0 +1,336 @@
+//! Forwards: each step's check, its apply, and its check again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::base::check::{Change, Hands, Problem};
+use crate::base::fault::{Effect, Failure};
+use crate::base::names::StepKey;
+use crate::base::permit::{Permit, Thing};
+use crate::base::wait::{Backoff, show};
+
+use super::event::{Event, Outcome};
+use super::recorder::{RecordError, Recorder};
+use super::state::{Phase, Stage};
+use super::step::{AnyStep, Got, Risk, RunInfo, Seen, Settle, Settled};
+
+/// What the engine does where a person must act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hand {
+    /// Stop at once and say what is asked for.
+    Stop,
+    /// Wait for as long as it takes.
+    Wait,
+    /// Wait for so long.
+    WaitFor(Duration),
+}
+
+/// How long the engine waits for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Where a person must act.
+    pub hand: Hand,
+    /// For somebody else's lock (the site's `patience`).
+    pub patience: Duration,
+    /// In place of every step's own limit; for tests that want a limit to pass.
+    pub limit: Option<Duration>,
+}
+
+/// Why a run stopped before its end.
+#[derive(Debug, Clone)]
+pub enum Why {
+    /// A call or a question failed, or an effect did not become visible in time.
+    Failed {
+        /// The error and its causes, outermost first.
+        error: Vec<String>,
+        /// What may have been changed.
+        effect: Effect,
+        /// What to do next.
+        help: Vec<String>,
+    },
+    /// Waiting will not help.
+    Blocked(Vec<Problem>),
+    /// A person must act.
+    Manual {
+        /// What for.
+        ask: String,
+        /// What helps.
+        hint: Option<String>,
+        /// The act as data.
+        hands: Option<Hands>,
+    },
+    /// A hold was taken down by somebody else.
+    HoldFell {
+        /// The holding step.
+        holder: StepKey,
+        /// What its check found.
+        changes: Vec<Change>,
+        /// Who, as far as it can be seen.
+        notes: Vec<String>,
+    },
+    /// The undo of a step went wrong.
+    Stuck {
+        /// The error and its causes, outermost first.
+        error: Vec<String>,
+        /// What to do next.
+        help: Vec<String>,
+    },
+    /// Undo would destroy these, or pass this step; nothing was begun.
+    Consent {
+        /// The things that the operator has to name.
+        things: Vec<Thing>,
+        /// An applied step that cannot be undone.
+        past: Option<StepKey>,
+        /// What the steps say about them (bytes, what cannot come back).
+        notes: Vec<String>,
+    },
+    /// The operator interrupted.
+    Interrupted,
+}
+
+/// A stop: where and why.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    /// The step.
+    pub key: StepKey,
+    /// Its title.
+    pub title: String,
+    /// Why.
+    pub why: Why,
+}
+
+/// How a run ended in this process.
+#[derive(Debug, Clone)]
+pub enum Ended {
+    /// Every step is done.
+    Done,
+    /// Everything is back.
+    Undone,
+    /// It stopped.
+    Stopped(Box<Stop>),
+}
+
+/// A plan at work: steps, estate, recorder.
+pub struct Engine<'a, Cx: Settle> {
+    /// The estate.
+    pub cx: &'a Cx,
+    /// The plan's steps, in order.
+    pub steps: &'a [Box<dyn AnyStep<Cx>>],
+    /// For a run of one step: the blueprint's preflight, whose problems that protect the step are asked first.
+    pub guard: Option<&'a dyn AnyStep<Cx>>,
+    /// The run's writer.
+    pub recorder: Arc<Recorder>,
+    /// How long to wait for what.
+    pub policy: Policy,
+    /// This run and the others.
+    pub info: RunInfo,
+}
+
+/// Which question is asked.
+#[derive(Clone, Copy)]
+pub(super) enum Question<'q> {
+    Check,
+    Back(&'q Value),
+}
+
+pub(super) enum Reach {
+    Done(Vec<String>),
+    Todo { changes: Vec<Change>, before: Value },
+    Stop(Why),
+}
+
+pub(super) struct Memory {
+    pub(super) since: Option<Value>,
+    pub(super) got: Vec<Got>,
+    pub(super) held: BTreeMap<String, Value>,
+}
+
+impl Memory {
+    pub(super) fn seen<'m>(&'m self, info: &'m RunInfo) -> Seen<'m, Value> {
+        Seen { since: self.since.as_ref(), got: &self.got, held: &self.held, run: info }
+    }
+}
+
+pub(super) fn failed(failure: &Failure) -> Why {
+    Why::Failed {
+        error: failure.chain(),
+        effect: failure.fault().effect(),
+        help: failure.fault().help().into_iter().collect(),
+    }
+}
+
+impl<Cx: Settle> Engine<'_, Cx> {
+    /// Runs the plan from its first step that is not settled, to its end or to the first stop.
+    ///
+    /// # Errors
+    /// The journal cannot be written; nothing is changed from there on.
+    pub async fn forward(&self) -> Result<Ended, RecordError> {
+        let ended = self.forward_steps().await;
+        let finished = self.recorder.finish();
+        let ended = ended?;
+        finished?;
+        Ok(ended)
+    }
+
+    async fn forward_steps(&self) -> Result<Ended, RecordError> {
+        if let Some(stop) = self.put_up_fallen().await? {
+            return Ok(stop);
+        }
+        for step in self.steps {
+            let stage = self.recorder.state()?.stage(&step.key());
+            if matches!(stage, Stage::Applied | Stage::Already) {
+                continue;
+            }
+            if let Some(why) = self.turn(&**step, stage).await? {
+                return Ok(stopped(&**step, why));
+            }
+        }
+        if self.recorder.state()?.phase == Phase::Forward {
+            self.recorder.write(Event::Closed { outcome: Outcome::Done })?;
+        }
+        Ok(Ended::Done)
+    }
+
+    /// One step's turn. None: it is settled.
+    async fn turn(&self, step: &dyn AnyStep<Cx>, stage: Stage) -> Result<Option<Why>, RecordError> {
+        let key = step.key();
+        if stage == Stage::Pending {
+            if let Some(why) = self.guarded(step).await? {
+                return self.stop(&key, why).map(Some);
+            }
+            if step.holds_until().is_some() && self.needless_unless_done(step).await? {
+                let notes = vec!["not needed: nothing that it would guard has to be done".to_owned()];
+                self.recorder.write(Event::AlreadySo { key, notes })?;
+                return Ok(None);
+            }
+        } else if let Some(why) = self.settle_lost(step).await? {
+            return self.stop(&key, why).map(Some);
+        }
+        match self.reach(step, Question::Check, true).await? {
+            Reach::Done(notes) => {
+                let event = if stage == Stage::Pending {
+                    Event::AlreadySo { key, notes }
+                } else {
+                    Event::Applied { key, notes }
+                };
+                self.recorder.write(event)?;
+                Ok(None)
+            }
+            Reach::Stop(why) => self.stop(&key, why).map(Some),
+            Reach::Todo { .. } if step.risk() == Risk::Reads => {
+                let error = vec![format!("{key} only reads and has something to do: a defect of the step")];
+                self.stop(&key, Why::Failed { error, effect: Effect::None, help: Vec::new() }).map(Some)
+            }
+            Reach::Todo { changes, before } => self.make_so_from(step, step.blind_to(), changes, before).await,
+        }
+    }
+
+    /// Law 5: a call that must not be sent twice and whose end was not seen is settled before anything else.
+    pub(super) async fn settle_lost(&self, step: &dyn AnyStep<Cx>) -> Result<Option<Why>, RecordError> {
+        let key = step.key();
+        let Some(lost) = self.recorder.state()?.steps.get(&key).and_then(|s| s.lost()) else { return Ok(None) };
+        self.recorder.ear().waiting(&key, "settling", &lost.note.text);
+        let note = match self.cx.settle(&lost).await {
+            Err(failure) => return Ok(Some(failed(&failure))),
+            Ok(Settled::Over(how)) => format!("settled `{}`: {how}", lost.note.text),
+            Ok(Settled::NoTrace) => format!("settled `{}`: no trace of it, it was never sent", lost.note.text),
+            Ok(Settled::Unknown(why)) => {
+                // Nobody can tell, so the world is watched for as long as the effect may take to show.
+                self.watch_until_done(step).await?;
+                format!("could not settle `{}`: {why}; watched for {}", lost.note.text, show(self.limit(step)))
+            }
+        };
+        self.checked(&key, "settled", false, vec![note])?;
+        Ok(None)
+    }
+
+    async fn watch_until_done(&self, step: &dyn AnyStep<Cx>) -> Result<(), RecordError> {
+        let clock = self.recorder.clock();
+        let (start, mut pauses) = (clock.instant(), Backoff::poll(clock));
+        while start.elapsed() < self.limit(step) && !self.recorder.interrupted() {
+            if matches!(self.ask(step, Question::Check).await?, Ok(check) if check.is_done()) {
+                break;
+            }
+            pauses.pause().await;
+        }
+        Ok(())
+    }
+
+    /// Asks and applies: for a hold that is put up again.
+    pub(super) async fn make_so(&self, step: &dyn AnyStep<Cx>, blind: &[&str]) -> Result<Option<Why>, RecordError> {
+        match self.reach(step, Question::Check, true).await? {
+            Reach::Done(notes) => {
+                // Somebody put it up between two looks; the fall is over.
+                let before = self.memory(step)?.since.unwrap_or(Value::Null);
+                self.recorder.write(Event::Applying { key: step.key(), before, changes: Vec::new() })?;
+                self.recorder.write(Event::Applied { key: step.key(), notes })?;
+                Ok(None)
+            }
+            Reach::Stop(why) => self.stop(&step.key(), why).map(Some),
+            Reach::Todo { changes, before } => self.make_so_from(step, blind, changes, before).await,
+        }
+    }
+
+    async fn make_so_from(
+        &self,
+        step: &dyn AnyStep<Cx>,
+        blind: &[&str],
+        changes: Vec<Change>,
+        before: Value,
+    ) -> Result<Option<Why>, RecordError> {
+        let key = step.key();
+        if let Some(why) = self.holds_stand(step, blind).await? {
+            return Ok(Some(why));
+        }
+        if self.recorder.interrupted() {
+            return self.stop(&key, Why::Interrupted).map(Some);
+        }
+        self.recorder.write(Event::Applying { key: key.clone(), before, changes })?;
+        let permit = Permit::mint(self.recorder.desk(&key, step.risk() == Risk::Destroys));
+        let memory = self.memory(step)?;
+        if let Err(failure) = step.apply(self.cx, memory.seen(&self.info), &permit).await {
+            let why = if self.recorder.interrupted() { Why::Interrupted } else { failed(&failure) };
+            return self.stop(&key, why).map(Some);
+        }
+        match self.reach(step, Question::Check, false).await? {
+            Reach::Done(notes) => {
+                self.recorder.write(Event::Applied { key, notes })?;
+                Ok(None)
+            }
+            Reach::Stop(why) => self.stop(&key, why).map(Some),
+            Reach::Todo { .. } => Ok(None),
+        }
+    }
+
+    /// Writes the stop down and hands it on.
+    pub(super) fn stop(&self, key: &StepKey, why: Why) -> Result<Why, RecordError> {
+        let key = key.clone();
+        match &why {
+            Why::Failed { error, effect, help } => {
+                let (error, effect, help) = (error.clone(), *effect, help.clone());
+                self.recorder.write(Event::Failed { key, error, effect, help })?;
+            }
+            Why::Blocked(problems) => {
+                let error = problems.iter().map(|p| p.text.clone()).collect();
+                let help = problems.iter().map(|p| p.help.clone()).collect();
+                self.recorder.write(Event::Failed { key, error, effect: Effect::None, help })?;
+            }
+            Why::Interrupted => {
+                self.recorder.write(Event::Interrupted { key })?;
+            }
+            Why::Manual { .. } | Why::HoldFell { .. } | Why::Stuck { .. } | Why::Consent { .. } => {}
+        }
+        Ok(why)
+    }
+
+    pub(super) fn limit(&self, step: &dyn AnyStep<Cx>) -> Duration {
+        self.policy.limit.unwrap_or_else(|| step.limit())
+    }
+}
+
+pub(super) fn stopped<Cx: Sync>(step: &dyn AnyStep<Cx>, why: Why) -> Ended {
+    Ended::Stopped(Box::new(Stop { key: step.key(), title: step.title(), why }))
+}

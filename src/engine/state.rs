@@ -1,0 +1,359 @@
+//! State is a fold over events by one transition function. An illegal line is an error that names line and rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::base::names::StepKey;
+use crate::base::permit::{Again, CallId, Handle, Note, Thing};
+
+use super::event::{Event, Opened, Outcome, Record};
+use super::step::{Got, Lost, Standing};
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing was done.
+    Pending,
+    /// Nothing had to be done.
+    Already,
+    /// Begun, and not known to be done.
+    Begun,
+    /// Done by us.
+    Applied,
+    /// Its undo is begun.
+    Undoing,
+    /// Back as it was.
+    Undone,
+    /// Its undo went wrong.
+    UndoFailed,
+}
+
+/// A call and what came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Called {
+    /// Its number in the run.
+    pub id: CallId,
+    /// What it was.
+    pub note: Note,
+    /// When it was noted.
+    pub at: jiff::Timestamp,
+    /// What it left.
+    pub handle: Option<Handle>,
+}
+
+/// One step's state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepState {
+    /// Where it stands.
+    pub stage: Stage,
+    /// The first before-image; later ones do not count.
+    pub before: Option<Value>,
+    /// A reading step that asked a person: what its `back` needs (null where it needs nothing).
+    pub asked: Option<Value>,
+    /// A hold that was found taken down and was not put up again.
+    pub fallen: bool,
+    /// Its calls since it was last applied or settled, and before.
+    pub calls: Vec<Called>,
+    /// The number of calls that are over: up to there nothing has to be settled.
+    over: usize,
+}
+
+impl StepState {
+    /// The handles that its calls left, oldest first.
+    pub fn got(&self) -> Vec<Got> {
+        let got = |c: &Called| Some(Got { note: c.note.clone(), handle: c.handle.clone()?, at: c.at });
+        self.calls.iter().filter_map(got).collect()
+    }
+
+    /// The last call that must not be sent twice and whose end was not seen.
+    pub fn lost(&self) -> Option<Lost> {
+        let call = self.calls.get(self.over..)?.iter().rev().find(|c| c.note.again == Again::Once)?;
+        Some(Lost { note: call.note.clone(), handle: call.handle.clone(), at: call.at })
+    }
+
+    /// Whether undo owes it a restore.
+    pub fn owes(&self) -> bool {
+        match self.stage {
+            Stage::Begun | Stage::Applied | Stage::Undoing | Stage::UndoFailed => true,
+            Stage::Pending | Stage::Already => self.asked.is_some(),
+            Stage::Undone => false,
+        }
+    }
+}
+
+/// How the run as a whole stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It can be resumed or undone.
+    Forward,
+    /// Every step is done; it can be undone.
+    Done,
+    /// Undo has begun; it can only be undone further, or abandoned.
+    Undoing,
+    /// An undo went wrong: stuck.
+    Stuck,
+    /// Everything is back.
+    Undone,
+    /// Given up.
+    Abandoned,
+}
+
+/// A line that the transition table does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {rule}")]
+pub struct Illegal {
+    /// The line's number, from 1.
+    pub line: u64,
+    /// The rule.
+    pub rule: String,
+}
+
+/// The state of a run.
+#[derive(Debug, Clone)]
+pub struct RunState {
+    /// The first line.
+    pub opened: Opened,
+    /// When it was opened.
+    pub since: jiff::Timestamp,
+    /// When the last line was written.
+    pub last: jiff::Timestamp,
+    /// The consents.
+    pub consents: BTreeSet<Thing>,
+    /// Every step of the plan.
+    pub steps: BTreeMap<StepKey, StepState>,
+    /// How it stands.
+    pub phase: Phase,
+    /// The last failure's first line, while it stands.
+    pub failure: Option<(StepKey, String)>,
+    /// Whether anything was ever changed.
+    pub changed: bool,
+    next_call: u64,
+}
+
+impl RunState {
+    /// The fold over a whole journal; None for an empty one.
+    ///
+    /// # Errors
+    /// [`Illegal`] names the first line that breaks a rule.
+    pub fn fold(records: &[Record]) -> Result<Option<Self>, Illegal> {
+        let mut records = records.iter();
+        let Some(first) = records.next() else { return Ok(None) };
+        let mut state = Self::open(first)?;
+        for record in records {
+            state.apply(record)?;
+        }
+        Ok(Some(state))
+    }
+
+    /// The state after the first line.
+    ///
+    /// # Errors
+    /// The line is not `opened`, or its plan names a step twice.
+    pub fn open(first: &Record) -> Result<Self, Illegal> {
+        let Event::Opened(opened) = &first.event else {
+            return Err(Illegal { line: 1, rule: "a journal begins with `opened`".into() });
+        };
+        let fresh =
+            StepState { stage: Stage::Pending, before: None, asked: None, fallen: false, calls: Vec::new(), over: 0 };
+        let mut steps = BTreeMap::new();
+        for planned in &opened.plan {
+            if steps.insert(planned.key.clone(), fresh.clone()).is_some() {
+                return Err(Illegal { line: 1, rule: format!("the plan names {} twice", planned.key) });
+            }
+        }
+        Ok(Self {
+            opened: (**opened).clone(),
+            since: first.at,
+            last: first.at,
+            consents: BTreeSet::new(),
+            steps,
+            phase: Phase::Forward,
+            failure: None,
+            changed: false,
+            next_call: 1,
+        })
+    }
+
+    /// The number of the next call.
+    pub fn next_call(&self) -> CallId {
+        CallId(self.next_call)
+    }
+
+    /// A step's stage; Pending for a key that the plan does not have.
+    pub fn stage(&self, key: &StepKey) -> Stage {
+        self.steps.get(key).map_or(Stage::Pending, |step| step.stage)
+    }
+
+    /// How other runs should see this one.
+    pub fn standing(&self) -> Standing {
+        match self.phase {
+            Phase::Forward | Phase::Undoing | Phase::Stuck => Standing::Open,
+            Phase::Done | Phase::Undone => Standing::Closed,
+            Phase::Abandoned => Standing::Abandoned,
+        }
+    }
+
+    /// The holds that are up by this run's doing: begun or applied, their closer not begun.
+    pub fn holds_up(&self) -> Vec<&StepKey> {
+        let plan = &self.opened.plan;
+        let up = |holder: &&super::event::Planned| {
+            let Some(until) = &holder.holds_until else { return false };
+            let owed =
+                matches!(self.stage(&holder.key), Stage::Begun | Stage::Applied | Stage::Undoing | Stage::UndoFailed);
+            let closer = plan.iter().find(|p| p.key.id() == until && p.key.instance() == holder.key.instance());
+            owed && closer.is_none_or(|c| matches!(self.stage(&c.key), Stage::Pending | Stage::Undone))
+        };
+        plan.iter().filter(up).map(|p| &p.key).collect()
+    }
+
+    /// One step of the fold: the only transition function, live and on reading.
+    ///
+    /// # Errors
+    /// [`Illegal`]; the state is then unchanged.
+    pub fn apply(&mut self, record: &Record) -> Result<(), Illegal> {
+        let line = record.seq + 1;
+        let illegal = |rule: String| Err(Illegal { line, rule });
+        let name = record.event.name();
+        if matches!(self.phase, Phase::Undone | Phase::Abandoned) {
+            return illegal(format!("nothing may follow the end of a run, `{name}` does"));
+        }
+        match &record.event {
+            Event::Opened(_) => return illegal("`opened` is the first line and only that".into()),
+            Event::Consented { thing } => {
+                self.consents.insert(thing.clone());
+            }
+            Event::Abandoned { .. } => {
+                if self.phase == Phase::Done {
+                    return illegal("a run that is done cannot be abandoned".into());
+                }
+                self.phase = Phase::Abandoned;
+            }
+            Event::Closed { outcome: Outcome::Done } => {
+                if self.phase != Phase::Forward {
+                    return illegal("`closed done` follows a run forwards only".into());
+                }
+                let open = self.steps.iter().find(|(_, s)| !matches!(s.stage, Stage::Applied | Stage::Already));
+                if let Some((key, step)) = open {
+                    return illegal(format!("`closed done` while {key} is {:?}", step.stage));
+                }
+                self.phase = Phase::Done;
+                self.failure = None;
+            }
+            Event::Closed { outcome: Outcome::Undone } => {
+                if let Some((key, _)) = self.steps.iter().find(|(_, s)| s.owes()) {
+                    return illegal(format!("`closed undone` while {key} is owed"));
+                }
+                self.phase = Phase::Undone;
+                self.failure = None;
+            }
+            event => {
+                let Some(key) = event.key() else { return illegal(format!("`{name}` needs a step")) };
+                let Some(step) = self.steps.get(key) else { return illegal(format!("the plan has no step {key}")) };
+                let mut step = step.clone();
+                let hold = self.opened.plan.iter().any(|p| p.key == *key && p.holds_until.is_some());
+                let phase = match next(self.phase, &mut step, event, record.at, self.next_call, hold) {
+                    Ok(phase) => phase,
+                    Err(rule) => return illegal(format!("{key}: {rule}")),
+                };
+                if matches!(event, Event::Call { .. }) {
+                    self.next_call += 1;
+                    self.changed = true;
+                }
+                match event {
+                    Event::Failed { error, .. } | Event::UndoFailed { error, .. } => {
+                        self.failure = Some((key.clone(), error.first().cloned().unwrap_or_default()));
+                    }
+                    Event::Applying { .. }
+                    | Event::Applied { .. }
+                    | Event::Undoing { .. }
+                    | Event::AlreadySo { .. } => {
+                        self.failure = None;
+                    }
+                    _ => {}
+                }
+                self.steps.insert(key.clone(), step);
+                self.phase = phase;
+            }
+        }
+        self.last = record.at;
+        Ok(())
+    }
+}
+
+/// The transition table of one step. Returns the phase that follows.
+fn next(
+    phase: Phase,
+    step: &mut StepState,
+    event: &Event,
+    at: jiff::Timestamp,
+    call: u64,
+    hold: bool,
+) -> Result<Phase, String> {
+    use Stage::{Already, Applied, Begun, Pending, UndoFailed, Undoing, Undone};
+    let forward = phase == Phase::Forward;
+    let refuse = |step: &StepState| Err(format!("`{}` while it is {:?} ({phase:?})", event.name(), step.stage));
+    match (event, step.stage) {
+        (Event::Checked { .. } | Event::Failed { .. } | Event::Interrupted { .. }, _) => {}
+        (Event::AlreadySo { .. }, Pending) if forward => step.stage = Already,
+        // A hold may be put up again after it fell, and before the undo of what it guards.
+        (Event::Applying { before, .. }, Pending | Already | Begun | Applied) => {
+            let again = matches!(step.stage, Already | Applied);
+            if !forward && matches!(step.stage, Pending | Already) {
+                return refuse(step);
+            }
+            if again && !hold {
+                return refuse(step);
+            }
+            step.before.get_or_insert_with(|| before.clone());
+            step.stage = Begun;
+        }
+        (Event::Call { call: id, note, .. }, Begun | Undoing) => {
+            if id.0 != call {
+                return Err(format!("call {} should have number {call}", id.0));
+            }
+            step.calls.push(Called { id: *id, note: note.clone(), at, handle: None });
+        }
+        (Event::Got { call: id, handle, .. }, Begun | Undoing) => {
+            let Some(called) = step.calls.iter_mut().find(|c| c.id == *id) else {
+                return Err(format!("`got` for call {}, which is not one of its calls", id.0));
+            };
+            called.handle = Some(handle.clone());
+        }
+        (Event::Filed { .. }, Begun | Undoing) => {}
+        (Event::Applied { .. }, Begun) => {
+            step.stage = Applied;
+            step.fallen = false;
+            step.over = step.calls.len();
+        }
+        (Event::Asked { before, .. }, stage) if stage != Undone => {
+            if matches!(stage, Pending) && step.asked.is_none() {
+                step.asked = Some(before.clone().unwrap_or(Value::Null));
+            }
+        }
+        (Event::HoldFell { .. }, Already | Applied) if forward => step.fallen = true,
+        (Event::Undoing { .. }, Begun | Applied | Undoing | UndoFailed) => {
+            step.stage = Undoing;
+            return Ok(Phase::Undoing);
+        }
+        (Event::Undoing { .. }, Pending | Already) if step.asked.is_some() => {
+            step.stage = Undoing;
+            return Ok(Phase::Undoing);
+        }
+        (Event::Undone { .. }, Begun | Applied | Undoing | UndoFailed) => {
+            step.stage = Undone;
+            step.over = step.calls.len();
+            return Ok(Phase::Undoing);
+        }
+        (Event::Undone { .. }, Pending | Already) if step.asked.is_some() => {
+            step.stage = Undone;
+            return Ok(Phase::Undoing);
+        }
+        (Event::UndoFailed { .. }, Undoing) => {
+            step.stage = UndoFailed;
+            return Ok(Phase::Stuck);
+        }
+        _ => return refuse(step),
+    }
+    Ok(phase)
+}

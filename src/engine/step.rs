@@ -1,0 +1,268 @@
+//! What a step is: typed where people write one, erased where the engine keeps one.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::check::Check;
+use crate::base::fault::Failure;
+use crate::base::names::StepKey;
+use crate::base::permit::{Handle, Note, Permit, Thing};
+
+pub use crate::base::settle::{Lost, Settle, Settled};
+
+/// What a step may do to the estate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Risk {
+    /// It only looks (and may ask a person to act); its check never answers Todo.
+    Reads,
+    /// It changes things and can bring them back.
+    Reverts,
+    /// It changes things that cannot be brought back.
+    Destroys,
+}
+
+/// A call of this step in this run that left a handle.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Got {
+    /// The call, as noted before it went out.
+    pub note: Note,
+    /// What it left.
+    pub handle: Handle,
+    /// When it was noted.
+    pub at: jiff::Timestamp,
+}
+
+/// How another run of this state directory stands; for the marks of holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It can still go on.
+    Open,
+    /// Given up by the operator.
+    Abandoned,
+    /// Done or undone.
+    Closed,
+}
+
+/// The run that asks, and the others of its state directory.
+#[derive(Debug, Clone, Default)]
+pub struct RunInfo {
+    /// This run's id; empty where only a plan is shown.
+    pub id: String,
+    /// This machine.
+    pub host: String,
+    /// The other runs of the site, by id.
+    pub others: BTreeMap<String, Standing>,
+    /// The run's directory of files, if there is one.
+    pub files: Option<PathBuf>,
+}
+
+impl RunInfo {
+    /// Reads a run file of a step of this run; None where there is none.
+    ///
+    /// # Errors
+    /// The file exists and cannot be read.
+    pub fn file(&self, key: &StepKey, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+        let Some(files) = &self.files else { return Ok(None) };
+        match std::fs::read(files.join(key.as_str()).join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What this run remembers, for a check or an apply.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a, B> {
+    /// The first before-image of this step in this run; None as long as nothing was begun.
+    pub since: Option<&'a B>,
+    /// The handles that this step's calls left, oldest first.
+    pub got: &'a [Got],
+    /// For a closer: the before-images of its holders in this run, by step id.
+    pub held: &'a BTreeMap<String, Value>,
+    /// The run.
+    pub run: &'a RunInfo,
+}
+
+/// One numbered, idempotent unit. `Cx` is the estate; the engine does not look into it.
+pub trait Step<Cx: Sync>: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Number and slug, never reused or renumbered.
+    const ID: &'static str;
+    /// What it may do.
+    const RISK: Risk;
+    /// The id of the step that takes this effect back, if it is a hold.
+    const HOLDS_UNTIL: Option<&'static str> = None;
+    /// The ids of holds that it does not ask, because an API is down by our own doing.
+    const BLIND_TO: &'static [&'static str] = &[];
+
+    /// What undo restores.
+    type Before: Serialize + DeserializeOwned + Send + Sync;
+
+    /// The instance, where a plan has several of a kind.
+    fn instance(&self) -> Option<String> {
+        None
+    }
+
+    /// One line with the real names in it.
+    fn title(&self) -> String;
+
+    /// Lines for `explain`: what can go wrong, what went wrong last time, what a person would type by hand.
+    fn why(&self) -> Vec<String>;
+
+    /// How long an effect may take to become visible.
+    fn limit(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    /// The one question. Must not change anything (it cannot: it gets no permit).
+    fn check(
+        &self,
+        cx: &Cx,
+        seen: Seen<'_, Self::Before>,
+    ) -> impl Future<Output = Result<Check<Self::Before>, Failure>> + Send;
+
+    /// Makes it so. `seen.since` is always there. May be called again after a crash, and looks before each call.
+    fn apply(
+        &self,
+        _cx: &Cx,
+        _seen: Seen<'_, Self::Before>,
+        _permit: &Permit,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        async { Err(Failure::plain(format!("{} only reads and cannot be applied", Self::ID), None)) }
+    }
+
+    /// The undo twin of check: is everything as `before` says?
+    fn back(
+        &self,
+        _cx: &Cx,
+        _before: &Self::Before,
+        _seen: Seen<'_, Self::Before>,
+    ) -> impl Future<Output = Result<Check<()>, Failure>> + Send {
+        async { Ok(Check::done()) }
+    }
+
+    /// Restores `before`, from any half-way state, any number of times.
+    fn undo(
+        &self,
+        _cx: &Cx,
+        _before: &Self::Before,
+        _seen: Seen<'_, Self::Before>,
+        _permit: &Permit,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        async { Err(Failure::plain(format!("{} has nothing to undo", Self::ID), None)) }
+    }
+
+    /// What an undo to `before` would destroy for good: each needs the operator's consent, asked before anything.
+    fn undo_destroys(&self, _before: &Self::Before) -> Vec<Thing> {
+        Vec::new()
+    }
+}
+
+/// A step without its types.
+#[async_trait]
+pub trait AnyStep<Cx: Sync>: Send + Sync {
+    /// ID, or ID@INSTANCE.
+    fn key(&self) -> StepKey;
+    /// See [`Step::ID`].
+    fn id(&self) -> &'static str;
+    /// See [`Step::title`].
+    fn title(&self) -> String;
+    /// See [`Step::why`].
+    fn why(&self) -> Vec<String>;
+    /// See [`Step::RISK`].
+    fn risk(&self) -> Risk;
+    /// See [`Step::HOLDS_UNTIL`].
+    fn holds_until(&self) -> Option<&'static str>;
+    /// See [`Step::BLIND_TO`].
+    fn blind_to(&self) -> &'static [&'static str];
+    /// See [`Step::limit`].
+    fn limit(&self) -> Duration;
+    /// The step's fields.
+    fn fields(&self) -> Result<Value, Failure>;
+    /// See [`Step::check`].
+    async fn check(&self, cx: &Cx, seen: Seen<'_, Value>) -> Result<Check<Value>, Failure>;
+    /// See [`Step::apply`].
+    async fn apply(&self, cx: &Cx, seen: Seen<'_, Value>, permit: &Permit) -> Result<(), Failure>;
+    /// See [`Step::back`].
+    async fn back(&self, cx: &Cx, before: &Value, seen: Seen<'_, Value>) -> Result<Check<()>, Failure>;
+    /// See [`Step::undo`].
+    async fn undo(&self, cx: &Cx, before: &Value, seen: Seen<'_, Value>, permit: &Permit) -> Result<(), Failure>;
+    /// See [`Step::undo_destroys`].
+    fn undo_destroys(&self, before: &Value) -> Result<Vec<Thing>, Failure>;
+}
+
+fn decode<B: DeserializeOwned>(id: &str, value: &Value) -> Result<B, Failure> {
+    B::deserialize(value).map_err(|error| {
+        Failure::plain(
+            format!("the journal's before-image of {id} does not fit this version of the step: {error}"),
+            Some("use the version of pvemig that the journal's first line names".into()),
+        )
+    })
+}
+
+fn encode<B: Serialize>(id: &str, value: &B) -> Result<Value, Failure> {
+    serde_json::to_value(value)
+        .map_err(|error| Failure::plain(format!("the before-image of {id} cannot be written: {error}"), None))
+}
+
+fn retype<'a, B>(seen: Seen<'a, Value>, since: Option<&'a B>) -> Seen<'a, B> {
+    Seen { since, got: seen.got, held: seen.held, run: seen.run }
+}
+
+#[async_trait]
+impl<Cx: Sync, S: Step<Cx>> AnyStep<Cx> for S {
+    fn key(&self) -> StepKey {
+        StepKey::new(S::ID, self.instance().as_deref())
+    }
+    fn id(&self) -> &'static str {
+        S::ID
+    }
+    fn title(&self) -> String {
+        Step::title(self)
+    }
+    fn why(&self) -> Vec<String> {
+        Step::why(self)
+    }
+    fn risk(&self) -> Risk {
+        S::RISK
+    }
+    fn holds_until(&self) -> Option<&'static str> {
+        S::HOLDS_UNTIL
+    }
+    fn blind_to(&self) -> &'static [&'static str] {
+        S::BLIND_TO
+    }
+    fn limit(&self) -> Duration {
+        Step::limit(self)
+    }
+    fn fields(&self) -> Result<Value, Failure> {
+        encode(S::ID, self)
+    }
+    async fn check(&self, cx: &Cx, seen: Seen<'_, Value>) -> Result<Check<Value>, Failure> {
+        let since = seen.since.map(|v| decode::<S::Before>(S::ID, v)).transpose()?;
+        Step::check(self, cx, retype(seen, since.as_ref())).await?.try_map(|before| encode(S::ID, &before))
+    }
+    async fn apply(&self, cx: &Cx, seen: Seen<'_, Value>, permit: &Permit) -> Result<(), Failure> {
+        let since = seen.since.map(|v| decode::<S::Before>(S::ID, v)).transpose()?;
+        Step::apply(self, cx, retype(seen, since.as_ref()), permit).await
+    }
+    async fn back(&self, cx: &Cx, before: &Value, seen: Seen<'_, Value>) -> Result<Check<()>, Failure> {
+        let before = decode::<S::Before>(S::ID, before)?;
+        Step::back(self, cx, &before, retype(seen, Some(&before))).await
+    }
+    async fn undo(&self, cx: &Cx, before: &Value, seen: Seen<'_, Value>, permit: &Permit) -> Result<(), Failure> {
+        let before = decode::<S::Before>(S::ID, before)?;
+        Step::undo(self, cx, &before, retype(seen, Some(&before)), permit).await
+    }
+    fn undo_destroys(&self, before: &Value) -> Result<Vec<Thing>, Failure> {
+        Ok(Step::undo_destroys(self, &decode::<S::Before>(S::ID, before)?))
+    }
+}

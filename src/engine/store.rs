@@ -1,0 +1,356 @@
+//! The state directory: a directory per site with a lock file and a directory per run.
+//!
+//! ```text
+//! STATE/SITE/lock                    held by the one changing run of the site
+//! STATE/SITE/runs/7k2/journal.jsonl
+//! STATE/SITE/runs/7k2/files/11-recreate-pvcs/...   what is too large or too secret for the journal
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::names::StepKey;
+
+use super::event::Record;
+use super::journal::{self, JournalError, private, sync_dir};
+use super::state::{Illegal, RunState};
+use super::step::RunInfo;
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system refused.
+    #[error("{path}: {what}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was being done.
+        what: &'static str,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+    /// A journal is unreadable.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A journal breaks a rule.
+    #[error("{path}, {source}")]
+    Illegal {
+        /// The file.
+        path: PathBuf,
+        /// Which line and rule.
+        source: Illegal,
+    },
+    /// A run whose journal has no whole line: it changed nothing.
+    #[error("run {run} has an empty journal: it ended before it began, and changed nothing")]
+    Empty {
+        /// The run.
+        run: String,
+    },
+    /// Another process holds the site.
+    #[error("site {site} is held by another run: {holder}")]
+    Held {
+        /// The site.
+        site: String,
+        /// Who.
+        holder: Box<Holder>,
+    },
+    /// No run begins with these letters.
+    #[error("there is no run `{given}` of site {site}")]
+    NoRun {
+        /// What was given.
+        given: String,
+        /// The site.
+        site: String,
+    },
+    /// Several runs do.
+    #[error("`{given}` is the beginning of several runs: {}", .runs.join(", "))]
+    Ambiguous {
+        /// What was given.
+        given: String,
+        /// The runs.
+        runs: Vec<String>,
+    },
+    /// A file name that would leave its directory.
+    #[error("`{0}` cannot be the name of a run file")]
+    BadFileName(String),
+}
+
+fn io(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { path: path.to_owned(), what, source }
+}
+
+/// Who holds a site: the lock file's contents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The run.
+    pub run: String,
+    /// The process.
+    pub pid: u32,
+    /// The machine.
+    pub host: String,
+    /// Since when.
+    pub since: String,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "run {}, process {} on {}, since {}", self.run, self.pid, self.host, self.since)
+    }
+}
+
+/// How run ids are made.
+#[derive(Debug, Clone, Copy)]
+pub enum Ids {
+    /// At random, as short as stays unique.
+    Random,
+    /// `001`, `002`, ...: for tests.
+    Counted,
+}
+
+/// The state of one site.
+#[derive(Debug, Clone)]
+pub struct Store {
+    site: String,
+    dir: PathBuf,
+    ids: Ids,
+}
+
+/// The lock of a site; released when dropped or when the process ends, however it ends.
+#[derive(Debug)]
+pub struct SiteLock {
+    _file: File,
+}
+
+/// The directory of one run.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    id: String,
+    path: PathBuf,
+}
+
+/// A run as a reader sees it.
+#[derive(Debug)]
+pub struct RunRead {
+    /// Its id.
+    pub id: String,
+    /// Its lines.
+    pub records: Vec<Record>,
+    /// Its state.
+    pub state: RunState,
+    /// A notice about a torn last line.
+    pub torn: Option<String>,
+}
+
+impl Store {
+    /// The state of `site` under `root`; makes the directories (mode 0700).
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn open(root: &Path, site: &str, ids: Ids) -> Result<Self, StoreError> {
+        let dir = root.join(site);
+        let runs = dir.join("runs");
+        make_dir(&runs)?;
+        Ok(Self { site: site.to_owned(), dir, ids })
+    }
+
+    /// Takes the site's lock.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] names the holder.
+    pub fn lock(&self, holder: &Holder) -> Result<SiteLock, StoreError> {
+        let path = self.dir.join("lock");
+        let mut file = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
+            .open(&path)
+            .map_err(io(&path, "cannot open the lock file"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text).map_err(io(&path, "cannot read the lock file"))?;
+                let unknown = Holder { run: "?".into(), pid: 0, host: "?".into(), since: "?".into() };
+                let holder = Box::new(serde_json::from_str(&text).unwrap_or(unknown));
+                return Err(StoreError::Held { site: self.site.clone(), holder });
+            }
+            Err(TryLockError::Error(source)) => return Err(io(&path, "cannot lock the lock file")(source)),
+        }
+        let text = serde_json::to_string(holder).map_err(|e| io(&path, "cannot write the lock file")(e.into()))?;
+        file.set_len(0).map_err(io(&path, "cannot write the lock file"))?;
+        file.rewind().map_err(io(&path, "cannot write the lock file"))?;
+        file.write_all(text.as_bytes()).map_err(io(&path, "cannot write the lock file"))?;
+        Ok(SiteLock { _file: file })
+    }
+
+    /// Makes the directory of a new run.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn new_run(&self) -> Result<RunDir, StoreError> {
+        let runs = self.dir.join("runs");
+        for attempt in 0..64 {
+            let id = match self.ids {
+                Ids::Counted => format!("{:03}", self.ids_in_use()?.len() + 1 + attempt),
+                Ids::Random => random_id(3 + attempt / 8)?,
+            };
+            let path = runs.join(&id);
+            match std::fs::create_dir(&path) {
+                Ok(()) => {
+                    set_private_dir(&path)?;
+                    sync_dir(&runs)?;
+                    return Ok(RunDir { id, path });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(io(&path, "cannot make the run's directory")(error)),
+            }
+        }
+        Err(io(&runs, "no free run id was found")(io::ErrorKind::AlreadyExists.into()))
+    }
+
+    fn ids_in_use(&self) -> Result<Vec<String>, StoreError> {
+        let runs = self.dir.join("runs");
+        let mut ids = Vec::new();
+        for entry in std::fs::read_dir(&runs).map_err(io(&runs, "cannot list the runs"))? {
+            let entry = entry.map_err(io(&runs, "cannot list the runs"))?;
+            ids.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// The run with this id or unique beginning of an id.
+    ///
+    /// # Errors
+    /// None or several.
+    pub fn run(&self, given: &str) -> Result<RunDir, StoreError> {
+        let matching: Vec<String> = self.ids_in_use()?.into_iter().filter(|id| id.starts_with(given)).collect();
+        match matching.as_slice() {
+            [] => Err(StoreError::NoRun { given: given.to_owned(), site: self.site.clone() }),
+            [id] => Ok(self.dir_of(id)),
+            several if several.iter().any(|id| id == given) => Ok(self.dir_of(given)),
+            several => Err(StoreError::Ambiguous { given: given.to_owned(), runs: several.to_vec() }),
+        }
+    }
+
+    fn dir_of(&self, id: &str) -> RunDir {
+        RunDir { id: id.to_owned(), path: self.dir.join("runs").join(id) }
+    }
+
+    /// All runs, oldest first. A run that ended before its first line was whole changed nothing and is left out.
+    ///
+    /// # Errors
+    /// A journal cannot be read or breaks a rule: it is never skipped, because it may owe something.
+    pub fn runs(&self) -> Result<Vec<RunRead>, StoreError> {
+        let mut runs = Vec::new();
+        for id in self.ids_in_use()? {
+            match self.dir_of(&id).read() {
+                Ok(run) => runs.push(run),
+                Err(StoreError::Empty { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        runs.sort_by(|a, b| (a.state.since, &a.id).cmp(&(b.state.since, &b.id)));
+        Ok(runs)
+    }
+
+    /// What the steps of run `id` see of it and of the others.
+    ///
+    /// # Errors
+    /// As [`Store::runs`].
+    pub fn info(&self, id: &str, host: &str) -> Result<RunInfo, StoreError> {
+        let others: BTreeMap<_, _> =
+            self.runs()?.iter().filter(|run| run.id != id).map(|run| (run.id.clone(), run.state.standing())).collect();
+        let files = (!id.is_empty()).then(|| self.dir_of(id).path.join("files"));
+        Ok(RunInfo { id: id.to_owned(), host: host.to_owned(), others, files })
+    }
+
+    /// The site's own directory, for clones of checkouts.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The site's name.
+    pub fn site(&self) -> &str {
+        &self.site
+    }
+}
+
+impl RunDir {
+    /// No directory: for a plan that is only looked at.
+    pub(super) fn nowhere() -> Self {
+        Self { id: String::new(), path: PathBuf::new() }
+    }
+
+    /// The run's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The journal's path.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal.jsonl")
+    }
+
+    /// Reads the run.
+    ///
+    /// # Errors
+    /// The journal cannot be read, breaks a rule, or is empty.
+    pub fn read(&self) -> Result<RunRead, StoreError> {
+        let path = self.journal();
+        if !path.exists() {
+            return Err(StoreError::Empty { run: self.id.clone() });
+        }
+        let read = journal::read(&path)?;
+        let state = RunState::fold(&read.records)
+            .map_err(|source| StoreError::Illegal { path, source })?
+            .ok_or_else(|| StoreError::Empty { run: self.id.clone() })?;
+        Ok(RunRead { id: self.id.clone(), records: read.records, state, torn: read.torn })
+    }
+
+    /// Stores a run file of a step, mode 0600, durable, whole or not at all.
+    ///
+    /// # Errors
+    /// The file system refused, or the name would leave the directory.
+    pub fn store_file(&self, key: &StepKey, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['/', '\\', '\0']);
+        if !plain(name) || !plain(key.as_str()) {
+            return Err(StoreError::BadFileName(format!("{key}/{name}")));
+        }
+        let dir = self.path.join("files").join(key.as_str());
+        make_dir(&dir)?;
+        let (draft, path) = (dir.join(format!(".{name}")), dir.join(name));
+        let mut file = private(OpenOptions::new().write(true).create(true).truncate(true))
+            .open(&draft)
+            .map_err(io(&draft, "cannot write the run file"))?;
+        file.write_all(bytes).map_err(io(&draft, "cannot write the run file"))?;
+        file.sync_all().map_err(io(&draft, "cannot make the run file durable"))?;
+        std::fs::rename(&draft, &path).map_err(io(&path, "cannot put the run file in its place"))?;
+        Ok(sync_dir(&dir)?)
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(io(path, "cannot make the state directory"))
+}
+
+fn set_private_dir(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(io(path, "cannot set its mode"))
+}
+
+/// Letters and digits that cannot be mistaken for one another when read aloud.
+fn random_id(length: usize) -> Result<String, StoreError> {
+    const ALPHABET: &[u8; 32] = b"23456789abcdefghjkmnpqrstuvwxyz7";
+    let mut bytes = vec![0; length];
+    getrandom::fill(&mut bytes)
+        .map_err(|e| io(Path::new("/dev/urandom"), "no randomness")(io::Error::other(e.to_string())))?;
+    Ok(bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 32)])).collect())
+}

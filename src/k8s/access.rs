@@ -1,0 +1,82 @@
+//! What these credentials may do, asked before anything is done.
+
+use futures::{StreamExt, TryStreamExt};
+use http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::api::Kubernetes;
+use super::error::KubeError;
+
+/// Questions in flight at a time.
+const AT_ONCE: usize = 8;
+
+/// One permission.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Right {
+    /// `get`, `list`, `watch`, `create`, `patch`, `delete`.
+    pub verb: String,
+    /// The API group; empty for the core.
+    pub group: String,
+    /// The plural, with its subresource after a slash: `pods/eviction`.
+    pub resource: String,
+    /// The namespace; empty for all or for kinds without.
+    pub namespace: String,
+}
+
+impl Right {
+    /// A permission.
+    pub fn new(verb: &str, group: &str, resource: &str, namespace: &str) -> Self {
+        Self { verb: verb.into(), group: group.into(), resource: resource.into(), namespace: namespace.into() }
+    }
+}
+
+impl std::fmt::Display for Right {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        if self.namespace.is_empty() { Ok(()) } else { write!(f, " in {}", self.namespace) }
+    }
+}
+
+impl Kubernetes {
+    /// Which of these rights the credentials lack, in the order asked. A review is a POST that changes nothing.
+    ///
+    /// # Errors
+    /// What keeps the API from answering: "could not ask" is not "may not".
+    pub async fn missing_rights(&self, rights: &[Right]) -> Result<Vec<Right>, KubeError> {
+        let asked = futures::stream::iter(rights.iter().map(|right| self.may(right)));
+        let answers: Vec<bool> = asked.buffered(AT_ONCE).try_collect().await?;
+        Ok(rights.iter().zip(answers).filter(|(_, may)| !may).map(|(right, _)| right.clone()).collect())
+    }
+
+    /// Whether the credentials have a right.
+    ///
+    /// # Errors
+    /// What keeps the API from answering.
+    pub async fn may(&self, right: &Right) -> Result<bool, KubeError> {
+        #[derive(Deserialize)]
+        struct Review {
+            status: Verdict,
+        }
+        #[derive(Deserialize)]
+        struct Verdict {
+            allowed: bool,
+        }
+        let (resource, subresource) = right.resource.split_once('/').unwrap_or((&right.resource, ""));
+        let attributes: Value = json!({
+            "verb": right.verb, "group": right.group, "resource": resource, "subresource": subresource,
+            "namespace": right.namespace,
+        });
+        let body = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        });
+        let call = self.call("POST", format!("selfsubjectaccessreviews ({right})"), false);
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned();
+        let review: Review = self.read(call, Method::POST, path, Some(&body)).await?;
+        Ok(review.status.allowed)
+    }
+}

@@ -1,0 +1,374 @@
+//! One request to the API: deadlines, the retries of reads, and the note before a change.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::classify::{self, Status};
+use super::error::{Call, KubeError};
+use super::resource::{Resource, escape};
+use crate::base::clock::Clock;
+use crate::base::permit::{CallId, Handle, Note, Permit};
+use crate::base::wait::{Backoff, Elapsed, limit, pause, within};
+
+/// The name under which our writes appear in `managedFields`. Flux strips fields of managers that are named like
+/// `kubectl`; this name it leaves alone (kustomize-controller).
+pub const FIELD_MANAGER: &str = "pvemig";
+
+/// Objects per page of a list, as kubectl asks for.
+const PAGE: &str = "500";
+
+/// A cluster's API.
+#[derive(Clone)]
+pub struct Kubernetes {
+    pub(super) cluster: String,
+    pub(super) client: kube::Client,
+    pub(super) clock: Clock,
+    pub(super) kinds: Arc<Mutex<BTreeMap<(String, String), Resource>>>,
+    read_limit: Duration,
+    change_limit: Duration,
+}
+
+impl std::fmt::Debug for Kubernetes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kubernetes").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+/// How a changing request's body is meant.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Verb {
+    Create,
+    MergePatch,
+    Delete,
+}
+
+impl Kubernetes {
+    /// Opens a cluster by its name in the site file, a kubeconfig and a context in it. Sends nothing, and takes
+    /// nothing from the environment.
+    ///
+    /// # Errors
+    /// [`KubeError::Setup`] where the kubeconfig cannot be read or used.
+    pub async fn open(cluster: &str, kubeconfig: &Path, context: &str, clock: Clock) -> Result<Self, KubeError> {
+        crate::base::tls::init();
+        let bad = |text: String| KubeError::Setup {
+            cluster: cluster.to_owned(),
+            path: kubeconfig.display().to_string(),
+            text,
+        };
+        let file = Kubeconfig::read_from(kubeconfig).map_err(|e| bad(e.to_string()))?;
+        let options = KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
+        let has_proxy = file.clusters.iter().any(|c| c.cluster.as_ref().is_some_and(|c| c.proxy_url.is_some()));
+        let mut config = kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|e| bad(e.to_string()))?;
+        if has_proxy && config.proxy_url.is_some() {
+            return Err(bad("`proxy-url` is not supported".into()));
+        }
+        // kube takes a proxy from the environment too.
+        config.proxy_url = None;
+        // kube would send again on 429, 503 and 504 by itself, changes included, for minutes.
+        config.default_retry = false;
+        config.connect_timeout = Some(limit::CONNECT);
+        config.read_timeout = None;
+        let agent = HeaderValue::from_static(concat!("pvemig/", env!("CARGO_PKG_VERSION")));
+        config.headers.push((header::USER_AGENT, agent));
+        let client = kube::Client::try_from(config).map_err(|e| bad(e.to_string()))?;
+        Ok(Self {
+            cluster: cluster.to_owned(),
+            client,
+            clock,
+            kinds: Arc::default(),
+            read_limit: limit::READ,
+            change_limit: limit::CHANGE,
+        })
+    }
+
+    /// The cluster's name in the site file.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// Other limits than [`limit::READ`] and [`limit::CHANGE`]; for tests and rehearsals.
+    #[must_use]
+    pub fn limits(mut self, read: Duration, change: Duration) -> Self {
+        (self.read_limit, self.change_limit) = (read, change);
+        self
+    }
+
+    /// Reads one object; `None` where the API says that there is none.
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<T>, KubeError> {
+        let call = self.call("GET", resource.name_of(namespace, name), false);
+        match self.read(call, Method::GET, resource.path(namespace, name), None).await {
+            Ok(value) => Ok(Some(value)),
+            Err(KubeError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a whole list, page by page, with the resource version of the last page.
+    pub(super) async fn list_at<T: DeserializeOwned>(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        query: &[(&str, &str)],
+    ) -> Result<(Vec<T>, String), KubeError> {
+        #[derive(serde::Deserialize)]
+        #[serde(bound = "T: DeserializeOwned")]
+        struct Page<T> {
+            #[serde(default)]
+            metadata: Meta,
+            items: Option<Vec<T>>,
+        }
+        #[derive(Default, serde::Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Meta {
+            resource_version: String,
+            r#continue: String,
+        }
+        let what = match namespace {
+            Some(namespace) => format!("{}/{namespace}", resource.plural),
+            None => resource.plural.to_string(),
+        };
+        let mut restarted = false;
+        let mut token = String::new();
+        let mut all = Vec::new();
+        loop {
+            let mut pairs = query.to_vec();
+            pairs.push(("limit", PAGE));
+            if !token.is_empty() {
+                pairs.push(("continue", &token));
+            }
+            let uri = with_query(resource.list_path(namespace), &pairs);
+            let call = self.call("GET", what.clone(), false);
+            let page: Page<T> = match self.read(call, Method::GET, uri, None).await {
+                // The rest of a list is kept for some minutes only; half a list is none.
+                Err(KubeError::Expired { .. }) if !restarted && !token.is_empty() => {
+                    (restarted, token) = (true, String::new());
+                    all.clear();
+                    continue;
+                }
+                other => other?,
+            };
+            all.extend(page.items.unwrap_or_default());
+            if page.metadata.r#continue.is_empty() {
+                return Ok((all, page.metadata.resource_version));
+            }
+            token = page.metadata.r#continue;
+        }
+    }
+
+    /// Reads a whole list.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        query: &[(&str, &str)],
+    ) -> Result<Vec<T>, KubeError> {
+        Ok(self.list_at(resource, namespace, query).await?.0)
+    }
+
+    /// A request that changes nothing (a GET, or a review by POST), tried again on faults that pass.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        method: Method,
+        uri: String,
+        body: Option<&Value>,
+    ) -> Result<T, KubeError> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let mut last = None;
+        let tries = async {
+            let mut backoff = Backoff::new(self.clock, Duration::from_millis(250), Duration::from_secs(2));
+            loop {
+                // A connection that hangs must not use up the whole time.
+                let once = within(self.read_limit / 3, self.send(&call, &method, &uri, "application/json", &body));
+                let error = match once.await.unwrap_or_else(|elapsed| Err(lost(&call, elapsed))) {
+                    Ok(bytes) => return parse(&call, &bytes),
+                    Err(error) => error,
+                };
+                let wait = match &error {
+                    KubeError::Throttled { retry_after, .. } => u64::from(*retry_after),
+                    KubeError::Unreachable { .. } | KubeError::LostAnswer { .. } => 0,
+                    KubeError::Server { code: 503 | 504, .. } => 0,
+                    _ => return Err(error),
+                };
+                last = Some(error);
+                match wait {
+                    0 => backoff.pause().await,
+                    seconds => pause(self.clock, Duration::from_secs(seconds)).await,
+                }
+            }
+        };
+        let outcome = within(self.read_limit, tries).await;
+        outcome.unwrap_or_else(|elapsed| Err(last.unwrap_or_else(|| lost(&call, elapsed))))
+    }
+
+    /// A changing request: noted, then sent once.
+    pub(super) async fn change(
+        &self,
+        permit: &Permit,
+        verb: Verb,
+        target: (&str, String),
+        body: &Value,
+        note: &str,
+    ) -> Result<(CallId, Value), KubeError> {
+        let (name, path) = target;
+        let manager = [("fieldManager", FIELD_MANAGER)];
+        let (method, uri, content_type) = match verb {
+            Verb::Create => (Method::POST, with_query(path, &manager), "application/json"),
+            Verb::MergePatch => (Method::PATCH, with_query(path, &manager), "application/merge-patch+json"),
+            Verb::Delete => (Method::DELETE, path, "application/json"),
+        };
+        let call = self.call(method.as_str(), name.to_owned(), true);
+        let text = if note.is_empty() { call.request.clone() } else { format!("{} {note}", call.request) };
+        let id = permit.note(&Note::safe(crate::base::permit::System::Kubernetes, text))?;
+        let body = body.to_string();
+        let sent = within(self.change_limit, self.send(&call, &method, &uri, content_type, &body));
+        let bytes = sent.await.unwrap_or_else(|elapsed| Err(lost(&call, elapsed)))?;
+        let answer: Value = parse(&call, &bytes)?;
+        // A refusal can travel under a code that says success.
+        if answer.get("kind").is_some_and(|k| k == "Status") && answer.get("status").is_some_and(|s| s == "Failure") {
+            let status: Status = parse(&call, &bytes)?;
+            return Err(classify::by_status(call, 200, status));
+        }
+        Ok((id, answer))
+    }
+
+    /// A merge patch of an object.
+    pub(super) async fn patch(
+        &self,
+        permit: &Permit,
+        resource: &Resource,
+        (namespace, name): (&str, &str),
+        body: &Value,
+        note: &str,
+    ) -> Result<Value, KubeError> {
+        let target = (resource.name_of(namespace, name), resource.path(namespace, name));
+        Ok(self.change(permit, Verb::MergePatch, (&target.0, target.1), body, note).await?.1)
+    }
+
+    /// Creates an object and keeps its uid.
+    pub(super) async fn create(
+        &self,
+        permit: &Permit,
+        resource: &Resource,
+        (namespace, name): (&str, &str),
+        body: &Value,
+        note: &str,
+    ) -> Result<Value, KubeError> {
+        let target = (resource.name_of(namespace, name), resource.list_path(Some(namespace)));
+        let (id, answer) = self.change(permit, Verb::Create, (&target.0, target.1), body, note).await?;
+        if let Some(uid) = answer.pointer("/metadata/uid").and_then(Value::as_str) {
+            permit.got(id, &Handle::new("uid", uid))?;
+        }
+        Ok(answer)
+    }
+
+    pub(super) fn call(&self, method: &str, object: String, changing: bool) -> Call {
+        Call { cluster: self.cluster.clone(), request: format!("{method} {object}"), changing }
+    }
+
+    /// One request, one answer with a 2xx code.
+    async fn send(
+        &self,
+        call: &Call,
+        method: &Method,
+        uri: &str,
+        content_type: &'static str,
+        body: &str,
+    ) -> Result<Bytes, KubeError> {
+        let mut request = http::Request::builder().method(method).uri(uri).header(header::ACCEPT, "application/json");
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        let request = request.body(Body::from(body.as_bytes().to_vec())).map_err(|e| KubeError::BadAnswer {
+            call: unsent(call),
+            text: format!("the request cannot be made: {e}"),
+        })?;
+        let answer = self.client.send(request).await.map_err(|e| classify::transport(call.clone(), e))?;
+        let (parts, body) = answer.into_parts();
+        let bytes = body.collect().await.map_err(|e| classify::transport(call.clone(), e))?.to_bytes();
+        if parts.status.is_success() {
+            return Ok(bytes);
+        }
+        let retry_after =
+            parts.headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+        Err(classify::refused(call.clone(), parts.status, retry_after, &bytes))
+    }
+
+    /// Waits until something happens to what a list was read from, or the server ends the watch.
+    /// True where something happened.
+    pub(super) async fn stirred(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        query: &[(&str, &str)],
+        since: &str,
+    ) -> Result<bool, KubeError> {
+        let mut pairs = query.to_vec();
+        pairs.extend([("watch", "true"), ("resourceVersion", since), ("timeoutSeconds", "60")]);
+        let uri = with_query(resource.list_path(namespace), &pairs);
+        let call = self.call("WATCH", resource.plural.to_string(), false);
+        let request = http::Request::get(uri)
+            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT_ENCODING, "identity")
+            .body(Body::empty())
+            .map_err(|e| KubeError::BadAnswer { call: call.clone(), text: e.to_string() })?;
+        let answer = self.client.send(request).await.map_err(|e| classify::transport(call.clone(), e))?;
+        if answer.status() != StatusCode::OK {
+            let status = answer.status();
+            let bytes = answer.into_body().collect().await.map_err(|e| classify::transport(call.clone(), e))?;
+            return Err(classify::refused(call, status, None, &bytes.to_bytes()));
+        }
+        let mut body = answer.into_body();
+        loop {
+            match body.frame().await {
+                Some(Ok(frame)) if frame.data_ref().is_some_and(|data| !data.is_empty()) => return Ok(true),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(classify::transport(call, error)),
+                None => return Ok(false),
+            }
+        }
+    }
+}
+
+/// A path with a query.
+pub(super) fn with_query(path: String, pairs: &[(&str, &str)]) -> String {
+    let mut out = path;
+    for (i, (key, value)) in pairs.iter().enumerate() {
+        out.push(if i == 0 { '?' } else { '&' });
+        out.push_str(key);
+        out.push('=');
+        out.push_str(&escape(value));
+    }
+    out
+}
+
+fn lost(call: &Call, elapsed: Elapsed) -> KubeError {
+    KubeError::LostAnswer { call: call.clone(), source: Box::new(elapsed) }
+}
+
+fn unsent(call: &Call) -> Call {
+    Call { changing: false, ..call.clone() }
+}
+
+/// Parses an answer. What is wrong is told by place only: serde's text quotes values, which may be secret.
+pub(super) fn parse<T: DeserializeOwned>(call: &Call, bytes: &Bytes) -> Result<T, KubeError> {
+    serde_json::from_slice(bytes).map_err(|e| KubeError::BadAnswer {
+        call: call.clone(),
+        text: format!("{:?} error at line {}, column {} of {} bytes", e.classify(), e.line(), e.column(), bytes.len()),
+    })
+}

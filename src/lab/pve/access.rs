@@ -1,0 +1,216 @@
+//! Users, tokens, roles and access control lists, and what follows from them for a path.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// Who may do what.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Access {
+    /// By user id, `root@pam`.
+    pub users: BTreeMap<String, User>,
+    /// By full token id, `root@pam!pvemig`.
+    pub tokens: BTreeMap<String, Token>,
+    /// Roles of the site's own, by name.
+    pub roles: BTreeMap<String, BTreeSet<String>>,
+    /// Entries of the access control list.
+    pub acl: Vec<Acl>,
+}
+
+/// A user of the realm `pam` or `pve`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct User {
+    /// Made at the start of the lab where the world names none.
+    pub password: String,
+}
+
+/// An API token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Token {
+    /// Made at the start of the lab where the world names none.
+    pub secret: String,
+    /// True: it has rights of its own, cut down to its user's.
+    pub privsep: bool,
+}
+
+impl Default for Token {
+    fn default() -> Self {
+        Self { secret: String::new(), privsep: true }
+    }
+}
+
+/// One line of the access control list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acl {
+    /// `/`, `/vms/108`, `/mapping/usb`
+    pub path: String,
+    /// A user id or a full token id.
+    pub who: String,
+    /// Role name.
+    pub role: String,
+    /// Also below the path.
+    #[serde(default = "yes")]
+    pub propagate: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Every privilege of PVE 9 that this front knows.
+pub const PRIVILEGES: &[&str] = &[
+    "Datastore.Allocate",
+    "Datastore.AllocateSpace",
+    "Datastore.AllocateTemplate",
+    "Datastore.Audit",
+    "Group.Allocate",
+    "Mapping.Audit",
+    "Mapping.Modify",
+    "Mapping.Use",
+    "Permissions.Modify",
+    "Pool.Allocate",
+    "Pool.Audit",
+    "Realm.Allocate",
+    "Realm.AllocateUser",
+    "SDN.Allocate",
+    "SDN.Audit",
+    "SDN.Use",
+    "Sys.AccessNetwork",
+    "Sys.Audit",
+    "Sys.Console",
+    "Sys.Incoming",
+    "Sys.Modify",
+    "Sys.PowerMgmt",
+    "Sys.Syslog",
+    "User.Modify",
+    "VM.Allocate",
+    "VM.Audit",
+    "VM.Backup",
+    "VM.Clone",
+    "VM.Config.CDROM",
+    "VM.Config.CPU",
+    "VM.Config.Cloudinit",
+    "VM.Config.Disk",
+    "VM.Config.HWType",
+    "VM.Config.Memory",
+    "VM.Config.Network",
+    "VM.Config.Options",
+    "VM.Console",
+    "VM.GuestAgent.Audit",
+    "VM.GuestAgent.FileRead",
+    "VM.GuestAgent.FileSystemMgmt",
+    "VM.GuestAgent.FileWrite",
+    "VM.GuestAgent.Unrestricted",
+    "VM.Migrate",
+    "VM.PowerMgmt",
+    "VM.Replicate",
+    "VM.Snapshot",
+    "VM.Snapshot.Rollback",
+];
+
+/// Privilege -> whether it reaches below the path.
+pub type Rights = BTreeMap<String, bool>;
+
+impl Access {
+    fn role(&self, name: &str) -> BTreeSet<String> {
+        let pick = |keep: &dyn Fn(&str) -> bool| {
+            PRIVILEGES.iter().filter(|p| keep(p)).map(|p| (*p).to_owned()).collect::<BTreeSet<_>>()
+        };
+        match name {
+            "Administrator" => pick(&|_| true),
+            "PVEAuditor" => pick(&|p| p.ends_with(".Audit") && p != "VM.GuestAgent.Audit"),
+            "PVEVMAdmin" => pick(&|p| p.starts_with("VM.")),
+            "PVEVMUser" => ["VM.Audit", "VM.Backup", "VM.Config.CDROM", "VM.Config.Cloudinit", "VM.Console"]
+                .into_iter()
+                .chain(["VM.PowerMgmt", "VM.GuestAgent.Audit"])
+                .map(str::to_owned)
+                .collect(),
+            "PVEMappingAdmin" => pick(&|p| p.starts_with("Mapping.")),
+            "PVEMappingUser" => pick(&|p| p == "Mapping.Use"),
+            "PVEMappingAuditor" => pick(&|p| p == "Mapping.Audit"),
+            "PVESysAdmin" => pick(&|p| p.starts_with("Sys.") && p != "Sys.Modify" && p != "Sys.PowerMgmt"),
+            "PVEDatastoreAdmin" => pick(&|p| p.starts_with("Datastore.")),
+            _ => self.roles.get(name).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// What `who` may do at `path`: `root@pam` everything; a token with separated privileges what both it and its
+    /// user may; a deeper entry replaces those above it (pve-access-control `RPCEnvironment.pm`).
+    pub fn rights(&self, who: &str, path: &str) -> Rights {
+        if who == "root@pam" {
+            return PRIVILEGES.iter().map(|p| ((*p).to_owned(), true)).collect();
+        }
+        let Some((user, _)) = who.split_once('!') else { return self.listed(who, path) };
+        let users = if user == "root@pam" { self.rights(user, path) } else { self.listed(user, path) };
+        match self.tokens.get(who) {
+            None => Rights::new(),
+            Some(token) if !token.privsep => users,
+            Some(_) => {
+                let own = self.listed(who, path);
+                own.into_iter().filter_map(|(p, down)| users.get(&p).map(|theirs| (p, down && *theirs))).collect()
+            }
+        }
+    }
+
+    fn listed(&self, who: &str, path: &str) -> Rights {
+        let mut rights = Rights::new();
+        for level in levels(path) {
+            let here: Vec<&Acl> = self
+                .acl
+                .iter()
+                .filter(|e| e.who == who && trimmed(&e.path) == level && (e.propagate || level == path))
+                .collect();
+            if !here.is_empty() {
+                rights.clear();
+            }
+            for entry in here {
+                for privilege in self.role(&entry.role) {
+                    rights.insert(privilege, entry.propagate);
+                }
+            }
+        }
+        rights
+    }
+
+    /// Whether `who` has any of `privileges` at `path`.
+    pub fn may(&self, who: &str, path: &str, privileges: &[&str]) -> bool {
+        let rights = self.rights(who, path);
+        privileges.iter().any(|p| rights.contains_key(*p))
+    }
+
+    /// The paths that the list names, with the fixed ones that `GET /access/permissions` always shows.
+    pub fn known_paths(&self) -> BTreeSet<String> {
+        let fixed = [
+            "/",
+            "/access",
+            "/access/groups",
+            "/access/realm",
+            "/mapping",
+            "/nodes",
+            "/pool",
+            "/sdn",
+            "/storage",
+            "/vms",
+        ];
+        fixed.into_iter().map(str::to_owned).chain(self.acl.iter().map(|e| trimmed(&e.path).to_owned())).collect()
+    }
+}
+
+fn trimmed(path: &str) -> &str {
+    let short = path.trim_end_matches('/');
+    if short.is_empty() { "/" } else { short }
+}
+
+/// `/vms/108` -> `/`, `/vms`, `/vms/108`
+fn levels(path: &str) -> Vec<&str> {
+    let mut out = vec!["/"];
+    out.extend(path.char_indices().skip(1).filter(|(_, c)| *c == '/').filter_map(|(i, _)| path.get(..i)));
+    if path != "/" {
+        out.push(path);
+    }
+    out
+}

@@ -1,0 +1,260 @@
+//! The ssh front: a server for each host and each guest.
+//!
+//! Commands run without standard input and without a terminal; shells and subsystems are refused. The world's
+//! [`SshManner`] of a machine may change while the lab runs; that restarts its server and ends its connections.
+
+mod session;
+mod shell;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::SshId;
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::{PrivateKey, PublicKey};
+use russh::server::{Config, run_stream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::files::Keys;
+use super::world::SshManner;
+use super::{Fronts, LabError, Shared};
+use session::{Cut, Login};
+
+/// The client's key in a lab's folder.
+const KEY_FILE: &str = "id_ed25519";
+/// What a server says first.
+const BANNER: &str = "SSH-2.0-pvemig_lab";
+
+/// The ports that the servers listen on, 127.0.0.1.
+#[derive(Debug, Clone, Default)]
+pub struct Ports {
+    /// By Proxmox node.
+    pub hosts: BTreeMap<String, u16>,
+    /// By virtual machine id.
+    pub guests: BTreeMap<u32, u16>,
+}
+
+/// Whose server it is.
+#[derive(Debug, Clone)]
+enum Machine {
+    Host(String),
+    Guest(u32),
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(name) => write!(f, "host {name}"),
+            Self::Guest(vmid) => write!(f, "vm {vmid}"),
+        }
+    }
+}
+
+/// A server's life: from a boot of its machine to the end of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Life {
+    manner: SshManner,
+    boot_id: Option<String>,
+}
+
+impl Machine {
+    /// What listens now, if anything does.
+    fn life(&self, shared: &Shared) -> Option<Life> {
+        let life = shared.read(|world| match self {
+            Self::Host(name) => {
+                let host = world.hosts.get(name).filter(|host| host.online)?;
+                Some(Life { manner: host.ssh, boot_id: None })
+            }
+            Self::Guest(vmid) => {
+                let vm = world.vms.get(vmid).filter(|_| world.guest_ssh_up(*vmid))?;
+                Some(Life { manner: vm.guest.ssh, boot_id: world.boot_id(*vmid) })
+            }
+        });
+        life.filter(|life| life.manner != SshManner::Refuses)
+    }
+}
+
+/// Starts a server for each host and each guest; every one has its port for the whole life of the lab, also while its
+/// machine is off (then it refuses).
+///
+/// # Errors
+/// [`LabError`] where no port can be had.
+pub async fn serve(shared: &Arc<Shared>, keys: &Keys, fronts: &mut Fronts) -> Result<Ports, LabError> {
+    let user = Arc::new(keys.user.public_key().clone());
+    let mut ports = Ports::default();
+    let hosts = keys.hosts.iter().map(|(name, key)| (Machine::Host(name.clone()), key));
+    let guests = keys.guests.iter().map(|(vmid, key)| (Machine::Guest(*vmid), key));
+    for (machine, key) in hosts.chain(guests) {
+        let server = Server::new(shared.clone(), machine.clone(), key, user.clone())?;
+        let port = server.address.port();
+        match machine {
+            Machine::Host(name) => ports.hosts.insert(name, port),
+            Machine::Guest(vmid) => ports.guests.insert(vmid, port),
+        };
+        fronts.spawn(server.run());
+    }
+    Ok(ports)
+}
+
+/// Writes the client's key (`id_ed25519`, `id_ed25519.pub`) and `known_hosts` into a lab's folder.
+///
+/// # Errors
+/// [`LabError::Io`]
+pub fn write_keys(dir: &Path, keys: &Keys, ports: &Ports) -> Result<(), LabError> {
+    let text = keys.user.to_openssh(LineEnding::LF).map_err(io::Error::other)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(dir.join(KEY_FILE))?;
+    file.write_all(text.as_bytes())?;
+    let public = |key: &PrivateKey| key.public_key().to_openssh().map_err(io::Error::other);
+    std::fs::write(dir.join(format!("{KEY_FILE}.pub")), format!("{}\n", public(&keys.user)?))?;
+    let hosts = ports.hosts.iter().filter_map(|(name, port)| Some((port, keys.hosts.get(name)?)));
+    let guests = ports.guests.iter().filter_map(|(vmid, port)| Some((port, keys.guests.get(vmid)?)));
+    let mut known = String::new();
+    for (port, key) in hosts.chain(guests) {
+        known.push_str(&format!("[127.0.0.1]:{port} {}\n", public(key)?));
+    }
+    std::fs::write(dir.join("known_hosts"), known)?;
+    Ok(())
+}
+
+struct Server {
+    shared: Arc<Shared>,
+    machine: Machine,
+    user: Arc<PublicKey>,
+    usual: Arc<Config>,
+    /// With a host key that nobody recorded.
+    other: Arc<Config>,
+    address: SocketAddr,
+    /// Bound and never listening: it keeps the port for us while nothing listens, and the system refuses connections.
+    _place: TcpSocket,
+}
+
+impl Server {
+    fn new(shared: Arc<Shared>, machine: Machine, key: &PrivateKey, user: Arc<PublicKey>) -> Result<Self, LabError> {
+        let place = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = place.local_addr()?;
+        let mut seed = [0_u8; 32];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        let pair = russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&seed);
+        let stranger = PrivateKey::new(pair.into(), "nobody").map_err(io::Error::other)?;
+        let (usual, other) = (config(key.clone()), config(stranger));
+        Ok(Self { shared, machine, user, usual, other, address, _place: place })
+    }
+
+    async fn run(self) {
+        let mut changes = self.shared.changes();
+        loop {
+            if let Some(life) = self.machine.life(&self.shared) {
+                match bound(self.address).and_then(|socket| socket.listen(64)) {
+                    Ok(listener) => self.listen(&listener, &life, &mut changes).await,
+                    Err(error) => tracing::error!(%error, machine = %self.machine, "sshd cannot listen"),
+                }
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Serves for one life; the connections end with it.
+    async fn listen(&self, listener: &TcpListener, life: &Life, changes: &mut watch::Receiver<u64>) {
+        let mut connections = JoinSet::new();
+        let ended = || self.machine.life(&self.shared).as_ref() != Some(life);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => {
+                    while connections.try_join_next().is_some() {}
+                    if let (Ok((stream, _)), false) = (accepted, ended()) {
+                        connections.spawn(self.connection(stream, life.manner));
+                    }
+                }
+                changed = changes.changed() => {
+                    if changed.is_err() || ended() {
+                        // The caller looks again at once: a machine that is up again by now listens again.
+                        changes.mark_changed();
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn connection(&self, stream: TcpStream, manner: SshManner) -> impl Future<Output = ()> + Send + 'static {
+        let (shared, machine, user) = (self.shared.clone(), self.machine.clone(), self.user.clone());
+        let config = if manner == SshManner::OtherHostKey { self.other.clone() } else { self.usual.clone() };
+        async move {
+            let served = async {
+                match manner {
+                    SshManner::Silent => hold(stream).await,
+                    SshManner::BannerOnly => {
+                        let mut stream = stream;
+                        stream.write_all(format!("{BANNER}\r\n").as_bytes()).await?;
+                        hold(stream).await
+                    }
+                    _ => {
+                        let (stream, cut) = cuttable(stream)?;
+                        let _ends_with_us = EndsWithUs(cut.clone());
+                        let login = Login { shared, machine, manner, user, cut };
+                        let session = run_stream(config, stream, login).await.map_err(io::Error::other)?;
+                        session.await.map_err(io::Error::other)
+                    }
+                }
+            };
+            if let Err(error) = served.await {
+                tracing::trace!(%error, "ssh connection ended");
+            }
+        }
+    }
+}
+
+/// Cuts a connection when its server goes: russh runs each one on its own.
+struct EndsWithUs(Arc<Cut>);
+
+impl Drop for EndsWithUs {
+    fn drop(&mut self) {
+        self.0.now();
+    }
+}
+
+/// A socket on a port that several sockets of ours may share, of which at most one listens.
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseport(true)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+fn config(key: PrivateKey) -> Arc<Config> {
+    Arc::new(Config {
+        server_id: SshId::Standard(BANNER.into()),
+        keys: vec![key],
+        // There is nobody here to keep from guessing.
+        auth_rejection_time: Duration::ZERO,
+        nodelay: true,
+        ..Config::default()
+    })
+}
+
+fn cuttable(stream: TcpStream) -> io::Result<(TcpStream, Arc<Cut>)> {
+    stream.set_nodelay(true)?;
+    let stream = stream.into_std()?;
+    let cut = Cut(stream.try_clone()?);
+    Ok((TcpStream::from_std(stream)?, Arc::new(cut)))
+}
+
+/// Reads until the client is gone, and says nothing.
+async fn hold(mut stream: TcpStream) -> io::Result<()> {
+    let mut buffer = [0; 512];
+    while stream.read(&mut buffer).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,488 @@
+//! The one model behind all fronts: plain data, as a world file writes it and as the fronts change it.
+//!
+//! What follows from a change is in `physics`; what a guest's programs say is in `programs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::agenda::Agenda;
+use super::clock::LabTime;
+use super::kube::Kube;
+use super::pve::access::Access;
+use super::pve::tasks::PveTask;
+
+/// An estate.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct World {
+    /// The world's name: `usb-move`.
+    pub name: String,
+    /// One line for `lab worlds`.
+    pub about: String,
+    /// Proxmox nodes by name.
+    pub hosts: BTreeMap<String, Host>,
+    /// USB devices that hands can move, by name.
+    pub sticks: BTreeMap<String, Stick>,
+    /// Virtual machines by id.
+    pub vms: BTreeMap<u32, Vm>,
+    /// Cluster-wide USB mappings by id.
+    pub mappings: BTreeMap<String, UsbMapping>,
+    /// Pve tasks, oldest first.
+    pub tasks: Vec<PveTask>,
+    /// Users, tokens, roles and access control lists.
+    pub access: Access,
+    /// Virtual machines that Proxmox HA keeps: id to requested state.
+    pub ha: BTreeMap<u32, String>,
+    /// True where the Proxmox cluster has lost its quorum.
+    pub no_quorum: bool,
+    /// How long things take.
+    pub timing: Timing,
+    /// Commands that a site declared as reading, by prefix.
+    pub reading_commands: Vec<Vec<String>>,
+    /// The part of the site file that is this world's own; merged into what [`super::files`] writes.
+    pub site: serde_json::Value,
+    /// Kubernetes.
+    #[serde(skip)]
+    pub kube: Kube,
+    /// The bare repository that Flux follows.
+    #[serde(skip)]
+    pub git: Option<PathBuf>,
+    /// What is due later.
+    #[serde(skip)]
+    pub agenda: Agenda,
+    /// The lab time of the last [`World::tick`].
+    pub now: LabTime,
+    /// Unix seconds of lab time zero.
+    pub zero: i64,
+    /// Counts what needs a number of its own: pids, boot ids.
+    pub counter: u32,
+}
+
+/// A Proxmox node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Host {
+    /// False: off or cut off; other nodes answer 595 for it.
+    pub online: bool,
+    /// Its address on the estate's network; for display.
+    pub ip: String,
+    /// `pve-manager` version.
+    pub version: String,
+    /// USB sockets that take sticks.
+    pub sockets: Vec<Socket>,
+    /// USB devices that nobody moves.
+    pub fixed: Vec<FixedUsb>,
+    /// The ssh server.
+    pub ssh: SshManner,
+    /// Files by path.
+    pub files: BTreeMap<String, String>,
+    /// Paths that exist without content: device nodes, folders.
+    pub paths: BTreeSet<String>,
+    /// The highest USB device number given out so far, by bus.
+    pub devnum: BTreeMap<u8, u32>,
+}
+
+/// One socket in a chassis: USB 3 sockets have a port on each of two root hubs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Socket {
+    /// Port on the 480 Mbit/s root hub, `1-3`.
+    pub high_speed: String,
+    /// Port on the super-speed root hub, `2-3`; none in a USB 2 socket.
+    #[serde(default)]
+    pub super_speed: Option<String>,
+}
+
+/// A soldered or never touched USB device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FixedUsb {
+    /// `1-7`
+    pub port: String,
+    /// `8087:0a2b`
+    pub id: String,
+    /// Product string; may be empty.
+    #[serde(default)]
+    pub product: String,
+    /// Mbit/s.
+    pub speed: u32,
+}
+
+/// A USB device that hands move.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stick {
+    /// What it shows itself as.
+    pub firmware: Firmware,
+    /// Serial number, where it has one.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// The fastest that it can, Mbit/s.
+    pub max_speed: u32,
+    /// Where it is plugged in; none: in somebody's hand.
+    #[serde(default)]
+    pub at: Option<Place>,
+    /// Of a Coral: whether firmware is loaded.
+    #[serde(default)]
+    pub state: StickState,
+    /// False while it is off the bus between two identities.
+    #[serde(default = "yes")]
+    pub present: bool,
+    /// Device number on the host's bus; given at each enumeration.
+    #[serde(default)]
+    pub devnum: u32,
+}
+
+/// How a stick shows itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Firmware {
+    /// A Coral accelerator: `boot` until its first use, `run` from then until it loses power.
+    Coral {
+        /// Boot loader identity, `1a6e:089a`.
+        boot: String,
+        /// Identity with firmware, `18d1:9302`.
+        run: String,
+    },
+    /// One identity for good.
+    Plain {
+        /// `VID:PID`
+        id: String,
+        /// Product string.
+        product: String,
+    },
+}
+
+/// Whether a stick's firmware is loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StickState {
+    /// As after power-up.
+    #[default]
+    Boot,
+    /// Firmware loaded.
+    Run,
+}
+
+/// A socket on a host, by the name of one of its two ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Proxmox node.
+    pub host: String,
+    /// `2-3`: plugged in properly; `1-3`: same socket, but through a USB 2 cable.
+    pub port: String,
+}
+
+/// A virtual machine.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Vm {
+    /// The Proxmox node that has it.
+    pub node: String,
+    /// The config's first section: what the running process has, once it runs.
+    pub config: BTreeMap<String, String>,
+    /// The config's pending section.
+    pub pending: BTreeMap<String, String>,
+    /// Keys whose deletion is pending; the value says whether by force.
+    pub pending_delete: BTreeMap<String, bool>,
+    /// The process, if there is one.
+    pub running: Option<Running>,
+    /// Lock flag: `backup`, `migrate`, ...
+    pub lock: Option<String>,
+    /// Somebody holds the config's file lock until then.
+    pub flock_until: Option<LabTime>,
+    /// A shutdown that a pve task waits for.
+    pub shutdown: Option<Shutdown>,
+    /// What runs inside.
+    pub guest: Guest,
+}
+
+/// The UPID of the waiting task, and whether a start follows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Shutdown {
+    /// UPID.
+    pub upid: String,
+    /// True for `reboot`.
+    pub start_again: bool,
+}
+
+/// A QEMU process and the operating system in it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Running {
+    /// Process id on the host.
+    pub pid: u32,
+    /// When the process started.
+    pub since: LabTime,
+    /// The machine type that it runs, `pc-q35-9.2+pve1`.
+    pub machine: String,
+    /// True where it was started with the agent's virtio port.
+    pub agent_port: bool,
+    /// The guest's boot id.
+    pub boot_id: String,
+    /// When this boot of the guest began.
+    pub boot: LabTime,
+    /// When this boot reaches user space.
+    pub up_at: LabTime,
+    /// When sshd listens.
+    pub ssh_at: LabTime,
+    /// When the agent answers.
+    pub agent_at: LabTime,
+    /// The guest is going down.
+    pub halting: bool,
+    /// USB passthrough that the process was told of, by config key.
+    pub plugs: BTreeMap<String, Plug>,
+    /// USB devices that the process holds, by config key.
+    pub usb: BTreeMap<String, Attached>,
+    /// The highest USB device number in the guest.
+    pub devnum: u32,
+    /// Programs that the agent started, by pid.
+    pub execs: BTreeMap<u32, AgentExec>,
+}
+
+/// What a QEMU process was told to pass through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plug {
+    /// Takes the first free device with this `VID:PID`.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Takes what is at this `BUS-PORT`.
+    #[serde(default)]
+    pub port: Option<String>,
+    /// `usb3=1`
+    #[serde(default)]
+    pub usb3: bool,
+}
+
+/// A host device in the hands of a QEMU process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// `BUS-PORT` on the host.
+    pub host_port: String,
+    /// Identity at the time.
+    pub id: String,
+    /// Device number on the host at the time.
+    pub host_devnum: u32,
+    /// Device number in the guest.
+    pub devnum: u32,
+}
+
+/// A program that the guest agent started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AgentExec {
+    /// Exit code.
+    pub exit: i32,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// When it ends.
+    pub done_at: LabTime,
+}
+
+/// The operating system of a virtual machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Guest {
+    /// Host name.
+    pub hostname: String,
+    /// The Kubernetes node that it is.
+    pub node: Option<String>,
+    /// Its address on the estate's network.
+    pub ip: String,
+    /// The ssh server.
+    pub ssh: SshManner,
+    /// The guest agent.
+    pub agent: AgentManner,
+    /// Files by path.
+    pub files: BTreeMap<String, String>,
+    /// Installed packages.
+    pub installed: BTreeSet<String>,
+    /// Packages that its repositories offer.
+    pub available: BTreeSet<String>,
+    /// Paths that exist without content: device nodes, folders.
+    pub paths: BTreeSet<String>,
+    /// Bytes used below a path, for `du` and `stat`.
+    pub used: BTreeMap<String, u64>,
+    /// Never powers off on request.
+    pub ignores_shutdown: bool,
+    /// Powers off this late instead of after [`Timing::shutdown`].
+    pub shutdown_ms: Option<u64>,
+    /// A program keeps a USB device busy: hot-unplug is not acknowledged.
+    pub holds_usb: bool,
+    /// Commands with an answer of their own: the whole command line joined with spaces.
+    pub answers: BTreeMap<String, Answer>,
+}
+
+/// What a command says.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Answer {
+    /// Exit code.
+    pub exit: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// How long it takes.
+    pub took_ms: u64,
+}
+
+/// How an ssh server behaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SshManner {
+    /// As it should.
+    #[default]
+    Serves,
+    /// Nothing listens.
+    Refuses,
+    /// Accepts the connection and stays silent.
+    Silent,
+    /// Sends its banner and stays silent.
+    BannerOnly,
+    /// Refuses every key.
+    RefusesKeys,
+    /// Shows another host key than known_hosts has.
+    OtherHostKey,
+    /// Cuts the session in the middle of a command.
+    Cuts,
+}
+
+/// How a guest agent behaves.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentManner {
+    /// The program is there.
+    pub installed: bool,
+    /// The service is on.
+    pub enabled: bool,
+    /// Takes requests and never answers.
+    pub silent: bool,
+    /// `guest-exec` is not disabled.
+    pub exec_allowed: bool,
+}
+
+/// A cluster-wide USB mapping.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UsbMapping {
+    /// Free text.
+    pub description: Option<String>,
+    /// Property strings `node=..,id=..,path=..`.
+    pub map: Vec<String>,
+}
+
+/// How long things take, in lab milliseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timing {
+    /// From a pve task's beginning to the start or stop of the process.
+    pub process: u64,
+    /// From the process start to user space.
+    pub boot: u64,
+    /// From user space to sshd.
+    pub ssh: u64,
+    /// From user space to the agent.
+    pub agent: u64,
+    /// From a shutdown request to power-off.
+    pub shutdown: u64,
+    /// From the power-off in a reboot to the start that follows.
+    pub restart: u64,
+    /// How long a Coral is off the bus when it changes its identity.
+    pub reenumerate: u64,
+    /// Installing or removing a package.
+    pub install: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            process: 1_000,
+            boot: 12_000,
+            ssh: 2_000,
+            agent: 4_000,
+            shutdown: 6_000,
+            restart: 3_000,
+            reenumerate: 1_200,
+            install: 9_000,
+        }
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            online: true,
+            ip: "192.168.4.2".into(),
+            version: "9.1.4".into(),
+            sockets: Vec::new(),
+            fixed: Vec::new(),
+            ssh: SshManner::default(),
+            files: BTreeMap::new(),
+            paths: BTreeSet::new(),
+            devnum: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for AgentManner {
+    fn default() -> Self {
+        Self { installed: true, enabled: true, silent: false, exec_allowed: true }
+    }
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self {
+            hostname: "guest".into(),
+            node: None,
+            ip: "192.168.4.200".into(),
+            ssh: SshManner::default(),
+            agent: AgentManner::default(),
+            files: BTreeMap::new(),
+            installed: BTreeSet::new(),
+            available: BTreeSet::new(),
+            paths: BTreeSet::new(),
+            used: BTreeMap::new(),
+            ignores_shutdown: false,
+            shutdown_ms: None,
+            holds_usb: false,
+            answers: BTreeMap::new(),
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Stick {
+    /// The identity that it shows now.
+    pub fn id(&self) -> &str {
+        match (&self.firmware, self.state) {
+            (Firmware::Coral { boot, .. }, StickState::Boot) => boot,
+            (Firmware::Coral { run, .. }, StickState::Run) => run,
+            (Firmware::Plain { id, .. }, _) => id,
+        }
+    }
+
+    /// The product string; a Coral has none before its firmware is loaded.
+    pub fn product(&self) -> &str {
+        match (&self.firmware, self.state) {
+            (Firmware::Coral { .. }, StickState::Boot) => "",
+            (Firmware::Coral { .. }, StickState::Run) => "Google Inc.",
+            (Firmware::Plain { product, .. }, _) => product,
+        }
+    }
+}
+
+impl Vm {
+    /// The name in its config.
+    pub fn name(&self) -> &str {
+        self.config.get("name").map_or("", String::as_str)
+    }
+}

@@ -1,0 +1,189 @@
+//! Runs a plan against an estate, with a crash, a fault or a hand where a test wants one.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test file uses its own part of the harness, and a test may panic"
+)]
+
+pub mod toy;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pvemig::base::check::Hands;
+use pvemig::base::clock::Clock;
+use pvemig::base::permit::Thing;
+use pvemig::engine::event::{Event, Opened, Record};
+use pvemig::engine::plan::planned;
+use pvemig::engine::point::Points;
+use pvemig::engine::recorder::{Ear, RecordError, Recorder, Wiring};
+use pvemig::engine::run::{Ended, Engine, Hand, Policy};
+use pvemig::engine::step::{AnyStep, Settle};
+use pvemig::engine::store::{Ids, RunRead, Store};
+
+/// Listens, and lets the estate's hands do what is asked for.
+pub struct Hearing {
+    pub records: Mutex<Vec<Record>>,
+    pub hands: Box<dyn Fn(&Hands) + Send + Sync>,
+}
+
+impl Ear for Hearing {
+    fn event(&self, record: &Record) {
+        self.records.lock().unwrap().push(record.clone());
+        if let Event::Asked { hands: Some(hands), .. } = &record.event {
+            (self.hands)(hands);
+        }
+    }
+}
+
+/// A state directory with one site.
+pub struct Bench {
+    pub store: Store,
+    _dir: tempfile::TempDir,
+}
+
+/// What one process of pvemig did.
+pub struct Run {
+    pub id: String,
+    pub ended: Result<Ended, RecordError>,
+    pub points: Arc<Points>,
+    pub records: Vec<Record>,
+}
+
+/// How a process is to behave.
+#[derive(Default)]
+pub struct How {
+    pub cut_at: Option<u64>,
+    pub consents: Vec<String>,
+    pub past: Vec<String>,
+    pub no_hands: bool,
+    pub limit: Option<Duration>,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { store: Store::open(dir.path(), "lab", Ids::Counted).unwrap(), _dir: dir }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self._dir.path()
+    }
+
+    pub fn read(&self, id: &str) -> RunRead {
+        self.store.run(id).unwrap().read().unwrap()
+    }
+
+    /// Starts a run (`id` None) or goes on with one, forwards or backwards.
+    pub async fn go<Cx: Settle>(
+        &self,
+        cx: &Cx,
+        steps: &[Box<dyn AnyStep<Cx>>],
+        id: Option<&str>,
+        back: bool,
+        how: &How,
+        hands: impl Fn(&Hands) + Send + Sync + 'static,
+    ) -> Run {
+        let points = Arc::new(how.cut_at.map_or_else(Points::count, Points::cut));
+        let hands: Box<dyn Fn(&Hands) + Send + Sync> = if how.no_hands { Box::new(|_| {}) } else { Box::new(hands) };
+        let ear = Arc::new(Hearing { records: Mutex::default(), hands });
+        let wiring = Wiring {
+            clock: Clock::fast(1000),
+            points: points.clone(),
+            ear: ear.clone(),
+            interrupted: Arc::new(AtomicBool::new(false)),
+        };
+        let (dir, recorder) = match id {
+            Some(id) => {
+                let dir = self.store.run(id).unwrap();
+                match Recorder::reopen(dir.clone(), &wiring) {
+                    Ok((recorder, _)) => (dir, Ok(recorder)),
+                    // Cut before the first line was whole: nothing was changed, and the operator starts anew.
+                    Err(
+                        pvemig::engine::store::StoreError::Empty { .. } | pvemig::engine::store::StoreError::Journal(_),
+                    ) => {
+                        let fresh = self.store.new_run().unwrap();
+                        (fresh.clone(), Recorder::create(fresh, self.opened(steps), &wiring))
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            None => {
+                let dir = self.store.new_run().unwrap();
+                (dir.clone(), Recorder::create(dir, self.opened(steps), &wiring))
+            }
+        };
+        let id = dir.id().to_owned();
+        let ended = match recorder {
+            Ok(recorder) => self.drive(cx, steps, recorder, back, how, &id).await,
+            Err(error) => Err(error),
+        };
+        let records = ear.records.lock().unwrap().clone();
+        Run { id, ended, points, records }
+    }
+
+    async fn drive<Cx: Settle>(
+        &self,
+        cx: &Cx,
+        steps: &[Box<dyn AnyStep<Cx>>],
+        recorder: Arc<Recorder>,
+        back: bool,
+        how: &How,
+        id: &str,
+    ) -> Result<Ended, RecordError> {
+        let state = recorder.state()?;
+        for thing in &how.consents {
+            let thing = Thing(thing.clone());
+            if !state.consents.contains(&thing) {
+                recorder.write(Event::Consented { thing })?;
+            }
+        }
+        let policy = Policy {
+            hand: if how.no_hands { Hand::Stop } else { Hand::Wait },
+            patience: Duration::from_secs(20),
+            limit: how.limit,
+        };
+        let info = self.store.info(id, "here").unwrap();
+        let engine = Engine { cx, steps, guard: None, recorder, policy, info };
+        if back {
+            engine.backward(&how.past.iter().cloned().collect::<BTreeSet<_>>()).await
+        } else {
+            engine.forward().await
+        }
+    }
+
+    fn opened<Cx: Settle>(&self, steps: &[Box<dyn AnyStep<Cx>>]) -> Event {
+        Event::Opened(Box::new(Opened {
+            tool: "test".into(),
+            site: "lab".into(),
+            site_digest: String::new(),
+            migration: Some("test".into()),
+            blueprint: "test".into(),
+            blueprint_version: 1,
+            single: false,
+            argv: vec!["pvemig".into(), "run".into(), "test".into()],
+            host: "here".into(),
+            plan: planned(steps).unwrap(),
+        }))
+    }
+}
+
+/// The number of calls in a run's lines.
+pub fn calls(records: &[Record]) -> usize {
+    records.iter().filter(|r| matches!(r.event, Event::Call { .. })).count()
+}
+
+/// Durable events plus calls: what the number of crash points must be.
+pub fn points_expected(records: &[Record]) -> usize {
+    records.iter().filter(|r| r.event.durable()).count() + calls(records)
+}
+
+pub fn is_cut(run: &Run) -> bool {
+    run.points.is_cut()
+}
