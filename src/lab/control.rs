@@ -13,3 +13,12 @@ pub fn serve(shared: &Arc<Shared>, dir: &Path, fronts: &mut Fronts) -> Result<()
     let _ = (shared, dir, fronts);
     Ok(())
 }
+
+/// Asks a running lab to move a stick.
+///
+/// # Errors
+/// [`LabError::Control`]
+pub async fn move_stick(dir: &Path, stick: &str, host: &str, port: Option<&str>) -> Result<String, LabError> {
+    let _ = (dir, stick, host, port);
+    Err(LabError::Control("it has no control socket yet".into()))
+}
