@@ -32,8 +32,7 @@ pub(super) async fn lab(args: LabArgs, out: &Out) -> anyhow::Result<Exit> {
 
 /// Starts a lab in a folder; the folder is made if it is absent.
 pub(super) async fn start(world: &str, dir: &Path, speed: u32) -> anyhow::Result<Lab> {
-    let world = lab::load(&world.to_owned())
-        .map_err(|error| Words::usage(error.to_string(), "`pvemig lab worlds` lists them"))?;
+    let world = lab::load(world).map_err(|error| Words::usage(error.to_string(), "`pvemig lab worlds` lists them"))?;
     Ok(Lab::start(LabOptions { world, dir: dir.to_owned(), speed }).await?)
 }
 
