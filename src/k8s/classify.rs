@@ -103,7 +103,6 @@ pub(super) fn transport(call: Call, error: kube::Error) -> KubeError {
                     | Alert::UnknownCA
                     | Alert::AccessDenied
             ),
-            rustls::Error::General(_) => true,
             _ => false,
         };
         if about_certificates {

@@ -29,7 +29,7 @@ fn each_code_has_its_cause_effect_and_help() {
         ("status-429-budget", 429, "DisruptionBudget", Effect::None, true, true),
         ("status-429-throttled", 429, "Throttled", Effect::None, true, true),
         ("status-500", 500, "Server", Effect::Maybe, false, false),
-        ("status-503", 503, "Server", Effect::Maybe, true, true),
+        ("status-503", 503, "Server", Effect::Maybe, false, true),
         ("status-two-budgets", 200, "Refused", Effect::None, false, true),
     ];
     for (file, code, variant, effect, retryable, help) in table {
@@ -41,6 +41,7 @@ fn each_code_has_its_cause_effect_and_help() {
     }
     assert_eq!(table.len(), 12);
     assert_eq!(error("status-500", 500, false).effect(), Effect::None, "a question changes nothing");
+    assert!(error("status-503", 503, false).retryable() && !error("status-500", 500, false).retryable());
 }
 
 #[test]
