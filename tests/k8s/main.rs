@@ -6,6 +6,7 @@
 mod faults;
 mod flux;
 mod nodes;
+mod permits;
 mod reads;
 mod streams;
 mod volumes;
