@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what helps a test fails as a test does")]
 
 mod host_keys;
+mod lab;
 mod place;
 mod pve;
 mod scripted;

@@ -101,7 +101,10 @@ pub async fn serve(shared: &Arc<Shared>, keys: &Keys, fronts: &mut Fronts) -> Re
             Machine::Host(name) => ports.hosts.insert(name, port),
             Machine::Guest(vmid) => ports.guests.insert(vmid, port),
         };
-        fronts.spawn(server.run());
+        // Whoever is up listens before anybody is told the port.
+        let changes = shared.changes();
+        let open = server.open()?;
+        fronts.spawn(server.run(open, changes));
     }
     Ok(ports)
 }
@@ -150,18 +153,24 @@ impl Server {
         Ok(Self { shared, machine, user, usual, other, address, _place: place })
     }
 
-    async fn run(self) {
-        let mut changes = self.shared.changes();
+    /// Listens, if there is anything to listen now.
+    fn open(&self) -> io::Result<Option<(Life, TcpListener)>> {
+        let Some(life) = self.machine.life(&self.shared) else { return Ok(None) };
+        Ok(Some((life, bound(self.address)?.listen(64)?)))
+    }
+
+    async fn run(self, mut open: Option<(Life, TcpListener)>, mut changes: watch::Receiver<u64>) {
         loop {
-            if let Some(life) = self.machine.life(&self.shared) {
-                match bound(self.address).and_then(|socket| socket.listen(64)) {
-                    Ok(listener) => self.listen(&listener, &life, &mut changes).await,
-                    Err(error) => tracing::error!(%error, machine = %self.machine, "sshd cannot listen"),
-                }
+            if let Some((life, listener)) = open.take() {
+                self.listen(&listener, &life, &mut changes).await;
             }
             if changes.changed().await.is_err() {
                 return;
             }
+            open = self.open().unwrap_or_else(|error| {
+                tracing::error!(%error, machine = %self.machine, "sshd cannot listen");
+                None
+            });
         }
     }
 
