@@ -8,16 +8,12 @@ mod shell;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use russh::SshId;
-use russh::keys::ssh_key::LineEnding;
 use russh::keys::{PrivateKey, PublicKey};
 use russh::server::{Config, run_stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,8 +26,6 @@ use super::world::SshManner;
 use super::{Fronts, LabError, Shared};
 use session::{Cut, Login};
 
-/// The client's key in a lab's folder.
-const KEY_FILE: &str = "id_ed25519";
 /// What a server says first.
 const BANNER: &str = "SSH-2.0-pvemig_lab";
 
@@ -107,26 +101,6 @@ pub async fn serve(shared: &Arc<Shared>, keys: &Keys, fronts: &mut Fronts) -> Re
         fronts.spawn(server.run(open, changes));
     }
     Ok(ports)
-}
-
-/// Writes the client's key (`id_ed25519`, `id_ed25519.pub`) and `known_hosts` into a lab's folder.
-///
-/// # Errors
-/// [`LabError::Io`]
-pub fn write_keys(dir: &Path, keys: &Keys, ports: &Ports) -> Result<(), LabError> {
-    let text = keys.user.to_openssh(LineEnding::LF).map_err(io::Error::other)?;
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(dir.join(KEY_FILE))?;
-    file.write_all(text.as_bytes())?;
-    let public = |key: &PrivateKey| key.public_key().to_openssh().map_err(io::Error::other);
-    std::fs::write(dir.join(format!("{KEY_FILE}.pub")), format!("{}\n", public(&keys.user)?))?;
-    let hosts = ports.hosts.iter().filter_map(|(name, port)| Some((port, keys.hosts.get(name)?)));
-    let guests = ports.guests.iter().filter_map(|(vmid, port)| Some((port, keys.guests.get(vmid)?)));
-    let mut known = String::new();
-    for (port, key) in hosts.chain(guests) {
-        known.push_str(&format!("[127.0.0.1]:{port} {}\n", public(key)?));
-    }
-    std::fs::write(dir.join("known_hosts"), known)?;
-    Ok(())
 }
 
 struct Server {
