@@ -19,6 +19,9 @@ use crate::{LONG, SHORT, command, declared};
 const VM: u32 = 108;
 const HOST: &str = "still-fawn";
 
+/// For what is meant to hang after the login.
+const HANGS: Duration = Duration::from_secs(4);
+
 struct Bench {
     lab: Lab,
     _dir: tempfile::TempDir,
@@ -233,7 +236,7 @@ async fn fault_rules_hit_logins_and_commands() {
         // Only what is meant to hang is held to a short limit.
         let hangs = matches!(effect, FaultEffect::Hang | FaultEffect::HangAfter);
         let (permit, notebook) = Notebook::permit();
-        let result = bench.direct(if hangs { Duration::from_secs(2) } else { LONG }).run(&install, &permit).await;
+        let result = bench.direct(if hangs { HANGS } else { LONG }).run(&install, &permit).await;
         match (result, expected) {
             (Ok(seen), None) => assert_eq!(seen.value.ok(), happened, "{effect:?}"),
             (Err(error), Some(expected)) => assert!(expected(&error), "{effect:?}: {error:?}"),
@@ -251,7 +254,7 @@ async fn fault_rules_hit_logins_and_commands() {
     ];
     for (effect, expected) in logins {
         bench.lab.fault(FaultRule::on(Front::Ssh, effect.clone()).class(Class::Login).times(1));
-        let limit = if effect == FaultEffect::Hang { Duration::from_secs(2) } else { LONG };
+        let limit = if effect == FaultEffect::Hang { HANGS } else { LONG };
         let error = bench.direct(limit).boot_id().await.unwrap_err();
         assert!(expected(&error), "{effect:?}: {error:?}");
         bench.direct(LONG).boot_id().await.unwrap();

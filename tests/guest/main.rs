@@ -293,6 +293,15 @@ async fn a_silent_agent_is_found_out_before_anything_is_sent() {
     assert!(matches!((&agent.ping, &agent.exec), (Fact::No(_), Fact::No(_))), "{agent:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_usb_device_that_is_coming_is_looked_at_again() {
+    let place = Place::new();
+    let (port, asked) = Scripted::start(&place, Manner::HalfUsb).await;
+    let guest = Guest::new("vm 108", vec![Route::Ssh(place.target(port, LONG))], Clock::fast(1_000));
+    let devices = guest.usb().await.unwrap().value;
+    assert_eq!((devices.len(), devices[0].speed_mbit, asked.lock().unwrap().len()), (1, 5000, 2));
+}
+
 /// A permit that cannot write is the end of it, before anything is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_sent_that_could_not_be_written_down() {
