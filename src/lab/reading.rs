@@ -93,7 +93,8 @@ impl Looker {
     /// A file, a device node, or a folder with something in it.
     pub(super) fn exists(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/');
-        path.is_empty() || self.files.contains_key(path) || self.paths.contains(path) || self.is_folder(path)
+        let known = self.files.contains_key(path) || self.paths.contains(path) || self.used.contains_key(path);
+        path.is_empty() || known || self.is_folder(path)
     }
 
     fn is_folder(&self, path: &str) -> bool {
