@@ -9,7 +9,8 @@ use crate::base::wait::pause;
 use crate::engine::event::Event;
 use crate::engine::state::Phase;
 use crate::engine::store::Store;
-use crate::lab::{Lab, LabError, Place};
+use crate::lab::world::Socket;
+use crate::lab::{Lab, LabError, Place, World};
 
 use super::out::Out;
 
@@ -19,7 +20,7 @@ pub(super) fn act(lab: &Lab, hands: &Hands) -> Result<String, LabError> {
         Hands::Plug { device, host, port, .. } => {
             let port = match port {
                 Some(port) => port.clone(),
-                None => free_socket(lab, host)?,
+                None => lab.shared().read(|world| free_socket(world, host))?,
             };
             lab.move_stick(device, Some(Place { host: host.clone(), port: port.clone() }))?;
             Ok(format!("hands: {device} is in {host}, port {port}"))
@@ -31,18 +32,16 @@ pub(super) fn act(lab: &Lab, hands: &Hands) -> Result<String, LabError> {
 }
 
 /// The first socket of a host that nothing is in, fast ones first.
-fn free_socket(lab: &Lab, host: &str) -> Result<String, LabError> {
-    let free = lab.shared().read(|world| {
-        let sockets = &world.hosts.get(host)?.sockets;
-        let taken =
-            |port: &str| world.sticks.values().filter_map(|s| s.at.as_ref()).any(|p| p.host == host && p.port == port);
-        let free =
-            |s: &&crate::lab::world::Socket| !taken(&s.high_speed) && !s.super_speed.as_deref().is_some_and(taken);
-        let fast = sockets.iter().filter(|s| s.super_speed.is_some()).find(free);
-        let socket = fast.or_else(|| sockets.iter().find(free))?;
-        Some(socket.super_speed.clone().unwrap_or_else(|| socket.high_speed.clone()))
-    });
-    free.ok_or_else(|| LabError::Hands(format!("no socket of `{host}` is free")))
+pub(super) fn free_socket(world: &World, host: &str) -> Result<String, LabError> {
+    let no = |text: String| LabError::Hands(text);
+    let sockets = &world.hosts.get(host).ok_or_else(|| no(format!("there is no host `{host}`")))?.sockets;
+    let taken =
+        |port: &str| world.sticks.values().filter_map(|s| s.at.as_ref()).any(|p| p.host == host && p.port == port);
+    let free = |s: &&Socket| !taken(&s.high_speed) && !s.super_speed.as_deref().is_some_and(taken);
+    let fast = sockets.iter().filter(|s| s.super_speed.is_some()).find(free);
+    let socket = fast.or_else(|| sockets.iter().find(free));
+    let socket = socket.ok_or_else(|| no(format!("no socket of `{host}` is free")))?;
+    Ok(socket.super_speed.clone().unwrap_or_else(|| socket.high_speed.clone()))
 }
 
 /// Follows the journals of a state directory and does what they ask for, until dropped.

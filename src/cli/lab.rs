@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::store::{Ids, Store};
-use crate::lab::{self, Lab, LabOptions};
+use crate::lab::control::{self, Request};
+use crate::lab::{self, Lab, LabOptions, Place, World};
 use crate::site::Site;
 
 use super::args::{LabArgs, LabVerb, Who};
@@ -23,8 +24,14 @@ pub(super) async fn lab(args: LabArgs, out: &Out) -> anyhow::Result<Exit> {
         LabVerb::Up { world, dir, speed, hands } => up(&world, &dir, speed, hands, out).await,
         LabVerb::Move { stick, to, dir } => {
             let (host, port) = to.split_once(':').map_or((to.as_str(), None), |(h, p)| (h, Some(p)));
-            let said = lab::control::move_stick(&dir, &stick, host, port).await?;
-            out.data(&format!("{said}\n"))?;
+            let world: World = serde_json::from_value(control::ask(&dir, &Request::State).await?)?;
+            let port = match port {
+                Some(port) => port.to_owned(),
+                None => hands::free_socket(&world, host)?,
+            };
+            let place = Place { host: host.to_owned(), port: port.clone() };
+            control::ask(&dir, &Request::Move { stick: stick.clone(), place: Some(place) }).await?;
+            out.data(&format!("{stick} is in {host}, port {port}\n"))?;
             Ok(Exit::Done)
         }
     }

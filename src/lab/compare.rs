@@ -81,10 +81,10 @@ mod tests {
             |w| w.sticks.get_mut("coral").unwrap().at = Some(Place { host: "still-fawn".into(), port: "2-3".into() }),
             |w| drop(w.vms.get_mut(&108).unwrap().config.insert("usb0".into(), "host=1a6e:089a".into())),
             |w| drop(w.vms.get_mut(&108).unwrap().pending.insert("cores".into(), "8".into())),
-            |w| drop(w.vms.get_mut(&105).unwrap().pending_delete.insert("usb0".into(), false)),
+            |w| assert!(w.vms.get_mut(&105).unwrap().pending_delete.insert("usb0".into(), false).is_none()),
             |w| w.vms.get_mut(&105).unwrap().running = None,
             |w| w.vms.get_mut(&105).unwrap().lock = Some("backup".into()),
-            |w| drop(w.vms.get_mut(&108).unwrap().guest.installed.insert("x".into())),
+            |w| assert!(w.vms.get_mut(&108).unwrap().guest.installed.insert("x".into())),
             |w| drop(w.mappings.insert("coral".into(), Default::default())),
         ];
         assert_eq!(changes.len(), 8);
