@@ -74,7 +74,7 @@ async fn undisturbed(world: &str) -> Measure {
 async fn prove(world: &str) {
     let Measure { first, last, run } = undisturbed(world).await;
     let all = calls(&run.records);
-    assert!(all > 3, "{all}");
+    assert!(all > 1, "{all}");
 
     // A second run changes nothing; neither does the question asked in every state between steps.
     let rig = Rig::new(world).await;
