@@ -1,1 +1,23 @@
 //! Renderings of a journal.
+//!
+//! [`Report::of`] turns the records of one run into plain rows; [`text()`], [`markdown()`] and [`json()`] show them.
+//! All of it is pure: what a report says depends on the journal alone.
+
+mod markdown;
+mod model;
+mod text;
+
+pub use markdown::markdown;
+pub use model::{CallRow, Fell, Report, Row, Standing, Trouble, Word, next_commands};
+pub use text::text;
+
+/// The report as JSON: the fields of [`Report`], times in RFC 3339, lengths of time in milliseconds.
+///
+/// # Errors
+/// None in practice: every field is plain data.
+pub fn json(report: &Report) -> Result<serde_json::Value, serde_json::Error> {
+    serde_json::to_value(report)
+}
+
+#[cfg(test)]
+mod tests;
