@@ -52,7 +52,7 @@ pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<E
         exit = work.go(Some(&[])).await?.1;
     }
     if !out.json {
-        out.data(&format!("\n{}", report::text(&session.store.run(&id)?.read()?, out)))?;
+        out.data(&format!("\n{}", report::text(&session.store.run(&id)?.read()?)?))?;
     }
     if args.dir.is_some() {
         out.say(&format!("journal and files are in {}", scratch.path().display()));
