@@ -80,7 +80,10 @@ impl Kubernetes {
         config.read_timeout = None;
         let agent = HeaderValue::from_static(concat!("pvemig/", env!("CARGO_PKG_VERSION")));
         config.headers.push((header::USER_AGENT, agent));
-        let client = kube::Client::try_from(config).map_err(|e| bad(e.to_string()))?;
+        // A credential plugin of the kubeconfig is run here, and kube waits for it without any limit.
+        let made = tokio::task::spawn_blocking(move || kube::Client::try_from(config));
+        let made = within(limit::READ, made).await.map_err(|e| bad(format!("the client's set-up: {e}")))?;
+        let client = made.map_err(|e| bad(e.to_string()))?.map_err(|e| bad(e.to_string()))?;
         Ok(Self {
             cluster: cluster.to_owned(),
             client,

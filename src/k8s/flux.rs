@@ -272,8 +272,8 @@ impl Kubernetes {
     /// Suspends and puts the hold's mark up, in one patch. What runs is not stopped: wait until it is not busy.
     ///
     /// # Errors
-    /// What keeps the API from doing it; [`KubeError::Conflict`] or [`KubeError::Invalid`] where it is another
-    /// object by now.
+    /// What keeps the API from doing it; [`KubeError::Conflict`] where it is another object
+    /// by now.
     pub async fn flux_suspend(&self, permit: &Permit, object: &FluxObject, mark: &Mark) -> Result<(), KubeError> {
         let body = json!({
             "metadata": {"uid": object.meta.uid, "annotations": {MARK: mark.to_annotation()}},

@@ -20,6 +20,7 @@ mod shared;
 pub mod ssh;
 pub mod usb;
 pub mod wire;
+mod words;
 pub mod world;
 mod worlds;
 

@@ -102,7 +102,7 @@ impl World {
     /// Commands of a shell line, joined by `;`, `&&` and `||`. Pipes and the like are not modelled and say so.
     fn script(&mut self, seat: Seat<'_>, script: &str) -> ExecOutcome {
         let mut whole = ExecOutcome::default();
-        for (join, command) in super::reading::commands(script) {
+        for (join, command) in super::words::commands(script) {
             let skip = match join {
                 "&&" => whole.exit != 0,
                 "||" => whole.exit == 0,
@@ -111,7 +111,7 @@ impl World {
             if skip {
                 continue;
             }
-            let (words, quiet) = match super::reading::words(&command, self.looker(seat).as_ref()) {
+            let (words, quiet) = match super::words::words(&command, self.looker(seat).as_ref()) {
                 Ok(split) => split,
                 Err(text) => return ExecOutcome::fail(2, format!("sh: 1: {text}\n")),
             };

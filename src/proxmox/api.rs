@@ -87,7 +87,8 @@ pub struct Proxmox {
     /// The address that answered last.
     preferred: AtomicUsize,
     reads: Client,
-    /// Keeps no idle connection: a change never meets a stale one, whose reset would leave its fate unknown.
+    /// Keeps no idle connection: a change (or a login before it) never meets a stale one, whose reset would leave its
+    /// fate unknown.
     changes: Client,
 }
 
@@ -119,9 +120,11 @@ impl Proxmox {
         if urls.is_empty() {
             return Err(setup("no url is given".into()));
         }
+        // Plain http alone needs no trust; then nothing is trusted.
+        let nothing = Trust::Pins(Vec::new());
+        let trusted = trust.as_ref().unwrap_or(&nothing);
         let build = |idle_connections: usize| -> Result<Client, String> {
-            tls::init();
-            let mut builder = Client::builder()
+            let builder = Client::builder()
                 .http1_only()
                 .no_proxy()
                 .referer(false)
@@ -130,10 +133,8 @@ impl Proxmox {
                 .connect_timeout(limits.connect)
                 .pool_idle_timeout(IDLE)
                 .pool_max_idle_per_host(idle_connections)
-                .user_agent(concat!("pvemig/", env!("CARGO_PKG_VERSION")));
-            if let Some(trust) = &trust {
-                builder = builder.tls_backend_preconfigured(tls::client_config(trust).map_err(|e| e.to_string())?);
-            }
+                .user_agent(concat!("pvemig/", env!("CARGO_PKG_VERSION")))
+                .tls_backend_preconfigured(tls::client_config(trusted).map_err(|e| e.to_string())?);
             builder.build().map_err(|e| innermost(&e))
         };
         let (reads, changes) = (build(4).map_err(setup)?, build(0).map_err(setup)?);
@@ -260,7 +261,7 @@ impl Proxmox {
 
     async fn headers(&self, method: &Method) -> Result<HeaderMap, Error> {
         let login = |call: Call| async move {
-            let sent = wait::within(self.limits.read, self.attempt(&self.reads, &call, &HeaderMap::new())).await;
+            let sent = wait::within(self.limits.read, self.attempt(&self.changes, &call, &HeaderMap::new())).await;
             sent.unwrap_or_else(|elapsed| Err(Miss::Lost(elapsed.to_string())))
                 .map_err(|miss| self.error(&call, miss, false))
         };

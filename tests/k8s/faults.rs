@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use wiremock::matchers::any;
 use wiremock::{Mock, ResponseTemplate};
 
-use crate::{Wire, answer, fixture, open};
+use crate::{Wire, answer, open};
 
 /// What a connection does once it has read a request.
 #[derive(Clone, Copy)]
@@ -238,5 +238,4 @@ async fn a_kubeconfig_that_is_not_usable_is_told_with_its_path() {
         seen += 1;
     }
     assert_eq!(seen, 4);
-    let _unused = fixture("node");
 }

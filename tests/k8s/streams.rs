@@ -115,6 +115,39 @@ async fn pods_are_waited_for_by_selector() {
     assert_eq!(line, "GET /api/v1/namespaces/frigate/pods?labelSelector=app%3Dfrigate&limit=500 HTTP/1.1");
 }
 
+#[tokio::test]
+async fn a_terminating_pod_is_still_a_pod_and_a_bound_claim_must_be_another() {
+    let mut going = pod("u1");
+    going["metadata"]["deletionTimestamp"] = "2025-05-01T00:00:00Z".into();
+    let lists = vec![fixture("deployment"), list(&[going.clone()]), list(&[going]), list(&[])];
+    let (address, stir, _seen) = watched(lists).await;
+    let kube = open(&address, None).await;
+    let workload = kube.workload("Deployment", "frigate", "frigate").await.unwrap().unwrap();
+    stir.send(()).unwrap();
+    kube.wait_no_pods(&workload, Duration::from_secs(20)).await.unwrap();
+
+    let claim = |uid: &str, phase: &str| {
+        let mut value = fixture("pvc-bound");
+        value["metadata"]["uid"] = uid.into();
+        value["status"]["phase"] = phase.into();
+        list(&[value])
+    };
+    let lists = vec![claim("old", "Bound"), list(&[]), claim("new", "Pending"), claim("new", "Bound")];
+    let (address, stir, mut seen) = watched(lists).await;
+    let kube = open(&address, None).await;
+    for _ in 0..3 {
+        stir.send(()).unwrap();
+    }
+    let at = ("frigate", "frigate-config");
+    let bound = kube.wait_claim_bound(at, Some("old"), Duration::from_secs(20)).await.unwrap();
+    assert_eq!(bound.meta.uid, "new");
+    let mut looks = 0;
+    while seen.try_recv().is_ok() {
+        looks += 1;
+    }
+    assert_eq!(looks, 7);
+}
+
 /// What a command's stream brings: channel and bytes.
 type Frames = Vec<(u8, Vec<u8>)>;
 

@@ -219,6 +219,12 @@ async fn logins_that_fail() {
     assert!(matches!(error, Error::SecondFactor { .. }), "{error:?}");
     script.end();
 
+    let refuse = || Reply::Say(401, "permission denied - invalid PVE ticket", String::new());
+    let script = Script::play(vec![ok(&fixture("ticket")), refuse(), ok(&fixture("ticket")), refuse()]);
+    let error = ticket(&script.url).version().await.unwrap_err();
+    assert!(matches!(error, Error::AuthFailed { .. }), "{error:?}");
+    assert_eq!(script.end().len(), 4, "a fresh login that is refused too is believed");
+
     let script = Script::play(vec![Reply::Say(401, "invalid token value!", String::new())]);
     let error = token(&script.url).version().await.unwrap_err();
     assert!(error.to_string().contains("root@pam!pvemig was refused: invalid token value!"), "{error}");

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub(crate) enum Reply {
     Say(u16, &'static str, String),
     /// 200 with a body; the connection stays open for the next request.
     Keep(String),
+    /// As `Keep`, but nobody ever reads from the connection again; the next request must come over another one.
+    Shelve(String),
     /// Reads the request and closes without a word.
     Drop,
     /// Promises more bytes than it sends.
@@ -64,7 +67,7 @@ pub(crate) struct Script {
     asked: Arc<Mutex<Vec<Asked>>>,
     pub(crate) events: Arc<Mutex<Vec<String>>>,
     thread: JoinHandle<()>,
-    stop: std::sync::mpsc::Sender<()>,
+    stop: Sender<()>,
 }
 
 impl Script {
@@ -72,7 +75,7 @@ impl Script {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (asked, events) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let (stop, stopped) = channel::<()>();
         let (asked2, events2) = (asked.clone(), events.clone());
         let thread = std::thread::spawn(move || {
             let mut hung = Vec::new();
@@ -88,6 +91,8 @@ impl Script {
                     if let Some(request) = request(&mut stream) {
                         break (stream, request);
                     }
+                    let over = stopped.try_recv() == Err(TryRecvError::Disconnected);
+                    assert!(!over, "the script was not played to its end");
                 };
                 events2.lock().unwrap().push(request.line.clone());
                 asked2.lock().unwrap().push(request);
@@ -100,14 +105,14 @@ impl Script {
                     Reply::Say(status, reason, body) => {
                         head(*status, reason, body.len(), "Connection: close\r\n") + body
                     }
-                    Reply::Keep(body) => head(200, "OK", body.len(), "") + body,
+                    Reply::Keep(body) | Reply::Shelve(body) => head(200, "OK", body.len(), "") + body,
                     Reply::Half(body) => head(200, "OK", body.len() + 100, "") + body,
                     Reply::Drop | Reply::Hang => String::new(),
                 };
                 stream.get_mut().write_all(text.as_bytes()).unwrap();
                 match reply {
                     Reply::Keep(_) => open = Some(stream),
-                    Reply::Hang => hung.push(stream),
+                    Reply::Hang | Reply::Shelve(_) => hung.push(stream),
                     _ => {}
                 }
             }
@@ -121,6 +126,8 @@ impl Script {
     /// Everything that was asked; the whole script must have been played.
     pub(crate) fn end(self) -> Vec<Asked> {
         drop(self.stop);
+        // Wakes a script that still waits for a request.
+        let _woken = TcpStream::connect(self.url.trim_start_matches("http://"));
         self.thread.join().unwrap();
         self.asked.lock().unwrap().clone()
     }

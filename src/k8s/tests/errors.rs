@@ -26,10 +26,11 @@ fn each_code_has_its_cause_effect_and_help() {
         ("status-409-exists", 409, "Exists", Effect::None, false, false),
         ("status-410", 410, "Expired", Effect::None, true, false),
         ("status-422", 422, "Invalid", Effect::None, false, false),
+        ("status-422-uid", 422, "Conflict", Effect::None, false, true),
         ("status-429-budget", 429, "DisruptionBudget", Effect::None, true, true),
         ("status-429-throttled", 429, "Throttled", Effect::None, true, true),
         ("status-500", 500, "Server", Effect::Maybe, false, false),
-        ("status-503", 503, "Server", Effect::Maybe, true, true),
+        ("status-503", 503, "Server", Effect::Maybe, false, true),
         ("status-two-budgets", 200, "Refused", Effect::None, false, true),
     ];
     for (file, code, variant, effect, retryable, help) in table {
@@ -39,8 +40,9 @@ fn each_code_has_its_cause_effect_and_help() {
         assert!(error.to_string().starts_with("kubernetes `k3s`: PATCH nodes/x: "), "{error}");
         assert_eq!(error.call(), Some(&call(true)));
     }
-    assert_eq!(table.len(), 12);
+    assert_eq!(table.len(), 13);
     assert_eq!(error("status-500", 500, false).effect(), Effect::None, "a question changes nothing");
+    assert!(error("status-503", 503, false).retryable() && !error("status-500", 500, false).retryable());
 }
 
 #[test]

@@ -3,6 +3,9 @@ use serde_json::{Value, json};
 use super::super::volume::{DataAt, Reach, Source, Volume};
 use super::{fixture, node};
 
+/// What, affinity, nodes that may use it, reach, where the data is, enforced?, may start empty?
+type Row = (&'static str, Value, &'static [&'static str], Reach, DataAt, bool, bool);
+
 fn volume(affinity: Value) -> Volume {
     let mut value = fixture("pv-local-path");
     value["metadata"]["annotations"] = json!({});
@@ -22,8 +25,7 @@ fn affinity_is_evaluated_and_not_matched_by_pattern() {
     let field = |name: &str| json!({"key": "metadata.name", "operator": "In", "values": [name]});
     let on = |names: &[&str]| DataAt::Nodes(names.iter().map(|n| (*n).to_owned()).collect());
     let pinned = |name: &str| Reach::Pinned(name.to_owned());
-    // what, affinity, nodes that may use it, reach, where the data is, enforced?, may start empty?
-    let table: Vec<(&str, Value, &[&str], Reach, DataAt, bool, bool)> = vec![
+    let table: Vec<Row> = vec![
         ("one host", terms(json!([{"matchExpressions": [host("b")]}])), &["b"], pinned("b"), on(&["b"]), true, false),
         (
             "two terms are alternatives",

@@ -8,16 +8,12 @@ mod shell;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use russh::SshId;
-use russh::keys::ssh_key::LineEnding;
 use russh::keys::{PrivateKey, PublicKey};
 use russh::server::{Config, run_stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,8 +26,6 @@ use super::world::SshManner;
 use super::{Fronts, LabError, Shared};
 use session::{Cut, Login};
 
-/// The client's key in a lab's folder.
-const KEY_FILE: &str = "id_ed25519";
 /// What a server says first.
 const BANNER: &str = "SSH-2.0-pvemig_lab";
 
@@ -101,29 +95,12 @@ pub async fn serve(shared: &Arc<Shared>, keys: &Keys, fronts: &mut Fronts) -> Re
             Machine::Host(name) => ports.hosts.insert(name, port),
             Machine::Guest(vmid) => ports.guests.insert(vmid, port),
         };
-        fronts.spawn(server.run());
+        // Whoever is up listens before anybody is told the port.
+        let changes = shared.changes();
+        let open = server.open()?;
+        fronts.spawn(server.run(open, changes));
     }
     Ok(ports)
-}
-
-/// Writes the client's key (`id_ed25519`, `id_ed25519.pub`) and `known_hosts` into a lab's folder.
-///
-/// # Errors
-/// [`LabError::Io`]
-pub fn write_keys(dir: &Path, keys: &Keys, ports: &Ports) -> Result<(), LabError> {
-    let text = keys.user.to_openssh(LineEnding::LF).map_err(io::Error::other)?;
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(dir.join(KEY_FILE))?;
-    file.write_all(text.as_bytes())?;
-    let public = |key: &PrivateKey| key.public_key().to_openssh().map_err(io::Error::other);
-    std::fs::write(dir.join(format!("{KEY_FILE}.pub")), format!("{}\n", public(&keys.user)?))?;
-    let hosts = ports.hosts.iter().filter_map(|(name, port)| Some((port, keys.hosts.get(name)?)));
-    let guests = ports.guests.iter().filter_map(|(vmid, port)| Some((port, keys.guests.get(vmid)?)));
-    let mut known = String::new();
-    for (port, key) in hosts.chain(guests) {
-        known.push_str(&format!("[127.0.0.1]:{port} {}\n", public(key)?));
-    }
-    std::fs::write(dir.join("known_hosts"), known)?;
-    Ok(())
 }
 
 struct Server {
@@ -150,18 +127,24 @@ impl Server {
         Ok(Self { shared, machine, user, usual, other, address, _place: place })
     }
 
-    async fn run(self) {
-        let mut changes = self.shared.changes();
+    /// Listens, if there is anything to listen now.
+    fn open(&self) -> io::Result<Option<(Life, TcpListener)>> {
+        let Some(life) = self.machine.life(&self.shared) else { return Ok(None) };
+        Ok(Some((life, bound(self.address)?.listen(64)?)))
+    }
+
+    async fn run(self, mut open: Option<(Life, TcpListener)>, mut changes: watch::Receiver<u64>) {
         loop {
-            if let Some(life) = self.machine.life(&self.shared) {
-                match bound(self.address).and_then(|socket| socket.listen(64)) {
-                    Ok(listener) => self.listen(&listener, &life, &mut changes).await,
-                    Err(error) => tracing::error!(%error, machine = %self.machine, "sshd cannot listen"),
-                }
+            if let Some((life, listener)) = open.take() {
+                self.listen(&listener, &life, &mut changes).await;
             }
             if changes.changed().await.is_err() {
                 return;
             }
+            open = self.open().unwrap_or_else(|error| {
+                tracing::error!(%error, machine = %self.machine, "sshd cannot listen");
+                None
+            });
         }
     }
 

@@ -240,3 +240,24 @@ fn name(effect: &FaultEffect) -> &'static str {
         FaultEffect::Stale => "stale",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn through_qm_a_command_is_what_it_is_inside() {
+        let mut world = World::default();
+        world.reading_commands.push(vec!["/opt/check".into(), "--dry".into()]);
+        let class = |line: &str| class(&world, &shell::argv(line));
+        assert_eq!(class("cat /etc/hostname"), Class::Look);
+        assert_eq!(class("/opt/check --dry now"), Class::Look);
+        assert_eq!(class("/opt/check now"), Class::Change);
+        assert_eq!(class("qm agent 108 ping"), Class::Ping);
+        assert_eq!(class("qm guest exec 108 --timeout 20 -- /opt/check --dry now"), Class::Look);
+        assert_eq!(class("qm guest exec 108 -- apt-get install x"), Class::Change);
+        assert_eq!(class("qm guest exec 108 cat /etc/hostname"), Class::Look);
+        assert_eq!(class("qm start 108"), Class::Change);
+        assert_eq!(class("cat /a | tee /b"), Class::Change);
+    }
+}
