@@ -5,12 +5,24 @@
 //! it back). 00c is kept free for a copy of the data made ahead.
 
 pub mod device;
+pub mod fault;
+pub mod hold;
+mod label;
 pub mod params;
 pub mod power;
+mod s00a_retain_volumes;
+mod s00d_scale_down;
 mod s01_remove_usb;
+mod s02_remove_label;
 mod s03_check_host_hardware;
 mod s04_add_usb;
+mod s04a_drain_node;
 mod s05_reboot_vm;
+mod s06_wait_for_vm;
+mod s06a_uncordon_node;
+mod s07_check_vm_hardware;
+mod s08_install_drivers;
+mod s09_label_node;
 
 use super::{Blueprint, BoxedStep, Row};
 use crate::site::Site;
@@ -19,10 +31,19 @@ use crate::site::fields::Item;
 use device::{Device, Vm};
 use params::Params;
 
+pub use s00a_retain_volumes::RetainVolumes;
+pub use s00d_scale_down::ScaleDown;
 pub use s01_remove_usb::RemoveUsb;
+pub use s02_remove_label::RemoveLabel;
 pub use s03_check_host_hardware::CheckHostHardware;
 pub use s04_add_usb::AddUsb;
+pub use s04a_drain_node::DrainNode;
 pub use s05_reboot_vm::RebootVm;
+pub use s06_wait_for_vm::WaitForVm;
+pub use s06a_uncordon_node::UncordonNode;
+pub use s07_check_vm_hardware::CheckVmHardware;
+pub use s08_install_drivers::InstallDrivers;
+pub use s09_label_node::LabelNode;
 
 /// The blueprint.
 pub const BLUEPRINT: Blueprint = Blueprint {
@@ -35,22 +56,45 @@ pub const BLUEPRINT: Blueprint = Blueprint {
 
 const VM: super::Flag = ("vmid", "/vm/vmid", "the VM of this step");
 const DEVICE: super::Flag = ("device", "/device/name", "the device, by its name in the site file");
+const NODE: super::Flag = ("node", "/node/name", "the node, by its name in Kubernetes");
+const NAMESPACE: super::Flag = ("namespace", "/work/namespace", "the workload's namespace");
+const WORKLOAD: super::Flag = ("workload", "/work/name", "the workload's name");
 
 /// The list: order, aliases, flags. Holds are in the steps (`HOLDS_UNTIL`).
 const ROWS: &[Row] = &[
+    Row::of::<RetainVolumes>(&[], &[NAMESPACE, WORKLOAD]),
+    Row::of::<ScaleDown>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<RemoveUsb>(&["01-remove-usb-from-source"], &[VM, DEVICE]),
+    Row::of::<RemoveLabel>(&["02-remove-source-label"], &[NODE]),
     Row::of::<CheckHostHardware>(&["03-check-hardware-on-host"], &[VM, DEVICE]),
     Row::of::<AddUsb>(&["04-add-usb-passthrough"], &[VM, DEVICE]),
+    Row::of::<DrainNode>(&[], &[VM, NODE]),
     Row::of::<RebootVm>(&["05-reboot-target-vm"], &[VM, DEVICE]),
+    Row::of::<WaitForVm>(&["06-wait-for-vm-ready"], &[VM, NODE]),
+    Row::of::<UncordonNode>(&[], &[NODE]),
+    Row::of::<CheckVmHardware>(&["07-check-hardware-in-vm"], &[VM, DEVICE]),
+    Row::of::<InstallDrivers>(&[], &[VM]),
+    Row::of::<LabelNode>(&["09-label-target-node"], &[NODE]),
 ];
 
 fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
     let p = Params::read(site, item)?;
     let (vm, source, device): (Vm, Vm, Device) = (p.target.clone(), p.source.clone(), p.device.clone());
+    let (work, node, key) = (p.work.clone(), p.target_node.clone(), p.label.as_ref().map(|l| l.key.clone()));
+    let claims = p.claims.keys().cloned().collect();
     Some(vec![
+        Box::new(RetainVolumes { work: work.clone(), claims, target: node.clone() }),
+        Box::new(ScaleDown { work: work.clone() }),
         Box::new(RemoveUsb { vm: source.clone(), device: device.clone() }),
+        Box::new(RemoveLabel { node: p.source_node.clone(), key }),
         Box::new(CheckHostHardware { vm: vm.clone(), source: source.clone(), device: device.clone() }),
         Box::new(AddUsb { vm: vm.clone(), source: source.clone(), device: device.clone(), attach: p.attach }),
+        Box::new(DrainNode { vm: vm.clone(), node: node.clone(), drain: p.drain }),
         Box::new(RebootVm { vm: vm.clone(), device: device.clone(), attach: p.attach, force_off: false }),
+        Box::new(WaitForVm { vm: vm.clone(), node: node.clone() }),
+        Box::new(UncordonNode { node: node.clone() }),
+        Box::new(CheckVmHardware { vm: vm.clone(), device, paths: p.needs.paths }),
+        Box::new(InstallDrivers { vm, drivers: p.drivers }),
+        Box::new(LabelNode { node, label: p.label }),
     ])
 }
