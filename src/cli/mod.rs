@@ -1,1 +1,74 @@
 //! The command line: one file per verb; the only module that prints, reads the environment, prompts and exits.
+
+mod abandon;
+mod args;
+mod exit;
+mod explain;
+mod fail;
+mod hands;
+mod lab;
+mod live;
+mod out;
+mod plan;
+mod rehearse;
+mod report;
+mod resume;
+mod run;
+mod session;
+mod shell;
+mod site;
+mod status;
+mod step;
+mod undo;
+
+pub use exit::Exit;
+
+use clap::Parser;
+
+use args::{Cli, Verb};
+use out::Out;
+
+/// Parses the command line, does what it says, and tells how it ended.
+pub fn main() -> Exit {
+    crate::base::tls::init();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let usage = error.use_stderr();
+            // Help and version go to stdout, and a closed pipe is no error.
+            let _closed_pipe = error.print();
+            return if usage { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let out = Out::new(cli.json, cli.verbose);
+    out::log_to_stderr(cli.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail::show(&out, &anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    let ended = runtime.block_on(dispatch(cli, &out));
+    match ended {
+        Ok(exit) => exit,
+        Err(error) => fail::show(&out, &error),
+    }
+}
+
+async fn dispatch(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
+    let common = &cli.common;
+    match cli.verb {
+        Verb::Run(args) => run::run(common, &args, out).await,
+        Verb::Plan(args) => plan::plan(common, &args, out).await,
+        Verb::Step(args) => step::step(common, &args, out).await,
+        Verb::Resume(args) => resume::resume(common, &args, out).await,
+        Verb::Undo(args) => undo::undo(common, &args, out).await,
+        Verb::Abandon(args) => abandon::abandon(common, &args, out),
+        Verb::Status(args) => status::status(common, &args, out),
+        Verb::Report(args) => report::report(common, &args, out),
+        Verb::Explain(args) => explain::explain(common, &args, out),
+        Verb::Rehearse(args) => rehearse::rehearse(&args, out).await,
+        Verb::Lab(args) => lab::lab(args, out).await,
+        Verb::Site(args) => site::site(common, &args, out),
+        Verb::Completions(args) => shell::completions(&args, out),
+        Verb::Man => shell::man(out),
+    }
+}

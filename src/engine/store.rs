@@ -123,7 +123,8 @@ pub struct Store {
 /// The lock of a site; released when dropped or when the process ends, however it ends.
 #[derive(Debug)]
 pub struct SiteLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 /// The directory of one run.
@@ -178,11 +179,9 @@ impl Store {
             }
             Err(TryLockError::Error(source)) => return Err(io(&path, "cannot lock the lock file")(source)),
         }
-        let text = serde_json::to_string(holder).map_err(|e| io(&path, "cannot write the lock file")(e.into()))?;
-        file.set_len(0).map_err(io(&path, "cannot write the lock file"))?;
-        file.rewind().map_err(io(&path, "cannot write the lock file"))?;
-        file.write_all(text.as_bytes()).map_err(io(&path, "cannot write the lock file"))?;
-        Ok(SiteLock { _file: file })
+        let lock = SiteLock { file, path };
+        lock.name(holder)?;
+        Ok(lock)
     }
 
     /// Makes the directory of a new run.
@@ -275,6 +274,21 @@ impl Store {
     /// The site's name.
     pub fn site(&self) -> &str {
         &self.site
+    }
+}
+
+impl SiteLock {
+    /// Says who holds it.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn name(&self, holder: &Holder) -> Result<(), StoreError> {
+        let refused = || io(&self.path, "cannot write the lock file");
+        let text = serde_json::to_string(holder).map_err(|e| refused()(e.into()))?;
+        let mut file = &self.file;
+        file.set_len(0).map_err(refused())?;
+        file.rewind().map_err(refused())?;
+        file.write_all(text.as_bytes()).map_err(refused())
     }
 }
 

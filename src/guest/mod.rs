@@ -21,11 +21,12 @@ pub use look::{GuestUsb, Look, usb_devices};
 pub use ssh::{OUTPUT_CAP, SshTarget};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::clock::Clock;
 use crate::base::fault::{Effect, Fault};
 use crate::base::permit::{Note, Permit, System};
-use crate::base::wait::{Elapsed, within};
+use crate::base::wait::{Backoff, Elapsed, within};
 use crate::proxmox::Proxmox;
 
 /// A machine that commands can be run on: a VM's guest, or a host.
@@ -132,7 +133,17 @@ impl Guest {
         sendable(&argv)?;
         let mut tried = Tried::default();
         for route in &self.routes {
-            match self.ask_by(route, &argv, look).await.and_then(&read) {
+            let mut answer = self.ask_by(route, &argv, look).await.and_then(&read);
+            // A device that comes or goes while the list is made leaves half an entry.
+            let mut pauses = Backoff::new(self.clock, Duration::from_millis(200), Duration::from_secs(1));
+            for _ in 0..2 {
+                if !matches!((look, &answer), (Look::UsbList, Err(Error::BadAnswer { .. }))) {
+                    break;
+                }
+                pauses.pause().await;
+                answer = self.ask_by(route, &argv, look).await.and_then(&read);
+            }
+            match answer {
                 Ok(value) => return Ok(tried.seen(value, route)),
                 Err(error) => tried.push(route, error),
             }

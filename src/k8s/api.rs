@@ -34,7 +34,8 @@ pub struct Kubernetes {
     pub(super) client: kube::Client,
     pub(super) clock: Clock,
     pub(super) kinds: Arc<Mutex<BTreeMap<(String, String), Resource>>>,
-    patience: Duration,
+    read_limit: Duration,
+    change_limit: Duration,
 }
 
 impl std::fmt::Debug for Kubernetes {
@@ -79,8 +80,18 @@ impl Kubernetes {
         config.read_timeout = None;
         let agent = HeaderValue::from_static(concat!("pvemig/", env!("CARGO_PKG_VERSION")));
         config.headers.push((header::USER_AGENT, agent));
-        let client = kube::Client::try_from(config).map_err(|e| bad(e.to_string()))?;
-        Ok(Self { cluster: cluster.to_owned(), client, clock, kinds: Arc::default(), patience: limit::READ })
+        // A credential plugin of the kubeconfig is run here, and kube waits for it without any limit.
+        let made = tokio::task::spawn_blocking(move || kube::Client::try_from(config));
+        let made = within(limit::READ, made).await.map_err(|e| bad(format!("the client's set-up: {e}")))?;
+        let client = made.map_err(|e| bad(e.to_string()))?.map_err(|e| bad(e.to_string()))?;
+        Ok(Self {
+            cluster: cluster.to_owned(),
+            client,
+            clock,
+            kinds: Arc::default(),
+            read_limit: limit::READ,
+            change_limit: limit::CHANGE,
+        })
     }
 
     /// The cluster's name in the site file.
@@ -88,10 +99,10 @@ impl Kubernetes {
         &self.cluster
     }
 
-    /// Another overall limit for reads than [`limit::READ`]; for rehearsals and tests.
+    /// Other limits than [`limit::READ`] and [`limit::CHANGE`]; for tests and rehearsals.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn limits(mut self, read: Duration, change: Duration) -> Self {
+        (self.read_limit, self.change_limit) = (read, change);
         self
     }
 
@@ -186,7 +197,7 @@ impl Kubernetes {
             let mut backoff = Backoff::new(self.clock, Duration::from_millis(250), Duration::from_secs(2));
             loop {
                 // A connection that hangs must not use up the whole time.
-                let once = within(self.patience / 3, self.send(&call, &method, &uri, "application/json", &body));
+                let once = within(self.read_limit / 3, self.send(&call, &method, &uri, "application/json", &body));
                 let error = match once.await.unwrap_or_else(|elapsed| Err(lost(&call, elapsed))) {
                     Ok(bytes) => return parse(&call, &bytes),
                     Err(error) => error,
@@ -204,7 +215,7 @@ impl Kubernetes {
                 }
             }
         };
-        let outcome = within(self.patience, tries).await;
+        let outcome = within(self.read_limit, tries).await;
         outcome.unwrap_or_else(|elapsed| Err(last.unwrap_or_else(|| lost(&call, elapsed))))
     }
 
@@ -228,7 +239,7 @@ impl Kubernetes {
         let text = if note.is_empty() { call.request.clone() } else { format!("{} {note}", call.request) };
         let id = permit.note(&Note::safe(crate::base::permit::System::Kubernetes, text))?;
         let body = body.to_string();
-        let sent = within(limit::CHANGE, self.send(&call, &method, &uri, content_type, &body));
+        let sent = within(self.change_limit, self.send(&call, &method, &uri, content_type, &body));
         let bytes = sent.await.unwrap_or_else(|elapsed| Err(lost(&call, elapsed)))?;
         let answer: Value = parse(&call, &bytes)?;
         // A refusal can travel under a code that says success.

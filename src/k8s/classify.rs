@@ -31,6 +31,7 @@ pub(super) struct Details {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Cause {
+    pub(super) field: String,
     pub(super) reason: String,
     pub(super) message: String,
 }
@@ -72,6 +73,9 @@ pub(super) fn by_status(call: Call, code: u16, status: Status) -> KubeError {
         409 if status.reason == "AlreadyExists" => KubeError::Exists { call, text },
         409 => KubeError::Conflict { call, text },
         410 => KubeError::Expired { call },
+        // A patch that carries the uid it means is refused as a change of an immutable field where the object is
+        // another one by now (pkg/controller/controller_ref_manager.go reads it the same way).
+        422 if causes.iter().any(|cause| cause.field == "metadata.uid") => KubeError::Conflict { call, text },
         422 => KubeError::Invalid { call, text },
         429 => match causes.into_iter().find(|cause| cause.reason == "DisruptionBudget") {
             Some(cause) => {
@@ -103,7 +107,6 @@ pub(super) fn transport(call: Call, error: kube::Error) -> KubeError {
                     | Alert::UnknownCA
                     | Alert::AccessDenied
             ),
-            rustls::Error::General(_) => true,
             _ => false,
         };
         if about_certificates {

@@ -253,6 +253,9 @@ impl Fault for KubeError {
     }
 
     fn retryable(&self) -> bool {
+        if self.effect() != Effect::None {
+            return false;
+        }
         match self {
             Self::Unreachable { .. }
             | Self::Throttled { .. }

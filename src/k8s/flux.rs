@@ -108,7 +108,7 @@ pub enum Settled {
 }
 
 impl FluxObject {
-    fn from_api(kind: FluxKind, resource: Resource, value: Value) -> Self {
+    pub(super) fn from_api(kind: FluxKind, resource: Resource, value: Value) -> Self {
         let meta = Meta::of(&value);
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         // A HelmRelease names its source inside of its chart template, or a chart in `chartRef`.
@@ -272,8 +272,8 @@ impl Kubernetes {
     /// Suspends and puts the hold's mark up, in one patch. What runs is not stopped: wait until it is not busy.
     ///
     /// # Errors
-    /// What keeps the API from doing it; [`KubeError::Conflict`] or [`KubeError::Invalid`] where it is another
-    /// object by now.
+    /// What keeps the API from doing it; [`KubeError::Conflict`] where it is another object
+    /// by now.
     pub async fn flux_suspend(&self, permit: &Permit, object: &FluxObject, mark: &Mark) -> Result<(), KubeError> {
         let body = json!({
             "metadata": {"uid": object.meta.uid, "annotations": {MARK: mark.to_annotation()}},

@@ -27,6 +27,8 @@ mod api;
 mod classify;
 mod discovery;
 mod keys;
+#[cfg(test)]
+mod tests;
 
 pub use api::{FIELD_MANAGER, Kubernetes};
 pub use claim::Claim;

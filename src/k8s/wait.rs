@@ -8,10 +8,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::api::Kubernetes;
+use super::claim::Claim;
 use super::error::KubeError;
 use super::meta::Meta;
 use super::pod::Pod;
 use super::resource::{CLAIM, POD, Resource, VOLUME};
+use super::workload::Workload;
 use crate::base::wait::{Backoff, pause, within};
 
 /// What one look found.
@@ -66,6 +68,46 @@ impl Kubernetes {
     /// As for [`Kubernetes::wait_pod_gone`].
     pub async fn wait_volume_gone(&self, name: &str, uid: &str, limit: Duration) -> Result<(), KubeError> {
         self.wait_gone(&VOLUME, ("", name), uid, limit).await
+    }
+
+    /// Waits until a workload has no pod any more, the terminating ones included.
+    ///
+    /// # Errors
+    /// As for [`Kubernetes::until`]; [`KubeError::BadAnswer`] where it has no selector.
+    pub async fn wait_no_pods(&self, workload: &Workload, limit: Duration) -> Result<(), KubeError> {
+        // Also the guard against a selector that chooses everything.
+        if self.workload_pods(workload).await?.is_empty() {
+            return Ok(());
+        }
+        let what = format!("{}: all pods gone", workload.title());
+        self.until_pods(&workload.meta.namespace, &workload.selector, &what, limit, |pods| {
+            let names: Vec<String> = pods.iter().map(|p| p.meta.name.clone()).collect();
+            if names.is_empty() { Seen::Now(()) } else { Seen::NotYet(format!("there: {}", names.join(", "))) }
+        })
+        .await
+    }
+
+    /// Waits until a claim of another uid than `not` is bound.
+    ///
+    /// # Errors
+    /// As for [`Kubernetes::until`].
+    pub async fn wait_claim_bound(
+        &self,
+        (namespace, name): (&str, &str),
+        not: Option<&str>,
+        limit: Duration,
+    ) -> Result<Claim, KubeError> {
+        let what = format!("{} bound", CLAIM.name_of(namespace, name));
+        self.until(&CLAIM, (namespace, name), &what, limit, |object| {
+            let Some(object) = object else { return Seen::NotYet("not there".into()) };
+            match Claim::from_api(object.clone()) {
+                Err(error) => Seen::NotYet(format!("not understood ({:?} error)", error.classify())),
+                Ok(claim) if not == Some(claim.meta.uid.as_str()) => Seen::NotYet("still the old one".into()),
+                Ok(claim) if claim.is_bound() => Seen::Now(claim),
+                Ok(claim) => Seen::NotYet(format!("phase {}", claim.phase)),
+            }
+        })
+        .await
     }
 
     async fn wait_gone(

@@ -139,8 +139,8 @@ impl Kubernetes {
     /// then scaled through `scale`: two requests.
     ///
     /// # Errors
-    /// What keeps the API from doing it; [`KubeError::Conflict`] or [`KubeError::Invalid`] where it is another
-    /// object by now.
+    /// What keeps the API from doing it; [`KubeError::Conflict`] where it is another object
+    /// by now.
     pub async fn scale_to_zero(&self, permit: &Permit, workload: &Workload, mark: &Mark) -> Result<(), KubeError> {
         let annotations = json!({MARK: mark.to_annotation()});
         let uid = &workload.meta.uid;

@@ -1,23 +1,97 @@
 //! A world as it is compared with another: without what a server sets by itself.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 
-use super::world::World;
+use super::kube;
+use super::world::{Vm, World};
 
-/// What is left out of a comparison, with the reason.
+/// What is left out of a comparison, with the reason. Kubernetes has a list of its own.
 pub const LEFT_OUT: &[(&str, &str)] = &[
-    ("now, zero, counter, agenda", "the lab's own clockwork"),
+    ("now, zero, counter, agenda, timing", "the lab's own clockwork"),
     ("tasks", "pve tasks are a log"),
-    ("vms.*.running.{pid,since,boot,up_at,ssh_at,agent_at,boot_id,execs}", "set anew at each start"),
-    ("vms.*.running.devnum, usb.*.{devnum,host_devnum}", "device numbers count plug-ins"),
-    ("vms.*.pending_delete", "a pending delete counts as deleted"),
+    (
+        "vms.*.running",
+        "pids, times and boot ids are set anew at each start; that it runs, and which host ports it holds, count",
+    ),
+    (
+        "vms.*.config, pending, pending_delete",
+        "compared as what the next start makes of them: a pending delete counts as deleted",
+    ),
+    ("vms.*.{shutdown,flock_until}", "pve tasks on their way"),
     ("hosts.*.devnum, sticks.*.devnum", "device numbers count plug-ins"),
-    ("access.*.{password,secret}", "made at the start of each lab"),
+    ("sticks.*.{state,present}", "a Coral's firmware is loaded by its first use"),
+    ("access.users.*.password, access.tokens.*.secret", "made at the start of each lab"),
 ];
+
+impl Vm {
+    fn compared(&self) -> Value {
+        let mut config: BTreeMap<&String, &String> = self.config.iter().collect();
+        config.retain(|key, _| !self.pending_delete.contains_key(*key));
+        config.extend(&self.pending);
+        let holds: BTreeSet<&str> =
+            self.running.iter().flat_map(|r| r.usb.values()).map(|held| held.host_port.as_str()).collect();
+        json!({
+            "node": self.node,
+            "config": config,
+            "pending": self.pending.keys().collect::<Vec<_>>(),
+            "runs": self.running.is_some(),
+            "holds": holds,
+            "lock": self.lock,
+            "guest": self.guest,
+        })
+    }
+}
 
 impl World {
     /// What two worlds are compared by; [`LEFT_OUT`] says what is missing.
     pub fn compared(&self) -> Value {
-        json!({})
+        let vms: BTreeMap<String, Value> = self.vms.iter().map(|(id, vm)| (id.to_string(), vm.compared())).collect();
+        let places: BTreeMap<&String, _> = self.sticks.iter().map(|(name, stick)| (name, &stick.at)).collect();
+        let hosts: BTreeMap<&String, _> = self.hosts.iter().map(|(name, h)| (name, (h.online, &h.files))).collect();
+        json!({
+            "hosts": hosts,
+            "sticks": places,
+            "vms": vms,
+            "mappings": self.mappings,
+            "ha": self.ha,
+            "quorate": !self.no_quorum,
+            "acl": self.access.acl,
+            "users": self.access.users.keys().collect::<Vec<_>>(),
+            "tokens": self.access.tokens.keys().collect::<Vec<_>>(),
+            "kubernetes": kube::compared(self),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lab::{Place, load};
+
+    #[test]
+    fn what_a_server_sets_by_itself_does_not_count_and_all_else_does() {
+        let mut world = load("usb-move").unwrap();
+        let first = world.compared();
+        world.counter += 1;
+        world.vms.get_mut(&108).unwrap().running.as_mut().unwrap().pid = 4711;
+        world.hosts.get_mut("still-fawn").unwrap().devnum.insert(2, 9);
+        assert_eq!(world.compared(), first);
+        let changes: Vec<fn(&mut crate::lab::World)> = vec![
+            |w| w.sticks.get_mut("coral").unwrap().at = Some(Place { host: "still-fawn".into(), port: "2-3".into() }),
+            |w| drop(w.vms.get_mut(&108).unwrap().config.insert("usb0".into(), "host=1a6e:089a".into())),
+            |w| drop(w.vms.get_mut(&108).unwrap().pending.insert("cores".into(), "8".into())),
+            |w| assert!(w.vms.get_mut(&105).unwrap().pending_delete.insert("usb0".into(), false).is_none()),
+            |w| w.vms.get_mut(&105).unwrap().running = None,
+            |w| w.vms.get_mut(&105).unwrap().lock = Some("backup".into()),
+            |w| assert!(w.vms.get_mut(&108).unwrap().guest.installed.insert("x".into())),
+            |w| drop(w.mappings.insert("coral".into(), Default::default())),
+        ];
+        assert_eq!(changes.len(), 8);
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut other = load("usb-move").unwrap();
+            change(&mut other);
+            assert_ne!(other.compared(), first, "change {i}");
+        }
     }
 }

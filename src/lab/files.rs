@@ -1,9 +1,15 @@
 //! The files of a lab's folder.
 
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use super::world::World;
+use super::worlds::merge;
 use super::{LabError, Shared, kube, pve, ssh};
 
 /// Everything that one needs to reach a lab's fronts.
@@ -25,9 +31,9 @@ pub struct Keys {
     /// The key that the site file names; every server accepts it for `root`.
     pub user: russh::keys::PrivateKey,
     /// Host keys, by Proxmox node.
-    pub hosts: std::collections::BTreeMap<String, russh::keys::PrivateKey>,
+    pub hosts: BTreeMap<String, russh::keys::PrivateKey>,
     /// Host keys, by virtual machine id.
-    pub guests: std::collections::BTreeMap<u32, russh::keys::PrivateKey>,
+    pub guests: BTreeMap<u32, russh::keys::PrivateKey>,
 }
 
 impl Keys {
@@ -53,11 +59,119 @@ impl Keys {
     }
 }
 
+const KEY: &str = "./id_ed25519";
+const KNOWN_HOSTS: &str = "./known_hosts";
+
 /// Writes the files.
 ///
 /// # Errors
 /// [`LabError::Io`]
 pub fn write(dir: &Path, shared: &Arc<Shared>, reach: &Reach, keys: &Keys) -> Result<(), LabError> {
-    let _ = (dir, shared, reach, keys);
-    Ok(())
+    let (site, access) = shared.read(|w| (site(w, reach), w.access.clone()));
+    let yaml = serde_saphyr::to_string(&site).map_err(std::io::Error::other)?;
+    let key = keys.user.to_openssh(russh::keys::ssh_key::LineEnding::LF).map_err(std::io::Error::other)?;
+    let public = keys.user.public_key().to_openssh().map_err(std::io::Error::other)?;
+    let mine = site_token(&site).or_else(|| access.tokens.keys().next().cloned()).unwrap_or_default();
+    let secret = access.tokens.get(&mine).map(|t| t.secret.clone()).unwrap_or_default();
+    let password = access.users.get("root@pam").map(|u| u.password.clone()).unwrap_or_default();
+    put(dir, "site.yaml", &yaml, 0o644)?;
+    put(dir, "pve-root-ca.pem", &reach.authority, 0o644)?;
+    put(dir, "pve-password", &format!("{password}\n"), 0o600)?;
+    put(dir, "pve-token-secret", &format!("{secret}\n"), 0o600)?;
+    put(dir, "id_ed25519", &key, 0o600)?;
+    put(dir, "id_ed25519.pub", &format!("{public}\n"), 0o644)?;
+    put(dir, "known_hosts", &known_hosts(reach, keys)?, 0o644)?;
+    put(dir, "kubeconfig", &reach.kubernetes.kubeconfig, 0o600)?;
+    let path = |name: &str| dir.join(name).display().to_string();
+    let lines = [
+        ("LAB_DIR", dir.display().to_string()),
+        ("SITE", path("site.yaml")),
+        ("PVEMIG_SITE", path("site.yaml")),
+        ("PVE_URL", format!("https://{}", reach.proxmox.address)),
+        ("PVE_FINGERPRINT", reach.proxmox.fingerprint.to_string()),
+        ("PVE_CA", path("pve-root-ca.pem")),
+        ("PVE_TOKEN", format!("{mine}={secret}")),
+        ("PVE_USER", "root@pam".to_owned()),
+        ("PVE_PASSWORD_FILE", path("pve-password")),
+        ("KUBECONFIG", path("kubeconfig")),
+        ("SSH_KEY", path("id_ed25519")),
+        ("SSH_KNOWN_HOSTS", path("known_hosts")),
+        ("REQUESTS", path("requests.jsonl")),
+    ];
+    let env: String = lines.iter().map(|(k, v)| format!("{k}='{}'\n", v.replace('\'', "'\\''"))).collect();
+    put(dir, "env", &env, 0o600)
+}
+
+/// Writes a file with its mode from the first byte on.
+fn put(dir: &Path, name: &str, text: &str, mode: u32) -> Result<(), LabError> {
+    let path = dir.join(name);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    Ok(file.write_all(text.as_bytes())?)
+}
+
+fn known_hosts(reach: &Reach, keys: &Keys) -> Result<String, LabError> {
+    let hosts = reach.ssh.hosts.iter().filter_map(|(name, port)| Some((keys.hosts.get(name)?, port)));
+    let guests = reach.ssh.guests.iter().filter_map(|(vmid, port)| Some((keys.guests.get(vmid)?, port)));
+    let mut text = String::new();
+    for (key, port) in hosts.chain(guests) {
+        let line = key.public_key().to_openssh().map_err(std::io::Error::other)?;
+        // Type and key, without the comment.
+        let line: Vec<&str> = line.split(' ').take(2).collect();
+        text += &format!("[127.0.0.1]:{port} {}\n", line.join(" "));
+    }
+    Ok(text)
+}
+
+fn ssh_to(port: u16) -> Value {
+    json!({ "address": "127.0.0.1", "port": port, "user": "root", "key": { "file": KEY }, "known_hosts": KNOWN_HOSTS })
+}
+
+/// The token that the site file names.
+fn site_token(site: &Value) -> Option<String> {
+    site.pointer("/proxmox/home/auth/token/id").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The world's own part of the site file, with addresses and what all sites of a lab share.
+fn site(world: &World, reach: &Reach) -> Value {
+    let hosts: BTreeMap<&String, Value> = world
+        .hosts
+        .keys()
+        .map(|name| (name, reach.ssh.hosts.get(name).map_or(json!({}), |port| json!({ "ssh": ssh_to(*port) }))))
+        .collect();
+    let vmid = |node: &str| world.site.pointer(&format!("/nodes/{node}/vmid")).and_then(Value::as_u64);
+    let names = world.site.get("nodes").and_then(Value::as_object).into_iter().flat_map(|nodes| nodes.keys());
+    let nodes: BTreeMap<&String, Value> = names
+        .map(|name| {
+            let port = vmid(name).and_then(|id| u32::try_from(id).ok()).and_then(|id| reach.ssh.guests.get(&id));
+            let mut node = json!({ "proxmox": "home", "kubernetes": "k3s", "access": ["ssh", "agent", "host-ssh"] });
+            if let (Some(port), Some(map)) = (port, node.as_object_mut()) {
+                map.insert("ssh".into(), ssh_to(*port));
+            }
+            (name, node)
+        })
+        .collect();
+    let mut site = json!({
+        "version": 1,
+        "name": world.name,
+        "proxmox": { "home": {
+            "urls": [format!("https://{}", reach.proxmox.address)],
+            "fingerprints": [reach.proxmox.fingerprint.to_string()],
+            "hosts": hosts,
+        } },
+        "kubernetes": { "k3s": {
+            "kubeconfig": "./kubeconfig",
+            "context": "lab",
+            "gitops": { "kind": "flux", "checkout": "gitops",
+                "source": { "namespace": "flux-system", "name": "flux-system" } },
+        } },
+        "checkouts": { "gitops": { "path": "./checkout", "remote": "origin", "branch": "main", "push": true,
+            "author": { "name": "pvemig", "email": "pvemig@localhost" } } },
+        "nodes": nodes,
+    });
+    merge(&mut site, world.site.clone());
+    site
 }

@@ -15,10 +15,12 @@ pub mod log;
 pub mod physics;
 pub mod programs;
 pub mod pve;
+mod reading;
 mod shared;
 pub mod ssh;
 pub mod usb;
 pub mod wire;
+mod words;
 pub mod world;
 mod worlds;
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::base::fault::Effect;
 use crate::base::permit::{Again, Handle, Note, Permit, System};
-use crate::base::wait::{Backoff, limit, show};
+use crate::base::wait::{self, Backoff, limit, show};
 
 use super::api::Proxmox;
 use super::error::{AgentCause, Error};
@@ -89,12 +89,18 @@ impl Proxmox {
     /// [`Error::Agent`] with its cause; [`Error::BadRequest`] for an input that is not plain ASCII or above 64 KiB.
     pub async fn agent_look(&self, vm: &VmRef, argv: &[&str], input: Option<&str>) -> Result<AgentResult, Error> {
         let call = self.exec(vm, argv, input)?;
-        let data = self.ask(&call).await?.data;
-        let pid = self.pid(&call, data, Effect::None)?;
-        self.result(vm, pid, limit::LOOK, Effect::None).await
+        let look = wait::within(limit::LOOK, async {
+            let data = self.ask(&call).await?.data;
+            let pid = self.pid(&call, data, Effect::None)?;
+            self.result(vm, pid, limit::LOOK, Effect::None).await
+        });
+        look.await.unwrap_or_else(|elapsed| {
+            Err(Error::NoAnswer { at: self.at(&call.target), why: format!("`{}`: {elapsed}", argv.join(" ")) })
+        })
     }
 
-    /// Runs a command in the guest that may change it. `again` says whether it may be run twice. Where its end is not
+    /// Runs a command in the guest that may change it. `again` says whether it may be run twice; the command goes into
+    /// the journal as it is, so it must hold no secret. Where its end is not
     /// seen within `wait` it keeps running: there is no call that stops it.
     ///
     /// # Errors

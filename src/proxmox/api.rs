@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -60,16 +60,35 @@ pub enum Auth {
     },
 }
 
+/// The deadlines of calls; [`limit`] has the reasons.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// TCP connect and TLS handshake.
+    pub connect: Duration,
+    /// A question, its retries included.
+    pub read: Duration,
+    /// A change.
+    pub change: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connect: limit::CONNECT, read: limit::READ, change: limit::CHANGE }
+    }
+}
+
 /// A cluster.
 pub struct Proxmox {
     pub(super) cluster: String,
     pub(super) clock: Clock,
     pub(super) sessions: Sessions,
+    limits: Limits,
     urls: Vec<Url>,
     /// The address that answered last.
     preferred: AtomicUsize,
     reads: Client,
-    /// Keeps no idle connection: a change never meets a stale one, whose reset would leave its fate unknown.
+    /// Keeps no idle connection: a change (or a login before it) never meets a stale one, whose reset would leave its
+    /// fate unknown.
     changes: Client,
 }
 
@@ -85,6 +104,15 @@ impl Proxmox {
     /// # Errors
     /// [`Error::Setup`] where URL, trust or credentials cannot be used.
     pub fn new(endpoint: Endpoint) -> Result<Self, Error> {
+        Self::with_limits(endpoint, Limits::default())
+    }
+
+    /// As [`Proxmox::new`], with deadlines of one's own: a simulated estate that plays dead need not be waited for as
+    /// long as a real one.
+    ///
+    /// # Errors
+    /// As [`Proxmox::new`].
+    pub fn with_limits(endpoint: Endpoint, limits: Limits) -> Result<Self, Error> {
         let Endpoint { cluster, urls, trust, auth, clock } = endpoint;
         let setup = |why: String| Error::Setup { cluster: cluster.clone(), why };
         let urls =
@@ -92,26 +120,26 @@ impl Proxmox {
         if urls.is_empty() {
             return Err(setup("no url is given".into()));
         }
+        // Plain http alone needs no trust; then nothing is trusted.
+        let nothing = Trust::Pins(Vec::new());
+        let trusted = trust.as_ref().unwrap_or(&nothing);
         let build = |idle_connections: usize| -> Result<Client, String> {
-            tls::init();
-            let mut builder = Client::builder()
+            let builder = Client::builder()
                 .http1_only()
                 .no_proxy()
                 .referer(false)
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
-                .connect_timeout(limit::CONNECT)
+                .connect_timeout(limits.connect)
                 .pool_idle_timeout(IDLE)
                 .pool_max_idle_per_host(idle_connections)
-                .user_agent(concat!("pvemig/", env!("CARGO_PKG_VERSION")));
-            if let Some(trust) = &trust {
-                builder = builder.tls_backend_preconfigured(tls::client_config(trust).map_err(|e| e.to_string())?);
-            }
+                .user_agent(concat!("pvemig/", env!("CARGO_PKG_VERSION")))
+                .tls_backend_preconfigured(tls::client_config(trusted).map_err(|e| e.to_string())?);
             builder.build().map_err(|e| innermost(&e))
         };
         let (reads, changes) = (build(4).map_err(setup)?, build(0).map_err(setup)?);
         let sessions = Sessions::new(auth).map_err(setup)?;
-        Ok(Self { cluster, clock, sessions, urls, preferred: AtomicUsize::new(0), reads, changes })
+        Ok(Self { cluster, clock, sessions, limits, urls, preferred: AtomicUsize::new(0), reads, changes })
     }
 
     /// The cluster's name in the site file.
@@ -158,10 +186,10 @@ impl Proxmox {
         })
     }
 
-    /// Asks, with retries within [`limit::READ`].
+    /// Asks, with retries within [`Limits::read`].
     pub(super) async fn ask(&self, call: &Call) -> Result<Answer, Error> {
         let mut last = None;
-        let asked = wait::within(limit::READ, async {
+        let asked = wait::within(self.limits.read, async {
             let mut backoff = Backoff::new(self.clock, Duration::from_millis(200), Duration::from_secs(2));
             let (mut attempts, mut renewed) = (0, false);
             loop {
@@ -201,7 +229,7 @@ impl Proxmox {
     pub(super) async fn change(&self, call: &Call, note: Note, permit: &Permit) -> Result<(CallId, Value), Error> {
         let headers = self.headers(&call.method).await?;
         let id = permit.note(&note)?;
-        let sent = wait::within(limit::CHANGE, self.attempt(&self.changes, call, &headers)).await;
+        let sent = wait::within(self.limits.change, self.attempt(&self.changes, call, &headers)).await;
         match sent.unwrap_or_else(|elapsed| Err(Miss::Lost(elapsed.to_string()))) {
             Ok(answer) => Ok((id, answer.data)),
             Err(miss) => {
@@ -233,7 +261,7 @@ impl Proxmox {
 
     async fn headers(&self, method: &Method) -> Result<HeaderMap, Error> {
         let login = |call: Call| async move {
-            let sent = wait::within(limit::READ, self.attempt(&self.reads, &call, &HeaderMap::new())).await;
+            let sent = wait::within(self.limits.read, self.attempt(&self.changes, &call, &HeaderMap::new())).await;
             sent.unwrap_or_else(|elapsed| Err(Miss::Lost(elapsed.to_string())))
                 .map_err(|miss| self.error(&call, miss, false))
         };
@@ -273,6 +301,10 @@ impl Proxmox {
         }
         let request = client.request(call.method.clone(), url).headers(headers.clone());
         let request = match &call.body {
+            // Left to itself the client names no length for an empty body; the server wants one with every POST.
+            Body::Empty if matches!(call.method, Method::POST | Method::PUT) => {
+                request.header(CONTENT_LENGTH, HeaderValue::from_static("0"))
+            }
             Body::Empty => request,
             Body::Json(value) => {
                 request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(value.to_string())
@@ -310,7 +342,7 @@ impl Proxmox {
         }
         if error.is_connect() {
             let why = if error.is_timeout() {
-                format!("no connection within {}", wait::show(limit::CONNECT))
+                format!("no connection within {}", wait::show(self.limits.connect))
             } else {
                 innermost(&error)
             };

@@ -57,7 +57,7 @@ pub enum Error {
     #[error("{at}: there is no such node in the cluster: {why}")]
     NoSuchNode { at: String, why: String },
     /// The guest's config carries a lock flag (`backup`, `migrate`, ...).
-    #[error("{at}: locked by a running {lock}")]
+    #[error("{at}: locked ({lock})")]
     Locked { at: String, lock: String },
     /// A lock file of the server is held by somebody else right now.
     #[error("{at}: the server's lock is busy: {why}")]
@@ -226,6 +226,11 @@ impl Fault for Error {
             Self::LockBusy { .. } => "another change of the same object is running; try again in a moment".into(),
             Self::DigestMismatch { .. } => "look again: `pvemig resume` reads the new state first".into(),
             Self::NoQuorum { .. } => "bring the other nodes back, `pvecm status` shows them".into(),
+            Self::PendingKept { why, .. } if why.contains("apping") => {
+                "the next start would fail: mend the mapping first, `pvemig step 03-check-host-hardware` shows what the \
+                 host sees"
+                    .into()
+            }
             Self::PendingKept { .. } => {
                 "it takes effect at the next power-off and start (not at a reboot from inside)".into()
             }

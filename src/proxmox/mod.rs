@@ -22,7 +22,7 @@ mod vm;
 mod wire;
 
 pub use agent::{AgentInfo, AgentResult};
-pub use api::{Auth, Endpoint, Proxmox};
+pub use api::{Auth, Endpoint, Limits, Proxmox};
 pub use cluster::{ClusterNode, ClusterStatus, HaResource, Node, Permissions, Resource, Version};
 pub use config::{Props, UsbSource, UsbValue};
 pub use error::{AgentCause, Error};

@@ -75,7 +75,7 @@ impl Sessions {
         let mut login = self.login.lock().await;
         let now = clock.instant();
         let login = match login.take() {
-            Some(fresh) if now.duration_since(fresh.since) < RENEW => login.insert(fresh),
+            Some(open) if is_fresh(open.since, now) => login.insert(open),
             _ => login.insert(open(user, password, now, post).await?),
         };
         let mut headers = HeaderMap::new();
@@ -85,6 +85,10 @@ impl Sessions {
         }
         Ok(headers)
     }
+}
+
+fn is_fresh(since: Instant, now: Instant) -> bool {
+    now.duration_since(since) < RENEW
 }
 
 async fn open<F: Future<Output = Result<Answer, Error>>>(
@@ -117,4 +121,16 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_renewed_well_before_its_two_hours() {
+        let since = Clock::real().instant();
+        assert!(is_fresh(since, since) && is_fresh(since, since + Duration::from_secs(89 * 60)));
+        assert!(!is_fresh(since, since + Duration::from_secs(90 * 60)));
+    }
 }

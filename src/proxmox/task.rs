@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::base::fault::Fault;
+use crate::base::fault::{Effect, Fault};
+use crate::base::permit::Permit;
 use crate::base::wait::{Backoff, show};
 
 use super::api::Proxmox;
@@ -153,7 +154,7 @@ impl Proxmox {
     pub async fn task_log(&self, upid: &Upid, start: u64, limit: u64) -> Result<(Vec<LogLine>, u64), Error> {
         let call = call(upid, "log").query("start", start.to_string()).query("limit", limit.to_string());
         let answer = self.ask(&call).await?;
-        let lines: Vec<LogLine> = self.shape(&call, answer.data, crate::base::fault::Effect::None)?;
+        let lines: Vec<LogLine> = self.shape(&call, answer.data, Effect::None)?;
         let total = answer.total.unwrap_or(start + lines.len() as u64);
         Ok((lines, total))
     }
@@ -212,6 +213,14 @@ impl Proxmox {
             }
             backoff.pause().await;
         }
+    }
+
+    /// [`Proxmox::wait_task`] for a change that is being made: the log goes to the permit's display.
+    ///
+    /// # Errors
+    /// As [`Proxmox::wait_task`].
+    pub async fn finish(&self, upid: &Upid, limit: Duration, permit: &Permit) -> Result<TaskEnd, Error> {
+        self.wait_task(upid, limit, &|line| permit.progress(line)).await
     }
 
     /// Shows the lines after number `shown`; returns how many were shown in all.

@@ -113,15 +113,15 @@ pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// What is wrong with the certificate, where that is the reason.
 pub(super) fn untrusted(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = inner.and_then(|i| i.downcast_ref()).or_else(|| error.downcast_ref::<rustls::Error>());
-        match tls {
-            Some(rustls::Error::General(why)) => return Some(why.clone()),
-            Some(tls @ rustls::Error::InvalidCertificate(_)) => return Some(tls.to_string()),
-            _ => next = error.source(),
-        }
+    match error.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::General(why)) => return Some(why.clone()),
+        Some(tls @ rustls::Error::InvalidCertificate(_)) => return Some(tls.to_string()),
+        _ => {}
     }
-    None
+    // The source of an io::Error is that of the error inside it, so the inner one is asked for by name.
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match inner {
+        Some(inner) => untrusted(inner),
+        None => untrusted(error.source()?),
+    }
 }

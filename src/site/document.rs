@@ -97,7 +97,9 @@ impl Document {
     pub(super) fn read(path: &Path, text: &str) -> Result<(Self, Value), Invalid> {
         let mut document = Self { path: path.to_owned(), text: text.to_owned(), spots: BTreeMap::new() };
         let stop = |document: Self, problem: Problem| Invalid { problems: vec![problem], document };
-        let value = match serde_saphyr::from_str::<Value>(text) {
+        // `no`, `on` and `y` are texts, as YAML 1.2 has it.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let value = match serde_saphyr::from_str_with_options::<Value>(text, options) {
             Ok(value @ Value::Object(_)) => value,
             Ok(other) => {
                 let text = format!("a site file is a mapping, this is {}", kind(&other));

@@ -235,6 +235,11 @@ fn other_spellings_are_taken() {
     let site = parse(&token.replace("ca: ./pve-root-ca.pem", &format!("fingerprint: \"{pin}\""))).unwrap();
     assert!(matches!(&site.proxmox["home"].trust, TrustSource::Pins(pins) if pins.len() == 1));
     assert!(matches!(&site.proxmox["home"].auth, ProxmoxAuth::Token { id, .. } if id == "a@pve!t"));
+    assert_eq!(parse(&with("name: homelab", "name: no")).unwrap().name, "no");
+    assert_eq!(
+        problems(&with("push: false", "push: no")),
+        ["checkouts.gitops.push: `push` is to be true or false, not `no`"]
+    );
     let site = parse(&with("      still-fawn: {}", "      still-fawn:")).unwrap();
     assert_eq!(site.proxmox["home"].hosts.len(), 2);
     let site = parse(&example().replace("    min_speed: 5000", "    serial: null\n    min_speed: 5000")).err();

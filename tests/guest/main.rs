@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what helps a test fails as a test does")]
 
 mod host_keys;
+mod lab;
 mod place;
 mod pve;
 mod scripted;
@@ -290,6 +291,15 @@ async fn a_silent_agent_is_found_out_before_anything_is_sent() {
     let agent = facts.agent.unwrap();
     assert!(agent.channel.is_yes(), "{agent:?}");
     assert!(matches!((&agent.ping, &agent.exec), (Fact::No(_), Fact::No(_))), "{agent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_usb_device_that_is_coming_is_looked_at_again() {
+    let place = Place::new();
+    let (port, asked) = Scripted::start(&place, Manner::HalfUsb).await;
+    let guest = Guest::new("vm 108", vec![Route::Ssh(place.target(port, LONG))], Clock::fast(1_000));
+    let devices = guest.usb().await.unwrap().value;
+    assert_eq!((devices.len(), devices[0].speed_mbit, asked.lock().unwrap().len()), (1, 5000, 2));
 }
 
 /// A permit that cannot write is the end of it, before anything is sent.

@@ -14,6 +14,8 @@ use crate::place::Place;
 pub(crate) enum Manner {
     /// Answers as a Proxmox host.
     Host,
+    /// A guest that shows half of a USB device first, and all of it from then on.
+    HalfUsb,
     /// Refuses to run anything.
     Refuse,
     /// The connection ends before it says whether the command was started.
@@ -80,10 +82,16 @@ impl server::Handler for Scripted {
                 return session.disconnect(russh::Disconnect::ByApplication, "", "en");
             }
             Manner::Hang => return session.channel_success(channel),
-            Manner::Host => {}
+            Manner::Host | Manner::HalfUsb => {}
         }
         session.channel_success(channel)?;
         let (out, exit) = match line.split_once(" -- ") {
+            _ if matches!(self.manner, Manner::HalfUsb) => {
+                let device = "/sys/bus/usb/devices/2-1";
+                let rest = format!("{device}/idProduct:089a\n{device}/speed:5000\n");
+                let first = self.asked.lock().unwrap().len() == 1;
+                (format!("{device}/idVendor:1a6e\n{}", if first { "" } else { &rest }), 0)
+            }
             None if line == "qm agent 108 ping" => (String::new(), 0),
             Some((_, "false")) => (r#"{ "exitcode": 1, "exited": 1 }"#.to_owned(), 0),
             Some((_, inside)) => (serde_json::json!({ "exitcode": 0, "exited": 1, "out-data": inside }).to_string(), 0),

@@ -8,6 +8,7 @@
     reason = "each test file uses its own part of the harness, and a test may panic"
 )]
 
+pub mod estate;
 pub mod toy;
 
 use std::collections::BTreeSet;

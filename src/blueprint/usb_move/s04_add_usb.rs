@@ -361,7 +361,7 @@ impl AddUsb {
 ///
 /// # Errors
 /// The change was refused or its outcome is unknown.
-pub async fn set_entry(
+pub(super) async fn set_entry(
     pve: &Proxmox,
     name: &str,
     host: &str,

@@ -13,10 +13,16 @@ use super::{Fronts, LabError, Shared};
 pub struct Kube {}
 
 /// What others need to reach the front.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Reach {
     /// The text of a kubeconfig file with the context `lab`.
     pub kubeconfig: String,
+}
+
+impl std::fmt::Debug for Reach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reach(…)")
+    }
 }
 
 /// Makes what a world needs before it starts: objects from `worlds/*.kube.yaml`, the bare repository `DIR/gitops.git`
@@ -45,4 +51,17 @@ pub fn due(_world: &World) -> Option<LabTime> {
 /// [`LabError`] where no port can be had.
 pub async fn serve(_shared: &Arc<Shared>, _authority: &Authority, _fronts: &mut Fronts) -> Result<Reach, LabError> {
     Ok(Reach { kubeconfig: String::new() })
+}
+
+/// The Kubernetes side and the tip of the followed branch, as they are compared; see `lab::compare`.
+pub fn compared(_world: &World) -> serde_json::Value {
+    serde_json::Value::Null
+}
+
+/// Pushes what `DIR/checkout` has committed to `DIR/gitops.git`, as a person would; returns the tip.
+///
+/// # Errors
+/// [`LabError::Hands`] where there is nothing to push from.
+pub async fn push(_shared: &Arc<Shared>, dir: &Path) -> Result<String, LabError> {
+    Err(LabError::Hands(format!("there is no checkout in {}", dir.display())))
 }

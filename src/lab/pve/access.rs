@@ -1,6 +1,7 @@
 //! Users, tokens, roles and access control lists, and what follows from them for a path.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ pub struct Access {
 }
 
 /// A user of the realm `pam` or `pve`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct User {
     /// Made at the start of the lab where the world names none.
@@ -27,13 +28,25 @@ pub struct User {
 }
 
 /// An API token.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Token {
     /// Made at the start of the lab where the world names none.
     pub secret: String,
     /// True: it has rights of its own, cut down to its user's.
     pub privsep: bool,
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("User(…)")
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("privsep", &self.privsep).finish_non_exhaustive()
+    }
 }
 
 impl Default for Token {

@@ -1,10 +1,19 @@
 //! The Proxmox front, as Proxmox VE 9 answers. Its JSON is written by hand.
 
 pub mod access;
-pub mod config;
+mod agent;
+mod auth;
+mod cluster;
+mod config;
 mod front;
+mod mapping;
+mod options;
+mod params;
 mod power;
+mod route;
+mod tasklist;
 pub mod tasks;
+mod vm;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -5,6 +5,14 @@ use serde_json::json;
 use crate::lab::agenda::Event;
 use crate::lab::world::{Shutdown, World};
 
+/// How long anybody waits for a config's file lock.
+pub(super) const FLOCK_SECONDS: i64 = 10;
+
+/// What is said when that was in vain.
+pub(super) fn flock_text(vmid: u32) -> String {
+    format!("can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout")
+}
+
 impl World {
     /// Forks a worker for a machine: the task begins now and acts a little later. Returns its UPID.
     pub fn fork(&mut self, kind: &str, vmid: u32, user: &str, order: serde_json::Value) -> String {
@@ -19,6 +27,13 @@ impl World {
         let Some(task) = self.task(upid).filter(|t| t.end.is_none()) else { return };
         let (kind, user, order) = (task.kind.clone(), task.user.clone(), task.order.clone());
         let Ok(vmid) = task.id.parse::<u32>() else { return };
+        if kind.starts_with("qm") && self.flock_held(vmid, upid) {
+            let waited = self.unix(self.now) - self.task(upid).map_or(0, |t| t.starttime);
+            if waited >= FLOCK_SECONDS {
+                return self.end_task(upid, Err(flock_text(vmid)));
+            }
+            return self.later(250, Event::Work(upid.to_owned()));
+        }
         let locked = self.vms.get(&vmid).and_then(|vm| vm.lock.clone());
         if let Some(lock) = locked {
             return self.end_task(upid, Err(format!("VM is locked ({lock})")));
@@ -50,6 +65,20 @@ impl World {
             }
             _ => self.end_task(upid, Err(format!("unknown worker '{kind}'"))),
         }
+    }
+
+    /// Somebody interrupts the task that waits for a machine's shutdown; the guest may power off all the same.
+    pub(super) fn interrupt_shutdown(&mut self, vmid: u32) {
+        if let Some(waiting) = self.vms.get_mut(&vmid).and_then(|vm| vm.shutdown.take()) {
+            self.end_task(&waiting.upid, Err("received interrupt".into()));
+        }
+    }
+
+    /// Whether the file lock of a machine's config is held by somebody else than the task `upid`.
+    pub(super) fn flock_held(&self, vmid: u32, upid: &str) -> bool {
+        self.vms.get(&vmid).is_some_and(|vm| {
+            vm.shutdown.as_ref().is_some_and(|s| s.upid != upid) || vm.flock_until.is_some_and(|until| until > self.now)
+        })
     }
 
     fn start_now(&mut self, vmid: u32) -> Result<(), String> {

@@ -1,0 +1,236 @@
+//! What can go wrong with a checkout, by what a person can do about it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::fault::{Effect, Fault};
+use crate::base::permit::Refused;
+
+/// A failure of a checkout or of an edit. URLs in it carry no passwords.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckoutError {
+    /// `git` is not installed.
+    #[error("`git` cannot be started")]
+    NoGit(#[source] std::io::Error),
+    /// The path is not a git checkout.
+    #[error("{} is not a git checkout: {text}", path.display())]
+    NotACheckout {
+        /// The path of the site file.
+        path: PathBuf,
+        /// What git said.
+        text: String,
+    },
+    /// The checkout has no such remote.
+    #[error("the checkout {} has no remote `{remote}`", path.display())]
+    NoRemote {
+        /// The path of the site file.
+        path: PathBuf,
+        /// The remote of the site file.
+        remote: String,
+    },
+    /// The remote has no such branch.
+    #[error("{url} has no branch `{branch}`")]
+    NoBranch {
+        /// The remote's URL.
+        url: String,
+        /// The branch of the site file.
+        branch: String,
+    },
+    /// The remote cannot be reached.
+    #[error("{url} cannot be reached: {text}")]
+    Unreachable {
+        /// The remote's URL.
+        url: String,
+        /// What git said.
+        text: String,
+    },
+    /// The remote does not let us in.
+    #[error("{url} does not let us in: {text}")]
+    NoAccess {
+        /// The remote's URL.
+        url: String,
+        /// What git said.
+        text: String,
+    },
+    /// git did not end in time.
+    #[error("`git {command}` for {place} did not end within {}", crate::base::wait::show(*limit))]
+    Late {
+        /// The git command.
+        command: String,
+        /// What it was about.
+        place: String,
+        /// The deadline.
+        limit: Duration,
+        /// What may have happened.
+        effect: Effect,
+    },
+    /// Somebody pushed since we fetched.
+    #[error("branch `{branch}` of {url} has moved on; commit {commit} was not pushed")]
+    NotFastForward {
+        /// The remote's URL.
+        url: String,
+        /// The branch.
+        branch: String,
+        /// Our commit.
+        commit: String,
+    },
+    /// The remote refused the push (a protected branch, a hook).
+    #[error("{url} refused commit {commit}: {text}")]
+    PushRefused {
+        /// The remote's URL.
+        url: String,
+        /// Our commit.
+        commit: String,
+        /// The remote's reason.
+        text: String,
+    },
+    /// The push ended with an error that does not say whether the remote took it.
+    #[error("it is not known whether {url} took commit {commit}: {text}")]
+    PushUnknown {
+        /// The remote's URL.
+        url: String,
+        /// Our commit.
+        commit: String,
+        /// What git said.
+        text: String,
+    },
+    /// The site does not let pvemig push.
+    #[error("the site file does not let pvemig push to {url}")]
+    PushNotAllowed {
+        /// The remote's URL.
+        url: String,
+        /// How a person pushes instead.
+        by_hand: String,
+    },
+    /// The file is not at the revision.
+    #[error("{file} is not in commit {revision}")]
+    NoFile {
+        /// The file.
+        file: String,
+        /// The revision.
+        revision: String,
+    },
+    /// What is there is no text file.
+    #[error("{file} in commit {revision} is {what}")]
+    NotAFile {
+        /// The file.
+        file: String,
+        /// The revision.
+        revision: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The file cannot be read as YAML.
+    #[error("{file} cannot be read as YAML: {why}")]
+    NotYaml {
+        /// The file.
+        file: String,
+        /// Why.
+        why: String,
+    },
+    /// The object is not in the file.
+    #[error("{object} is not in {file}")]
+    MissingObject {
+        /// The file.
+        file: String,
+        /// The object.
+        object: String,
+    },
+    /// The object is in the file more than once.
+    #[error("{object} is in {file} more than once")]
+    Ambiguous {
+        /// The file.
+        file: String,
+        /// The object.
+        object: String,
+    },
+    /// The value is written in a way that cannot be edited with everything else kept.
+    #[error("`{path}` in {file} cannot be edited: {why}")]
+    NotEditable {
+        /// The file.
+        file: String,
+        /// The path of the value.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// The text to be replaced is not there.
+    #[error("`{path}` in {file} holds neither `{from}` nor `{to}`")]
+    NothingToReplace {
+        /// The file.
+        file: String,
+        /// The path of the value.
+        path: String,
+        /// What was to be replaced.
+        from: String,
+        /// With what.
+        to: String,
+    },
+    /// Somebody changed what we changed.
+    #[error("{} changed since commit {commit}", files.join(", "))]
+    ChangedSince {
+        /// Our commit.
+        commit: String,
+        /// The files that are neither as we made them nor as they were before.
+        files: Vec<String>,
+    },
+    /// Another failure of git.
+    #[error("`git {command}` failed: {text}")]
+    Git {
+        /// The git command.
+        command: String,
+        /// What git said.
+        text: String,
+    },
+    /// The clone under the state directory cannot be written.
+    #[error("the clone {} cannot be written", path.display())]
+    State {
+        /// The clone.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The engine refused the change.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+impl Fault for CheckoutError {
+    fn effect(&self) -> Effect {
+        match self {
+            Self::PushUnknown { .. } => Effect::Maybe,
+            Self::Late { effect, .. } => *effect,
+            Self::Refused(refused) => refused.effect(),
+            _ => Effect::None,
+        }
+    }
+
+    fn retryable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Late { effect: Effect::None, .. })
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::NoGit(_) => "install git".into(),
+            Self::NotACheckout { path, .. } => format!("correct `path` in the site file, or clone into {}", path.display()),
+            Self::NoRemote { path, .. } => format!("`git -C {} remote` lists them; correct `remote` in the site file", path.display()),
+            Self::NoBranch { .. } => "correct `branch` in the site file".into(),
+            Self::Unreachable { .. } | Self::Late { .. } => "try `git ls-remote` in the checkout".into(),
+            Self::NoAccess { .. } => "pvemig uses your git and ssh configuration and never asks for a password: try `git fetch` and `git push` in the checkout".into(),
+            Self::NotFastForward { .. } => "resume: the edits are made again on top of the new tip".into(),
+            Self::PushRefused { .. } => "push it as the remote wants it (a merge request), then resume; or set `push: false` in the site file".into(),
+            Self::PushUnknown { .. } => "resume looks at the branch first".into(),
+            Self::PushNotAllowed { by_hand, .. } => by_hand.clone(),
+            Self::NoFile { .. } | Self::MissingObject { .. } => "correct `file` and `object` under `manifests` in the site file".into(),
+            Self::NotAFile { .. } => "name the file itself under `manifests` in the site file".into(),
+            Self::NotYaml { .. } => "templates cannot be edited: name the file that holds the plain object, or edit it by hand".into(),
+            Self::Ambiguous { .. } => "give the namespace, or edit the file by hand".into(),
+            Self::NotEditable { .. } => "edit this value by hand and push; the step sees it".into(),
+            Self::NothingToReplace { .. } => "correct `replace` in the site file, or edit the value by hand".into(),
+            Self::ChangedSince { commit, .. } => format!("take back what remains of {commit} by hand and push; the step sees it"),
+            Self::Git { .. } => return None,
+            Self::State { path, .. } => format!("make room or rights for {}", path.display()),
+            Self::Refused(refused) => return refused.help(),
+        })
+    }
+}

@@ -1,0 +1,195 @@
+//! Changes to the text of a YAML file that leave every other line as it is.
+
+use std::str::FromStr;
+
+use serde_json::Value;
+use yaml_edit::{Mapping, ScalarValue, Sequence, YamlFile, YamlNode};
+
+use super::error::CheckoutError;
+use super::path::{Part, Path};
+
+/// The documents of a file as values, in order; empty ones are null.
+pub(super) fn documents(file: &str, text: &str) -> Result<Vec<Value>, CheckoutError> {
+    parse(file, text)?
+        .documents()
+        .map(|document| {
+            serde_saphyr::from_str(&document.to_string()).map_err(|error| CheckoutError::NotYaml {
+                file: file.to_owned(),
+                why: error.without_snippet().to_string(),
+            })
+        })
+        .collect()
+}
+
+/// Takes the value at a path away.
+pub(super) fn remove(file: &str, text: &str, document: usize, path: &Path) -> Result<String, CheckoutError> {
+    edit(file, text, document, path, |holder, last| match holder {
+        Holder::Mapping(mapping) => mapping.remove(last.text()).map(drop).ok_or("it is not there as a key of its own"),
+        Holder::Sequence(sequence) => {
+            let position = position(&sequence, last).ok_or("there is no list item of this name")?;
+            sequence.remove(position).map(drop).ok_or("there is no list item of this name")
+        }
+    })
+}
+
+/// Sets the value at a path; mappings on the way are made where they are missing.
+pub(super) fn set(
+    file: &str,
+    text: &str,
+    document: usize,
+    path: &Path,
+    value: &Value,
+) -> Result<String, CheckoutError> {
+    edit(file, text, document, path, |holder, last| {
+        match holder {
+            Holder::Mapping(mapping) => put(&mapping, last.text(), value),
+            Holder::Sequence(sequence) => match (position(&sequence, last), node(value)) {
+                (Some(at), Node::Mapping(node)) => {
+                    sequence.set(at, node);
+                }
+                (Some(at), Node::Sequence(node)) => {
+                    sequence.set(at, node);
+                }
+                (Some(at), Node::Scalar(node)) => {
+                    sequence.set(at, node);
+                }
+                (None, _) => push(&sequence, value),
+            },
+        }
+        Ok(())
+    })
+}
+
+/// Changes the raw text of a scalar, block scalars line by line as they stand.
+pub(super) fn replace(
+    file: &str,
+    text: &str,
+    document: usize,
+    path: &Path,
+    change: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, CheckoutError> {
+    let stuck = |why: &str| not_editable(file, path, why);
+    let parsed = parse(file, text)?;
+    let root = root(&parsed, document).ok_or_else(|| stuck("the document is no mapping"))?;
+    let mut at = root;
+    for part in path.parts() {
+        at = step(&at, part).ok_or_else(|| stuck("it is not there, or behind an alias"))?;
+    }
+    if !at.is_scalar() {
+        return Err(stuck("it is no text"));
+    }
+    let range = at.byte_range();
+    let (start, end) = (range.start as usize, range.end as usize);
+    let (head, raw, tail) = (text.get(..start), text.get(start..end), text.get(end..));
+    let (Some(head), Some(raw), Some(tail)) = (head, raw, tail) else { return Err(stuck("its place is not known")) };
+    let raw = change(raw)
+        .ok_or_else(|| stuck("the text stands there in another notation (escaped, or over several lines)"))?;
+    Ok(format!("{head}{raw}{tail}"))
+}
+
+enum Holder {
+    Mapping(Mapping),
+    Sequence(Sequence),
+}
+
+enum Node {
+    Mapping(Mapping),
+    Sequence(Sequence),
+    Scalar(ScalarValue),
+}
+
+fn parse(file: &str, text: &str) -> Result<YamlFile, CheckoutError> {
+    let bad = |why: String| CheckoutError::NotYaml { file: file.to_owned(), why };
+    let parsed = YamlFile::from_str(text).map_err(|error| bad(error.to_string()))?;
+    // The editor promises to keep every byte; a file for which it does not is not touched.
+    if parsed.to_string() == text { Ok(parsed) } else { Err(bad("it cannot be read without loss".into())) }
+}
+
+fn root(file: &YamlFile, document: usize) -> Option<YamlNode> {
+    file.documents().nth(document)?.as_mapping().map(YamlNode::Mapping)
+}
+
+fn edit(
+    file: &str,
+    text: &str,
+    document: usize,
+    path: &Path,
+    change: impl FnOnce(Holder, &Part) -> Result<(), &'static str>,
+) -> Result<String, CheckoutError> {
+    let stuck = |why: &str| not_editable(file, path, why);
+    let parsed = parse(file, text)?;
+    let mut at = root(&parsed, document).ok_or_else(|| stuck("the document is no mapping"))?;
+    let (before, last) = path.split().ok_or_else(|| stuck("the path is empty"))?;
+    for part in before {
+        if let Some(mapping) = at.as_mapping()
+            && mapping.get(part.text()).is_none_or(|value| value.as_scalar().is_some_and(yaml_edit::Scalar::is_null))
+        {
+            mapping.set(part.text(), Mapping::new_pending_block());
+        }
+        at = step(&at, part).ok_or_else(|| stuck("the way to it ends at an alias or at a missing list item"))?;
+    }
+    let holder = match (at.as_mapping(), at.as_sequence()) {
+        (Some(mapping), _) => Holder::Mapping(mapping.clone()),
+        (_, Some(sequence)) => Holder::Sequence(sequence.clone()),
+        _ => return Err(stuck("it would be inside an alias or a plain value")),
+    };
+    change(holder, last).map_err(stuck)?;
+    Ok(parsed.to_string())
+}
+
+fn step(at: &YamlNode, part: &Part) -> Option<YamlNode> {
+    if let Some(mapping) = at.as_mapping() {
+        return mapping.get(part.text());
+    }
+    let sequence = at.as_sequence()?;
+    sequence.get(position(sequence, part)?)
+}
+
+fn position(sequence: &Sequence, part: &Part) -> Option<usize> {
+    let Part::Named(name) = part else { return None };
+    let named = |item: &YamlNode| Some(item.as_mapping()?.get("name")?.as_scalar()?.as_string());
+    sequence.values().position(|item| named(&item).as_ref() == Some(name))
+}
+
+fn put(mapping: &Mapping, key: &str, value: &Value) {
+    match node(value) {
+        Node::Mapping(node) => mapping.set(key, node),
+        Node::Sequence(node) => mapping.set(key, node),
+        Node::Scalar(node) => mapping.set(key, node),
+    }
+}
+
+fn push(sequence: &Sequence, value: &Value) {
+    match node(value) {
+        Node::Mapping(node) => sequence.push(node),
+        Node::Sequence(node) => sequence.push(node),
+        Node::Scalar(node) => sequence.push(node),
+    }
+}
+
+fn node(value: &Value) -> Node {
+    match value {
+        Value::Object(map) => {
+            let mapping = if map.is_empty() { Mapping::new_flow() } else { Mapping::new_pending_block() };
+            map.iter().for_each(|(key, value)| put(&mapping, key, value));
+            Node::Mapping(mapping)
+        }
+        Value::Array(list) => {
+            let sequence = if list.is_empty() { Sequence::new_flow() } else { Sequence::new_pending_block() };
+            list.iter().for_each(|value| push(&sequence, value));
+            Node::Sequence(sequence)
+        }
+        Value::Null => Node::Scalar(ScalarValue::null()),
+        Value::Bool(flag) => Node::Scalar(ScalarValue::from(*flag)),
+        Value::Number(number) => Node::Scalar(match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => ScalarValue::from(whole),
+            (None, Some(float)) => ScalarValue::from(float),
+            (None, None) => ScalarValue::string(number.to_string()),
+        }),
+        Value::String(text) => Node::Scalar(ScalarValue::string(text)),
+    }
+}
+
+fn not_editable(file: &str, path: &Path, why: &str) -> CheckoutError {
+    CheckoutError::NotEditable { file: file.to_owned(), path: path.to_string(), why: why.to_owned() }
+}

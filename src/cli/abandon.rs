@@ -1,0 +1,29 @@
+//! `pvemig abandon [RUN] --comment '...'`.
+
+use crate::engine::event::Event;
+use crate::engine::recorder::{Recorder, Wiring};
+
+use super::args::{AbandonArgs, Common};
+use super::exit::Exit;
+use super::fail::Words;
+use super::out::Out;
+use super::session::Session;
+
+/// Gives a run up. What it did stays, and what is still held is said.
+pub(super) fn abandon(common: &Common, args: &AbandonArgs, out: &Out) -> anyhow::Result<Exit> {
+    if args.comment.trim().is_empty() {
+        return Err(Words::usage("the comment is empty", "say why, for whoever finds the estate like this").into());
+    }
+    let session = Session::open(common, out)?;
+    let run = session.the_run(args.run.as_deref())?;
+    let _lock = session.lock(&run.id)?;
+    let (recorder, _) = Recorder::reopen(session.store.run(&run.id)?, &Wiring::default())?;
+    let up: Vec<_> = run.state.holds_up().iter().map(ToString::to_string).collect();
+    recorder.write(Event::Abandoned { comment: args.comment.clone() })?;
+    out.say(&format!("run {} is abandoned; what it did stays", run.id));
+    if !up.is_empty() {
+        out.say(&format!("  still held, and nobody takes it back: {}", up.join(", ")));
+        out.say("  a new run of the same migration takes these holds over");
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,290 @@
+//! The command line's shape.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Infrastructure migrations as numbered steps that survive a crash, can be undone, and can be rehearsed.
+#[derive(Debug, Parser)]
+#[command(name = "pvemig", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Print the run's events as JSON lines on stdout
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Say more (twice: every check; three times: the libraries' logs)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// The site file [default: ./site.yaml, then the configuration directory]
+    #[arg(long, global = true, env = "PVEMIG_SITE", value_name = "FILE")]
+    pub(super) site: Option<PathBuf>,
+    /// Where journals are kept [default: the XDG state directory]
+    #[arg(long, global = true, env = "PVEMIG_STATE", value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run a migration of the site file, step by step
+    Run(RunArgs),
+    /// Show what a migration would do; changes nothing
+    Plan(PlanArgs),
+    /// Run one step alone, by id, number or script name
+    Step(StepArgs),
+    /// Go on with a run that stopped
+    Resume(ResumeArgs),
+    /// Take back what a run has done
+    Undo(UndoArgs),
+    /// Give a run up as it stands
+    Abandon(AbandonArgs),
+    /// Show the runs of the site and the holds that are up
+    Status(StatusArgs),
+    /// Render a run's journal
+    Report(ReportArgs),
+    /// Say what a step does, what can go wrong, and what one would type by hand
+    Explain(ExplainArgs),
+    /// Run a blueprint against the embedded simulated estate
+    Rehearse(RehearseArgs),
+    /// The embedded simulated estate
+    Lab(LabArgs),
+    /// Check the site file, or print a commented example
+    Site(SiteArgs),
+    /// Print a completion script
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man,
+}
+
+/// What running and undoing have in common.
+#[derive(Debug, Args)]
+pub(super) struct Going {
+    /// Do not ask before the first change
+    #[arg(long, short)]
+    pub(super) yes: bool,
+    /// Consent to the loss of a thing (pvc/NAMESPACE/NAME, pv/NAME); may be repeated
+    #[arg(long, value_name = "THING")]
+    pub(super) destroy: Vec<String>,
+    /// Where a person must act, wait (for at most so long) instead of stopping
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "forever", value_parser = wait)]
+    pub(super) wait: Option<Wait>,
+}
+
+/// How long to wait for a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    Forever,
+    For(Duration),
+}
+
+fn wait(text: &str) -> Result<Wait, String> {
+    if text == "forever" {
+        return Ok(Wait::Forever);
+    }
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| "write a duration like 30s, 5m or 2h".to_owned())?;
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        other => return Err(format!("unknown unit `{other}`: write a duration like 30s, 5m or 2h")),
+    };
+    Ok(Wait::For(Duration::from_secs(number.saturating_mul(unit))))
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The migration's name in the site file
+    pub(super) migration: String,
+    #[command(flatten)]
+    pub(super) going: Going,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    /// The migration's name in the site file
+    pub(super) migration: String,
+    /// Exit with 5 where changes are pending, 3 where a person must act, 4 where something is in the way
+    #[arg(long)]
+    pub(super) exit_code: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StepArgs {
+    /// The step: id, number, or script name
+    pub(super) step: String,
+    /// The migration that it belongs to [default: the only one that fits]
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) migration: Option<String>,
+    /// The VM of this step
+    #[arg(long)]
+    pub(super) vmid: Option<u32>,
+    /// The device, by its name in the site file
+    #[arg(long)]
+    pub(super) device: Option<String>,
+    /// The Kubernetes node of this step
+    #[arg(long)]
+    pub(super) node: Option<String>,
+    /// The workload's namespace
+    #[arg(long, short)]
+    pub(super) namespace: Option<String>,
+    /// In 05: pull the plug where the guest does not power off in time
+    #[arg(long)]
+    pub(super) force_off: bool,
+    #[command(flatten)]
+    pub(super) going: Going,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArgs {
+    /// The run, or the beginning of its id [default: the only open one]
+    pub(super) run: Option<String>,
+    #[command(flatten)]
+    pub(super) going: Going,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UndoArgs {
+    /// The run, or the beginning of its id [default: the newest one that changed something]
+    pub(super) run: Option<String>,
+    /// Pass a step that cannot be undone, or a run that came after; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub(super) past: Vec<String>,
+    #[command(flatten)]
+    pub(super) going: Going,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AbandonArgs {
+    /// The run, or the beginning of its id [default: the only open one]
+    pub(super) run: Option<String>,
+    /// Why; kept in the journal
+    #[arg(long)]
+    pub(super) comment: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Show the runs that are over, too
+    #[arg(long, short)]
+    pub(super) all: bool,
+}
+
+/// A report's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For a terminal
+    Text,
+    /// For a wiki or a ticket
+    Markdown,
+    /// For a program
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// The run, or the beginning of its id [default: the newest]
+    pub(super) run: Option<String>,
+    /// The format
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// The step: id, number, or script name
+    pub(super) step: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RehearseArgs {
+    /// The blueprint
+    pub(super) blueprint: String,
+    /// The world to start from [default: the one named like the blueprint]
+    #[arg(long)]
+    pub(super) world: Option<String>,
+    /// Simulated seconds in one real second
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(super) speed: u32,
+    /// Undo it afterwards
+    #[arg(long)]
+    pub(super) undo: bool,
+    /// Keep the simulated estate's files and the journal here
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LabArgs {
+    #[command(subcommand)]
+    pub(super) verb: LabVerb,
+}
+
+/// Who does what a run asks a person for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Who {
+    /// The lab does what the journals of its state directory ask for
+    Auto,
+    /// You do, with `pvemig lab move`
+    Manual,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LabVerb {
+    /// Start a simulated estate and keep it up until Ctrl-C
+    Up {
+        /// The world
+        #[arg(long, default_value = "usb-move")]
+        world: String,
+        /// Folder for the site file, kubeconfig, keys and journals
+        #[arg(long)]
+        dir: PathBuf,
+        /// Simulated seconds in one real second
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2000))]
+        speed: u32,
+        /// Who does what a run asks a person for
+        #[arg(long, value_enum, default_value = "manual")]
+        hands: Who,
+    },
+    /// Move a stick to a host of a running lab
+    Move {
+        /// The stick
+        stick: String,
+        /// The host, and a port where it matters: still-fawn or still-fawn:2-3
+        #[arg(long, value_name = "HOST[:PORT]")]
+        to: String,
+        /// The lab's folder
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// List the worlds
+    Worlds,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SiteArgs {
+    #[command(subcommand)]
+    pub(super) verb: SiteVerb,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(super) enum SiteVerb {
+    /// Report every problem of the site file at once; touches no system
+    Check,
+    /// Print a commented example
+    Example,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(super) shell: clap_complete::Shell,
+}

@@ -1,0 +1,70 @@
+//! Hands for a simulated estate: what a run asks a person for is done in the lab.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::base::check::Hands;
+use crate::base::clock::Clock;
+use crate::base::wait::pause;
+use crate::engine::event::Event;
+use crate::engine::state::Phase;
+use crate::engine::store::Store;
+use crate::lab::world::Socket;
+use crate::lab::{Lab, LabError, Place, World};
+
+use super::out::Out;
+
+/// Does one act in the lab; says what it did.
+pub(super) fn act(lab: &Lab, hands: &Hands) -> Result<String, LabError> {
+    match hands {
+        Hands::Plug { device, host, port, .. } => {
+            let port = match port {
+                Some(port) => port.clone(),
+                None => lab.shared().read(|world| free_socket(world, host))?,
+            };
+            lab.move_stick(device, Some(Place { host: host.clone(), port: port.clone() }))?;
+            Ok(format!("hands: {device} is in {host}, port {port}"))
+        }
+        Hands::Push { checkout, branch, commit } => Err(LabError::Hands(format!(
+            "push {commit} to {branch} of checkout {checkout}: the lab's hands cannot push"
+        ))),
+    }
+}
+
+/// The first socket of a host that nothing is in, fast ones first.
+pub(super) fn free_socket(world: &World, host: &str) -> Result<String, LabError> {
+    let no = |text: String| LabError::Hands(text);
+    let sockets = &world.hosts.get(host).ok_or_else(|| no(format!("there is no host `{host}`")))?.sockets;
+    let taken =
+        |port: &str| world.sticks.values().filter_map(|s| s.at.as_ref()).any(|p| p.host == host && p.port == port);
+    let free = |s: &&Socket| !taken(&s.high_speed) && !s.super_speed.as_deref().is_some_and(taken);
+    let fast = sockets.iter().filter(|s| s.super_speed.is_some()).find(free);
+    let socket = fast.or_else(|| sockets.iter().find(free));
+    let socket = socket.ok_or_else(|| no(format!("no socket of `{host}` is free")))?;
+    Ok(socket.super_speed.clone().unwrap_or_else(|| socket.high_speed.clone()))
+}
+
+/// Follows the journals of a state directory and does what they ask for, until dropped.
+pub(super) async fn follow(lab: &Lab, store: &Store, out: Out) {
+    let mut done: BTreeSet<(String, u64)> = BTreeSet::new();
+    loop {
+        // A journal that is being written may be torn for a moment; it is read again.
+        for run in store.runs().unwrap_or_default() {
+            if matches!(run.state.phase, Phase::Undone | Phase::Abandoned) {
+                continue;
+            }
+            let asked = run.records.iter().rev().find_map(|r| match &r.event {
+                Event::Asked { hands: Some(hands), .. } => Some((r.seq, hands.clone())),
+                _ => None,
+            });
+            let Some((seq, hands)) = asked else { continue };
+            if done.insert((run.id.clone(), seq)) {
+                match act(lab, &hands) {
+                    Ok(said) => out.say(&said),
+                    Err(error) => out.say(&format!("hands: {error}")),
+                }
+            }
+        }
+        pause(Clock::real(), Duration::from_millis(200)).await;
+    }
+}

@@ -1,0 +1,219 @@
+//! What a person watches: a line for each step as it settles, and under it one line that says what is going on now.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use console::{Style, measure_text_width, style, truncate_str};
+
+use crate::base::clock::Clock;
+use crate::base::names::StepKey;
+use crate::base::wait::show;
+use crate::engine::event::{Event, Outcome, Record};
+use crate::engine::recorder::Ear;
+
+use super::out::Out;
+
+/// The display.
+pub(super) struct Live {
+    out: Out,
+    clock: Clock,
+    inner: Mutex<Inner>,
+    hands: Mutex<Option<Arc<dyn Ear>>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    run: String,
+    titles: BTreeMap<StepKey, String>,
+    begun: BTreeMap<StepKey, Instant>,
+    now: Option<Now>,
+    drawn: bool,
+}
+
+struct Now {
+    key: StepKey,
+    text: String,
+    since: Instant,
+}
+
+impl Live {
+    pub(super) fn new(out: Out, clock: Clock) -> Self {
+        Self { out, clock, inner: Mutex::default(), hands: Mutex::default() }
+    }
+
+    fn with(&self, f: impl FnOnce(&mut Inner)) {
+        if let Ok(mut inner) = self.inner.lock() {
+            f(&mut inner);
+        }
+    }
+
+    /// Hears every event after the display has shown it.
+    pub(super) fn hands(&self, ear: Arc<dyn Ear>) {
+        if let Ok(mut hands) = self.hands.lock() {
+            *hands = Some(ear);
+        }
+    }
+
+    /// The run has an id now.
+    pub(super) fn run(&self, id: &str) {
+        self.with(|inner| inner.run = id.to_owned());
+    }
+
+    /// The titles of the steps, for a run that is gone on with.
+    pub(super) fn titles(&self, titles: impl IntoIterator<Item = (StepKey, String)>) {
+        self.with(|inner| inner.titles.extend(titles));
+    }
+
+    /// A line besides.
+    pub(super) fn note(&self, text: &str) {
+        self.with(|inner| self.line(inner, text));
+    }
+
+    /// No more of it: the moving line goes away.
+    pub(super) fn end(&self) {
+        self.with(|inner| {
+            inner.now = None;
+            self.clear(inner);
+        });
+    }
+
+    fn clear(&self, inner: &mut Inner) {
+        if inner.drawn {
+            self.out.write("\r\x1b[2K");
+            inner.drawn = false;
+        }
+    }
+
+    fn line(&self, inner: &mut Inner, text: &str) {
+        self.clear(inner);
+        if !self.out.json {
+            self.out.say(text);
+        }
+        self.draw(inner);
+    }
+
+    fn draw(&self, inner: &mut Inner) {
+        let Some(now) = inner.now.as_ref().filter(|_| self.out.live) else { return };
+        let elapsed = self.clock.instant().duration_since(now.since);
+        let text = format!("  … {:<24} {} ({})", now.key.to_string(), now.text, show(whole(elapsed)));
+        let text = truncate_str(&text, self.out.width().saturating_sub(1), "…").into_owned();
+        self.out.write(&format!("\r\x1b[2K{}", style(text).for_stderr().dim()));
+        inner.drawn = true;
+    }
+
+    fn settled(&self, inner: &mut Inner, key: &StepKey, symbol: &str, word: &str, colour: Style, notes: &[String]) {
+        let elapsed = inner.begun.remove(key).map(|since| self.clock.instant().duration_since(since));
+        let elapsed = elapsed.map_or_else(String::new, |e| show(whole(e)));
+        inner.now = None;
+        let title = inner.titles.get(key).cloned().unwrap_or_default();
+        let head = format!("  {symbol} {:<24} {word:<10} ", key.to_string());
+        let room = self.out.width().saturating_sub(measure_text_width(&head) + measure_text_width(&elapsed) + 2);
+        let title = truncate_str(&title, room, "…").into_owned();
+        let pad = " ".repeat(room.saturating_sub(measure_text_width(&title)));
+        self.line(inner, format!("{}{title}{pad} {elapsed}", colour.apply_to(&head)).trim_end());
+        for note in notes {
+            self.line(inner, &format!("{:31}{note}", ""));
+        }
+    }
+
+    fn busy(&self, inner: &mut Inner, key: &StepKey, text: &str) {
+        let now = self.clock.instant();
+        inner.begun.entry(key.clone()).or_insert(now);
+        let since = inner.now.as_ref().filter(|n| n.key == *key && n.text == text).map_or(now, |n| n.since);
+        inner.now = Some(Now { key: key.clone(), text: text.to_owned(), since });
+        self.draw(inner);
+    }
+}
+
+fn whole(elapsed: std::time::Duration) -> std::time::Duration {
+    std::time::Duration::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX) / 100 * 100)
+}
+
+impl Ear for Live {
+    fn event(&self, record: &Record) {
+        if self.out.json
+            && let Ok(line) = serde_json::to_string(record)
+        {
+            let mut stdout = io::stdout().lock();
+            let _nobody_listens = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+        }
+        let (green, yellow, red) = (colour().green(), colour().yellow(), colour().red());
+        self.with(|inner| match &record.event {
+            Event::Opened(opened) => {
+                inner.titles.extend(opened.plan.iter().map(|p| (p.key.clone(), p.title.clone())));
+                let what = opened.migration.as_deref().unwrap_or(&opened.blueprint);
+                let text = format!("run {} of {what}, site {}", inner.run, opened.site);
+                self.line(inner, &text);
+            }
+            Event::Consented { thing } => self.line(inner, &format!("  ! may be destroyed: {thing}")),
+            Event::Checked { key, answer, notes, back } => {
+                inner.begun.entry(key.clone()).or_insert_with(|| self.clock.instant());
+                if self.out.verbose >= 2 {
+                    let twin = if *back { "back" } else { "check" };
+                    let text = format!("    {key} {twin}: {answer} {}", notes.join("; "));
+                    self.line(inner, text.trim_end());
+                }
+            }
+            Event::AlreadySo { key, notes } => self.settled(inner, key, "=", "already so", colour().dim(), notes),
+            Event::Applied { key, notes } => self.settled(inner, key, "✓", "done", green, notes),
+            Event::Undone { key, notes } => self.settled(inner, key, "↶", "undone", green, notes),
+            Event::Applying { key, changes, .. } => {
+                for change in changes {
+                    self.line(inner, &format!("{:31}{change}", ""));
+                }
+                self.busy(inner, key, "begins");
+            }
+            Event::Undoing { key } => self.busy(inner, key, "is being taken back"),
+            Event::Call { key, note, .. } => {
+                if self.out.verbose >= 1 {
+                    self.line(inner, &format!("{:31}> {}", "", note.text));
+                }
+                self.busy(inner, key, &note.text);
+            }
+            Event::Asked { key, ask, hint, .. } => {
+                let hint = hint.as_ref().map(|h| format!("\n{:31}{h}", "")).unwrap_or_default();
+                self.line(
+                    inner,
+                    &format!("{}", yellow.apply_to(format!("  ? {:<24} please: {ask}{hint}", key.to_string()))),
+                );
+                self.busy(inner, key, "waits for you");
+            }
+            Event::HoldFell { key, .. } => self.line(inner, &format!("  ! {key:<24} was taken down by somebody else")),
+            Event::Failed { key, .. } => self.settled(inner, key, "✗", "stopped", red, &[]),
+            Event::UndoFailed { key, .. } => self.settled(inner, key, "✗", "undo failed", red, &[]),
+            Event::Interrupted { key } => self.settled(inner, key, "✗", "interrupted", yellow, &[]),
+            Event::Closed { outcome: Outcome::Done } => self.line(inner, "done"),
+            Event::Closed { outcome: Outcome::Undone } => self.line(inner, "undone: everything is back as it was"),
+            Event::Got { .. } | Event::Filed { .. } | Event::Abandoned { .. } => {}
+        });
+        let hands = self.hands.lock().ok().and_then(|hands| hands.clone());
+        if let Some(hands) = hands {
+            hands.event(record);
+        }
+    }
+
+    fn progress(&self, key: &StepKey, text: &str) {
+        self.with(|inner| {
+            if self.out.live {
+                self.busy(inner, key, text);
+            } else {
+                self.line(inner, &format!("{:31}{text}", ""));
+            }
+        });
+    }
+
+    fn waiting(&self, key: &StepKey, word: &'static str, why: &str) {
+        self.with(|inner| {
+            if word != "manual" && !self.out.live {
+                self.line(inner, &format!("  … {:<24} {word}: {why}", key.to_string()));
+            }
+            self.busy(inner, key, why);
+        });
+    }
+}
+
+fn colour() -> Style {
+    Style::new().for_stderr()
+}

@@ -1,0 +1,126 @@
+//! `pvemig rehearse BLUEPRINT`: the whole migration against the embedded estate.
+
+use std::sync::Arc;
+
+use crate::base::clock::Clock;
+use crate::blueprint;
+use crate::engine::event::{Event, Record};
+use crate::engine::recorder::Ear;
+use crate::lab::Lab;
+
+use super::args::{Going, RehearseArgs, Wait};
+use super::exit::Exit;
+use super::fail::Words;
+use super::hands;
+use super::lab;
+use super::live::Live;
+use super::out::Out;
+use super::report;
+use super::session::Session;
+
+/// Starts a lab, runs the migration of its site to the end (and back, with `--undo`), and prints the report.
+pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<Exit> {
+    let Some(blueprint) = blueprint::named(&args.blueprint) else {
+        let names: Vec<_> = blueprint::ALL.iter().map(|b| b.name).collect();
+        let text = format!("there is no blueprint `{}`", args.blueprint);
+        return Err(Words::usage(text, format!("there is {}", names.join(", "))).into());
+    };
+    let scratch = Scratch::new(args.dir.as_deref())?;
+    let world = args.world.as_deref().unwrap_or(blueprint.name);
+    let running = Arc::new(lab::start(world, scratch.path(), args.speed).await?);
+    let site = lab::site(&running, out)?;
+    let Some((migration, _)) = site.migrations.iter().find(|(_, m)| m.blueprint == blueprint.name) else {
+        let text = format!("world {world} has no migration of blueprint {}", blueprint.name);
+        return Err(Words::usage(text, "`pvemig lab worlds` lists the worlds").into());
+    };
+    let migration = migration.clone();
+    let session = Session::with(site, scratch.path().join("state"), Clock::fast(args.speed), out)?;
+    let (_, steps) = session.migration(&migration)?;
+    let opened = session.opened(blueprint, Some(&migration), &steps, false)?;
+    let mut going = Going { yes: true, destroy: Vec::new(), wait: Some(Wait::Forever) };
+    let live = Arc::new(Live::new(*out, session.clock));
+    live.hands(Arc::new(LabHands { lab: running.clone(), out: *out }));
+    let work = session.begin(opened, steps, None, &going, live.clone())?;
+    let id = work.recorder.dir().id().to_owned();
+    let (_, mut exit) = work.go(None).await?;
+    drop(work);
+    if exit == Exit::Done && args.undo {
+        // In a rehearsal nobody's data is at stake: what the undo asks consent for is given.
+        let run = session.store.run(&id)?.read()?;
+        going.destroy = consents(&session, &run)?;
+        let work = session.reopen(&run, &going, live)?;
+        exit = work.go(Some(&[])).await?.1;
+    }
+    if !out.json {
+        out.data(&format!("\n{}", report::text(&session.store.run(&id)?.read()?, out)))?;
+    }
+    if args.dir.is_some() {
+        out.say(&format!("journal and files are in {}", scratch.path().display()));
+    }
+    Ok(exit)
+}
+
+/// Everything that the undo of a run would destroy.
+fn consents(session: &Session, run: &crate::engine::store::RunRead) -> anyhow::Result<Vec<String>> {
+    let (_, steps) = session.steps_of(&run.state)?;
+    let mut things = Vec::new();
+    for step in steps {
+        if let Some(before) = run.state.steps.get(&step.key()).and_then(|s| s.before.as_ref()) {
+            let destroyed = step.undo_destroys(before).map_err(super::fail::failure)?;
+            things.extend(destroyed.into_iter().map(|t| t.0));
+        }
+    }
+    Ok(things)
+}
+
+/// Does what a run asks for, as soon as it asks.
+struct LabHands {
+    lab: Arc<Lab>,
+    out: Out,
+}
+
+impl Ear for LabHands {
+    fn event(&self, record: &Record) {
+        let Event::Asked { hands: Some(asked), .. } = &record.event else { return };
+        match hands::act(&self.lab, asked) {
+            Ok(said) => self.out.say(&format!("{:31}{said}", "")),
+            Err(error) => self.out.say(&format!("{:31}{error}", "")),
+        }
+    }
+}
+
+/// The rehearsal's folder: the one that was named, else one that goes with the process.
+enum Scratch {
+    Named(std::path::PathBuf),
+    Passing(std::path::PathBuf),
+}
+
+impl Scratch {
+    fn new(named: Option<&std::path::Path>) -> anyhow::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        if let Some(path) = named {
+            return Ok(Self::Named(path.to_owned()));
+        }
+        let mut tail = [0; 6];
+        getrandom::fill(&mut tail).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
+        let tail: String = tail.iter().map(|b| format!("{b:02x}")).collect();
+        let path = std::env::temp_dir().join(format!("pvemig-rehearsal-{tail}"));
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self::Passing(path))
+    }
+
+    fn path(&self) -> &std::path::Path {
+        match self {
+            Self::Named(path) | Self::Passing(path) => path,
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Self::Passing(path) = self {
+            // A left-over folder in the temporary directory harms nobody.
+            let _left_over = std::fs::remove_dir_all(path);
+        }
+    }
+}

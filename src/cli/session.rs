@@ -1,0 +1,315 @@
+//! What a verb works with: the site, its journals, the estate.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, anyhow};
+use etcetera::BaseStrategy;
+
+use crate::base::clock::Clock;
+use crate::base::fault::Failure;
+use crate::base::permit::Thing;
+use crate::blueprint::{self, Blueprint, BoxedStep};
+use crate::engine::event::{Event, Opened};
+use crate::engine::plan::planned;
+use crate::engine::point::Points;
+use crate::engine::recorder::{Recorder, Wiring};
+use crate::engine::run::{Ended, Engine, Hand, Policy};
+use crate::engine::state::{Phase, RunState};
+use crate::engine::store::{Holder, Ids, RunRead, SiteLock, Store};
+use crate::estate::Estate;
+use crate::site::Site;
+
+use super::args::{Common, Going, Wait};
+use super::exit::Exit;
+use super::fail::{self, Words};
+use super::live::Live;
+use super::out::Out;
+
+/// The site, its journals, and the way to its systems.
+pub(super) struct Session {
+    pub(super) site: Arc<Site>,
+    pub(super) store: Store,
+    pub(super) estate: Estate,
+    pub(super) clock: Clock,
+    pub(super) host: String,
+    pub(super) out: Out,
+}
+
+/// A run at work.
+pub(super) struct Work<'a> {
+    pub(super) session: &'a Session,
+    pub(super) steps: Vec<BoxedStep>,
+    pub(super) guard: Option<BoxedStep>,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) live: Arc<Live>,
+    pub(super) interrupted: Arc<AtomicBool>,
+    pub(super) hand: Hand,
+    pub(super) _lock: SiteLock,
+}
+
+impl Session {
+    /// Loads the site file and opens its journals; talks to no system.
+    pub(super) fn open(common: &Common, out: &Out) -> anyhow::Result<Self> {
+        let path = site_path(common)?;
+        let site = Site::load(&path).map_err(|error| fail::site_error(&error, out.width()))?;
+        Self::with(Arc::new(site), state_dir(common)?, Clock::real(), out)
+    }
+
+    /// With a given site, state directory and clock (a rehearsal's).
+    pub(super) fn with(site: Arc<Site>, state: PathBuf, clock: Clock, out: &Out) -> anyhow::Result<Self> {
+        let store = Store::open(&state, &site.name, Ids::Random)?;
+        let estate = Estate::new(site.clone(), clock, store.dir().to_owned());
+        Ok(Self { site, store, estate, clock, host: hostname(), out: *out })
+    }
+
+    /// A migration's blueprint and steps.
+    pub(super) fn migration(&self, name: &str) -> anyhow::Result<(&'static Blueprint, Vec<BoxedStep>)> {
+        let Some(migration) = self.site.migrations.get(name) else {
+            let names: Vec<_> = self.site.migrations.keys().map(|n| format!("`{n}`")).collect();
+            let help = if names.is_empty() {
+                "the site file has none".into()
+            } else {
+                format!("there is {}", names.join(", "))
+            };
+            return Err(Words::usage(format!("the site file has no migration `{name}`"), help).into());
+        };
+        let blueprint = blueprint::named(&migration.blueprint).ok_or_else(|| {
+            let names: Vec<_> = blueprint::ALL.iter().map(|b| format!("`{}`", b.name)).collect();
+            Words::usage(
+                format!("migration `{name}` names blueprint `{}`, which does not exist", migration.blueprint),
+                format!("there is {}", names.join(", ")),
+            )
+        })?;
+        let steps = blueprint.build(&self.site, name).map_err(|error| fail::site_error(&error, self.out.width()))?;
+        Ok((blueprint, steps))
+    }
+
+    /// The steps of a run, from its journal.
+    pub(super) fn steps_of(&self, state: &RunState) -> anyhow::Result<(&'static Blueprint, Vec<BoxedStep>)> {
+        let name = &state.opened.blueprint;
+        let blueprint = blueprint::named(name)
+            .ok_or_else(|| anyhow!("the run's blueprint `{name}` is not known to this version of pvemig"))?;
+        let rebuild = |p: &crate::engine::event::Planned| blueprint.rebuild(p.key.id(), &p.step);
+        let steps: Result<Vec<_>, Failure> = state.opened.plan.iter().map(rebuild).collect();
+        Ok((blueprint, steps.map_err(fail::failure)?))
+    }
+
+    /// The first line of a new run.
+    pub(super) fn opened(
+        &self,
+        blueprint: &Blueprint,
+        migration: Option<&str>,
+        steps: &[BoxedStep],
+        single: bool,
+    ) -> anyhow::Result<Opened> {
+        Ok(Opened {
+            tool: env!("CARGO_PKG_VERSION").into(),
+            site: self.site.name.clone(),
+            site_digest: self.site.digest.clone(),
+            migration: migration.map(str::to_owned),
+            blueprint: blueprint.name.into(),
+            blueprint_version: blueprint.version,
+            single,
+            argv: std::env::args().collect(),
+            host: self.host.clone(),
+            plan: planned(steps).map_err(fail::failure)?,
+        })
+    }
+
+    /// The runs that can still go on.
+    pub(super) fn open_runs(&self) -> anyhow::Result<Vec<RunRead>> {
+        let open = |run: &RunRead| matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
+        Ok(self.store.runs()?.into_iter().filter(open).collect())
+    }
+
+    /// The run that was named, else the only open one.
+    pub(super) fn the_run(&self, given: Option<&str>) -> anyhow::Result<RunRead> {
+        if let Some(given) = given {
+            return Ok(self.store.run(given)?.read()?);
+        }
+        let mut open = self.open_runs()?;
+        match (open.pop(), open.len()) {
+            (Some(run), 0) => Ok(run),
+            (None, _) => {
+                Err(Words::usage("no run of this site is open", "`pvemig status --all` lists those that are over")
+                    .into())
+            }
+            (Some(last), _) => {
+                let mut ids: Vec<_> = open.iter().map(|r| r.id.clone()).collect();
+                ids.push(last.id);
+                let text = format!("several runs of this site are open: {}", ids.join(", "));
+                Err(Words::usage(text, "name the one that is meant").into())
+            }
+        }
+    }
+
+    /// Takes the site's lock for a run.
+    pub(super) fn lock(&self, run: &str) -> anyhow::Result<SiteLock> {
+        Ok(self.store.lock(&self.holder(run))?)
+    }
+
+    fn holder(&self, run: &str) -> Holder {
+        let since = self.clock.now().strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
+        Holder { run: run.to_owned(), pid: std::process::id(), host: self.host.clone(), since }
+    }
+
+    fn wiring(&self, live: &Arc<Live>, interrupted: &Arc<AtomicBool>) -> anyhow::Result<Wiring> {
+        Ok(Wiring {
+            clock: self.clock,
+            points: Arc::new(crash_point()?),
+            ear: live.clone(),
+            interrupted: interrupted.clone(),
+        })
+    }
+
+    /// Opens a new run: lock, directory, first line.
+    pub(super) fn begin(
+        &self,
+        opened: Opened,
+        steps: Vec<BoxedStep>,
+        guard: Option<BoxedStep>,
+        going: &Going,
+        live: Arc<Live>,
+    ) -> anyhow::Result<Work<'_>> {
+        let lock = self.lock("(beginning)")?;
+        let dir = self.store.new_run()?;
+        lock.name(&self.holder(dir.id()))?;
+        live.run(dir.id());
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let wiring = self.wiring(&live, &interrupted)?;
+        let recorder = Recorder::create(dir, Event::Opened(Box::new(opened)), &wiring)?;
+        self.work(steps, guard, recorder, live, interrupted, going, lock)
+    }
+
+    /// Goes on with a run: lock, journal, steps as planned then.
+    pub(super) fn reopen(&self, run: &RunRead, going: &Going, live: Arc<Live>) -> anyhow::Result<Work<'_>> {
+        let lock = self.lock(&run.id)?;
+        let (_, steps) = self.steps_of(&run.state)?;
+        live.run(&run.id);
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let wiring = self.wiring(&live, &interrupted)?;
+        let (recorder, torn) = Recorder::reopen(self.store.run(&run.id)?, &wiring)?;
+        if let Some(torn) = torn {
+            self.out.say(&format!("notice: {torn}"));
+        }
+        self.work(steps, None, recorder, live, interrupted, going, lock)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one private place puts a run together")]
+    fn work(
+        &self,
+        steps: Vec<BoxedStep>,
+        guard: Option<BoxedStep>,
+        recorder: Arc<Recorder>,
+        live: Arc<Live>,
+        interrupted: Arc<AtomicBool>,
+        going: &Going,
+        lock: SiteLock,
+    ) -> anyhow::Result<Work<'_>> {
+        let known = recorder.state()?.consents;
+        for thing in going.destroy.iter().map(|t| Thing(t.clone())).filter(|t| !known.contains(t)) {
+            recorder.write(Event::Consented { thing })?;
+        }
+        let hand = match going.wait {
+            Some(Wait::Forever) => Hand::Wait,
+            Some(Wait::For(limit)) => Hand::WaitFor(limit),
+            None if self.out.asks => Hand::Wait,
+            None => Hand::Stop,
+        };
+        Ok(Work { session: self, steps, guard, recorder, live, interrupted, hand, _lock: lock })
+    }
+
+    /// How long to wait for what.
+    pub(super) fn policy(&self, hand: Hand) -> Policy {
+        Policy { hand, patience: self.site.patience, limit: None }
+    }
+}
+
+impl Work<'_> {
+    /// Runs forwards or backwards until it ends, stops, or is interrupted; says how it ended.
+    pub(super) async fn go(&self, back: Option<&[String]>) -> anyhow::Result<(Ended, Exit)> {
+        let id = self.recorder.dir().id().to_owned();
+        let engine = Engine {
+            cx: &self.session.estate,
+            steps: &self.steps,
+            guard: self.guard.as_deref(),
+            recorder: self.recorder.clone(),
+            policy: self.session.policy(self.hand),
+            info: self.session.store.info(&id, &self.session.host)?,
+        };
+        let work = async {
+            match back {
+                None => engine.forward().await,
+                Some(past) => engine.backward(&past.iter().cloned().collect()).await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = work => ended?,
+            () = second_signal(&self.interrupted, &self.live) => return Ok((Ended::Done, Exit::Interrupted)),
+        };
+        self.live.end();
+        let exit = fail::ended(self.session, &self.recorder.state()?, &id, &ended);
+        Ok((ended, exit))
+    }
+}
+
+/// The first signal asks the run to stop before its next change; the second ends the process.
+async fn second_signal(interrupted: &AtomicBool, live: &Live) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return std::future::pending().await;
+    };
+    for n in 0..2 {
+        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+        interrupted.store(true, Ordering::SeqCst);
+        if n == 0 {
+            live.note("stopping before the next change; once more to stop at once (the journal knows what was begun)");
+        }
+    }
+    live.end();
+}
+
+/// `PVEMIG_CRASH_AT=N` aborts the process at crash point N, for tests of a real kill.
+fn crash_point() -> anyhow::Result<Points> {
+    #[expect(clippy::disallowed_methods, reason = "cli reads the environment")]
+    match std::env::var("PVEMIG_CRASH_AT") {
+        Ok(n) => Ok(Points::abort(n.parse().context("PVEMIG_CRASH_AT must be a number")?)),
+        Err(_) => Ok(Points::count()),
+    }
+}
+
+/// `--site`, `$PVEMIG_SITE`, `./site.yaml`, the configuration directory.
+pub(super) fn site_path(common: &Common) -> anyhow::Result<PathBuf> {
+    if let Some(path) = &common.site {
+        return Ok(path.clone());
+    }
+    let here = PathBuf::from("site.yaml");
+    if here.exists() {
+        return Ok(here);
+    }
+    let configured = etcetera::choose_base_strategy().context("there is no home directory")?.config_dir();
+    let configured = configured.join("pvemig").join("site.yaml");
+    if configured.exists() {
+        return Ok(configured);
+    }
+    let text = format!("there is no site file: neither ./site.yaml nor {}", configured.display());
+    Err(Words::usage(text, "`pvemig site example > site.yaml` writes one to begin with; `--site FILE` names another")
+        .into())
+}
+
+fn state_dir(common: &Common) -> anyhow::Result<PathBuf> {
+    if let Some(path) = &common.state {
+        return Ok(path.clone());
+    }
+    let base = etcetera::choose_base_strategy().context("there is no home directory")?;
+    Ok(base.state_dir().unwrap_or_else(|| base.data_dir()).join("pvemig"))
+}
+
+/// This machine's name, for journals and marks.
+fn hostname() -> String {
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    name.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}

@@ -1,0 +1,57 @@
+//! `pvemig site check|example`.
+
+use crate::blueprint;
+use crate::site::{self, Site};
+
+use super::args::{Common, SiteArgs, SiteVerb};
+use super::exit::Exit;
+use super::fail;
+use super::out::Out;
+use super::session::site_path;
+
+pub(super) fn site(common: &Common, args: &SiteArgs, out: &Out) -> anyhow::Result<Exit> {
+    match args.verb {
+        SiteVerb::Example => {
+            out.data(site::example())?;
+            Ok(Exit::Done)
+        }
+        SiteVerb::Check => check(common, out),
+    }
+}
+
+/// Every problem at once: of the file itself, of the migrations' parameters, of the files and variables that it names.
+fn check(common: &Common, out: &Out) -> anyhow::Result<Exit> {
+    let path = site_path(common)?;
+    let width = out.width();
+    let site = Site::load(&path).map_err(|error| fail::site_error(&error, width))?;
+    let mut problems = site.check_references();
+    for (name, migration) in &site.migrations {
+        match blueprint::named(&migration.blueprint) {
+            Some(blueprint) => {
+                if let Err(site::SiteError::Invalid(invalid)) = blueprint.build(&site, name) {
+                    problems.extend(invalid.problems);
+                }
+            }
+            None => {
+                let names: Vec<_> = blueprint::ALL.iter().map(|b| b.name).collect();
+                let text = format!("there is no blueprint `{}`", migration.blueprint);
+                let help = format!("there is {}", names.join(", "));
+                problems.push(site::Problem::new(format!("migrations.{name}.blueprint"), text, help));
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(fail::site_error(&site.invalid(problems), width).into());
+    }
+    let counts = [
+        (site.proxmox.len(), "Proxmox cluster"),
+        (site.kubernetes.len(), "Kubernetes cluster"),
+        (site.nodes.len(), "node"),
+        (site.devices.len(), "device"),
+        (site.migrations.len(), "migration"),
+    ];
+    let plural = |(n, word): (usize, &str)| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    let counts: Vec<_> = counts.into_iter().map(plural).collect();
+    out.data(&format!("{}: good ({})\n", path.display(), counts.join(", ")))?;
+    Ok(Exit::Done)
+}

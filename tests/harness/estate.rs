@@ -1,0 +1,93 @@
+//! A lab with its estate, for the proof of a blueprint.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pvemig::base::check::Hands;
+use pvemig::base::clock::Clock;
+use pvemig::blueprint::{self, BoxedStep};
+use pvemig::estate::Estate;
+use pvemig::lab::{self, Class, Front, Lab, LabOptions, Place};
+use pvemig::site::Site;
+use serde_json::Value;
+
+use super::{Bench, How, Run};
+
+/// Simulated seconds in a real one.
+pub const SPEED: u32 = 1000;
+
+pub struct Rig {
+    pub lab: Arc<Lab>,
+    pub estate: Estate,
+    pub bench: Bench,
+    pub steps: Vec<BoxedStep>,
+}
+
+impl Rig {
+    /// A fresh world with its only migration's steps.
+    pub async fn new(world: &str) -> Self {
+        let bench = Bench::new();
+        let dir = bench.dir().join("lab");
+        let options = LabOptions { world: lab::load(world).unwrap(), dir: dir.clone(), speed: SPEED };
+        let lab = Arc::new(Lab::start(options).await.unwrap());
+        let site = Arc::new(Site::load(&dir.join("site.yaml")).unwrap());
+        let (name, migration) = site.migrations.iter().next().unwrap();
+        let steps = blueprint::named(&migration.blueprint).unwrap().build(&site, name).unwrap();
+        let estate = Estate::new(site, Clock::fast(SPEED), bench.store.dir().to_owned());
+        Self { lab, estate, bench, steps }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.lab.dir()
+    }
+
+    /// The world as it is compared, once nothing is on its way any more.
+    pub async fn picture(&self) -> Value {
+        self.lab.compared()
+    }
+
+    /// The changing requests that the lab saw, by front.
+    pub fn changes(&self) -> usize {
+        let log = &self.lab.shared().log;
+        [Front::Proxmox, Front::Kubernetes, Front::Ssh, Front::Checkout]
+            .iter()
+            .map(|f| log.count(*f, Class::Change))
+            .sum()
+    }
+
+    fn hands(&self) -> impl Fn(&Hands) + Send + Sync + 'static {
+        let lab = self.lab.clone();
+        move |hands| {
+            if let Hands::Plug { device, host, port, .. } = hands {
+                let port =
+                    port.clone().unwrap_or_else(|| if host == "still-fawn" { "2-3".into() } else { "2-1".into() });
+                lab.move_stick(device, Some(Place { host: host.clone(), port })).unwrap();
+            }
+        }
+    }
+
+    /// Forwards, from the beginning or with a run.
+    pub async fn forward(&self, id: Option<&str>, how: &How) -> Run {
+        self.bench.go(&self.estate, &self.steps, id, false, how, self.hands()).await
+    }
+
+    /// Forwards with the first `n` steps only.
+    pub async fn first(&self, n: usize, how: &How) -> Run {
+        self.bench.go(&self.estate, &self.steps[..n], None, false, how, self.hands()).await
+    }
+
+    /// Backwards, with every consent that the steps ask for.
+    pub async fn backward(&self, id: &str, how: &How) -> Run {
+        let state = self.bench.read(id).state;
+        let planned = &state.opened.plan;
+        let steps = &self.steps[..planned.len()];
+        let mut consents = how.consents.clone();
+        for step in steps {
+            if let Some(before) = state.steps.get(&step.key()).and_then(|s| s.before.as_ref()) {
+                consents.extend(step.undo_destroys(before).unwrap().into_iter().map(|t| t.0));
+            }
+        }
+        let how = How { consents, past: how.past.clone(), ..*how };
+        self.bench.go(&self.estate, steps, Some(id), true, &how, self.hands()).await
+    }
+}

@@ -1,0 +1,101 @@
+//! Volumes and claims.
+
+use pvemig::base::hold::MARK;
+use pvemig::k8s::KubeError;
+use pvemig::k8s::claim::fresh_manifest;
+use serde_json::json;
+
+use crate::{MERGE, Wire, answer, fixture, list, ok, sent};
+
+const UID: &str = "55555555-aaaa-4aaa-8aaa-000000000001";
+const VOLUME: &str = "/api/v1/persistentvolumes/pvc-4";
+const CLAIMS: &str = "/api/v1/namespaces/frigate/persistentvolumeclaims";
+
+#[tokio::test]
+async fn a_volume_is_kept_and_reserved_by_identity() {
+    let at = format!("{VOLUME}?fieldManager=pvemig");
+    let wire = Wire::answering(answer(200, "pv-local-path")).await;
+    wire.kube.set_reclaim_policy(&wire.permit, "pvc-4", UID, "Retain").await.unwrap();
+    let (request, note) = wire.change().await;
+    let body = json!({"metadata": {"uid": UID}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}});
+    assert_eq!(request, sent("PATCH", &at, MERGE, body));
+    assert_eq!(note.text, "PATCH persistentvolumes/pvc-4 reclaim policy Retain");
+
+    let wire = Wire::answering(answer(200, "pv-local-path")).await;
+    wire.kube.reserve_volume(&wire.permit, "pvc-4", UID, ("frigate", "frigate-config")).await.unwrap();
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": "frigate",
+        "name": "frigate-config", "uid": null, "resourceVersion": null});
+    let body = json!({"metadata": {"uid": UID}, "spec": {"claimRef": claim}});
+    assert_eq!(wire.change().await.0, sent("PATCH", &at, MERGE, body));
+}
+
+#[tokio::test]
+async fn a_volume_is_deleted_if_it_is_still_the_same() {
+    for (code, file) in [(200, "pv-local-path"), (200, "status-success"), (404, "status-404")] {
+        let wire = Wire::answering(answer(code, file)).await;
+        wire.kube.delete_volume(&wire.permit, "pvc-4", UID, true).await.unwrap();
+        let body = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": UID}});
+        assert_eq!(wire.change().await.0, sent("DELETE", VOLUME, "application/json", body));
+    }
+}
+
+#[tokio::test]
+async fn volumes_and_classes_are_read() {
+    let wire = Wire::start().await;
+    wire.on("GET", VOLUME, answer(200, "pv-local-path")).await;
+    wire.on("GET", "/api/v1/persistentvolumes/none", answer(404, "status-404")).await;
+    wire.on("GET", "/api/v1/persistentvolumes", ok(&list(&[fixture("pv-local-path")]))).await;
+    let class = json!({"metadata": {"name": "local-path"}, "provisioner": "rancher.io/local-path",
+        "volumeBindingMode": "WaitForFirstConsumer"});
+    wire.on("GET", "/apis/storage.k8s.io/v1/storageclasses/local-path", ok(&class)).await;
+    let volume = wire.kube.volume("pvc-4").await.unwrap().unwrap();
+    assert_eq!((volume.phase.as_str(), volume.capacity.as_str()), ("Bound", "10Gi"));
+    assert_eq!(volume.claim.unwrap().uid.as_deref(), Some("44444444-aaaa-4aaa-8aaa-000000000001"));
+    assert_eq!(wire.kube.volume("none").await.unwrap(), None);
+    assert_eq!(wire.kube.volumes().await.unwrap().len(), 1);
+    let class = wire.kube.storage_class("local-path").await.unwrap().unwrap();
+    assert_eq!((class.reclaim_policy.as_str(), class.waits_for_consumer), ("Delete", true));
+    assert_eq!(wire.requests().await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_claim_is_made_from_its_manifest() {
+    let mut recorded = fixture("pvc-bound");
+    recorded["metadata"]["annotations"][MARK] = "gone".into();
+    let manifest = fresh_manifest(&recorded, "k3s-vm-still-fawn");
+    let wire = Wire::answering(answer(201, "pvc-bound")).await;
+    let claim = wire.kube.create_claim(&wire.permit, &manifest).await.unwrap();
+    assert_eq!(claim.meta.uid, "44444444-aaaa-4aaa-8aaa-000000000001");
+    let (request, note) = wire.change().await;
+    assert_eq!(request, sent("POST", &format!("{CLAIMS}?fieldManager=pvemig"), "application/json", manifest.clone()));
+    assert_eq!(note.text, "POST persistentvolumeclaims/frigate/frigate-config for node k3s-vm-still-fawn");
+
+    let wire = Wire::answering(answer(409, "status-409-exists")).await;
+    let error = wire.kube.create_claim(&wire.permit, &manifest).await.unwrap_err();
+    assert!(matches!(error, KubeError::Exists { .. }), "{error:?}");
+    wire.change().await;
+}
+
+#[tokio::test]
+async fn a_claim_is_deleted_if_it_is_still_the_same() {
+    let claim = ("frigate", "frigate-config");
+    let wire = Wire::answering(answer(200, "pvc-bound")).await;
+    wire.kube.delete_claim(&wire.permit, claim, "u1", true).await.unwrap();
+    let (request, note) = wire.change().await;
+    let body = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": "u1"}});
+    assert_eq!(request, sent("DELETE", &format!("{CLAIMS}/frigate-config"), "application/json", body));
+    assert_eq!(note.text, "DELETE persistentvolumeclaims/frigate/frigate-config uid u1");
+
+    let wire = Wire::answering(answer(409, "status-409-uid")).await;
+    let error = wire.kube.delete_claim(&wire.permit, claim, "u1", false).await.unwrap_err();
+    assert!(matches!(error, KubeError::Conflict { .. }), "{error:?}");
+
+    let wire = Wire::start().await;
+    wire.on("GET", &format!("{CLAIMS}/frigate-config"), answer(200, "pvc-bound")).await;
+    wire.on("GET", CLAIMS, ok(&list(&[fixture("pvc-bound")]))).await;
+    wire.on("GET", "/api/v1/namespaces/frigate/pods", ok(&list(&[fixture("pod")]))).await;
+    assert!(wire.kube.claim("frigate", "frigate-config").await.unwrap().unwrap().is_bound());
+    assert_eq!(wire.kube.claims(Some("frigate")).await.unwrap().len(), 1);
+    assert_eq!(wire.kube.claim_holders("frigate", "frigate-config").await.unwrap().len(), 1);
+    assert_eq!(wire.requests().await.len(), 3);
+}

@@ -1,0 +1,232 @@
+//! Every question: method, path, query, and what is made of the answer.
+
+use pvemig::base::names::UsbId;
+use pvemig::proxmox::{Error, MapEntry, TaskFilter, UsbStyle, free_usb_slots, usb_hotplugs};
+use wiremock::matchers::{header, method, path, query_param};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use super::script::{Reply, Script, fixture, ok, ticket, token, vm};
+
+/// A server that answers one GET, and only that, with a fixture.
+async fn serve(at: &str, query: &[(&str, &str)], name: &str) -> MockServer {
+    let server = MockServer::start().await;
+    also(&server, at, query, name).await;
+    server
+}
+
+async fn also(server: &MockServer, at: &str, query: &[(&str, &str)], name: &str) {
+    let mut mock = Mock::given(method("GET"))
+        .and(path(format!("/api2/json{at}")))
+        .and(header("authorization", "PVEAPIToken=root@pam!pvemig=s3cr3t-uuid"));
+    for (key, value) in query {
+        mock = mock.and(query_param(*key, *value));
+    }
+    let answer = ResponseTemplate::new(200).set_body_raw(fixture(name), "application/json;charset=UTF-8");
+    mock.respond_with(answer).expect(1).mount(server).await;
+}
+
+#[tokio::test]
+async fn the_cluster_as_a_whole() {
+    let server = serve("/version", &[], "version").await;
+    also(&server, "/nodes", &[], "nodes").await;
+    also(&server, "/cluster/status", &[], "cluster-status").await;
+    also(&server, "/cluster/ha/resources", &[], "ha-resources").await;
+    let pve = token(&server.uri());
+
+    let version = pve.version().await.unwrap();
+    assert_eq!((version.version.as_str(), version.major()), ("9.1.4", Some(9)));
+    let nodes = pve.nodes().await.unwrap();
+    assert_eq!(nodes.len(), 2);
+    assert_eq!((nodes[0].uptime, nodes[0].ssl_fingerprint.as_deref()), (Some(86400), Some("AA:BB:CC")));
+    assert_eq!((nodes[1].status.as_str(), nodes[1].uptime), ("offline", None));
+    let status = pve.cluster_status().await.unwrap();
+    assert_eq!((status.name.as_deref(), status.quorate), (Some("home"), true));
+    assert_eq!(status.nodes.iter().map(|n| (n.online, n.local)).collect::<Vec<_>>(), [(true, true), (false, false)]);
+    let ha = pve.ha_resources().await.unwrap();
+    assert_eq!((ha[0].sid.as_str(), ha[0].state.as_deref()), ("vm:108", Some("started")));
+}
+
+#[tokio::test]
+async fn a_lone_host_is_quorate_and_a_cluster_says_when_it_is_not() {
+    let server = serve("/cluster/status", &[], "cluster-status-lone").await;
+    let status = token(&server.uri()).cluster_status().await.unwrap();
+    assert_eq!((status.name, status.quorate, status.nodes.len()), (None, true, 1));
+
+    let script = Script::play(vec![ok(r#"{"data":[{"type":"cluster","name":"home","quorate":"0"}]}"#)]);
+    assert!(!token(&script.url).cluster_status().await.unwrap().quorate);
+    script.end();
+}
+
+#[tokio::test]
+async fn where_a_vm_is() {
+    for (vmid, node) in [(105, Some("pumped-piglet")), (108, Some("still-fawn")), (107, None), (999, None)] {
+        let server = serve("/cluster/resources", &[("type", "vm")], "resources-vm").await;
+        let found = token(&server.uri()).locate(vmid).await;
+        match node {
+            Some(node) => assert_eq!(found.unwrap().node, node),
+            None => {
+                let error = found.unwrap_err();
+                assert!(matches!(error, Error::NoSuchVm { .. }), "{error:?}");
+                assert!(error.to_string().contains(&format!("vm {vmid} (cluster home)")), "{error}");
+            }
+        }
+    }
+    let server = serve("/cluster/resources", &[("type", "vm")], "resources-vm").await;
+    let rows = token(&server.uri()).resources().await.unwrap();
+    assert_eq!(rows.len(), 3);
+    assert_eq!((rows[2].lock.as_deref(), rows[2].hastate.as_deref()), (Some("backup"), Some("started")));
+}
+
+#[tokio::test]
+async fn what_the_credentials_may_do() {
+    let server = serve("/access/permissions", &[("path", "/vms/108")], "permissions").await;
+    let permissions = token(&server.uri()).permissions(Some("/vms/108")).await.unwrap();
+    assert!(permissions.has("/vms/108", "VM.PowerMgmt"));
+    assert!(permissions.has("/vms/108", "VM.Config.HWType"), "held, though not handed down");
+    assert!(!permissions.has("/vms/108", "VM.Allocate") && !permissions.has("/", "Sys.Audit"));
+
+    for empty in [r#"{"data":{}}"#, r#"{"data":[]}"#] {
+        let script = Script::play(vec![ok(empty)]);
+        assert!(token(&script.url).permissions(None).await.unwrap().0.is_empty());
+        assert_eq!(script.end()[0].line, "GET /api2/json/access/permissions");
+    }
+}
+
+#[tokio::test]
+async fn pending_tells_apart_what_is_and_what_will_be() {
+    let base = "/nodes/still-fawn/qemu/108";
+    let server = serve(&format!("{base}/config"), &[], "config").await;
+    also(&server, &format!("{base}/pending"), &[], "pending").await;
+    let pending = token(&server.uri()).pending(&vm()).await.unwrap();
+
+    assert_eq!(pending.digest, "1e9b7a3c5d0f4e2b6a8c1d3e5f7a9b0c2d4e6f80");
+    assert_eq!(pending.value("cores"), Some("4"));
+    assert_eq!((pending.value("memory"), pending.configured("memory")), (Some("8192"), Some("16384")));
+    let usb: Vec<_> =
+        pending.usb().into_iter().map(|(n, k)| (n, k.value.is_some(), k.configured().is_some())).collect();
+    assert_eq!(usb, [(0, true, true), (1, false, true), (2, true, false), (3, true, false)]);
+    assert_eq!(pending.changed().map(|(key, _)| key).collect::<Vec<_>>(), ["memory", "usb1", "usb2", "usb3"]);
+    let keys = pending.keys.keys().map(String::as_str);
+    let free = free_usb_slots(keys, pending.configured("machine"), pending.configured("ostype"));
+    assert_eq!(free, [4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+    let requests = server.received_requests().await.unwrap();
+    assert!(requests[0].url.path().ends_with("/config"), "the digest is read first, or a change in between is missed");
+}
+
+#[tokio::test]
+async fn what_a_vm_runs_with() {
+    let base = "/nodes/still-fawn/qemu/108";
+    let server = serve(&format!("{base}/config"), &[("current", "1")], "config-current").await;
+    also(&server, &format!("{base}/status/current"), &[], "status-running").await;
+    let pve = token(&server.uri());
+    let config = pve.running_config(&vm()).await.unwrap();
+    assert_eq!(config.get("usb0").map(String::as_str), Some("host=1a6e:089a,usb3=1"));
+    assert_eq!((config.get("usb1"), config.get("digest"), config.len()), (None, None, 6));
+    let status = pve.status(&vm()).await.unwrap();
+    assert!(status.is_running() && status.agent && !status.is_ha_managed());
+    assert_eq!((status.pid, status.uptime, status.lock.as_deref()), (Some(4711), Some(3600), None));
+    let machine = status.running_machine.as_deref();
+    assert_eq!(UsbStyle::of(machine, Some("l26")), UsbStyle::Modern);
+    assert!(usb_hotplugs(machine, Some("l26"), None));
+
+    let server = serve(&format!("{base}/status/current"), &[], "status-stopped").await;
+    let status = token(&server.uri()).status(&vm()).await.unwrap();
+    assert!(!status.is_running() && !status.agent && status.is_ha_managed());
+    assert_eq!((status.pid, status.uptime, status.lock.as_deref()), (None, Some(0), Some("backup")));
+}
+
+#[tokio::test]
+async fn usb_devices_and_mappings() {
+    let server = serve("/nodes/still-fawn/hardware/usb", &[], "usb-devices").await;
+    also(&server, "/cluster/mapping/usb", &[("check-node", "still-fawn")], "usb-mappings").await;
+    let pve = token(&server.uri());
+
+    let devices = pve.usb_devices("still-fawn").await.unwrap();
+    assert_eq!(devices.len(), 3);
+    assert_eq!((devices[0].port(), devices[0].is_hub()), (None, true));
+    let coral = &devices[1];
+    assert_eq!((coral.port().unwrap().to_string(), coral.id.to_string()), ("2-1".into(), "1a6e:089a".into()));
+    assert_eq!((coral.speed, coral.dev, coral.is_hub(), coral.product.as_deref()), (5000.0, 3, false, None));
+    assert_eq!(devices[2].id, UsbId { vendor: 0x1234, product: 2 });
+    assert_eq!((devices[2].port().unwrap().to_string(), devices[2].speed), ("1-1.4".into(), 1.5));
+
+    let mappings = pve.usb_mappings(Some("still-fawn")).await.unwrap();
+    let entry = mappings[0].entry("still-fawn").unwrap();
+    assert_eq!(
+        (entry.id().unwrap().to_string(), entry.path().unwrap().to_string()),
+        ("1a6e:089a".into(), "2-3".into())
+    );
+    assert_eq!((mappings[0].entry("pve").and_then(MapEntry::path), mappings[0].entry("nobody")), (None, None));
+    assert!(mappings[0].errors[0].message.contains("usb device '2-3' not found"));
+}
+
+#[tokio::test]
+async fn a_lost_pve_task_is_found_again() {
+    let since = jiff::Timestamp::from_second(1_760_600_512).unwrap();
+    let query = [("source", "all"), ("vmid", "108"), ("since", "1760600212"), ("limit", "500")];
+    let cases = [
+        ("qmshutdown", Some("0000AAAA")), // the newest of ours; a later one is somebody else's
+        ("qmstart", Some("0000DDDD")),    // under high availability: hastart
+        ("qmreboot", None),
+    ];
+    for (kind, pid) in cases {
+        let server = serve("/nodes/still-fawn/tasks", &query, "tasks").await;
+        let found = token(&server.uri()).find_task("still-fawn", 108, kind, since).await.unwrap();
+        assert_eq!(found.map(|upid| format!("{:08X}", upid.pid)).as_deref(), pid, "{kind}");
+    }
+    let server = serve("/nodes/still-fawn/tasks", &[("source", "active")], "tasks").await;
+    let filter = TaskFilter { active_only: true, ..TaskFilter::default() };
+    let rows = token(&server.uri()).tasks("still-fawn", &filter).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.is_running()).collect::<Vec<_>>(), [true, false, false, true]);
+}
+
+#[tokio::test]
+async fn a_login_is_made_once_kept_and_renewed_on_401() {
+    let version = || ok(&fixture("version"));
+    let script = Script::play(vec![
+        ok(&fixture("ticket")),
+        version(),
+        version(),
+        Reply::Say(401, "permission denied - invalid PVE ticket", String::new()),
+        ok(&fixture("ticket").replace("c2ln", "bmV3")),
+        version(),
+    ]);
+    let pve = ticket(&script.url);
+    assert!(pve.is_root());
+    for _ in 0..3 {
+        pve.version().await.unwrap();
+    }
+    let asked = script.end();
+    let lines: Vec<_> = asked.iter().map(|a| a.line.as_str()).collect();
+    let (login, question) = ("POST /api2/json/access/ticket", "GET /api2/json/version");
+    assert_eq!(lines, [login, question, question, question, login, question]);
+    assert_eq!(asked[0].body, "username=root%40pam&password=p%26ss+w%C3%B6rd");
+    let cookie = "PVEAuthCookie=PVE%3Aroot%40pam%3A68F0A1B2%3A%3Ac2ln%2BbmF0%2FdXJl%3D%3D";
+    assert_eq!(asked[1].header("cookie"), Some(cookie));
+    assert_eq!(asked[1].header("csrfpreventiontoken"), None, "a question needs none");
+    assert!(asked[5].header("cookie").unwrap().contains("bmV3"));
+}
+
+#[tokio::test]
+async fn logins_that_fail() {
+    let script = Script::play(vec![Reply::Say(401, "authentication failure", r#"{"data":null}"#.into())]);
+    let error = ticket(&script.url).version().await.unwrap_err();
+    assert!(matches!(&error, Error::AuthFailed { user, .. } if user == "root@pam"), "{error:?}");
+    assert_eq!(script.end().len(), 1, "a wrong password is not tried twice");
+
+    let script = Script::play(vec![ok(r#"{"data":{"ticket":"PVE:!tfa!x","NeedTFA":1}}"#)]);
+    let error = ticket(&script.url).version().await.unwrap_err();
+    assert!(matches!(error, Error::SecondFactor { .. }), "{error:?}");
+    script.end();
+
+    let refuse = || Reply::Say(401, "permission denied - invalid PVE ticket", String::new());
+    let script = Script::play(vec![ok(&fixture("ticket")), refuse(), ok(&fixture("ticket")), refuse()]);
+    let error = ticket(&script.url).version().await.unwrap_err();
+    assert!(matches!(error, Error::AuthFailed { .. }), "{error:?}");
+    assert_eq!(script.end().len(), 4, "a fresh login that is refused too is believed");
+
+    let script = Script::play(vec![Reply::Say(401, "invalid token value!", String::new())]);
+    let error = token(&script.url).version().await.unwrap_err();
+    assert!(error.to_string().contains("root@pam!pvemig was refused: invalid token value!"), "{error}");
+    assert_eq!(script.end().len(), 1, "a token has nothing to renew");
+}
