@@ -178,6 +178,10 @@ pub trait Ledger: Send + Sync {
     fn file(&self, name: &str, bytes: &[u8]) -> Result<(), Refused>;
     /// Whether the operator consented to the loss of the thing.
     fn may_destroy(&self, thing: &Thing) -> Result<(), Refused>;
+    /// True where the operator interrupted the run.
+    fn interrupted(&self) -> bool {
+        false
+    }
 }
 
 /// The token itself. Calls may overlap: it is `Sync`.
@@ -232,6 +236,14 @@ impl Permit {
     /// [`Refused::NotConsented`].
     pub fn may_destroy(&self, thing: &Thing) -> Result<(), Refused> {
         self.ledger.may_destroy(thing)
+    }
+
+    /// Asked by a step that waits between two changes, so that an interrupt does not have to wait as well.
+    ///
+    /// # Errors
+    /// [`Refused::Interrupted`].
+    pub fn go_on(&self) -> Result<(), Refused> {
+        if self.ledger.interrupted() { Err(Refused::Interrupted) } else { Ok(()) }
     }
 }
 

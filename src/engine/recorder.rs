@@ -292,4 +292,8 @@ impl Ledger for Desk {
         }
         Err(Refused::NotConsented { thing: thing.clone(), declared: self.may_destroy })
     }
+
+    fn interrupted(&self) -> bool {
+        self.recorder.interrupted()
+    }
 }

@@ -135,6 +135,26 @@ impl From<proxmox::Error> for Error {
     }
 }
 
+/// True where waiting does not mend it: the VM's or the guest's settings, or these credentials.
+pub(super) fn is_lasting(error: &proxmox::Error) -> bool {
+    use proxmox::Error as E;
+    match error {
+        E::Agent { cause, .. } => {
+            matches!(cause, AgentCause::NotConfigured | AgentCause::Disabled(_) | AgentCause::NoProgram(_))
+        }
+        E::Setup { .. }
+        | E::Untrusted { .. }
+        | E::AuthFailed { .. }
+        | E::SecondFactor { .. }
+        | E::NotAuthorized { .. }
+        | E::NeedsTicket { .. }
+        | E::RootOnly { .. }
+        | E::Forbidden { .. }
+        | E::NoSuchVm { .. } => true,
+        _ => false,
+    }
+}
+
 /// True where the command may have been started.
 pub(super) fn may_have_run(error: &proxmox::Error) -> bool {
     error.effect() != Effect::None

@@ -136,7 +136,14 @@ pub enum Error {
     },
     /// No route served.
     #[error("{guest}: no way in{}", each.iter().map(|(_, text)| format!("\n  {text}")).collect::<String>())]
-    AllRoutes { guest: String, each: Vec<(String, String)>, effect: Effect, help: Option<String> },
+    AllRoutes {
+        guest: String,
+        each: Vec<(String, String)>,
+        effect: Effect,
+        help: Option<String>,
+        /// No route failed for a reason that passes by itself.
+        lasting: bool,
+    },
     /// There is none.
     #[error("{guest}: the site names no route to it")]
     NoRoute { guest: String },
@@ -155,6 +162,29 @@ impl Error {
             }
             Self::Agent(source) => agent::may_have_run(source),
             Self::HostExecLost { .. } | Self::LostAnswer { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// True where waiting does not mend it: a person has to (a host key, a login, a setting, a right).
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::KnownHosts { .. }
+            | Self::HostKeyUnknown { .. }
+            | Self::HostKeyChanged { .. }
+            | Self::HostKeyRevoked { .. }
+            | Self::HostKeyRsa { .. }
+            | Self::HostCertificate { .. }
+            | Self::Key { .. }
+            | Self::RsaKey { .. }
+            | Self::EncryptedKey { .. }
+            | Self::AuthRefused { .. }
+            | Self::NoCommonAlgorithm { .. }
+            | Self::ExecRefused { .. }
+            | Self::BadCommand { .. }
+            | Self::NoRoute { .. } => true,
+            Self::AllRoutes { lasting, .. } => *lasting,
+            Self::Agent(source) => agent::is_lasting(source),
             _ => false,
         }
     }

@@ -286,6 +286,7 @@ impl Tried {
             help: self.0.iter().find_map(|(_, error)| error.help()),
             each: self.0.iter().map(|tried| (tried.0.clone(), line(tried))).collect(),
             effect,
+            lasting: self.0.iter().all(|(_, error)| error.is_lasting()),
         }
     }
 }

@@ -6,16 +6,27 @@
 
 pub mod claims;
 pub mod device;
-pub mod mark;
+pub mod fault;
+pub mod hold;
+mod label;
 pub mod owners;
 pub mod params;
 pub mod power;
 pub mod release;
+mod s00a_retain_volumes;
 mod s00b_suspend_gitops;
+mod s00d_scale_down;
 mod s01_remove_usb;
+mod s02_remove_label;
 mod s03_check_host_hardware;
 mod s04_add_usb;
+mod s04a_drain_node;
 mod s05_reboot_vm;
+mod s06_wait_for_vm;
+mod s06a_uncordon_node;
+mod s07_check_vm_hardware;
+mod s08_install_drivers;
+mod s09_label_node;
 pub mod s11_recreate_pvcs;
 
 use super::{Blueprint, BoxedStep, Row};
@@ -25,11 +36,20 @@ use crate::site::fields::Item;
 use device::{Device, Vm};
 use params::Params;
 
+pub use s00a_retain_volumes::RetainVolumes;
 pub use s00b_suspend_gitops::SuspendGitops;
+pub use s00d_scale_down::ScaleDown;
 pub use s01_remove_usb::RemoveUsb;
+pub use s02_remove_label::RemoveLabel;
 pub use s03_check_host_hardware::CheckHostHardware;
 pub use s04_add_usb::AddUsb;
+pub use s04a_drain_node::DrainNode;
 pub use s05_reboot_vm::RebootVm;
+pub use s06_wait_for_vm::WaitForVm;
+pub use s06a_uncordon_node::UncordonNode;
+pub use s07_check_vm_hardware::CheckVmHardware;
+pub use s08_install_drivers::InstallDrivers;
+pub use s09_label_node::LabelNode;
 pub use s11_recreate_pvcs::RecreatePvcs;
 
 /// The blueprint.
@@ -43,36 +63,50 @@ pub const BLUEPRINT: Blueprint = Blueprint {
 
 const VM: super::Flag = ("vmid", "/vm/vmid", "the VM of this step");
 const DEVICE: super::Flag = ("device", "/device/name", "the device, by its name in the site file");
+const NODE: super::Flag = ("node", "/node/name", "the node, by its name in Kubernetes");
 const NAMESPACE: super::Flag = ("namespace", "/work/namespace", "the workload's namespace");
 const WORKLOAD: super::Flag = ("workload", "/work/name", "the workload's name");
 
 /// The list: order, aliases, flags. Holds are in the steps (`HOLDS_UNTIL`).
 const ROWS: &[Row] = &[
+    Row::of::<RetainVolumes>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<SuspendGitops>(&[], &[NAMESPACE, WORKLOAD]),
+    Row::of::<ScaleDown>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<RemoveUsb>(&["01-remove-usb-from-source"], &[VM, DEVICE]),
+    Row::of::<RemoveLabel>(&["02-remove-source-label"], &[NODE]),
     Row::of::<CheckHostHardware>(&["03-check-hardware-on-host"], &[VM, DEVICE]),
     Row::of::<AddUsb>(&["04-add-usb-passthrough"], &[VM, DEVICE]),
+    Row::of::<DrainNode>(&[], &[VM, NODE]),
     Row::of::<RebootVm>(&["05-reboot-target-vm"], &[VM, DEVICE]),
+    Row::of::<WaitForVm>(&["06-wait-for-vm-ready"], &[VM, NODE]),
+    Row::of::<UncordonNode>(&[], &[NODE]),
+    Row::of::<CheckVmHardware>(&["07-check-hardware-in-vm"], &[VM, DEVICE]),
+    Row::of::<InstallDrivers>(&[], &[VM]),
+    Row::of::<LabelNode>(&["09-label-target-node"], &[NODE]),
     Row::of::<RecreatePvcs>(&[], &[NAMESPACE, WORKLOAD]),
 ];
 
 fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
     let p = Params::read(site, item)?;
     let (vm, source, device): (Vm, Vm, Device) = (p.target.clone(), p.source.clone(), p.device.clone());
-    let recreated = p.claims.iter().filter(|(_, fate)| **fate == params::ClaimFate::Recreate);
-    let recreated: Vec<String> = recreated.map(|(name, _)| name.clone()).collect();
-    let nodes = vec![p.source_node.name.clone(), p.target_node.name.clone()];
+    let (work, node, key) = (p.work.clone(), p.target_node.clone(), p.label.as_ref().map(|l| l.key.clone()));
+    let claims: Vec<String> = p.claims.keys().cloned().collect();
+    let nodes = vec![p.source_node.name.clone(), node.name.clone()];
     Some(vec![
-        Box::new(SuspendGitops { work: p.work.clone(), gitops: p.gitops.clone(), claims: recreated, nodes }),
+        Box::new(RetainVolumes { work: work.clone(), claims: claims.clone(), target: node.clone() }),
+        Box::new(SuspendGitops { work: work.clone(), gitops: p.gitops, claims, nodes }),
+        Box::new(ScaleDown { work: work.clone() }),
         Box::new(RemoveUsb { vm: source.clone(), device: device.clone() }),
+        Box::new(RemoveLabel { node: p.source_node.clone(), key }),
         Box::new(CheckHostHardware { vm: vm.clone(), source: source.clone(), device: device.clone() }),
         Box::new(AddUsb { vm: vm.clone(), source: source.clone(), device: device.clone(), attach: p.attach }),
+        Box::new(DrainNode { vm: vm.clone(), node: node.clone(), drain: p.drain }),
         Box::new(RebootVm { vm: vm.clone(), device: device.clone(), attach: p.attach, force_off: false }),
-        Box::new(RecreatePvcs {
-            work: p.work.clone(),
-            node: p.target_node.clone(),
-            guest: vm.node.clone(),
-            claims: p.claims.clone(),
-        }),
+        Box::new(WaitForVm { vm: vm.clone(), node: node.clone() }),
+        Box::new(UncordonNode { node: node.clone() }),
+        Box::new(CheckVmHardware { vm: vm.clone(), device, paths: p.needs.paths }),
+        Box::new(InstallDrivers { vm: vm.clone(), drivers: p.drivers }),
+        Box::new(LabelNode { node: node.clone(), label: p.label }),
+        Box::new(RecreatePvcs { work, node, guest: vm.node, claims: p.claims }),
     ])
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
@@ -15,7 +14,7 @@ use crate::estate::Estate;
 use crate::k8s::Kubernetes;
 use crate::k8s::flux::FluxObject;
 
-use super::mark::{Whose, whose};
+use super::hold::{Held, held, mark, was as former_of};
 use super::owners::{self, OwnerWas};
 use super::params::{Gitops, Work};
 use super::release;
@@ -127,8 +126,7 @@ impl Step<Estate> for SuspendGitops {
                     Stand::Held(_) => {}
                     Stand::Blocked(problem) => return Err(Failure::plain(problem.text, Some(problem.help))),
                     Stand::Todo { former, .. } => {
-                        let (run, host) = (seen.run.id.clone(), seen.run.host.clone());
-                        kube.flux_suspend(permit, &owner, &Mark { run, host, was: json!(former) }).await?;
+                        kube.flux_suspend(permit, &owner, &mark(seen.run, &former)?).await?;
                     }
                 }
                 idle(cx, &kube, &owner, permit).await?;
@@ -194,44 +192,43 @@ enum Stand {
 
 fn judge(owner: &FluxObject, was: Option<&OwnerWas>, run: &RunInfo) -> Stand {
     let title = owner.title();
-    let suspend = |former: Option<bool>| Stand::Todo {
-        change: Change::set(format!("{title} suspend"), word(owner.suspend), "true"),
-        // The first record of this run counts.
-        former: was.map_or(former, |was| was.suspend),
+    // The first record of this run counts, then what the mark says.
+    let former = |mark: &Mark| match was {
+        Some(was) => Ok(was.suspend),
+        None => former_of::<Option<bool>>(&title, mark),
     };
-    match whose(&title, &owner.meta, run) {
-        Whose::Others(problem) => Stand::Blocked(problem),
-        Whose::Ours(former) if !owner.is_suspended() => match (suspend(flag(&former)), resumed_by(owner)) {
-            (Stand::Todo { mut change, former }, Some(who)) => {
-                change.what = format!("{} (resumed by {who})", change.what);
-                Stand::Todo { change, former }
-            }
-            (stand, _) => stand,
-        },
-        Whose::Ours(_) => Stand::Held(None),
-        Whose::Left(mark) => Stand::Todo {
-            change: Change::set(format!("{title} mark"), format!("run {}", mark.run), "this run"),
-            former: was.map_or_else(|| flag(&mark.was), |was| was.suspend),
-        },
-        Whose::Nobodys if owner.is_suspended() => {
-            let who = resumed_by(owner).map(|who| format!(" by {who}")).unwrap_or_default();
+    let todo = |what: String, from: String, former: Result<Option<bool>, Problem>| match former {
+        Ok(former) => Stand::Todo { change: Change::set(what, from, "true"), former },
+        Err(problem) => Stand::Blocked(problem),
+    };
+    match held(&title, &owner.meta, run) {
+        Err(problem) | Ok(Held::Theirs(_, problem)) => Stand::Blocked(problem),
+        Ok(Held::Ours(_)) if owner.is_suspended() => Stand::Held(None),
+        Ok(Held::Ours(mark)) => {
+            let who = written_by(owner).map(|who| format!(" (resumed by {who})")).unwrap_or_default();
+            todo(format!("{title} suspend{who}"), word(owner.suspend).into(), former(&mark))
+        }
+        Ok(Held::Left(mark)) => {
+            let from = format!("{}, held by run {}", word(owner.suspend), mark.run);
+            todo(format!("{title} suspend"), from, former(&mark))
+        }
+        Ok(Held::No) if owner.is_suspended() => {
+            let who = written_by(owner).map(|who| format!(" by {who}")).unwrap_or_default();
             Stand::Held(Some(match was {
                 Some(was) if !was.was_suspended() => format!("{title} is suspended{who}, and has no mark of this run"),
                 _ => format!("{title} was suspended{who} already and stays so"),
             }))
         }
-        Whose::Nobodys => suspend(owner.suspend),
+        Ok(Held::No) => {
+            let former = was.map_or(owner.suspend, |was| was.suspend);
+            todo(format!("{title} suspend"), word(owner.suspend).into(), Ok(former))
+        }
     }
 }
 
 /// Who wrote `suspend` last, as far as the object tells.
-fn resumed_by(owner: &FluxObject) -> Option<String> {
+fn written_by(owner: &FluxObject) -> Option<String> {
     owner.suspended_by().first().map(ToString::to_string)
-}
-
-/// The former state in a mark.
-fn flag(was: &Value) -> Option<bool> {
-    was.as_bool()
 }
 
 fn word(suspend: Option<bool>) -> &'static str {
@@ -279,6 +276,7 @@ mod tests {
     use super::*;
     use crate::base::hold::MARK;
     use crate::engine::step::Standing;
+    use serde_json::{Value, json};
 
     fn run() -> RunInfo {
         let others = [("old".to_owned(), Standing::Abandoned)].into();

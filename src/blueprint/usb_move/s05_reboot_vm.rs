@@ -154,6 +154,30 @@ impl RebootVm {
     }
 }
 
+/// Whether a VM has to be started or power-cycled to run what is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cycle {
+    /// It runs what is configured.
+    NotNeeded,
+    /// It does not run; its state, as `stopped`.
+    Start(String),
+    /// It runs something else: these changes wait for the next power cycle.
+    Restart(Vec<Change>),
+}
+
+/// The question of this step, for those that prepare for it or are told by it what is wrong.
+///
+/// # Errors
+/// The API does not answer.
+pub(super) async fn needs_power_cycle(pve: &Proxmox, at: &VmRef) -> Result<Cycle, Failure> {
+    let status = pve.status(at).await?;
+    if !status.is_running() {
+        return Ok(Cycle::Start(status.status));
+    }
+    let stale = stale(pve, at).await?;
+    Ok(if stale.is_empty() { Cycle::NotNeeded } else { Cycle::Restart(stale) })
+}
+
 /// Why the running process is not what is configured; USB keys only, others are the preflight's findings.
 async fn stale(pve: &Proxmox, at: &VmRef) -> Result<Vec<Change>, Failure> {
     let config = pve.pending(at).await?;

@@ -1,0 +1,135 @@
+//! Whose the mark on a held object is, and what it says of the state before.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::base::check::Problem;
+use crate::base::fault::Failure;
+use crate::base::hold::{MARK, Mark};
+use crate::engine::step::{RunInfo, Standing};
+use crate::k8s::meta::Meta;
+
+/// The mark on an object, seen from a run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Held {
+    /// There is none.
+    No,
+    /// This run's.
+    Ours(Mark),
+    /// That of a run of this state directory which is abandoned or closed: whoever needs the hold takes it over.
+    Left(Mark),
+    /// That of a run which may still go on: of this state directory, or of one that is not known here.
+    Theirs(Mark, Problem),
+}
+
+/// Reads the mark of an object. `what` is the object's name in texts.
+///
+/// # Errors
+/// The annotation is there and is no mark: nobody knows what was before.
+pub fn held(what: &str, meta: &Meta, run: &RunInfo) -> Result<Held, Problem> {
+    let mark = match meta.mark() {
+        Ok(None) => return Ok(Held::No),
+        Ok(Some(mark)) => mark,
+        Err(error) => return Err(unreadable(what, &error)),
+    };
+    if mark.run == run.id {
+        return Ok(Held::Ours(mark));
+    }
+    Ok(match run.others.get(&mark.run) {
+        Some(Standing::Abandoned | Standing::Closed) => Held::Left(mark),
+        Some(Standing::Open) => {
+            let id = &mark.run;
+            let text = format!("{what} is held by run {id}, which is still open");
+            let help = format!("first `pvemig resume {id}`, `pvemig undo {id}`, or `pvemig abandon {id} --comment ..`");
+            Held::Theirs(mark, Problem::new(text, help))
+        }
+        None => {
+            let text = format!(
+                "{what} is held by run {} on {}, which this state directory does not know",
+                mark.run, mark.host
+            );
+            let help = format!(
+                "somebody may be at work there: `pvemig status` on {} shows it; let that run end or abandon it there",
+                mark.host
+            );
+            Held::Theirs(mark, Problem::new(text, help))
+        }
+    })
+}
+
+/// The former state in a mark, in its holder's own shape.
+///
+/// # Errors
+/// It has another shape.
+pub fn was<B: DeserializeOwned>(what: &str, mark: &Mark) -> Result<B, Problem> {
+    B::deserialize(&mark.was).map_err(|error| unreadable(what, &error.to_string()))
+}
+
+/// The mark of this run with the state before.
+///
+/// # Errors
+/// The state cannot be written as JSON.
+pub fn mark<B: Serialize>(run: &RunInfo, before: &B) -> Result<Mark, Failure> {
+    let was = serde_json::to_value(before)
+        .map_err(|error| Failure::plain(format!("the state before cannot be written: {error}"), None))?;
+    Ok(Mark { run: run.id.clone(), host: run.host.clone(), was })
+}
+
+fn unreadable(what: &str, error: &str) -> Problem {
+    Problem::new(
+        format!("{what} carries a mark that cannot be read, so the state before it is not known: {error}"),
+        format!("see who wrote annotation {MARK}, set the object as it should be, and take the annotation off"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn meta(run: &str) -> Meta {
+        let mark = Mark { run: run.into(), host: "alpha".into(), was: json!({"replicas": 2}) };
+        Meta { annotations: [(MARK.to_owned(), mark.to_annotation())].into(), ..Meta::default() }
+    }
+
+    fn run(id: &str) -> RunInfo {
+        let others = [("old", Standing::Abandoned), ("done", Standing::Closed), ("open", Standing::Open)];
+        RunInfo {
+            id: id.into(),
+            host: "beta".into(),
+            others: others.map(|(id, standing)| (id.to_owned(), standing)).into(),
+            files: None,
+        }
+    }
+
+    #[test]
+    fn a_mark_is_ours_or_left_or_somebody_elses() {
+        let me = run("me");
+        assert_eq!(held("x", &Meta::default(), &me), Ok(Held::No));
+        assert!(matches!(held("x", &meta("me"), &me), Ok(Held::Ours(_))));
+        for ended in ["old", "done"] {
+            assert!(matches!(held("x", &meta(ended), &me), Ok(Held::Left(_))), "{ended}");
+        }
+        let Ok(Held::Theirs(_, open)) = held("x", &meta("open"), &me) else { panic!() };
+        assert!(open.text.contains("run open") && open.help.contains("abandon open"), "{open:?}");
+        let Ok(Held::Theirs(_, foreign)) = held("x", &meta("nobody"), &me) else { panic!() };
+        assert!(foreign.text.contains("nobody on alpha"), "{foreign:?}");
+        // A plan has no run of its own.
+        assert!(matches!(held("x", &meta("open"), &run("")), Ok(Held::Theirs(..))));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said() {
+        let broken = Meta { annotations: [(MARK.to_owned(), "{}".to_owned())].into(), ..Meta::default() };
+        assert!(held("x", &broken, &run("me")).is_err());
+        let mark = mark(&run("me"), &json!({"replicas": "two"})).unwrap();
+        assert_eq!((mark.run.as_str(), mark.host.as_str()), ("me", "beta"));
+        #[derive(serde::Deserialize)]
+        struct Replicas {
+            #[expect(dead_code, reason = "only its shape counts")]
+            replicas: i64,
+        }
+        assert!(was::<Replicas>("x", &mark).is_err());
+    }
+}
