@@ -4,13 +4,17 @@
 //! the old node), and 09a before 11 (a wait for somebody's push must not fall between taking a claim away and bringing
 //! it back). 00c is kept free for a copy of the data made ahead.
 
+pub mod claims;
 pub mod device;
 pub mod fault;
 pub mod hold;
 mod label;
+pub mod owners;
 pub mod params;
 pub mod power;
+pub mod release;
 mod s00a_retain_volumes;
+mod s00b_suspend_gitops;
 mod s00d_scale_down;
 mod s01_remove_usb;
 mod s02_remove_label;
@@ -23,6 +27,7 @@ mod s06a_uncordon_node;
 mod s07_check_vm_hardware;
 mod s08_install_drivers;
 mod s09_label_node;
+pub mod s11_recreate_pvcs;
 
 use super::{Blueprint, BoxedStep, Row};
 use crate::site::Site;
@@ -32,6 +37,7 @@ use device::{Device, Vm};
 use params::Params;
 
 pub use s00a_retain_volumes::RetainVolumes;
+pub use s00b_suspend_gitops::SuspendGitops;
 pub use s00d_scale_down::ScaleDown;
 pub use s01_remove_usb::RemoveUsb;
 pub use s02_remove_label::RemoveLabel;
@@ -44,6 +50,7 @@ pub use s06a_uncordon_node::UncordonNode;
 pub use s07_check_vm_hardware::CheckVmHardware;
 pub use s08_install_drivers::InstallDrivers;
 pub use s09_label_node::LabelNode;
+pub use s11_recreate_pvcs::RecreatePvcs;
 
 /// The blueprint.
 pub const BLUEPRINT: Blueprint = Blueprint {
@@ -63,6 +70,7 @@ const WORKLOAD: super::Flag = ("workload", "/work/name", "the workload's name");
 /// The list: order, aliases, flags. Holds are in the steps (`HOLDS_UNTIL`).
 const ROWS: &[Row] = &[
     Row::of::<RetainVolumes>(&[], &[NAMESPACE, WORKLOAD]),
+    Row::of::<SuspendGitops>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<ScaleDown>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<RemoveUsb>(&["01-remove-usb-from-source"], &[VM, DEVICE]),
     Row::of::<RemoveLabel>(&["02-remove-source-label"], &[NODE]),
@@ -75,15 +83,18 @@ const ROWS: &[Row] = &[
     Row::of::<CheckVmHardware>(&["07-check-hardware-in-vm"], &[VM, DEVICE]),
     Row::of::<InstallDrivers>(&[], &[VM]),
     Row::of::<LabelNode>(&["09-label-target-node"], &[NODE]),
+    Row::of::<RecreatePvcs>(&[], &[NAMESPACE, WORKLOAD]),
 ];
 
 fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
     let p = Params::read(site, item)?;
     let (vm, source, device): (Vm, Vm, Device) = (p.target.clone(), p.source.clone(), p.device.clone());
     let (work, node, key) = (p.work.clone(), p.target_node.clone(), p.label.as_ref().map(|l| l.key.clone()));
-    let claims = p.claims.keys().cloned().collect();
+    let claims: Vec<String> = p.claims.keys().cloned().collect();
+    let nodes = vec![p.source_node.name.clone(), node.name.clone()];
     Some(vec![
-        Box::new(RetainVolumes { work: work.clone(), claims, target: node.clone() }),
+        Box::new(RetainVolumes { work: work.clone(), claims: claims.clone(), target: node.clone() }),
+        Box::new(SuspendGitops { work: work.clone(), gitops: p.gitops, claims, nodes }),
         Box::new(ScaleDown { work: work.clone() }),
         Box::new(RemoveUsb { vm: source.clone(), device: device.clone() }),
         Box::new(RemoveLabel { node: p.source_node.clone(), key }),
@@ -94,7 +105,8 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
         Box::new(WaitForVm { vm: vm.clone(), node: node.clone() }),
         Box::new(UncordonNode { node: node.clone() }),
         Box::new(CheckVmHardware { vm: vm.clone(), device, paths: p.needs.paths }),
-        Box::new(InstallDrivers { vm, drivers: p.drivers }),
-        Box::new(LabelNode { node, label: p.label }),
+        Box::new(InstallDrivers { vm: vm.clone(), drivers: p.drivers }),
+        Box::new(LabelNode { node: node.clone(), label: p.label }),
+        Box::new(RecreatePvcs { work, node, guest: vm.node, claims: p.claims }),
     ])
 }

@@ -34,6 +34,17 @@ impl std::fmt::Display for Work {
     }
 }
 
+/// What puts the cluster's objects there: a checkout, and the source object that follows its remote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gitops {
+    /// The checkout's name in the site file.
+    pub checkout: String,
+    /// Namespace of the source object (Flux: `GitRepository`).
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
 impl Work {
     /// The problem that there is no such workload.
     pub fn missing(&self) -> Problem {
@@ -152,6 +163,8 @@ pub struct Params {
     pub attach: Attach,
     /// The workload.
     pub work: Work,
+    /// What puts the cluster's objects there, if anything does.
+    pub gitops: Option<Gitops>,
     /// The node label that the workload selects.
     pub label: Option<Label>,
     /// Claims by name; those that are not named stay.
@@ -216,6 +229,11 @@ impl Params {
         let drivers = fields.get("drivers").map_or(Some(None), |i| drivers(&i).map(Some));
         let verify = fields.get("verify").map_or(Some(None), |i| verify(&i).map(Some));
         let ((source, source_node), (target, target_node)) = (from?, to?);
+        let gitops = site.kubernetes.get(&target_node.cluster).and_then(|k| k.gitops.as_ref()).map(|g| Gitops {
+            checkout: g.checkout.clone(),
+            namespace: g.namespace.clone(),
+            name: g.name.clone(),
+        });
         Some(Self {
             device: device?,
             source,
@@ -224,6 +242,7 @@ impl Params {
             target_node,
             attach: attach?,
             work: work?,
+            gitops,
             label: label?,
             claims: claims?,
             drain: drain?,

@@ -1,0 +1,363 @@
+//! Claims on their way from one node to another: how one stands, which volumes are new, and how much is on them.
+
+use serde_json::Value;
+
+use crate::base::check::Problem;
+use crate::base::fault::Failure;
+use crate::base::wait::{limit, within};
+use crate::engine::step::Got;
+use crate::estate::Estate;
+use crate::k8s::claim::rebinding_manifest;
+use crate::k8s::volume::Source;
+use crate::k8s::{Claim, FIELD_MANAGER, Kubernetes, Volume};
+
+use super::s11_recreate_pvcs::Was;
+
+/// A claim as it is now, with what decides about it.
+#[derive(Debug, Clone)]
+pub struct Now {
+    /// Its name.
+    pub name: String,
+    /// The claim; None where it is not there.
+    pub claim: Option<Claim>,
+    /// Its volume, where it has one that is there.
+    pub volume: Option<Volume>,
+    /// A pod on the target finds the volume's data.
+    pub serves: bool,
+    /// A pod with the volume may be scheduled to the target.
+    pub admits: bool,
+    /// The class makes volumes by itself when it is told a node.
+    pub provisions: bool,
+    /// The target.
+    pub node: String,
+    /// What was said about the claim last, where it is Pending.
+    pub said: Option<String>,
+}
+
+/// How a claim stands to the target.
+#[derive(Debug, PartialEq)]
+pub enum Standing {
+    /// The target can use it.
+    Good(String),
+    /// Its volume is on its way.
+    Coming(String),
+    /// It is to be deleted and made anew.
+    Replace,
+    /// It is to be made: it was deleted already.
+    Create,
+    /// Neither; a person must look.
+    Blocked(Problem),
+}
+
+impl Now {
+    /// Reads a claim and what decides about it.
+    ///
+    /// # Errors
+    /// What keeps the API from answering.
+    pub async fn read(kube: &Kubernetes, namespace: &str, name: &str, node: &str) -> Result<Self, Failure> {
+        let claim = kube.claim(namespace, name).await?;
+        let mut now = Self {
+            name: name.to_owned(),
+            claim: None,
+            volume: None,
+            serves: false,
+            admits: false,
+            provisions: false,
+            node: node.to_owned(),
+            said: None,
+        };
+        let Some(claim) = claim else { return Ok(now) };
+        if let Some(volume) = &claim.volume {
+            now.volume = kube.volume(volume).await?;
+        }
+        if let Some(volume) = &now.volume {
+            let placement = volume.placement(&kube.nodes().await?);
+            (now.serves, now.admits) = (placement.serves(node), placement.admits(node));
+        }
+        if claim.phase == "Pending" {
+            if let Some(class) = &claim.class {
+                let class = kube.storage_class(class).await?;
+                now.provisions = class.is_some_and(|c| c.provisioner != "kubernetes.io/no-provisioner");
+            }
+            now.said = kube.events(namespace, &claim.meta.uid).await?.first().map(ToString::to_string);
+        }
+        now.claim = Some(claim);
+        Ok(now)
+    }
+
+    /// What is to be recorded of it.
+    pub fn was(&self) -> Option<Was> {
+        let claim = self.claim.as_ref()?;
+        let mut manifest = claim.raw.clone();
+        if let Some(meta) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
+            meta.remove("managedFields");
+        }
+        Some(Was {
+            name: self.name.clone(),
+            uid: claim.meta.uid.clone(),
+            manifest,
+            volume: self.volume.as_ref().map(|v| (v.meta.name.clone(), v.meta.uid.clone())),
+        })
+    }
+}
+
+/// How a claim stands, by itself (`was` None) or since this run recorded it; `begun`: the run has a record of claims.
+pub fn stand(now: &Now, was: Option<&Was>, begun: bool) -> Standing {
+    let name = &now.name;
+    let Some(claim) = &now.claim else {
+        return match was {
+            Some(_) => Standing::Create,
+            None => Standing::Blocked(Problem::new(
+                format!("there is no claim {name}, and this run has no record of one"),
+                "where another run took it away, `pvemig undo` of that run brings it back; else correct `claims` in \
+                 the site file",
+            )),
+        };
+    };
+    let full = claim.meta.full_name();
+    let replaced = was.is_some_and(|was| was.uid != claim.meta.uid);
+    if was.is_some() && !replaced {
+        return Standing::Replace;
+    }
+    if claim.meta.deleting.is_some() {
+        return if replaced { Standing::Coming(format!("claim {full} is being deleted")) } else { first(now, begun) };
+    }
+    match claim.phase.as_str() {
+        "Bound" if now.serves || (replaced && now.admits) => {
+            let volume = claim.volume.as_deref().unwrap_or("none");
+            Standing::Good(format!("claim {full} is bound to volume {volume}, which {} can use", now.node))
+        }
+        "Pending" if claim.selected_node().is_none_or(|n| n == now.node) => pending(now, claim),
+        _ if replaced => Standing::Blocked(Problem::new(
+            format!(
+                "claim {full} was made anew and is {} on volume {}, which {} cannot use",
+                claim.phase,
+                claim.volume.as_deref().unwrap_or("none"),
+                now.node
+            ),
+            format!(
+                "look at what is on it; if it may go: `kubectl delete pvc -n {} {name}`, then resume",
+                claim.meta.namespace
+            ),
+        )),
+        _ => first(now, begun),
+    }
+}
+
+/// A claim that this run has not touched and that is not usable: only a run's first look may record it.
+fn first(now: &Now, begun: bool) -> Standing {
+    if !begun {
+        return Standing::Replace;
+    }
+    Standing::Blocked(Problem::new(
+        format!("claim {} was usable when this step began, and is not any more", now.name),
+        "finish or undo this run, and start another one",
+    ))
+}
+
+fn pending(now: &Now, claim: &Claim) -> Standing {
+    let full = claim.meta.full_name();
+    let said = now.said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default();
+    if claim.selected_node().is_some() && now.provisions {
+        return Standing::Coming(format!("claim {full} is Pending{said}"));
+    }
+    // Nobody will act on the annotation (static volumes), or the provisioner took it away to be asked anew.
+    Standing::Good(format!("claim {full} is Pending until its pod is scheduled{said}; 10 proves it"))
+}
+
+/// Whether a claim was made by pvemig: its uid was noted, or, where the answer was lost, it wrote it.
+pub fn ours(claim: &Claim, got: &[Got]) -> bool {
+    let wrote = |entry: &Value| entry.get("manager").and_then(Value::as_str) == Some(FIELD_MANAGER);
+    noted(got, &claim.meta.uid) || claim.meta.managed_fields.iter().any(wrote)
+}
+
+fn noted(got: &[Got], uid: &str) -> bool {
+    got.iter().any(|g| g.handle.kind == "uid" && g.handle.value == uid)
+}
+
+/// The volumes that were made for a claim of this run: those of the claims whose uids it has noted. Volumes that
+/// earlier moves left behind carry the same claim's name and are not among them.
+pub fn new_volumes(all: &[Volume], was: &Was, got: &[Got]) -> Vec<Volume> {
+    let old = was.volume.as_ref().map(|(name, _)| name);
+    let new = |volume: &&Volume| {
+        Some(&volume.meta.name) != old
+            && volume.claim.as_ref().is_some_and(|c| {
+                c.name == was.name && c.uid.as_ref().is_some_and(|uid| *uid != was.uid && noted(got, uid))
+            })
+    };
+    all.iter().filter(new).cloned().collect()
+}
+
+/// A recorded claim as a manifest for a new one without a volume.
+pub fn unbound_manifest(recorded: &Value) -> Value {
+    let mut manifest = rebinding_manifest(recorded, "");
+    if let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.shift_remove("volumeName");
+    }
+    manifest
+}
+
+/// How much is on a volume of a node, in words; why it is not known, where it is not.
+pub async fn bytes(cx: &Estate, node: &str, volume: &Volume) -> String {
+    let (Source::HostPath(path) | Source::Local(path)) = &volume.source else {
+        return "bytes unknown: it is not a directory of a node".into();
+    };
+    let measure = async {
+        let guest = cx.guest(node).await?;
+        Ok::<u64, Failure>(guest.disk_use(path).await?.value)
+    };
+    match within(limit::MEASURE, measure).await {
+        Ok(Ok(bytes)) => format!("{bytes} bytes in {path}"),
+        Ok(Err(failure)) => format!("bytes unknown: {failure}"),
+        Err(elapsed) => format!("bytes unknown: {elapsed}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::permit::{Handle, Note, System};
+    use crate::k8s::claim::SELECTED_NODE;
+    use crate::k8s::meta::Meta;
+    use crate::k8s::volume::ClaimRef;
+    use serde_json::json;
+
+    fn now(uid: &str, phase: &str, volume: Option<&str>) -> Now {
+        let raw = json!({"metadata": {
+            "namespace": "frigate", "name": "config", "uid": uid, "managedFields": [{"manager": "flux"}],
+        }});
+        let claim = Claim {
+            meta: Meta::of(&raw),
+            phase: phase.into(),
+            volume: volume.map(str::to_owned),
+            class: Some("local-path".into()),
+            requested: "1Gi".into(),
+            access_modes: vec!["ReadWriteOnce".into()],
+            raw,
+        };
+        Now {
+            name: "config".into(),
+            claim: Some(claim),
+            volume: None,
+            serves: false,
+            admits: false,
+            provisions: true,
+            node: "target".into(),
+            said: None,
+        }
+    }
+
+    fn was() -> Was {
+        Was { name: "config".into(), uid: "old".into(), manifest: json!({}), volume: Some(("pv".into(), "pvu".into())) }
+    }
+
+    fn gone() -> Now {
+        Now { claim: None, ..now("", "", None) }
+    }
+
+    fn selecting(node: &str) -> Now {
+        let mut pending = now("new", "Pending", None);
+        if let Some(claim) = &mut pending.claim {
+            claim.meta.annotations.insert(SELECTED_NODE.into(), node.into());
+        }
+        pending
+    }
+
+    fn word(standing: &Standing) -> &'static str {
+        match standing {
+            Standing::Good(_) => "good",
+            Standing::Coming(_) => "coming",
+            Standing::Replace => "replace",
+            Standing::Create => "create",
+            Standing::Blocked(_) => "blocked",
+        }
+    }
+
+    #[test]
+    fn every_state_of_a_claim_has_its_answer() {
+        let was = was();
+        let bound = |uid: &str, serves: bool, admits: bool| Now { serves, admits, ..now(uid, "Bound", Some("x")) };
+        let static_class = Now { provisions: false, ..selecting("target") };
+        let mut deleting = bound("old", false, false);
+        if let Some(claim) = &mut deleting.claim {
+            claim.meta.deleting = Some("2025-01-01T00:00:00Z".into());
+        }
+        // state, recorded, begun, answer
+        let table: &[(Now, Option<&Was>, bool, &str)] = &[
+            (bound("old", true, true), None, false, "good"),
+            (bound("old", false, false), None, false, "replace"),
+            (bound("old", false, true), None, false, "replace"),
+            (bound("old", false, false), None, true, "blocked"),
+            (now("old", "Lost", Some("x")), None, false, "replace"),
+            (now("old", "Pending", None), None, false, "good"),
+            (selecting("source"), None, false, "replace"),
+            (selecting("target"), None, false, "coming"),
+            (gone(), None, false, "blocked"),
+            (deleting.clone(), None, false, "replace"),
+            (bound("old", false, false), Some(&was), true, "replace"),
+            (deleting, Some(&was), true, "replace"),
+            (gone(), Some(&was), true, "create"),
+            (selecting("target"), Some(&was), true, "coming"),
+            (static_class, Some(&was), true, "good"),
+            (now("new", "Pending", None), Some(&was), true, "good"),
+            (bound("new", true, true), Some(&was), true, "good"),
+            (bound("new", false, true), Some(&was), true, "good"),
+            (bound("new", false, false), Some(&was), true, "blocked"),
+        ];
+        for (i, (now, was, begun, expected)) in table.iter().enumerate() {
+            assert_eq!(word(&stand(now, *was, *begun)), *expected, "row {i}");
+        }
+        assert_eq!(table.len(), 19);
+    }
+
+    #[test]
+    fn a_recorded_claim_keeps_everything_but_who_wrote_it() {
+        let recorded = now("old", "Bound", Some("x")).was().unwrap();
+        assert_eq!(recorded.manifest.pointer("/metadata/uid"), Some(&json!("old")));
+        assert_eq!(recorded.manifest.pointer("/metadata/managedFields"), None);
+        assert_eq!(gone().was(), None);
+    }
+
+    #[test]
+    fn only_volumes_of_this_runs_claims_are_new() {
+        let volume = |name: &str, uid: Option<&str>| Volume {
+            meta: Meta { name: name.into(), ..Meta::default() },
+            phase: "Released".into(),
+            reclaim_policy: "Delete".into(),
+            class: "local-path".into(),
+            capacity: "1Gi".into(),
+            claim: Some(ClaimRef { namespace: "frigate".into(), name: "config".into(), uid: uid.map(str::to_owned) }),
+            source: Source::HostPath("/x".into()),
+            affinity: None,
+            raw: json!({}),
+        };
+        let at = "2025-01-01T00:00:00Z".parse().unwrap();
+        let got = |uid: &str| Got { note: Note::safe(System::Kubernetes, "x"), handle: Handle::new("uid", uid), at };
+        let all = [
+            volume("pv", Some("new")),
+            volume("new", Some("new")),
+            volume("earlier", Some("gone")),
+            volume("kept", None),
+        ];
+        let names: Vec<_> =
+            new_volumes(&all, &was(), &[got("new"), got("old")]).into_iter().map(|v| v.meta.name).collect();
+        assert_eq!(names, ["new"]);
+        assert!(new_volumes(&all, &was(), &[]).is_empty());
+    }
+
+    #[test]
+    fn a_claim_is_ours_by_its_uid_or_by_its_writer() {
+        let claim = |manager: &str| {
+            let raw = json!({"metadata": {"uid": "u", "managedFields": [{"manager": manager}]}});
+            Claim { meta: Meta::of(&raw), raw, ..now("u", "Bound", None).claim.unwrap() }
+        };
+        assert!(ours(&claim(FIELD_MANAGER), &[]));
+        assert!(!ours(&claim("kustomize-controller"), &[]));
+    }
+
+    #[test]
+    fn an_unbound_manifest_names_no_volume() {
+        let recorded = json!({"metadata": {"name": "c", "namespace": "n"}, "spec": {"volumeName": "x", "a": 1}});
+        assert_eq!(unbound_manifest(&recorded)["spec"], json!({"a": 1}));
+    }
+}

@@ -1,0 +1,388 @@
+//! 11: the claims that are to be made anew are bound to volumes of the target.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::check::{Change, Check, Problem};
+use crate::base::fault::Failure;
+use crate::base::permit::{Permit, Thing};
+use crate::engine::step::{Got, Risk, Seen, Step};
+use crate::estate::Estate;
+use crate::k8s::claim::{fresh_manifest, rebinding_manifest};
+use crate::k8s::{Claim, Kubernetes};
+
+use super::claims::{Now, Standing, new_volumes, ours, stand};
+use super::owners;
+use super::params::{ClaimFate, KubeNode, Work};
+
+/// How long a claim without holders may take to go.
+const GONE: Duration = Duration::from_secs(120);
+
+/// Replaces claims that are bound to volumes which the target cannot use.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecreatePvcs {
+    /// The workload.
+    pub work: Work,
+    /// The node that is to have the volumes.
+    pub node: KubeNode,
+    /// The same node by its name in the site file, to measure what is on it.
+    pub guest: String,
+    /// What becomes of each claim; those that are not named stay.
+    pub claims: BTreeMap<String, ClaimFate>,
+}
+
+/// The claims as they were. Between the deletion of a claim and its return this is the only copy of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {
+    /// The claims that were replaced.
+    pub claims: Vec<Was>,
+}
+
+/// A claim as it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Was {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// The whole object.
+    pub manifest: Value,
+    /// Name and uid of its volume; None where it had none yet.
+    pub volume: Option<(String, String)>,
+}
+
+impl Step<Estate> for RecreatePvcs {
+    const ID: &'static str = "11-recreate-pvcs";
+    const RISK: Risk = Risk::Reverts;
+    type Before = Before;
+
+    fn title(&self) -> String {
+        let names: Vec<&str> = self.recreated().collect();
+        format!("claims {} of {} have volumes on {}", names.join(", "), self.work, self.node.name)
+    }
+
+    fn why(&self) -> Vec<String> {
+        vec![
+            "A pod whose claim is bound to another node's disk stays Pending: `volume node affinity conflict`.".into(),
+            "By hand: save the claim, `kubectl delete pvc NAME`, wait until it is gone, and create it again without \
+             uid, volumeName and binding annotations, with volume.kubernetes.io/selected-node set to the target."
+                .into(),
+            "A deletion waits, without any limit, as long as a pod names the claim, a Completed one too.".into(),
+            "The new volume is empty. The old one stays, Retain and Released, and undo binds the claim to it again."
+                .into(),
+        ]
+    }
+
+    fn limit(&self) -> Duration {
+        // The provisioner's own pod has 120 s to make a directory.
+        Duration::from_secs(180)
+    }
+
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let kube = cx.kubernetes(&self.work.cluster).await?;
+        let (mut changes, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut waiting, mut before) = (Vec::new(), Vec::new());
+        for name in self.recreated() {
+            let now = Now::read(&kube, &self.work.namespace, name, &self.node.name).await?;
+            let was = seen.since.and_then(|b| b.claims.iter().find(|was| was.name == *name));
+            match stand(&now, was, seen.since.is_some()) {
+                Standing::Good(note) => notes.push(note),
+                Standing::Coming(reason) => waiting.push(reason),
+                Standing::Blocked(problem) => problems.push(problem),
+                Standing::Create => changes.push(self.change(name, was)),
+                Standing::Replace => {
+                    let recorded = was.cloned().or_else(|| now.was());
+                    changes.push(self.change(name, recorded.as_ref()));
+                    problems.extend(self.in_the_way(&kube, &now).await?);
+                    before.extend(recorded);
+                }
+            }
+        }
+        if !changes.is_empty() {
+            problems.extend(self.unsuspended(&kube).await?);
+        }
+        notes.extend(self.left(&kube).await?);
+        let check = if !problems.is_empty() {
+            Check::blocked(problems)
+        } else if !changes.is_empty() {
+            Check::todo(changes, seen.since.cloned().unwrap_or(Before { claims: before }))
+        } else if !waiting.is_empty() {
+            Check::waiting(waiting.join("; "))
+        } else {
+            Check::done()
+        };
+        Ok(check.notes(notes))
+    }
+
+    async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let kube = cx.kubernetes(&self.work.cluster).await?;
+        let namespace = &self.work.namespace;
+        for was in seen.since.iter().flat_map(|b| &b.claims) {
+            let now = Now::read(&kube, namespace, &was.name, &self.node.name).await?;
+            match stand(&now, Some(was), true) {
+                Standing::Good(_) | Standing::Coming(_) => continue,
+                Standing::Blocked(problem) => return Err(refusal(problem)),
+                Standing::Create => {}
+                Standing::Replace => {
+                    // The last look before the only call that takes something away.
+                    if let Some(problem) = self.in_the_way(&kube, &now).await?.into_iter().next() {
+                        return Err(refusal(problem));
+                    }
+                    if now.claim.is_some_and(|c| c.meta.deleting.is_none()) {
+                        kube.delete_claim(permit, (namespace, &was.name), &was.uid, false).await?;
+                    }
+                    kube.wait_claim_gone(namespace, &was.name, &was.uid, GONE).await?;
+                }
+            }
+            kube.create_claim(permit, &fresh_manifest(&was.manifest, &self.node.name)).await?;
+        }
+        Ok(())
+    }
+
+    async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        let kube = cx.kubernetes(&self.work.cluster).await?;
+        let (mut changes, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut waiting = Vec::new();
+        for was in &before.claims {
+            let title = format!("claim {}/{}", self.work.namespace, was.name);
+            let live = kube.claim(&self.work.namespace, &was.name).await?;
+            let leftover = new_volumes(&kube.volumes().await?, was, seen.got);
+            let old = was.volume.as_ref().map(|(name, _)| name.clone());
+            match &live {
+                Some(now) if is_former(now, was) && leftover.is_empty() => {
+                    if was.volume.is_some() && !now.is_bound() {
+                        waiting.push(format!("{title} is {} on its old volume", now.phase));
+                    }
+                    continue;
+                }
+                Some(now) if is_former(now, was) => {}
+                Some(now) if now.meta.uid != was.uid && !ours(now, seen.got) => {
+                    problems.push(Problem::new(
+                        format!(
+                            "{title} was bound to {}, this run made it anew, and now another one is there, bound to {}",
+                            old.as_deref().unwrap_or("nothing"),
+                            now.volume.as_deref().unwrap_or("nothing"),
+                        ),
+                        format!(
+                            "if it may go: `kubectl delete pvc -n {} {}`, then undo",
+                            self.work.namespace, was.name
+                        ),
+                    ));
+                    continue;
+                }
+                Some(now) => {
+                    if now.meta.uid != was.uid {
+                        notes.extend(self.received(cx, &kube, now).await?);
+                    }
+                    let holders = kube.claim_holders(&self.work.namespace, &was.name).await?;
+                    problems.extend(holders.iter().filter(|h| h.blocks).map(|h| {
+                        Problem::new(format!("{title} is held by {h}"), "scale its workload to 0, or delete the pod")
+                    }));
+                }
+                None => {}
+            }
+            if let Some((name, uid)) = &was.volume {
+                problems.extend(lost(&kube, &self.work.namespace, was, name, uid).await?);
+            }
+            let from = live.and_then(|l| l.volume).unwrap_or_else(|| "none".into());
+            changes.push(Change::set(format!("{title} volume"), from, old.unwrap_or_else(|| "none".into())));
+        }
+        if !changes.is_empty() {
+            problems.extend(self.unsuspended(&kube).await?);
+        }
+        let check = if !problems.is_empty() {
+            Check::blocked(problems)
+        } else if !changes.is_empty() {
+            Check::todo(changes, ())
+        } else if !waiting.is_empty() {
+            Check::waiting(waiting.join("; "))
+        } else {
+            Check::done()
+        };
+        Ok(check.notes(notes))
+    }
+
+    async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let kube = cx.kubernetes(&self.work.cluster).await?;
+        for was in &before.claims {
+            self.rebind(&kube, was, seen.got, permit).await?;
+        }
+        Ok(())
+    }
+
+    fn undo_destroys(&self, before: &Before) -> Vec<Thing> {
+        before.claims.iter().map(|was| Thing::claim(&self.work.namespace, &was.name)).collect()
+    }
+}
+
+impl RecreatePvcs {
+    fn recreated(&self) -> impl Iterator<Item = &str> {
+        self.claims.iter().filter(|(_, fate)| **fate == ClaimFate::Recreate).map(|(name, _)| name.as_str())
+    }
+
+    fn change(&self, name: &str, was: Option<&Was>) -> Change {
+        let old = was.and_then(|was| was.volume.as_ref()).map_or("none", |(volume, _)| volume);
+        let what = format!("claim {}/{name} volume", self.work.namespace);
+        Change::set(what, format!("{old} (kept)"), format!("a new one on {}", self.node.name))
+    }
+
+    /// What keeps a claim from being deleted without loss and without waiting for ever.
+    async fn in_the_way(&self, kube: &Kubernetes, now: &Now) -> Result<Vec<Problem>, Failure> {
+        let mut problems = Vec::new();
+        let title = format!("claim {}/{}", self.work.namespace, now.name);
+        match (&now.volume, now.claim.as_ref().and_then(|c| c.volume.as_ref())) {
+            (Some(volume), _) if volume.reclaim_policy != "Retain" => problems.push(
+                Problem::new(
+                    format!("volume {} of {title} would go with it: it is {}", volume.meta.name, volume.reclaim_policy),
+                    format!("`pvemig step 00a-retain-volumes` sets {} to Retain", volume.meta.name),
+                )
+                .mended_by("00a-retain-volumes"),
+            ),
+            (None, Some(name)) => problems.push(Problem::new(
+                format!("{title} is bound to volume {name}, which is not there"),
+                "say `leave` for this claim in the site file, or delete it by hand",
+            )),
+            _ => {}
+        }
+        let pods = kube.pods_in(&self.work.namespace).await?;
+        let workload = kube.workload(&self.work.kind, &self.work.namespace, &self.work.name).await?;
+        let own = match &workload {
+            Some(workload) => kube.workload_pods(workload).await?,
+            None => Vec::new(),
+        };
+        for holder in crate::k8s::claim::holders(&now.name, &pods).into_iter().filter(|h| h.blocks) {
+            let text = format!("{title} is held by {holder}");
+            let problem = if own.iter().any(|pod| pod.meta.uid == holder.uid) {
+                Problem::new(text, "`pvemig step 00d-scale-down` scales the workload to 0").mended_by("00d-scale-down")
+            } else {
+                let delete = format!("kubectl delete pod -n {} {}", self.work.namespace, holder.pod);
+                Problem::new(text, format!("end what it belongs to, or `{delete}`; a finished pod holds it as well"))
+            };
+            problems.push(problem);
+        }
+        Ok(problems)
+    }
+
+    /// Owners that would make a deleted claim anew, on any node.
+    async fn unsuspended(&self, kube: &Kubernetes) -> Result<Vec<Problem>, Failure> {
+        let claims: Vec<String> = self.recreated().map(str::to_owned).collect();
+        let subjects = owners::subjects(kube, &self.work, &claims, &[]).await?;
+        let owners = owners::find(kube, &subjects).await?;
+        let problem = |owner: &crate::k8s::flux::FluxObject| {
+            Problem::new(
+                format!("{} is not suspended and could make the claims anew", owner.title()),
+                "`pvemig step 00b-suspend-gitops` suspends it",
+            )
+            .mended_by("00b-suspend-gitops")
+        };
+        Ok(owners.iter().filter(|o| !o.is_suspended()).map(problem).collect())
+    }
+
+    /// A line for each claim of the workload that stays as it is.
+    async fn left(&self, kube: &Kubernetes) -> Result<Vec<String>, Failure> {
+        let Some(workload) = kube.workload(&self.work.kind, &self.work.namespace, &self.work.name).await? else {
+            return Ok(Vec::new());
+        };
+        let all = workload.claims(workload.replicas.max(1));
+        let left = all.into_iter().filter(|name| !self.recreated().any(|r| r == name));
+        Ok(left.map(|name| format!("claim {}/{name} stays as it is", self.work.namespace)).collect())
+    }
+
+    /// What undo would take away: how much is on the new volume.
+    async fn received(&self, cx: &Estate, kube: &Kubernetes, now: &Claim) -> Result<Option<String>, Failure> {
+        let Some(name) = &now.volume else { return Ok(None) };
+        let Some(volume) = kube.volume(name).await? else { return Ok(None) };
+        let size = super::claims::bytes(cx, &self.guest, &volume).await;
+        Ok(Some(format!("the new volume {name} of claim {}/{} has {size}", self.work.namespace, now.meta.name)))
+    }
+
+    async fn rebind(&self, kube: &Kubernetes, was: &Was, got: &[Got], permit: &Permit) -> Result<(), Failure> {
+        let at = (self.work.namespace.as_str(), was.name.as_str());
+        let mut live = kube.claim(at.0, at.1).await?;
+        // Which volumes are the new ones is known as long as the new claim, or its uid in the journal, is.
+        let mut new = new_volumes(&kube.volumes().await?, was, got);
+        if let Some(now) = &live
+            && !is_former(now, was)
+        {
+            if now.meta.uid != was.uid {
+                if !ours(now, got) {
+                    let text = format!("claim {}/{} is not the one that this run made", at.0, at.1);
+                    return Err(Failure::plain(text, Some("`pvemig undo` says what is in the way".into())));
+                }
+                if let Some(name) = &now.volume
+                    && !new.iter().any(|v| v.meta.name == *name)
+                {
+                    new.extend(kube.volume(name).await?);
+                }
+                kube.delete_claim(permit, at, &now.meta.uid, true).await?;
+            }
+            kube.wait_claim_gone(at.0, at.1, &now.meta.uid, GONE).await?;
+            live = None;
+        }
+        for volume in new {
+            if volume.reclaim_policy != "Delete" {
+                // Consented with the claim; what is on the disk stays there, only the object goes.
+                kube.delete_volume(permit, &volume.meta.name, &volume.meta.uid, false).await?;
+            }
+            kube.wait_volume_gone(&volume.meta.name, &volume.meta.uid, GONE).await?;
+        }
+        if live.is_some() {
+            return Ok(());
+        }
+        let manifest = match &was.volume {
+            Some((name, uid)) => {
+                let volume = kube.volume(name).await?;
+                let kept = volume
+                    .and_then(|v| v.claim)
+                    .is_some_and(|c| (c.namespace.as_str(), c.name.as_str()) == at && c.uid.is_none());
+                if !kept {
+                    kube.reserve_volume(permit, name, uid, at).await?;
+                }
+                rebinding_manifest(&was.manifest, name)
+            }
+            None => super::claims::unbound_manifest(&was.manifest),
+        };
+        kube.create_claim(permit, &manifest).await?;
+        Ok(())
+    }
+}
+
+fn refusal(problem: Problem) -> Failure {
+    Failure::plain(problem.text, Some(problem.help))
+}
+
+/// True for the claim as it was: never taken away, or bound to its old volume again.
+fn is_former(now: &Claim, was: &Was) -> bool {
+    let old = was.volume.as_ref().map(|(name, _)| name);
+    now.meta.deleting.is_none() && now.volume.as_ref() == old && (now.meta.uid == was.uid || old.is_some())
+}
+
+/// Why the old volume cannot be had back.
+async fn lost(
+    kube: &Kubernetes,
+    namespace: &str,
+    was: &Was,
+    name: &str,
+    uid: &str,
+) -> Result<Option<Problem>, Failure> {
+    let volume = kube.volume(name).await?;
+    let Some(volume) = volume.filter(|v| v.meta.uid == uid) else {
+        return Ok(Some(Problem::new(
+            format!("the old volume {name} of claim {namespace}/{} is gone", was.name),
+            "keep the new claim: give this step up with `--past 11-recreate-pvcs`",
+        )));
+    };
+    let other = volume.claim.filter(|c| c.namespace != namespace || c.name != was.name);
+    Ok(other.map(|c| {
+        Problem::new(
+            format!(
+                "the old volume {name} of claim {namespace}/{} is bound to {}/{} now",
+                was.name, c.namespace, c.name
+            ),
+            "free it, or give this step up with `--past 11-recreate-pvcs`",
+        )
+    }))
+}
