@@ -274,3 +274,31 @@ fn a_run_that_needs_a_person_says_so_and_exits_with_3() {
     );
     expect(&up.run(&["resume"]), 0, &["done"]);
 }
+
+/// The README's session: every command succeeds, and each line below it is in what it prints.
+#[test]
+fn the_readme_shows_what_happens() {
+    let up = Up::new("usb-move", "auto");
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let block = readme.split("```console\n").nth(1).unwrap().split("```").next().unwrap();
+    let lab = up.shell.path().join("lab");
+    let bin = Path::new(env!("CARGO_BIN_EXE_pvemig")).parent().unwrap();
+    let mut commands = 0;
+    let mut setup = String::new();
+    for part in block.split("$ ").skip(1) {
+        let (command, expected) = part.split_once('\n').unwrap();
+        let command = command.replace("/tmp/lab", lab.to_str().unwrap());
+        if command.starts_with(". ") {
+            setup = format!("{command}\n");
+            continue;
+        }
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{setup}{command}")]).env_clear().env("HOME", up.shell.path()).env("PATH", path);
+        let said = said(shell.stdin(Stdio::null()).output().unwrap());
+        let words: Vec<&str> = expected.lines().filter(|l| !l.is_empty()).collect();
+        expect(&said, 0, &words);
+        commands += 1;
+    }
+    assert_eq!(commands, 9);
+}
