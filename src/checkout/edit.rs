@@ -117,6 +117,16 @@ impl Edit {
         })
     }
 
+    /// The object's `apiVersion` in a file's text; None where the object is not in it.
+    ///
+    /// # Errors
+    /// As [`Edit::contained_in`].
+    pub fn api_version(&self, text: &str) -> Result<Option<String>, CheckoutError> {
+        let documents = yaml::documents(&self.file, text)?;
+        let object = self.find(&documents)?.and_then(|index| documents.get(index));
+        Ok(object.and_then(|o| o.get("apiVersion")).and_then(Value::as_str).map(str::to_owned))
+    }
+
     /// The text with the declared values, every other line as it was (a blank line beside one that was taken away may go
     /// with it).
     ///

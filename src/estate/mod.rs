@@ -15,6 +15,7 @@ use crate::base::fault::{Effect, Failure, Fault};
 use crate::base::permit::System;
 use crate::base::settle::{Lost, Settle, Settled};
 use crate::base::wait::limit;
+use crate::checkout::Checkout;
 use crate::guest::{Guest, KeySource, Route, SshTarget};
 use crate::k8s::Kubernetes;
 use crate::proxmox::{self, Auth, Endpoint, Proxmox, Upid};
@@ -156,6 +157,22 @@ impl Estate {
         let cluster = Arc::new(cluster);
         open.insert(name.to_owned(), cluster.clone());
         Ok(cluster)
+    }
+
+    /// A git checkout by its name in the site file; its own clone is below the state directory.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn checkout(&self, name: &str) -> Result<Checkout, Failure> {
+        let settings = self.site.checkouts.get(name).ok_or_else(|| self.unknown("checkout", name))?;
+        Ok(Checkout {
+            path: settings.path.clone(),
+            remote: settings.remote.clone(),
+            branch: settings.branch.clone(),
+            push: settings.push,
+            author: (settings.author.name.clone(), settings.author.email.clone()),
+            state_clone: self.state.join("checkouts").join(format!("{name}.git")),
+        })
     }
 
     /// The guest of a node by its name in the site file, with its routes in the site's order.

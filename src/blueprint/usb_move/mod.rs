@@ -9,6 +9,7 @@ pub mod device;
 pub mod fault;
 pub mod hold;
 mod label;
+pub mod manifests;
 pub mod owners;
 pub mod params;
 pub mod power;
@@ -27,6 +28,7 @@ mod s06a_uncordon_node;
 mod s07_check_vm_hardware;
 mod s08_install_drivers;
 mod s09_label_node;
+mod s09a_update_manifests;
 pub mod s11_recreate_pvcs;
 
 use super::{Blueprint, BoxedStep, Row};
@@ -50,6 +52,7 @@ pub use s06a_uncordon_node::UncordonNode;
 pub use s07_check_vm_hardware::CheckVmHardware;
 pub use s08_install_drivers::InstallDrivers;
 pub use s09_label_node::LabelNode;
+pub use s09a_update_manifests::UpdateManifests;
 pub use s11_recreate_pvcs::RecreatePvcs;
 
 /// The blueprint.
@@ -83,6 +86,7 @@ const ROWS: &[Row] = &[
     Row::of::<CheckVmHardware>(&["07-check-hardware-in-vm"], &[VM, DEVICE]),
     Row::of::<InstallDrivers>(&[], &[VM]),
     Row::of::<LabelNode>(&["09-label-target-node"], &[NODE]),
+    Row::of::<UpdateManifests>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<RecreatePvcs>(&[], &[NAMESPACE, WORKLOAD]),
 ];
 
@@ -94,7 +98,7 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
     let nodes = vec![p.source_node.name.clone(), node.name.clone()];
     Some(vec![
         Box::new(RetainVolumes { work: work.clone(), claims: claims.clone(), target: node.clone() }),
-        Box::new(SuspendGitops { work: work.clone(), gitops: p.gitops, claims, nodes }),
+        Box::new(SuspendGitops { work: work.clone(), gitops: p.gitops.clone(), claims, nodes }),
         Box::new(ScaleDown { work: work.clone() }),
         Box::new(RemoveUsb { vm: source.clone(), device: device.clone() }),
         Box::new(RemoveLabel { node: p.source_node.clone(), key }),
@@ -107,6 +111,12 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
         Box::new(CheckVmHardware { vm: vm.clone(), device, paths: p.needs.paths }),
         Box::new(InstallDrivers { vm: vm.clone(), drivers: p.drivers }),
         Box::new(LabelNode { node: node.clone(), label: p.label }),
+        Box::new(UpdateManifests {
+            work: work.clone(),
+            node: node.clone(),
+            gitops: p.gitops.clone(),
+            edits: p.edits.clone(),
+        }),
         Box::new(RecreatePvcs { work, node, guest: vm.node, claims: p.claims }),
     ])
 }

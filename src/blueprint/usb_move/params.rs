@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::Problem;
 use crate::base::fault::Failure;
 use crate::base::wait::limit;
+use crate::checkout::Edit;
 use crate::estate::Estate;
 use crate::k8s::Node;
 use crate::site::Site;
@@ -175,6 +176,8 @@ pub struct Params {
     pub needs: Needs,
     /// The drivers.
     pub drivers: Option<Drivers>,
+    /// The values that the checkout's files are to have.
+    pub edits: Vec<Edit>,
     /// The proof.
     pub verify: Option<Verify>,
 }
@@ -227,6 +230,7 @@ impl Params {
         let drain = fields.get("drain").map_or(Some(true), |i| i.flag());
         let needs = fields.get("needs").map_or(Some(Needs::default()), |i| needs(&i));
         let drivers = fields.get("drivers").map_or(Some(None), |i| drivers(&i).map(Some));
+        let edits = fields.get("manifests").map_or(Some(Vec::new()), |i| super::manifests::read(&i));
         let verify = fields.get("verify").map_or(Some(None), |i| verify(&i).map(Some));
         let ((source, source_node), (target, target_node)) = (from?, to?);
         let gitops = site.kubernetes.get(&target_node.cluster).and_then(|k| k.gitops.as_ref()).map(|g| Gitops {
@@ -234,6 +238,12 @@ impl Params {
             namespace: g.namespace.clone(),
             name: g.name.clone(),
         });
+        if gitops.is_none() && edits.as_ref().is_some_and(|edits| !edits.is_empty()) {
+            fields.problem(
+                format!("`manifests` needs a checkout, and kubernetes.{} has no `gitops`", target_node.cluster),
+                "add `gitops: { kind: flux, checkout: NAME, source: { namespace: .., name: .. } }` there",
+            );
+        }
         Some(Self {
             device: device?,
             source,
@@ -248,6 +258,7 @@ impl Params {
             drain: drain?,
             needs: needs?,
             drivers: drivers?,
+            edits: edits?,
             verify: verify?,
         })
     }
