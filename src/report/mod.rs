@@ -6,6 +6,7 @@
 mod markdown;
 mod model;
 mod text;
+mod track;
 
 pub use markdown::markdown;
 pub use model::{CallRow, Fell, Report, Row, Standing, Trouble, Word, next_commands};

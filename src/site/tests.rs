@@ -226,6 +226,18 @@ fn single_problems() {
 }
 
 #[test]
+fn a_file_with_every_section_passes() {
+    let site = parse(include_str!("../../fixtures/site/whole.yaml")).map_err(|error| match error {
+        SiteError::Invalid(invalid) => invalid.render(100),
+        other => other.to_string(),
+    });
+    let site = site.unwrap();
+    assert_eq!(site.devices["coral"].mapping.as_deref(), Some("coral"));
+    assert_eq!(site.checkouts["gitops"].path, Path::new("/etc/pvemig/checkout"));
+    assert_eq!(site.nodes["k3s-vm-still-fawn"].access.len(), 3);
+}
+
+#[test]
 fn other_spellings_are_taken() {
     let pin = (0..32).map(|i| format!("{i:02X}")).collect::<Vec<_>>().join(":");
     let token = with(
