@@ -127,7 +127,8 @@ impl Edit {
         Ok(object.and_then(|o| o.get("apiVersion")).and_then(Value::as_str).map(str::to_owned))
     }
 
-    /// The text with the declared values, every other line as it was.
+    /// The text with the declared values, every other line as it was (a blank line beside one that was taken away may go
+    /// with it).
     ///
     /// The result is read back before it is given out: it differs from the former text in exactly these values.
     ///

@@ -26,7 +26,7 @@ pub(super) struct Common {
     /// The site file [default: ./site.yaml, then the configuration directory]
     #[arg(long, global = true, env = "PVEMIG_SITE", value_name = "FILE")]
     pub(super) site: Option<PathBuf>,
-    /// Where journals are kept [default: the XDG state directory]
+    /// Where journals are kept [default: what the site file says, then the XDG state directory]
     #[arg(long, global = true, env = "PVEMIG_STATE", value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
 }

@@ -84,6 +84,8 @@ pub(super) fn show(out: &Out, error: &anyhow::Error) -> Exit {
 }
 
 fn tell(out: &Out, text: &str, causes: &[String], effect: Option<&str>, help: &[String]) {
+    // A site file's problems are rendered whole, each with its own `error:`.
+    let text = text.strip_prefix("error: ").unwrap_or(text);
     out.say(&format!("{} {text}", style("error:").for_stderr().red().bold()));
     for cause in causes {
         out.say(&format!("  caused by: {cause}"));
@@ -114,7 +116,8 @@ pub(super) fn ended(session: &Session, state: &RunState, id: &str, ended: &Ended
 }
 
 fn stopped(out: &Out, stop: &Stop) -> Exit {
-    let step = format!("step {} ({})", stop.key, stop.title);
+    let step = format!("step {}", stop.key);
+
     match &stop.why {
         Why::Failed { error, effect, help } => {
             let effect = match effect {
@@ -122,11 +125,11 @@ fn stopped(out: &Out, stop: &Stop) -> Exit {
                 Effect::Maybe => "it may have changed something; resume looks first",
                 Effect::Partial => "some of it was changed; resume looks first",
             };
-            tell(out, &format!("{step} failed"), error, Some(effect), help);
+            tell(out, &format!("{step} failed: {}", stop.title), error, Some(effect), help);
             Exit::Failed
         }
         Why::Blocked(problems) => {
-            tell(out, &format!("{step} is blocked"), &[], Some("nothing was changed by it"), &[]);
+            tell(out, &format!("{step} is blocked: {}", stop.title), &[], Some("nothing was changed by it"), &[]);
             for problem in problems {
                 let first = problem.mended_by.as_ref().map(|id| format!(" (step {id} mends it)")).unwrap_or_default();
                 out.say(&format!("  - {}{first}", problem.text));

@@ -1,6 +1,6 @@
 //! What a person watches: a line for each step as it settles, and under it one line that says what is going on now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -14,6 +14,10 @@ use crate::engine::event::{Event, Outcome, Record};
 use crate::engine::recorder::Ear;
 
 use super::out::Out;
+use super::plan::wrap;
+
+/// Where the words below a step's line begin.
+pub(super) const INDENT: &str = "                               ";
 
 /// The display.
 pub(super) struct Live {
@@ -27,7 +31,8 @@ pub(super) struct Live {
 struct Inner {
     run: String,
     titles: BTreeMap<StepKey, String>,
-    begun: BTreeMap<StepKey, Instant>,
+    settled: Option<Instant>,
+    asked: BTreeSet<StepKey>,
     now: Option<Now>,
     drawn: bool,
 }
@@ -41,6 +46,11 @@ struct Now {
 impl Live {
     pub(super) fn new(out: Out, clock: Clock) -> Self {
         Self { out, clock, inner: Mutex::default(), hands: Mutex::default() }
+    }
+
+    /// From here on the first step's time counts.
+    fn started(inner: &mut Inner, now: Instant) {
+        inner.settled.get_or_insert(now);
     }
 
     fn with(&self, f: impl FnOnce(&mut Inner)) {
@@ -58,7 +68,11 @@ impl Live {
 
     /// The run has an id now.
     pub(super) fn run(&self, id: &str) {
-        self.with(|inner| inner.run = id.to_owned());
+        let now = self.clock.instant();
+        self.with(|inner| {
+            inner.run = id.to_owned();
+            Self::started(inner, now);
+        });
     }
 
     /// The titles of the steps, for a run that is gone on with.
@@ -103,24 +117,38 @@ impl Live {
         inner.drawn = true;
     }
 
-    fn settled(&self, inner: &mut Inner, key: &StepKey, symbol: &str, word: &str, colour: Style, notes: &[String]) {
-        let elapsed = inner.begun.remove(key).map(|since| self.clock.instant().duration_since(since));
-        let elapsed = elapsed.map_or_else(String::new, |e| show(whole(e)));
+    /// A step's last line: symbol, key, word, what it is about, and the time since the step before it settled.
+    fn settled(&self, inner: &mut Inner, key: &StepKey, (symbol, word): (&str, &str), colour: Style, notes: &[String]) {
+        let now = self.clock.instant();
+        let elapsed =
+            inner.settled.replace(now).map_or_else(String::new, |since| show(whole(now.duration_since(since))));
         inner.now = None;
         let title = inner.titles.get(key).cloned().unwrap_or_default();
-        let head = format!("  {symbol} {:<24} {word:<10} ", key.to_string());
-        let room = self.out.width().saturating_sub(measure_text_width(&head) + measure_text_width(&elapsed) + 2);
-        let title = truncate_str(&title, room, "…").into_owned();
-        let pad = " ".repeat(room.saturating_sub(measure_text_width(&title)));
-        self.line(inner, format!("{}{title}{pad} {elapsed}", colour.apply_to(&head)).trim_end());
+        let head = format!("  {symbol} {:<24} {word:<11} ", key.to_string());
+        let (title, pad) = if self.out.live {
+            let room = self.out.width().saturating_sub(measure_text_width(&head) + measure_text_width(&elapsed) + 2);
+            let title = truncate_str(&title, room, "…").into_owned();
+            let pad = " ".repeat(room.saturating_sub(measure_text_width(&title)) + 1);
+            (title, pad)
+        } else {
+            (title, "  ".to_owned())
+        };
+        self.line(inner, format!("{}{title}{pad}{elapsed}", colour.apply_to(&head)).trim_end());
         for note in notes {
-            self.line(inner, &format!("{:31}{note}", ""));
+            self.below(inner, note);
+        }
+    }
+
+    /// A line that belongs to the step above it.
+    fn below(&self, inner: &mut Inner, text: &str) {
+        let room = if self.out.live { self.out.width().saturating_sub(INDENT.len()) } else { usize::MAX };
+        for part in wrap(text, room.max(20)) {
+            self.line(inner, &format!("{INDENT}{part}"));
         }
     }
 
     fn busy(&self, inner: &mut Inner, key: &StepKey, text: &str) {
         let now = self.clock.instant();
-        inner.begun.entry(key.clone()).or_insert(now);
         let since = inner.now.as_ref().filter(|n| n.key == *key && n.text == text).map_or(now, |n| n.since);
         inner.now = Some(Now { key: key.clone(), text: text.to_owned(), since });
         self.draw(inner);
@@ -149,30 +177,35 @@ impl Ear for Live {
             }
             Event::Consented { thing } => self.line(inner, &format!("  ! may be destroyed: {thing}")),
             Event::Checked { key, answer, notes, back } => {
-                inner.begun.entry(key.clone()).or_insert_with(|| self.clock.instant());
                 if self.out.verbose >= 2 {
                     let twin = if *back { "back" } else { "check" };
                     let text = format!("    {key} {twin}: {answer} {}", notes.join("; "));
                     self.line(inner, text.trim_end());
                 }
             }
-            Event::AlreadySo { key, notes } => self.settled(inner, key, "=", "already so", colour().dim(), notes),
-            Event::Applied { key, notes } => self.settled(inner, key, "✓", "done", green, notes),
-            Event::Undone { key, notes } => self.settled(inner, key, "↶", "undone", green, notes),
+            // A step that asked a person changed nothing itself, and yet it was not "already so".
+            Event::AlreadySo { key, notes } if inner.asked.contains(key) => {
+                self.settled(inner, key, ("✓", "there now"), green, notes);
+            }
+            Event::AlreadySo { key, notes } => self.settled(inner, key, ("=", "already so"), colour().dim(), notes),
+            Event::Applied { key, notes } => self.settled(inner, key, ("✓", "done"), green, notes),
+            Event::Undone { key, notes } => self.settled(inner, key, ("↶", "undone"), green, notes),
             Event::Applying { key, changes, .. } => {
+                self.line(inner, &format!("  ▸ {:<24} begins", key.to_string()));
                 for change in changes {
-                    self.line(inner, &format!("{:31}{change}", ""));
+                    self.below(inner, &change.to_string());
                 }
                 self.busy(inner, key, "begins");
             }
             Event::Undoing { key } => self.busy(inner, key, "is being taken back"),
             Event::Call { key, note, .. } => {
                 if self.out.verbose >= 1 {
-                    self.line(inner, &format!("{:31}> {}", "", note.text));
+                    self.below(inner, &format!("> {}", note.text));
                 }
                 self.busy(inner, key, &note.text);
             }
             Event::Asked { key, ask, hint, .. } => {
+                inner.asked.insert(key.clone());
                 let hint = hint.as_ref().map(|h| format!("\n{:31}{h}", "")).unwrap_or_default();
                 self.line(
                     inner,
@@ -181,9 +214,9 @@ impl Ear for Live {
                 self.busy(inner, key, "waits for you");
             }
             Event::HoldFell { key, .. } => self.line(inner, &format!("  ! {key:<24} was taken down by somebody else")),
-            Event::Failed { key, .. } => self.settled(inner, key, "✗", "stopped", red, &[]),
-            Event::UndoFailed { key, .. } => self.settled(inner, key, "✗", "undo failed", red, &[]),
-            Event::Interrupted { key } => self.settled(inner, key, "✗", "interrupted", yellow, &[]),
+            Event::Failed { key, .. } => self.settled(inner, key, ("✗", "stopped"), red, &[]),
+            Event::UndoFailed { key, .. } => self.settled(inner, key, ("✗", "undo failed"), red, &[]),
+            Event::Interrupted { key } => self.settled(inner, key, ("✗", "interrupted"), yellow, &[]),
             Event::Closed { outcome: Outcome::Done } => self.line(inner, "done"),
             Event::Closed { outcome: Outcome::Undone } => self.line(inner, "undone: everything is back as it was"),
             Event::Got { .. } | Event::Filed { .. } | Event::Abandoned { .. } => {}
@@ -199,7 +232,7 @@ impl Ear for Live {
             if self.out.live {
                 self.busy(inner, key, text);
             } else {
-                self.line(inner, &format!("{:31}{text}", ""));
+                self.below(inner, text);
             }
         });
     }

@@ -13,7 +13,7 @@ use super::exit::Exit;
 use super::fail::Words;
 use super::hands;
 use super::lab;
-use super::live::Live;
+use super::live::{INDENT, Live};
 use super::out::Out;
 use super::report;
 use super::session::Session;
@@ -52,7 +52,7 @@ pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<E
         exit = work.go(Some(&[])).await?.1;
     }
     if !out.json {
-        out.data(&format!("\n{}", report::text(&session.store.run(&id)?.read()?, out)))?;
+        out.data(&format!("\n{}", report::text(&session.store.run(&id)?.read()?)?))?;
     }
     if args.dir.is_some() {
         out.say(&format!("journal and files are in {}", scratch.path().display()));
@@ -83,8 +83,8 @@ impl Ear for LabHands {
     fn event(&self, record: &Record) {
         let Event::Asked { hands: Some(asked), .. } = &record.event else { return };
         match hands::act(&self.lab, asked) {
-            Ok(said) => self.out.say(&format!("{:31}{said}", "")),
-            Err(error) => self.out.say(&format!("{:31}{error}", "")),
+            Ok(said) => self.out.say(&format!("{INDENT}{said}")),
+            Err(error) => self.out.say(&format!("{INDENT}{error}")),
         }
     }
 }

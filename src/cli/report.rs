@@ -1,7 +1,7 @@
 //! `pvemig report [RUN]`.
 
 use crate::engine::store::RunRead;
-use crate::report;
+use crate::report::{self, Report};
 
 use super::args::{Common, Format, ReportArgs};
 use super::exit::Exit;
@@ -19,16 +19,17 @@ pub(super) fn report(common: &Common, args: &ReportArgs, out: &Out) -> anyhow::R
             session.store.runs()?.into_iter().next_back().ok_or_else(none)?
         }
     };
+    let Some(read) = Report::of(&run.id, &run.records)? else { return Ok(Exit::Done) };
     let rendered = match args.format {
-        Format::Text => text(&run, out),
-        Format::Markdown => report::markdown(&run.id, &run.records)?,
-        Format::Json => format!("{}\n", report::json(&run.id, &run.records)?),
+        Format::Text => report::text(&read),
+        Format::Markdown => report::markdown(&read),
+        Format::Json => format!("{}\n", report::json(&read)?),
     };
     out.data(&rendered)?;
     Ok(Exit::Done)
 }
 
 /// For a terminal.
-pub(super) fn text(run: &RunRead, out: &Out) -> String {
-    report::tree(&run.id, &run.records, out.width()).unwrap_or_else(|error| format!("{error}\n"))
+pub(super) fn text(run: &RunRead) -> anyhow::Result<String> {
+    Ok(Report::of(&run.id, &run.records)?.map(|read| report::text(&read)).unwrap_or_default())
 }

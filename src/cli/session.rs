@@ -54,7 +54,8 @@ impl Session {
     pub(super) fn open(common: &Common, out: &Out) -> anyhow::Result<Self> {
         let path = site_path(common)?;
         let site = Site::load(&path).map_err(|error| fail::site_error(&error, out.width()))?;
-        Self::with(Arc::new(site), state_dir(common)?, Clock::real(), out)
+        let state = state_dir(common, &site)?;
+        Self::with(Arc::new(site), state, Clock::real(), out)
     }
 
     /// With a given site, state directory and clock (a rehearsal's).
@@ -299,8 +300,9 @@ pub(super) fn site_path(common: &Common) -> anyhow::Result<PathBuf> {
         .into())
 }
 
-fn state_dir(common: &Common) -> anyhow::Result<PathBuf> {
-    if let Some(path) = &common.state {
+/// `--state`, `$PVEMIG_STATE`, the site file's `state`, the XDG state directory.
+fn state_dir(common: &Common, site: &Site) -> anyhow::Result<PathBuf> {
+    if let Some(path) = common.state.as_ref().or(site.state.as_ref()) {
         return Ok(path.clone());
     }
     let base = etcetera::choose_base_strategy().context("there is no home directory")?;

@@ -87,6 +87,7 @@ pub fn write(dir: &Path, shared: &Arc<Shared>, reach: &Reach, keys: &Keys) -> Re
         ("LAB_DIR", dir.display().to_string()),
         ("SITE", path("site.yaml")),
         ("PVEMIG_SITE", path("site.yaml")),
+        ("PVEMIG_STATE", path("state")),
         ("PVE_URL", format!("https://{}", reach.proxmox.address)),
         ("PVE_FINGERPRINT", reach.proxmox.fingerprint.to_string()),
         ("PVE_CA", path("pve-root-ca.pem")),
@@ -157,6 +158,7 @@ fn site(world: &World, reach: &Reach) -> Value {
     let mut site = json!({
         "version": 1,
         "name": world.name,
+        "state": "./state",
         "proxmox": { "home": {
             "urls": [format!("https://{}", reach.proxmox.address)],
             "fingerprints": [reach.proxmox.fingerprint.to_string()],

@@ -43,6 +43,8 @@ pub struct World {
     pub reading_commands: Vec<Vec<String>>,
     /// The part of the site file that is this world's own; merged into what [`super::files`] writes.
     pub site: serde_json::Value,
+    /// The cluster that runs in it, by the name of its file `worlds/NAME.kube.yaml`.
+    pub cluster: Option<String>,
     /// Kubernetes.
     #[serde(skip)]
     pub kube: Kube,

@@ -1,38 +1,23 @@
 //! Renderings of a journal.
+//!
+//! [`Report::of`] turns the records of one run into plain rows; [`text()`], [`markdown()`] and [`json()`] show them.
+//! All of it is pure: what a report says depends on the journal alone.
 
-use std::fmt::Write as _;
+mod markdown;
+mod model;
+mod text;
 
-use serde_json::json;
+pub use markdown::markdown;
+pub use model::{CallRow, Fell, Report, Row, Standing, Trouble, Word, next_commands};
+pub use text::text;
 
-use crate::engine::event::Record;
-use crate::engine::state::{Illegal, RunState};
-
-/// For a terminal.
+/// The report as JSON: the fields of [`Report`], times in RFC 3339, lengths of time in milliseconds.
 ///
 /// # Errors
-/// A line breaks a rule.
-pub fn tree(id: &str, records: &[Record], _width: usize) -> Result<String, Illegal> {
-    let mut text = format!("run {id}\n");
-    let Some(state) = RunState::fold(records)? else { return Ok(text) };
-    for planned in &state.opened.plan {
-        let stage = format!("{:?}", state.stage(&planned.key)).to_lowercase();
-        let _infallible = writeln!(text, "  {stage:<10} {:<24} {}", planned.key.to_string(), planned.title);
-    }
-    Ok(text)
+/// None in practice: every field is plain data.
+pub fn json(report: &Report) -> Result<serde_json::Value, serde_json::Error> {
+    serde_json::to_value(report)
 }
 
-/// For a wiki or a ticket.
-///
-/// # Errors
-/// A line breaks a rule.
-pub fn markdown(id: &str, records: &[Record]) -> Result<String, Illegal> {
-    tree(id, records, 120)
-}
-
-/// For a program.
-///
-/// # Errors
-/// A line breaks a rule.
-pub fn json(id: &str, records: &[Record]) -> Result<serde_json::Value, Illegal> {
-    Ok(json!({ "run": id, "records": records }))
-}
+#[cfg(test)]
+mod tests;

@@ -60,8 +60,18 @@ struct Reader {
 
 impl Reader {
     fn site(&self, root: &Item<'_>, text: &str, document: &Document) -> Option<Site> {
-        let known =
-            ["version", "name", "patience", "proxmox", "kubernetes", "checkouts", "nodes", "devices", "migrations"];
+        let known = [
+            "version",
+            "name",
+            "state",
+            "patience",
+            "proxmox",
+            "kubernetes",
+            "checkouts",
+            "nodes",
+            "devices",
+            "migrations",
+        ];
         let fields = root.fields(&known);
         let version = fields.need("version", "add the line `version: 1`").and_then(|v| v.number(1..=1));
         let name = fields.need("name", "add a line like `name: homelab`").and_then(|v| plain_name(&v, v.text()?));
@@ -69,6 +79,7 @@ impl Reader {
             None => Some(Duration::from_secs(600)),
             Some(item) => duration(&item),
         };
+        let state = fields.get("state").map_or(Some(None), |item| self.places.path(&item).map(Some));
         let proxmox = section(&fields, "proxmox", |_, item| self.proxmox(item));
         let checkouts = section(&fields, "checkouts", |_, item| self.checkout(item));
         // References are checked against the keys of the file, not against what was read: a cluster with a problem in
@@ -96,6 +107,7 @@ impl Reader {
             name: name?,
             digest: Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
             path: document.path().to_owned(),
+            state: state?,
             patience: patience?,
             proxmox,
             kubernetes,

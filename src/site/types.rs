@@ -21,6 +21,8 @@ pub struct Site {
     pub digest: String,
     /// The file, absolute.
     pub path: PathBuf,
+    /// Where journals are kept, where neither the command line nor the environment says.
+    pub state: Option<PathBuf>,
     /// How long to wait for somebody else's lock.
     pub patience: Duration,
     /// Proxmox clusters by name.

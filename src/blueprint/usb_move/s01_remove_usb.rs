@@ -38,7 +38,7 @@ impl Step<Estate> for RemoveUsb {
     type Before = Before;
 
     fn title(&self) -> String {
-        format!("vm {} ({}) gives up {}", self.vm.vmid, self.vm.node, self.device.title())
+        format!("vm {} ({}) gives up {}", self.vm.vmid, self.vm.node, self.device.name)
     }
 
     fn why(&self) -> Vec<String> {

@@ -33,7 +33,7 @@ impl Step<Estate> for CheckHostHardware {
     type Before = Before;
 
     fn title(&self) -> String {
-        format!("the host of vm {} ({}) shows {}", self.vm.vmid, self.vm.node, self.device.title())
+        format!("the host of vm {} ({}) shows {}", self.vm.vmid, self.vm.node, self.device.name)
     }
 
     fn why(&self) -> Vec<String> {

@@ -58,7 +58,7 @@ impl Step<Estate> for AddUsb {
     type Before = Before;
 
     fn title(&self) -> String {
-        format!("vm {} ({}) gets {} with usb3=1", self.vm.vmid, self.vm.node, self.device.title())
+        format!("vm {} ({}) gets {} with usb3=1", self.vm.vmid, self.vm.node, self.device.name)
     }
 
     fn why(&self) -> Vec<String> {

@@ -1,16 +1,65 @@
-//! The Kubernetes front.
+//! The Kubernetes front: an API server, its controllers, kubelets, a provisioner and Flux.
+//!
+//! Objects are JSON as the real server writes it. [`tick`] lets the controllers work: each looks at the objects and at
+//! the machines as they are now and does one thing at a time, like the real ones.
 
+mod admit;
+mod apply;
+mod call;
+mod cells;
+mod cluster;
+mod control;
+mod discovery;
+mod evict;
+mod exec;
+mod fields;
+mod flux;
+mod front;
+mod json;
+pub mod kinds;
+mod logs;
+mod patch;
+mod programs;
+mod quantity;
+mod read;
+mod scale;
+mod schema;
+mod select;
+pub mod status;
+pub mod store;
+mod table;
+mod valid;
+mod watch;
+mod write;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::clock::LabTime;
 use super::wire::Authority;
 use super::world::World;
 use super::{Fronts, LabError, Shared};
+use store::Store;
 
 /// Kubernetes objects and what watches them.
 #[derive(Debug, Clone, Default)]
-pub struct Kube {}
+pub struct Kube {
+    /// The objects.
+    pub store: Store,
+    /// API groups that this cluster lacks.
+    pub absent: BTreeSet<String>,
+    /// `v1.32.4+k3s1`
+    pub version: String,
+    /// What programs in pods do.
+    workloads: Vec<cluster::Workload>,
+    /// The bearer token of the kubeconfig.
+    token: String,
+    /// What the controllers remember.
+    control: control::State,
+}
 
 /// What others need to reach the front.
 #[derive(Clone)]
@@ -25,32 +74,55 @@ impl std::fmt::Debug for Reach {
     }
 }
 
+impl Kube {
+    /// An object as it is answered: a kubelet that lives renews its lease and its heartbeat all the time; that is said
+    /// when somebody looks, so that it need not be written ten times a minute.
+    fn presented(&self, object: &Arc<Value>, now: jiff::Timestamp) -> Arc<Value> {
+        self.control.presented(object, now)
+    }
+}
+
+/// The present as objects write it.
+fn time(world: &World) -> jiff::Timestamp {
+    let since = jiff::SignedDuration::try_from(world.now).unwrap_or_default();
+    jiff::Timestamp::from_second(world.zero).ok().and_then(|zero| zero.checked_add(since).ok()).unwrap_or_default()
+}
+
 /// Makes what a world needs before it starts: objects from `worlds/*.kube.yaml`, the bare repository `DIR/gitops.git`
 /// and the checkout `DIR/checkout`.
 ///
 /// # Errors
 /// [`LabError`] where files cannot be made.
-pub fn prepare(_world: &mut World, _dir: &Path) -> Result<(), LabError> {
+pub fn prepare(world: &mut World, _dir: &Path) -> Result<(), LabError> {
+    let mut bytes = [0_u8; 24];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    world.kube.token = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    if let Some(cluster) = world.cluster.clone() {
+        // Its objects are as old as the lab's history; the clock has not started yet.
+        let then = crate::base::clock::Clock::real().now().as_second() - 60 * 86_400;
+        world.kube.store.now = jiff::Timestamp::from_second(then).unwrap_or_default().to_string();
+        cluster::load(&mut world.kube, &cluster)?;
+    }
     Ok(())
 }
 
 /// Lets the controllers work as of `now`; called after every change of the world and whenever something is due. True
 /// where they changed something (they are then asked again).
-pub fn tick(_world: &mut World, _now: LabTime) -> bool {
-    false
+pub fn tick(world: &mut World, now: LabTime) -> bool {
+    control::tick(world, now)
 }
 
 /// When the controllers want to be asked next, if nothing else happens. Must lie after the last [`tick`].
-pub fn due(_world: &World) -> Option<LabTime> {
-    None
+pub fn due(world: &World) -> Option<LabTime> {
+    world.kube.control.due()
 }
 
 /// Starts the front on a port of its own.
 ///
 /// # Errors
 /// [`LabError`] where no port can be had.
-pub async fn serve(_shared: &Arc<Shared>, _authority: &Authority, _fronts: &mut Fronts) -> Result<Reach, LabError> {
-    Ok(Reach { kubeconfig: String::new() })
+pub async fn serve(shared: &Arc<Shared>, authority: &Authority, fronts: &mut Fronts) -> Result<Reach, LabError> {
+    front::serve(shared, authority, fronts).await
 }
 
 /// The Kubernetes side and the tip of the followed branch, as they are compared; see `lab::compare`.

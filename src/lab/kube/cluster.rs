@@ -1,0 +1,86 @@
+//! The cluster of a world: `worlds/NAME.kube.yaml`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::fields::Writer;
+use super::json::{self, text};
+use super::{Kube, admit, kinds};
+use crate::lab::LabError;
+
+/// Clusters by name.
+const CLUSTERS: &[(&str, &str)] = &[("usb-move", include_str!("../worlds/usb-move.kube.yaml"))];
+
+/// A cluster as its file writes it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cluster {
+    /// `v1.32.4+k3s1`
+    version: String,
+    /// API groups that it lacks.
+    #[serde(default)]
+    absent: BTreeSet<String>,
+    /// What programs in pods do.
+    #[serde(default)]
+    workloads: Vec<Workload>,
+    /// Objects that nobody applies from elsewhere, in order of creation.
+    objects: Vec<Value>,
+}
+
+/// What the program in certain pods does to the machine that it runs on.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Workload {
+    /// Namespace of the pods.
+    namespace: String,
+    /// Labels of the pods.
+    labels: BTreeMap<String, String>,
+    /// It uses every Coral that it sees.
+    #[serde(default)]
+    pub(crate) coral: bool,
+    /// What it writes into its claims.
+    #[serde(default)]
+    pub(crate) claims: BTreeMap<String, Fill>,
+}
+
+/// The bytes in a claim.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fill {
+    /// When the world begins.
+    pub(crate) held: u64,
+    /// After the first start on an empty folder.
+    pub(crate) first: u64,
+}
+
+impl Workload {
+    /// Whether a pod is one of these.
+    pub(crate) fn is(&self, pod: &Value) -> bool {
+        json::namespace(pod) == self.namespace && self.labels.iter().all(|(k, v)| json::label(pod, k) == Some(v))
+    }
+}
+
+/// Fills a cluster from its file.
+pub(super) fn load(kube: &mut Kube, name: &str) -> Result<(), LabError> {
+    let bad = |text: String| LabError::BadWorld(format!("cluster `{name}`: {text}"));
+    let (_, file) = CLUSTERS.iter().find(|(n, _)| *n == name).ok_or_else(|| bad("there is no such".into()))?;
+    let cluster: Cluster = serde_saphyr::from_str(file).map_err(|e| bad(e.to_string()))?;
+    kube.version = cluster.version;
+    kube.absent = cluster.absent;
+    kube.workloads = cluster.workloads;
+    for mut object in cluster.objects {
+        let (version, what) = (text(&object, "/apiVersion").to_owned(), text(&object, "/kind").to_owned());
+        let kind = kinds::of(&version, &what).ok_or_else(|| bad(format!("no kind {version} {what}")))?;
+        let space = kind.namespaced.then(|| json::namespace(&object).to_owned());
+        // What a node reports of itself (capacity, versions) is data of the world; admission would drop it.
+        let status = object.get("status").cloned();
+        admit::create(kube, kind, space.as_deref(), &mut object).map_err(|r| bad(r.message().to_owned()))?;
+        if let Some(status) = status {
+            json::set(&mut object, &["status"], status);
+        }
+        kube.store.insert(kind, object, Writer::new("k3s"));
+    }
+    Ok(())
+}

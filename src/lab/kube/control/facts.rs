@@ -1,0 +1,54 @@
+//! What the controllers can know of the machines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::lab::World;
+use crate::lab::world::{Firmware, StickState};
+
+/// The machines that are Kubernetes nodes, by node name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) machines: BTreeMap<String, Machine>,
+}
+
+/// A machine as the kubelet on it sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Machine {
+    pub(crate) vmid: u32,
+    /// The boot id; none while the guest is not in user space.
+    pub(crate) boot: Option<String>,
+    pub(crate) ip: String,
+    /// Paths that exist: device nodes, folders.
+    pub(crate) paths: BTreeSet<String>,
+    /// Bytes below a path.
+    pub(crate) used: BTreeMap<String, u64>,
+    /// It sees a Coral whose firmware is not loaded.
+    pub(crate) fresh_coral: bool,
+}
+
+impl Facts {
+    pub(crate) fn of(world: &World) -> Self {
+        let fresh: Vec<&str> = world
+            .sticks
+            .values()
+            .filter(|s| s.state == StickState::Boot)
+            .filter_map(|s| match &s.firmware {
+                Firmware::Coral { boot, .. } => Some(boot.as_str()),
+                Firmware::Plain { .. } => None,
+            })
+            .collect();
+        let machines = world.vms.iter().filter_map(|(vmid, vm)| {
+            let node = vm.guest.node.clone()?;
+            let machine = Machine {
+                vmid: *vmid,
+                boot: world.boot_id(*vmid),
+                ip: vm.guest.ip.clone(),
+                paths: vm.guest.paths.clone(),
+                used: vm.guest.used.clone(),
+                fresh_coral: !fresh.is_empty() && world.guest_usb(*vmid).iter().any(|d| fresh.contains(&d.id.as_str())),
+            };
+            Some((node, machine))
+        });
+        Self { machines: machines.collect() }
+    }
+}

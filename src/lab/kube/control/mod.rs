@@ -1,0 +1,223 @@
+//! The controllers: each looks at the objects and the machines as they are, and does what is next.
+//!
+//! Everything is decided by level. "After a while" is [`Round::held`]: a condition that has held for so long. So a
+//! controller that is asked twice does a thing once.
+
+mod budget;
+mod daemon;
+mod deploy;
+mod facts;
+mod garbage;
+mod kubelet;
+mod local;
+mod node;
+mod note;
+mod pods;
+mod replica;
+mod schedule;
+mod start;
+mod stateful;
+mod volume;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Kube;
+use super::json::{self, text};
+use crate::lab::World;
+use crate::lab::clock::LabTime;
+pub(crate) use facts::Facts;
+pub(crate) use local::path as local_path;
+
+/// What the controllers remember between rounds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct State {
+    /// When a condition will have held long enough.
+    timers: BTreeMap<String, LabTime>,
+    /// Timers that the present round asked for.
+    asked: BTreeSet<String>,
+    /// The last round: what it saw, where it changed nothing.
+    quiet: Option<(u64, Facts, LabTime)>,
+    /// The boot in which a pod's containers were started, by pod uid.
+    boots: BTreeMap<String, String>,
+    /// Nodes whose kubelet is at work.
+    alive: BTreeSet<String>,
+    /// The world has been brought to rest once.
+    settled: bool,
+    /// It is being brought to rest: what programs write now has been there for long.
+    pub(crate) settling: bool,
+}
+
+/// What a controller does to the machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// A folder with this many bytes in it.
+    Fill { vmid: u32, path: String, bytes: u64 },
+    /// The folder and what is in it is gone.
+    Wipe { vmid: u32, path: String },
+    /// A program uses the Corals that it sees.
+    UseCoral { vmid: u32 },
+}
+
+/// One round of all controllers.
+pub(crate) struct Round<'a> {
+    pub(crate) kube: &'a mut Kube,
+    pub(crate) facts: &'a Facts,
+    pub(crate) now: LabTime,
+    pub(crate) effects: Vec<Effect>,
+}
+
+impl Round<'_> {
+    /// True once the caller's condition has held for `delay`: it asks in every round in which it holds.
+    pub(crate) fn held(&mut self, what: &str, delay: Duration) -> bool {
+        let state = &mut self.kube.control;
+        state.asked.insert(what.to_owned());
+        *state.timers.entry(what.to_owned()).or_insert(self.now + delay) <= self.now
+    }
+
+    /// Whether the kubelet of a node is at work.
+    pub(crate) fn alive(&self, node: &str) -> bool {
+        self.kube.control.alive.contains(node)
+    }
+
+    fn run(&mut self) {
+        self.kube.control.asked.clear();
+        self.nodes();
+        self.deployments();
+        self.replica_sets();
+        self.stateful_sets();
+        self.daemon_sets();
+        self.claims();
+        self.volumes();
+        self.provision();
+        self.schedule();
+        self.kubelets();
+        self.budgets();
+        self.collect();
+        super::flux::reconcile(self);
+        let state = &mut self.kube.control;
+        let asked = std::mem::take(&mut state.asked);
+        state.timers.retain(|what, _| asked.contains(what));
+    }
+}
+
+impl State {
+    /// When a timer ends next.
+    pub(crate) fn due(&self) -> Option<LabTime> {
+        let last = self.quiet.as_ref().map_or(LabTime::ZERO, |(_, _, at)| *at);
+        self.timers.values().filter(|at| **at > last).min().copied()
+    }
+
+    /// An object as it is answered; see [`Kube::presented`].
+    pub(crate) fn presented(&self, object: &Arc<Value>, now: jiff::Timestamp) -> Arc<Value> {
+        let name = json::name(object);
+        if !self.alive.contains(name) {
+            return object.clone();
+        }
+        let stamp = |every: i64| {
+            let second = now.as_second() - now.as_second().rem_euclid(every);
+            jiff::Timestamp::from_second(second).unwrap_or(now)
+        };
+        match text(object, "/kind") {
+            "Lease" if json::namespace(object) == "kube-node-lease" => {
+                let mut fresh = Value::clone(object);
+                json::set(&mut fresh, &["spec", "renewTime"], format!("{:.6}", stamp(10)));
+                Arc::new(fresh)
+            }
+            "Node" => {
+                let mut fresh = Value::clone(object);
+                let beat = stamp(10).to_string();
+                for condition in
+                    fresh.pointer_mut("/status/conditions").and_then(Value::as_array_mut).into_iter().flatten()
+                {
+                    json::set(condition, &["lastHeartbeatTime"], beat.as_str());
+                }
+                Arc::new(fresh)
+            }
+            _ => object.clone(),
+        }
+    }
+}
+
+/// See [`super::tick`].
+pub(crate) fn tick(world: &mut World, now: LabTime) -> bool {
+    if !world.kube.control.settled && world.kube.store.revision() > 0 {
+        world.kube.control.settled = true;
+        settle(world, now);
+    }
+    let facts = Facts::of(world);
+    let state = &world.kube.control;
+    if let Some((revision, seen, at)) = &state.quiet
+        && *revision == world.kube.store.revision()
+        && *seen == facts
+        && !state.timers.values().any(|t| t > at && *t <= now)
+    {
+        return false;
+    }
+    round(world, &facts, now)
+}
+
+/// How far before the beginning a world comes to rest, and how long it is given.
+const BEFORE: Duration = Duration::from_secs(3 * 3_600);
+const REST: Duration = Duration::from_secs(15 * 60);
+
+/// Lets a fresh world come to rest in its own past: pods start, claims bind, Flux applies.
+fn settle(world: &mut World, now: LabTime) {
+    let start = now.saturating_sub(BEFORE);
+    world.kube.control.settling = true;
+    let mut at = start;
+    let mut rounds = 0;
+    loop {
+        let facts = Facts::of(world);
+        while round(world, &facts, at) && rounds < 20_000 {
+            rounds += 1;
+        }
+        match world.kube.control.due() {
+            Some(next) if next <= start + REST && rounds < 20_000 => at = next,
+            _ => break,
+        }
+    }
+    world.kube.control.settling = false;
+    world.kube.store.compact();
+}
+
+fn round(world: &mut World, facts: &Facts, now: LabTime) -> bool {
+    let since = jiff::SignedDuration::try_from(now).unwrap_or_default();
+    let zero = jiff::Timestamp::from_second(world.zero).unwrap_or_default();
+    let stamp = zero.checked_add(since).unwrap_or(zero);
+    let mut kube = std::mem::take(&mut world.kube);
+    kube.store.now = jiff::Timestamp::from_second(stamp.as_second()).unwrap_or(stamp).to_string();
+    let before = kube.store.revision();
+    let mut round = Round { kube: &mut kube, facts, now, effects: Vec::new() };
+    round.run();
+    let effects = std::mem::take(&mut round.effects);
+    let after = kube.store.revision();
+    kube.control.quiet = Some((after, facts.clone(), now));
+    world.kube = kube;
+    let changed = before != after || !effects.is_empty();
+    for effect in effects {
+        apply(world, effect);
+    }
+    changed
+}
+
+fn apply(world: &mut World, effect: Effect) {
+    match effect {
+        Effect::Fill { vmid, path, bytes } => {
+            if let Some(vm) = world.vms.get_mut(&vmid) {
+                vm.guest.used.insert(path, bytes);
+            }
+        }
+        Effect::Wipe { vmid, path } => {
+            if let Some(vm) = world.vms.get_mut(&vmid) {
+                vm.guest.used.remove(&path);
+            }
+        }
+        Effect::UseCoral { vmid } => {
+            world.use_coral(vmid);
+        }
+    }
+}

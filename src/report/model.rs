@@ -1,0 +1,441 @@
+//! What a journal says, step by step.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::base::check::Change;
+use crate::base::fault::Effect;
+use crate::base::names::StepKey;
+use crate::base::permit::{Again, System};
+use crate::engine::event::{Event, Record};
+use crate::engine::state::{Illegal, Phase, RunState, Stage};
+use crate::engine::step::Risk;
+
+/// A run as its journal tells it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The run's id.
+    pub run: String,
+    /// The migration's name in the site file; None for a step that got its parameters by flags.
+    pub migration: Option<String>,
+    /// The blueprint.
+    pub blueprint: String,
+    /// Its version.
+    pub blueprint_version: u32,
+    /// The site's name.
+    pub site: String,
+    /// The SHA-256 of the site file.
+    pub site_digest: String,
+    /// The tool's version.
+    pub tool: String,
+    /// The machine.
+    pub host: String,
+    /// The command line.
+    pub argv: Vec<String>,
+    /// A plan of one step.
+    pub single: bool,
+    /// When it was opened.
+    pub began: Timestamp,
+    /// When the last line was written.
+    pub last: Timestamp,
+    /// How it stands.
+    pub standing: Standing,
+    /// Why it was given up, in the operator's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// A row for each step of the plan, in order.
+    pub steps: Vec<Row>,
+    /// What the operator consented to lose.
+    pub consents: Vec<String>,
+    /// What is gone for good: steps that destroy, were applied and are not undone.
+    pub destroyed: Vec<String>,
+    /// Holds that are still up.
+    pub holds_up: Vec<String>,
+    /// Changing calls for each system.
+    pub calls: BTreeMap<System, u32>,
+    /// The commands that are possible now.
+    pub next: Vec<String>,
+}
+
+/// How a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Every step is applied or was already so.
+    Done,
+    /// Everything is back as it was.
+    Undone,
+    /// It stopped at a failure.
+    Failed,
+    /// It waits for a person.
+    Asked,
+    /// The operator interrupted it.
+    Interrupted,
+    /// The journal ends in the middle: it is at work, or it was killed.
+    Open,
+    /// Its undo is not finished.
+    Undoing,
+    /// An undo went wrong.
+    Stuck,
+    /// Given up.
+    Abandoned,
+}
+
+impl Standing {
+    /// The words for it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Undone => "undone",
+            Self::Failed => "failed",
+            Self::Asked => "waiting for a person",
+            Self::Interrupted => "interrupted",
+            Self::Open => "not finished",
+            Self::Undoing => "undo not finished",
+            Self::Stuck => "stuck",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// Where a step stands, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Word {
+    /// Done by this run.
+    Done,
+    /// Nothing had to be done.
+    AlreadySo,
+    /// Begun, and not known to be done.
+    Begun,
+    /// The run stopped here.
+    Failed,
+    /// A person was asked and has not acted yet.
+    Asked,
+    /// Its turn has not come.
+    Pending,
+    /// Its undo is begun.
+    Undoing,
+    /// Back as it was.
+    Undone,
+    /// Its undo went wrong.
+    UndoFailed,
+}
+
+impl Word {
+    /// The words for it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::AlreadySo => "already so",
+            Self::Begun => "begun",
+            Self::Failed => "failed",
+            Self::Asked => "asked",
+            Self::Pending => "not begun",
+            Self::Undoing => "undo begun",
+            Self::Undone => "undone",
+            Self::UndoFailed => "undo failed",
+        }
+    }
+}
+
+/// A step.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Its key.
+    pub key: String,
+    /// Its title.
+    pub title: String,
+    /// What it may do.
+    pub risk: Risk,
+    /// The step that takes its effect back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holds_until: Option<String>,
+    /// Where it stands.
+    pub word: Word,
+    /// From when its turn came to when it was done, failed or last heard of.
+    #[serde(rename = "elapsed_ms", serialize_with = "millis", skip_serializing_if = "Option::is_none")]
+    pub elapsed: Option<std::time::Duration>,
+    /// What its checks said besides, each line once.
+    pub notes: Vec<String>,
+    /// What it set out to change.
+    pub changes: Vec<Change>,
+    /// Its changing calls.
+    pub calls: Vec<CallRow>,
+    /// What a person was asked.
+    pub asks: Vec<String>,
+    /// Its run files.
+    pub files: Vec<String>,
+    /// When it fell, for a hold that somebody else took down.
+    pub fell: Vec<Fell>,
+    /// Every failure, oldest first; the last one stands where the word says so.
+    pub troubles: Vec<Trouble>,
+}
+
+/// A changing call.
+#[derive(Debug, Clone, Serialize)]
+pub struct CallRow {
+    /// Its number in the run.
+    pub number: u64,
+    /// Where it went.
+    pub system: System,
+    /// What it was.
+    pub text: String,
+    /// Whether it may be sent again.
+    pub again: Again,
+    /// Made while undoing.
+    pub undo: bool,
+    /// What it left: kind and value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left: Option<(String, String)>,
+}
+
+/// A hold that was taken down by somebody else.
+#[derive(Debug, Clone, Serialize)]
+pub struct Fell {
+    /// When it was found out.
+    pub at: Timestamp,
+    /// What was different.
+    pub changes: Vec<Change>,
+    /// Who, as far as it can be seen.
+    pub notes: Vec<String>,
+}
+
+/// A failure.
+#[derive(Debug, Clone, Serialize)]
+pub struct Trouble {
+    /// When.
+    pub at: Timestamp,
+    /// The error and its causes, outermost first.
+    pub error: Vec<String>,
+    /// What the failing call may have changed; None for a failed undo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+    /// What to do next.
+    pub help: Vec<String>,
+}
+
+fn millis<S: serde::Serializer>(elapsed: &Option<std::time::Duration>, to: S) -> Result<S::Ok, S::Error> {
+    match elapsed {
+        Some(elapsed) => to.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
+        None => to.serialize_none(),
+    }
+}
+
+impl Report {
+    /// What the records of a run say; None for an empty journal.
+    ///
+    /// # Errors
+    /// [`Illegal`] names the first line that breaks a rule.
+    pub fn of(run: &str, records: &[Record]) -> Result<Option<Self>, Illegal> {
+        let Some(state) = RunState::fold(records)? else { return Ok(None) };
+        let mut rows: Vec<Tracked> = state.opened.plan.iter().map(Tracked::new).collect();
+        let mut before = state.since;
+        let mut calls = BTreeMap::new();
+        let mut comment = None;
+        for record in records {
+            if let Event::Call { note, .. } = &record.event {
+                *calls.entry(note.system).or_insert(0) += 1;
+            }
+            if let Event::Abandoned { comment: why } = &record.event {
+                comment = Some(why.clone());
+            }
+            let row = record.event.key().and_then(|key| rows.iter_mut().find(|row| row.row.key == key.as_str()));
+            if let Some(row) = row {
+                row.take(record, before);
+            }
+            before = record.at;
+        }
+        let failed = state.failure.as_ref().map(|(key, _)| key);
+        let steps: Vec<Row> = rows.into_iter().map(|row| row.finish(&state, failed)).collect();
+        let opened = state.opened.clone();
+        let destroyed = steps
+            .iter()
+            .filter(|row| row.risk == Risk::Destroys && matches!(row.word, Word::Done | Word::Begun | Word::Failed))
+            .filter(|row| !row.calls.is_empty())
+            .map(|row| format!("{}: {}", row.key, row.title))
+            .collect();
+        Ok(Some(Self {
+            run: run.to_owned(),
+            migration: opened.migration,
+            blueprint: opened.blueprint,
+            blueprint_version: opened.blueprint_version,
+            site: opened.site,
+            site_digest: opened.site_digest,
+            tool: opened.tool,
+            host: opened.host,
+            argv: opened.argv,
+            single: opened.single,
+            began: state.since,
+            last: state.last,
+            standing: standing(&state, &steps, records),
+            comment,
+            consents: state.consents.iter().map(ToString::to_string).collect(),
+            destroyed,
+            holds_up: state.holds_up().into_iter().map(ToString::to_string).collect(),
+            calls,
+            next: next_commands(run, &state),
+            steps,
+        }))
+    }
+
+    /// How long it took, from the first line to the last.
+    pub fn elapsed(&self) -> std::time::Duration {
+        between(self.began, self.last)
+    }
+}
+
+/// The commands that are possible with a run as it stands.
+pub fn next_commands(run: &str, state: &RunState) -> Vec<String> {
+    let resume = format!("pvemig resume {run}");
+    let undo = format!("pvemig undo {run}");
+    let abandon = format!("pvemig abandon {run} --comment TEXT");
+    match state.phase {
+        Phase::Forward if state.changed || state.steps.values().any(|step| step.owes()) => vec![resume, undo, abandon],
+        Phase::Forward => vec![resume, abandon],
+        Phase::Done if state.steps.values().any(|step| step.owes()) => vec![undo],
+        Phase::Undoing | Phase::Stuck => vec![undo, abandon],
+        Phase::Done | Phase::Undone | Phase::Abandoned => Vec::new(),
+    }
+}
+
+fn standing(state: &RunState, steps: &[Row], records: &[Record]) -> Standing {
+    match state.phase {
+        Phase::Done => Standing::Done,
+        Phase::Undone => Standing::Undone,
+        Phase::Abandoned => Standing::Abandoned,
+        Phase::Stuck => Standing::Stuck,
+        Phase::Undoing => Standing::Undoing,
+        Phase::Forward if state.failure.is_some() => Standing::Failed,
+        Phase::Forward if matches!(records.last().map(|r| &r.event), Some(Event::Interrupted { .. })) => {
+            Standing::Interrupted
+        }
+        Phase::Forward => {
+            let at = steps.iter().find(|row| !matches!(row.word, Word::Done | Word::AlreadySo));
+            if at.is_some_and(|row| row.word == Word::Asked) { Standing::Asked } else { Standing::Open }
+        }
+    }
+}
+
+/// A row while the journal is read.
+struct Tracked {
+    row: Row,
+    /// When its turn came.
+    began: Option<Timestamp>,
+    /// When it was last heard of before it was done; what comes later (a hold's repeated check) does not count.
+    ended: Option<Timestamp>,
+    over: bool,
+    undoing: bool,
+}
+
+impl Tracked {
+    fn new(planned: &crate::engine::event::Planned) -> Self {
+        let row = Row {
+            key: planned.key.to_string(),
+            title: planned.title.clone(),
+            risk: planned.risk,
+            holds_until: planned.holds_until.clone(),
+            word: Word::Pending,
+            elapsed: None,
+            notes: Vec::new(),
+            changes: Vec::new(),
+            calls: Vec::new(),
+            asks: Vec::new(),
+            files: Vec::new(),
+            fell: Vec::new(),
+            troubles: Vec::new(),
+        };
+        Self { row, began: None, ended: None, over: false, undoing: false }
+    }
+
+    fn take(&mut self, record: &Record, before: Timestamp) {
+        if !self.over {
+            self.began.get_or_insert(before);
+            self.ended = Some(record.at);
+        }
+        let row = &mut self.row;
+        match &record.event {
+            Event::Checked { notes, .. } => once(&mut row.notes, notes),
+            Event::AlreadySo { notes, .. } | Event::Applied { notes, .. } => {
+                once(&mut row.notes, notes);
+                self.over = true;
+            }
+            Event::Undone { notes, .. } => once(&mut row.notes, notes),
+            Event::Applying { changes, .. } => {
+                for change in changes.iter().filter(|change| !row.changes.contains(change)).cloned().collect::<Vec<_>>()
+                {
+                    row.changes.push(change);
+                }
+            }
+            Event::Call { call, note, .. } => row.calls.push(CallRow {
+                number: call.0,
+                system: note.system,
+                text: note.text.clone(),
+                again: note.again,
+                undo: self.undoing,
+                left: None,
+            }),
+            Event::Got { call, handle, .. } => {
+                if let Some(found) = row.calls.iter_mut().find(|row| row.number == call.0) {
+                    found.left = Some((handle.kind.clone(), handle.value.clone()));
+                }
+            }
+            Event::Filed { name, .. } => once(&mut row.files, std::slice::from_ref(name)),
+            Event::Asked { ask, hint, .. } => {
+                let line = hint.as_ref().map_or_else(|| ask.clone(), |hint| format!("{ask} ({hint})"));
+                once(&mut row.asks, &[line]);
+            }
+            Event::HoldFell { changes, notes, .. } => {
+                row.fell.push(Fell { at: record.at, changes: changes.clone(), notes: notes.clone() });
+            }
+            Event::Failed { error, effect, help, .. } => row.troubles.push(Trouble {
+                at: record.at,
+                error: error.clone(),
+                effect: Some(*effect),
+                help: help.clone(),
+            }),
+            Event::UndoFailed { error, help, .. } => {
+                row.troubles.push(Trouble { at: record.at, error: error.clone(), effect: None, help: help.clone() });
+            }
+            Event::Undoing { .. } => self.undoing = true,
+            Event::Opened(_)
+            | Event::Consented { .. }
+            | Event::Interrupted { .. }
+            | Event::Abandoned { .. }
+            | Event::Closed { .. } => {}
+        }
+    }
+
+    fn finish(mut self, state: &RunState, failed: Option<&StepKey>) -> Row {
+        let stands = failed.is_some_and(|key| key.as_str() == self.row.key);
+        let stage = state.stage(&StepKey::from(self.row.key.as_str()));
+        self.row.word = match stage {
+            Stage::UndoFailed => Word::UndoFailed,
+            Stage::Undone => Word::Undone,
+            Stage::Undoing => Word::Undoing,
+            Stage::Already => Word::AlreadySo,
+            Stage::Applied => Word::Done,
+            Stage::Begun | Stage::Pending if stands => Word::Failed,
+            Stage::Begun => Word::Begun,
+            Stage::Pending if !self.row.asks.is_empty() => Word::Asked,
+            Stage::Pending => Word::Pending,
+        };
+        self.row.elapsed = self.began.zip(self.ended).map(|(began, ended)| between(began, ended));
+        self.row
+    }
+}
+
+fn once(lines: &mut Vec<String>, more: &[String]) {
+    for line in more {
+        if !lines.contains(line) {
+            lines.push(line.clone());
+        }
+    }
+}
+
+/// Never negative: a clock that was set back is no reason for a negative length.
+fn between(from: Timestamp, to: Timestamp) -> std::time::Duration {
+    std::time::Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}

@@ -1,0 +1,304 @@
+//! The binary as an operator uses it: exit codes, texts, and a whole migration against a lab in another process.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test may panic and spawn")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+struct Shell {
+    dir: tempfile::TempDir,
+}
+
+struct Said {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Shell {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pvemig"));
+        command.args(args).env_clear().env("HOME", self.dir.path()).env("PATH", std::env::var("PATH").unwrap());
+        command.current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Said {
+        said(self.command(args).output().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+fn said(output: Output) -> Said {
+    Said {
+        // A killed process has no code.
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[track_caller]
+fn expect(said: &Said, code: i32, words: &[&str]) {
+    let all = format!("{}{}", said.stdout, said.stderr);
+    assert_eq!(said.code, code, "{all}");
+    for word in words {
+        assert!(all.contains(word), "`{word}` is not in:\n{all}");
+    }
+}
+
+#[test]
+fn wrong_command_lines_are_told_what_is_right() {
+    let shell = Shell::new();
+    let cases: &[(&[&str], &[&str])] = &[
+        (&[], &["Usage"]),
+        (&["frob"], &["frob"]),
+        (&["run", "x"], &["there is no site file", "pvemig site example"]),
+        (&["--site", "nowhere.yaml", "plan", "x"], &["nowhere.yaml"]),
+        (&["explain", "99"], &["there is no step `99`", "04-add-usb"]),
+        (&["rehearse", "nvme"], &["no blueprint `nvme`", "usb-move"]),
+        (&["rehearse", "usb-move", "--world", "x"], &["no world `x`", "pvemig lab worlds"]),
+        (&["run", "x", "--wait=5x"], &["5x"]),
+        (&["abandon"], &["--comment"]),
+    ];
+    for (args, words) in cases {
+        expect(&shell.run(args), 2, words);
+    }
+    assert_eq!(cases.len(), 9);
+}
+
+#[test]
+fn the_example_site_passes_the_check_and_a_broken_one_shows_every_problem() {
+    let shell = Shell::new();
+    let example = shell.run(&["site", "example"]);
+    expect(&example, 0, &["migrations:"]);
+    let broken = example.stdout.replacen("usb-move", "usb-mvoe", 1).replacen("coral", "corral", 1);
+    std::fs::write(shell.path().join("site.yaml"), &broken).unwrap();
+    let said = shell.run(&["site", "check"]);
+    assert_eq!(said.code, 2, "{}", said.stderr);
+    assert!(said.stderr.contains("site.yaml"), "{}", said.stderr);
+    assert!(said.stderr.lines().count() > 5, "{}", said.stderr);
+}
+
+#[test]
+fn help_version_and_completions_go_to_stdout() {
+    let shell = Shell::new();
+    for (args, word) in [
+        (vec!["--version"], "pvemig 0."),
+        (vec!["--help"], "rehearse"),
+        (vec!["step", "--help"], "--vmid"),
+        (vec!["completions", "bash"], "complete"),
+        (vec!["man"], ".TH"),
+        (vec!["lab", "worlds"], "usb-move-old"),
+        (vec!["explain", "04"], "usb3=1"),
+    ] {
+        let said = shell.run(&args);
+        assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{args:?}");
+        assert!(said.stdout.contains(word), "{args:?}: {}", said.stdout);
+    }
+}
+
+#[test]
+fn every_step_is_found_by_id_number_and_script_name() {
+    let shell = Shell::new();
+    let names = [
+        "00-preflight-checks",
+        "01-remove-usb-from-source",
+        "02-remove-source-label",
+        "03-check-hardware-on-host",
+        "04-add-usb-passthrough",
+        "05-reboot-target-vm",
+        "06-wait-for-vm-ready",
+        "07-check-hardware-in-vm",
+        "08-install-drivers",
+        "09-label-target-node",
+        "10-deploy-and-verify",
+        "11-recreate-pvcs",
+        "00a",
+        "00b",
+        "00d",
+        "04a",
+        "06a",
+        "09a",
+        "4",
+    ];
+    let found: Vec<_> = names.iter().filter(|name| shell.run(&["explain", name]).code == 0).collect();
+    // A bare number is the step with exactly that number: 4 is none.
+    assert_eq!(found.len(), names.len() - 1, "{found:?}");
+}
+
+/// A lab in a process of its own, and the shell to work with it.
+struct Up {
+    lab: Child,
+    shell: Shell,
+}
+
+impl Up {
+    fn new(world: &str, hands: &str) -> Self {
+        let shell = Shell::new();
+        let dir = shell.path().join("lab");
+        let mut lab = shell
+            .command(&["lab", "up", "--world", world, "--hands", hands, "--speed", "200", "--dir"])
+            .arg(&dir)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(lab.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert!(ready.starts_with("ready: "), "{ready}");
+        Self { lab, shell }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.shell.command(args);
+        let lab = self.shell.path().join("lab");
+        command.env("PVEMIG_SITE", lab.join("site.yaml")).env("PVEMIG_STATE", lab.join("state"));
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Said {
+        said(self.command(args).output().unwrap())
+    }
+
+    /// Changing requests that the lab saw.
+    fn changes(&self) -> usize {
+        let log = std::fs::read_to_string(self.shell.path().join("lab/requests.jsonl")).unwrap();
+        log.lines().filter(|l| l.contains("\"class\":\"change\"")).count()
+    }
+
+    /// `Call` events in all journals.
+    fn calls(&self) -> usize {
+        let runs = self.shell.path().join("lab/state/homelab/runs");
+        let of = |entry: std::io::Result<std::fs::DirEntry>| {
+            let journal = std::fs::read_to_string(entry.unwrap().path().join("journal.jsonl")).unwrap_or_default();
+            journal.lines().filter(|l| l.contains("\"is\":\"call\"")).count()
+        };
+        std::fs::read_dir(runs).unwrap().map(of).sum()
+    }
+
+    fn run_id(&self) -> String {
+        let status: serde_json::Value = serde_json::from_str(&self.run(&["status", "--all", "--json"]).stdout).unwrap();
+        status.as_array().unwrap().last().unwrap()["run"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _gone = self.lab.kill();
+        let _gone = self.lab.wait();
+    }
+}
+
+#[test]
+fn one_step_alone_sets_usb3_and_the_second_time_nothing() {
+    let up = Up::new("usb-move", "auto");
+    let blocked = up.run(&["step", "04-add-usb", "--vmid", "108", "--yes"]);
+    expect(&blocked, 4, &["still passed to vm 105", "pvemig step 01-remove-usb --vmid 105", "nothing was changed"]);
+    expect(&up.run(&["abandon", "--comment", "a try"]), 0, &[]);
+    expect(&up.run(&["step", "01", "--vmid", "105"]), 0, &[]);
+    expect(&up.run(&["step", "03", "--vmid", "108", "--wait=5m"]), 0, &["hands"]);
+    let first = up.run(&["step", "04-add-usb", "--vmid", "108"]);
+    expect(&first, 0, &["host=1a6e:089a,usb3=1", "host=18d1:9302,usb3=1"]);
+    let changes = up.changes();
+    expect(&up.run(&["step", "04", "--vmid", "108"]), 0, &["already so"]);
+    assert_eq!(up.changes(), changes);
+    expect(&up.run(&["step", "04", "--vmid", "999"]), 2, &["--vmid 108"]);
+}
+
+#[test]
+fn a_whole_migration_is_done_repeated_and_undone() {
+    let up = Up::new("usb-move", "auto");
+    expect(&up.run(&["run", "frigate-coral"]), 2, &["--yes"]);
+    expect(&up.run(&["run", "frigate-coral", "--yes", "--wait=5m"]), 0, &["10-deploy-and-verify"]);
+    let changes = up.changes();
+    assert_eq!(up.calls(), changes);
+    let id = up.run_id();
+    expect(&up.run(&["run", "frigate-coral", "--yes", "--wait=5m"]), 0, &["already so"]);
+    assert_eq!(up.changes(), changes, "a second run changes nothing");
+    expect(&up.run(&["plan", "frigate-coral", "--exit-code"]), 0, &[]);
+    let consent = up.run(&["undo", &id, "--yes", "--wait=5m"]);
+    expect(&consent, 4, &["--destroy pvc/frigate/frigate-config", "nothing was changed"]);
+    assert_eq!(up.changes(), changes);
+    let undone = up.run(&[
+        "undo",
+        "--yes",
+        "--wait=5m",
+        "--destroy",
+        "pvc/frigate/frigate-config",
+        "--destroy",
+        "pvc/frigate/frigate-media",
+    ]);
+    expect(&undone, 0, &["everything is back"]);
+    assert_eq!(up.calls(), up.changes());
+    for (format, word) in [("text", "undone"), ("markdown", "| "), ("json", "\"run\"")] {
+        expect(&up.run(&["report", &id, "--format", format]), 0, &[word]);
+    }
+}
+
+#[test]
+fn a_killed_run_is_resumed() {
+    let up = Up::new("usb-move", "auto");
+    let mut killed = 0;
+    for point in ["12", "25", "40"] {
+        let verb: &[&str] = if killed == 0 { &["run", "frigate-coral"] } else { &["resume"] };
+        let mut command = up.command(verb);
+        command.args(["--yes", "--wait=5m"]).env("PVEMIG_CRASH_AT", point);
+        let dead = said(command.output().unwrap());
+        assert_eq!(dead.code, -1, "{}{}", dead.stdout, dead.stderr);
+        killed += 1;
+        expect(&up.run(&["run", "frigate-coral", "--yes"]), 7, &["is not finished", "resume", "undo", "abandon"]);
+    }
+    expect(&up.run(&["resume", "--wait=5m"]), 0, &["done"]);
+    assert_eq!(killed, 3);
+}
+
+#[test]
+fn a_run_that_needs_a_person_says_so_and_exits_with_3() {
+    let up = Up::new("usb-move", "manual");
+    let asked = up.run(&["run", "frigate-coral", "--yes"]);
+    expect(&asked, 3, &["plug coral", "still-fawn", "pvemig resume", "still held: 00b-suspend-gitops, 00d-scale-down"]);
+    expect(&up.run(&["status"]), 0, &["open", "still held"]);
+    let lab = up.shell.path().join("lab");
+    expect(
+        &up.run(&["lab", "move", "coral", "--to", "still-fawn", "--dir", lab.to_str().unwrap()]),
+        0,
+        &["still-fawn"],
+    );
+    expect(&up.run(&["resume"]), 0, &["done"]);
+}
+
+/// The README's session: every command succeeds, and each line below it is in what it prints.
+#[test]
+fn the_readme_shows_what_happens() {
+    let up = Up::new("usb-move", "auto");
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let block = readme.split("```console\n").nth(1).unwrap().split("```").next().unwrap();
+    let lab = up.shell.path().join("lab");
+    let bin = Path::new(env!("CARGO_BIN_EXE_pvemig")).parent().unwrap();
+    let mut commands = 0;
+    let mut setup = String::new();
+    for part in block.split("$ ").skip(1) {
+        let (command, expected) = part.split_once('\n').unwrap();
+        let command = command.replace("/tmp/lab", lab.to_str().unwrap());
+        if command.starts_with(". ") {
+            setup = format!("{command}\n");
+            continue;
+        }
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{setup}{command}")]).env_clear().env("HOME", up.shell.path()).env("PATH", path);
+        let said = said(shell.stdin(Stdio::null()).output().unwrap());
+        let words: Vec<&str> = expected.lines().filter(|l| !l.is_empty()).collect();
+        expect(&said, 0, &words);
+        commands += 1;
+    }
+    assert_eq!(commands, 9);
+}
