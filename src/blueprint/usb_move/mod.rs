@@ -5,6 +5,7 @@
 //! it back). 00c is kept free for a copy of the data made ahead.
 
 pub mod claims;
+pub mod deploy;
 pub mod device;
 pub mod fault;
 pub mod hold;
@@ -29,6 +30,7 @@ mod s07_check_vm_hardware;
 mod s08_install_drivers;
 mod s09_label_node;
 mod s09a_update_manifests;
+mod s10_deploy_and_verify;
 pub mod s11_recreate_pvcs;
 
 use super::{Blueprint, BoxedStep, Row};
@@ -53,6 +55,7 @@ pub use s07_check_vm_hardware::CheckVmHardware;
 pub use s08_install_drivers::InstallDrivers;
 pub use s09_label_node::LabelNode;
 pub use s09a_update_manifests::UpdateManifests;
+pub use s10_deploy_and_verify::DeployAndVerify;
 pub use s11_recreate_pvcs::RecreatePvcs;
 
 /// The blueprint.
@@ -88,6 +91,7 @@ const ROWS: &[Row] = &[
     Row::of::<LabelNode>(&["09-label-target-node"], &[NODE]),
     Row::of::<UpdateManifests>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<RecreatePvcs>(&[], &[NAMESPACE, WORKLOAD]),
+    Row::of::<DeployAndVerify>(&[], &[NAMESPACE, WORKLOAD]),
 ];
 
 fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
@@ -98,7 +102,12 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
     let nodes = vec![p.source_node.name.clone(), node.name.clone()];
     Some(vec![
         Box::new(RetainVolumes { work: work.clone(), claims: claims.clone(), target: node.clone() }),
-        Box::new(SuspendGitops { work: work.clone(), gitops: p.gitops.clone(), claims, nodes }),
+        Box::new(SuspendGitops {
+            work: work.clone(),
+            gitops: p.gitops.clone(),
+            claims: claims.clone(),
+            nodes: nodes.clone(),
+        }),
         Box::new(ScaleDown { work: work.clone() }),
         Box::new(RemoveUsb { vm: source.clone(), device: device.clone() }),
         Box::new(RemoveLabel { node: p.source_node.clone(), key }),
@@ -117,6 +126,7 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
             gitops: p.gitops.clone(),
             edits: p.edits.clone(),
         }),
-        Box::new(RecreatePvcs { work, node, guest: vm.node, claims: p.claims }),
+        Box::new(RecreatePvcs { work: work.clone(), node: node.clone(), guest: vm.node, claims: p.claims }),
+        Box::new(DeployAndVerify { work, node, gitops: p.gitops, edits: p.edits, claims, nodes, verify: p.verify }),
     ])
 }

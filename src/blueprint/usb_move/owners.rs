@@ -33,7 +33,7 @@ pub struct OwnerWas {
     pub name: String,
     /// `spec.suspend` as it was written; None: absent.
     pub suspend: Option<bool>,
-    /// Whether it was Ready; what was not is not waited for afterwards.
+    /// False where it said that it is not Ready; such a one is not waited for afterwards.
     pub ready: bool,
 }
 
@@ -45,7 +45,7 @@ impl OwnerWas {
             namespace: object.meta.namespace.clone(),
             name: object.meta.name.clone(),
             suspend,
-            ready: object.is_ready(),
+            ready: object.condition("Ready").is_none_or(|c| c.status != "False"),
         }
     }
 

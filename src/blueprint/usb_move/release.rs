@@ -11,6 +11,7 @@ use crate::k8s::flux::{FluxKind, FluxObject, REQUESTED_AT};
 use crate::k8s::meta::Meta;
 
 use super::hold::{Held, held};
+use super::manifests::{commit_of, short};
 use super::owners::OwnerWas;
 use super::params::Gitops;
 
@@ -130,25 +131,32 @@ pub fn pending(object: &FluxObject, got: &[Got]) -> bool {
     ours && asked != Some(&object.last_handled)
 }
 
-/// Whether what the owners own is as their source says: each that ran before and was Ready is Ready again at its
-/// source's present revision, with our request handled.
+/// Whether what the owners own is as the branch says: the source is at its tip, and each owner that ran before and
+/// was Ready is Ready again at its source's present revision, with our request handled.
 ///
 /// # Errors
 /// What keeps the API from answering.
 pub async fn settled(
-    _cx: &Estate,
+    cx: &Estate,
     kube: &Kubernetes,
     gitops: &Gitops,
     owners: &[OwnerWas],
     got: &[Got],
 ) -> Result<Check<()>, Failure> {
     let mut notes = Vec::new();
-    let source = source(kube, gitops).await?;
-    if let Some(source) = &source
-        && pending(source, got)
-        && !source.is_suspended()
-    {
-        return Ok(Check::waiting(format!("{} has not yet handled our request", source.title())));
+    if let Some(source) = source(kube, gitops).await? {
+        if source.is_suspended() {
+            notes.push(format!("{} is suspended at {}", source.title(), source.artifact));
+        } else {
+            if pending(&source, got) {
+                return Ok(Check::waiting(format!("{} has not yet handled our request", source.title())));
+            }
+            let tip = cx.checkout(&gitops.checkout)?.fetch().await?;
+            if commit_of(&source.artifact) != Some(tip.as_str()) {
+                let text = format!("{} is at {}, the branch at {}", source.title(), source.artifact, short(&tip));
+                return Ok(Check::todo(vec![Change::act(format!("reconcile: {text}"))], ()));
+            }
+        }
     }
     for was in owners.iter().filter(|was| applies(was) && !was.was_suspended()) {
         let Some(now) = was.read(kube).await? else { continue };
