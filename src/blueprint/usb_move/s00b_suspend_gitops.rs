@@ -79,6 +79,9 @@ impl Step<Estate> for SuspendGitops {
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let kube = cx.kubernetes(&self.work.cluster).await?;
         let owners = self.owners(&kube, seen.since).await?;
+        if kube.workload(&self.work.kind, &self.work.namespace, &self.work.name).await?.is_none() && owners.is_empty() {
+            return Ok(Check::blocked(vec![self.work.missing()]));
+        }
         if self.gitops.is_none() {
             return Ok(undeclared(&self.work.cluster, &owners));
         }
