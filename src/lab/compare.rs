@@ -50,7 +50,7 @@ impl World {
         let vms: BTreeMap<String, Value> = self.vms.iter().map(|(id, vm)| (id.to_string(), vm.compared())).collect();
         let places: BTreeMap<&String, _> = self.sticks.iter().map(|(name, stick)| (name, &stick.at)).collect();
         let hosts: BTreeMap<&String, _> = self.hosts.iter().map(|(name, h)| (name, (h.online, &h.files))).collect();
-        json!({
+        let whole = json!({
             "hosts": hosts,
             "sticks": places,
             "vms": vms,
@@ -61,7 +61,13 @@ impl World {
             "users": self.access.users.keys().collect::<Vec<_>>(),
             "tokens": self.access.tokens.keys().collect::<Vec<_>>(),
             "kubernetes": kube::compared(self),
-        })
+        });
+        // Volumes are named after uids, and their names are in paths everywhere.
+        let mut text = whole.to_string();
+        for (name, plain) in kube::volume_names(self) {
+            text = text.replace(&name, &plain);
+        }
+        serde_json::from_str(&text).unwrap_or(whole)
     }
 }
 

@@ -66,7 +66,10 @@ impl RequestLog {
     /// # Errors
     /// Those of creating a file.
     pub fn create(path: &Path) -> std::io::Result<Self> {
-        Ok(Self { next: AtomicU64::new(1), file: Mutex::new(File::create(path)?), seen: Mutex::default() })
+        File::create(path)?;
+        // The bare repository's hook writes to it too.
+        let file = File::options().append(true).open(path)?;
+        Ok(Self { next: AtomicU64::new(1), file: Mutex::new(file), seen: Mutex::default() })
     }
 
     /// The number of a request that arrives now.

@@ -8,6 +8,7 @@ mod apply;
 mod call;
 mod cells;
 mod cluster;
+pub mod compared;
 mod control;
 mod discovery;
 mod evict;
@@ -59,6 +60,8 @@ pub struct Kube {
     token: String,
     /// What the controllers remember.
     control: control::State,
+    /// What Flux's controllers remember.
+    flux: flux::State,
 }
 
 /// What others need to reach the front.
@@ -93,7 +96,7 @@ fn time(world: &World) -> jiff::Timestamp {
 ///
 /// # Errors
 /// [`LabError`] where files cannot be made.
-pub fn prepare(world: &mut World, _dir: &Path) -> Result<(), LabError> {
+pub fn prepare(world: &mut World, dir: &Path) -> Result<(), LabError> {
     let mut bytes = [0_u8; 24];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
     world.kube.token = bytes.iter().map(|b| format!("{b:02x}")).collect();
@@ -102,8 +105,31 @@ pub fn prepare(world: &mut World, _dir: &Path) -> Result<(), LabError> {
         let then = crate::base::clock::Clock::real().now().as_second() - 60 * 86_400;
         world.kube.store.now = jiff::Timestamp::from_second(then).unwrap_or_default().to_string();
         cluster::load(&mut world.kube, &cluster)?;
+        let bare = dir.join("gitops.git");
+        flux::create(&bare, &dir.join("checkout"))?;
+        world.kube.flux.bare = Some(bare);
     }
     Ok(())
+}
+
+/// The Kubernetes side and the tip of the followed branch, as they are compared; see `lab::compare`.
+pub fn compared(world: &World) -> Value {
+    compared::compared(world)
+}
+
+/// What stands for the volumes' names, which are made from uids, in a comparison.
+pub fn volume_names(world: &World) -> std::collections::BTreeMap<String, String> {
+    compared::volume_names(world)
+}
+
+/// Pushes what `DIR/checkout` has committed to `DIR/gitops.git`, as a person would; returns the tip.
+///
+/// # Errors
+/// [`LabError::Hands`] where git refuses.
+pub async fn push(_shared: &Arc<Shared>, dir: &Path) -> Result<String, LabError> {
+    let (checkout, bare) = (dir.join("checkout"), dir.join("gitops.git"));
+    let pushed = tokio::task::spawn_blocking(move || flux::push(&checkout, &bare)).await;
+    pushed.map_err(|e| LabError::Hands(e.to_string()))?.map_err(LabError::Hands)
 }
 
 /// Lets the controllers work as of `now`; called after every change of the world and whenever something is due. True
@@ -123,17 +149,4 @@ pub fn due(world: &World) -> Option<LabTime> {
 /// [`LabError`] where no port can be had.
 pub async fn serve(shared: &Arc<Shared>, authority: &Authority, fronts: &mut Fronts) -> Result<Reach, LabError> {
     front::serve(shared, authority, fronts).await
-}
-
-/// The Kubernetes side and the tip of the followed branch, as they are compared; see `lab::compare`.
-pub fn compared(_world: &World) -> serde_json::Value {
-    serde_json::Value::Null
-}
-
-/// Pushes what `DIR/checkout` has committed to `DIR/gitops.git`, as a person would; returns the tip.
-///
-/// # Errors
-/// [`LabError::Hands`] where there is nothing to push from.
-pub async fn push(_shared: &Arc<Shared>, dir: &Path) -> Result<String, LabError> {
-    Err(LabError::Hands(format!("there is no checkout in {}", dir.display())))
 }
