@@ -195,9 +195,10 @@ fn round(world: &mut World, facts: &Facts, now: LabTime) -> bool {
     round.run();
     let effects = std::mem::take(&mut round.effects);
     let after = kube.store.revision();
-    kube.control.quiet = Some((after, facts.clone(), now));
-    world.kube = kube;
     let changed = before != after || !effects.is_empty();
+    // A round that changed something is followed by another one: a controller early in the list sees it only then.
+    kube.control.quiet = (!changed).then(|| (after, facts.clone(), now));
+    world.kube = kube;
     for effect in effects {
         apply(world, effect);
     }
