@@ -195,30 +195,27 @@ fn round(world: &mut World, facts: &Facts, now: LabTime) -> bool {
     round.run();
     let effects = std::mem::take(&mut round.effects);
     let after = kube.store.revision();
-    let changed = before != after || !effects.is_empty();
-    // A round that changed something is followed by another one: a controller early in the list sees it only then.
-    kube.control.quiet = (!changed).then(|| (after, facts.clone(), now));
     world.kube = kube;
-    for effect in effects {
-        apply(world, effect);
-    }
+    // What a controller does again and again (a program that uses its Coral) changes something only once.
+    let moved = effects.into_iter().filter(|effect| apply(world, effect)).count() > 0;
+    let changed = before != after || moved;
+    // A round that changed something is followed by another one: a controller early in the list sees it only then.
+    world.kube.control.quiet = (!changed).then(|| (after, facts.clone(), now));
     changed
 }
 
-fn apply(world: &mut World, effect: Effect) {
+/// True where it changed something.
+fn apply(world: &mut World, effect: &Effect) -> bool {
     match effect {
         Effect::Fill { vmid, path, bytes } => {
-            if let Some(vm) = world.vms.get_mut(&vmid) {
-                vm.guest.used.insert(path, bytes);
-            }
+            world.vms.get_mut(vmid).is_some_and(|vm| vm.guest.used.insert(path.clone(), *bytes) != Some(*bytes))
         }
-        Effect::Wipe { vmid, path } => {
-            if let Some(vm) = world.vms.get_mut(&vmid) {
-                vm.guest.used.remove(&path);
-            }
-        }
+        Effect::Wipe { vmid, path } => world.vms.get_mut(vmid).is_some_and(|vm| vm.guest.used.remove(path).is_some()),
         Effect::UseCoral { vmid } => {
-            world.use_coral(vmid);
+            let absent = |w: &World| w.sticks.values().filter(|s| !s.present).count();
+            let before = absent(world);
+            world.use_coral(*vmid);
+            absent(world) != before
         }
     }
 }
