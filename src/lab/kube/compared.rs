@@ -47,6 +47,7 @@ const STATUS: &[&str] = &[
     "lastPushCommit",
     "collisionCount",
     "startTime",
+    "lastPhaseTransitionTime",
     "podIP",
     "podIPs",
 ];
