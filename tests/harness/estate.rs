@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Bench, How, Run};
 
 /// Simulated seconds in a real one.
-pub const SPEED: u32 = 1000;
+pub const SPEED: u32 = 100;
 
 pub struct Rig {
     pub lab: Arc<Lab>,
