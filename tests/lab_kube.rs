@@ -25,12 +25,6 @@ impl Kubectl {
         Self { folder }
     }
 
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.display().to_string()
-    }
-
     async fn run(&self, line: &str) -> Output {
         let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         self.args(args).await

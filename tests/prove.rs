@@ -1,6 +1,6 @@
 //! The proof of a blueprint on a world: idempotent, resumable, undoable, wherever it stops.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may panic, and says its counts")]
 
 mod harness;
 
@@ -12,7 +12,7 @@ use pvemig::lab::{Class, FaultEffect, FaultRule, Front};
 use serde_json::Value;
 
 /// The ordinary run cuts at every so-manieth point.
-const STRIDE: usize = 12;
+const STRIDE: usize = 6;
 
 /// What two pictures differ in, for a message that can be read.
 fn differences(a: &Value, b: &Value) -> Vec<String> {
@@ -125,11 +125,16 @@ async fn crash(world: &str, stride: usize, undo: bool) {
     let Measure { first, last, run } = undisturbed(world).await;
     let points = run.points.passed();
     assert_eq!(points.len(), points_expected(&run.records));
-    let mut taken = 0;
+    let (mut taken, mut behind) = (0, 0);
     for point in points.iter().skip(usize::from(undo)).step_by(stride) {
         let rig = Rig::new(world).await;
         let cut = rig.forward(None, &How { cut_at: Some(point.n), ..How::default() }).await;
-        assert!(is_cut(&cut), "{point:?}");
+        // How often step 10 has to ask Flux again varies with the clock: a late point may lie behind this run's end.
+        if !is_cut(&cut) {
+            assert_done(&cut, &format!("{point:?}"));
+            behind += 1;
+            continue;
+        }
         if undo {
             let back = rig.backward(&cut.id, &How::default()).await;
             assert_undone(&back, &format!("undo after {point:?}"));
@@ -143,7 +148,8 @@ async fn crash(world: &str, stride: usize, undo: bool) {
     }
     let verb = if undo { "undone" } else { "resumed" };
     println!("crash {world}: {taken} of {} points cut and {verb}", points.len());
-    assert!(taken >= points.len() / stride);
+    assert!(behind <= 2, "{behind} points lay behind the end");
+    assert!(taken + behind >= points.len() / stride);
 }
 
 /// Every changing call fails once, before and after its effect: it fails there, and can be resumed.
@@ -161,7 +167,7 @@ async fn faults(world: &str, all_of_them: bool) {
             let effects =
                 [FaultEffect::Status(500, "injected".into()), FaultEffect::ResetBefore, FaultEffect::ResetAfter];
             let turns = if all_of_them { 0..3 } else { n / 3 % 3..n / 3 % 3 + 1 };
-            for effect in effects[turns].iter().cloned() {
+            for effect in &effects[turns] {
                 let rig = Rig::new(world).await;
                 let skip = u32::try_from(n).unwrap();
                 rig.lab.fault(FaultRule::on(front, effect.clone()).class(Class::Change).skip(skip).times(1));

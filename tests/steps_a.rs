@@ -135,7 +135,9 @@ impl Bench {
 
     fn evictions(&self) -> usize {
         let seen = self.rig.lab.shared().log.seen();
-        seen.iter().filter(|s| s.class == Class::Change && s.line.contains("/eviction")).count()
+        seen.iter()
+            .filter(|s| s.class == Class::Change && s.line.contains("/shop/") && s.line.contains("/eviction"))
+            .count()
     }
 }
 

@@ -116,8 +116,8 @@ fn a_problem_shows_line_caret_key_and_help() {
     assert_eq!(
         invalid.render(80),
         "error: `k4s` is not a Kubernetes cluster of this file\n  \
-         --> /etc/pvemig/site.yaml:59:17 (nodes.k3s-vm-still-fawn.kubernetes)\n   \
-         |\n59 |     kubernetes: k4s\n   |                 ^^^\n  help: did you mean `k3s`?\n"
+         --> /etc/pvemig/site.yaml:62:17 (nodes.k3s-vm-still-fawn.kubernetes)\n   \
+         |\n62 |     kubernetes: k4s\n   |                 ^^^\n  help: did you mean `k3s`?\n"
     );
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pvemig::base::check::Hands;
 use pvemig::base::clock::Clock;
@@ -43,7 +44,13 @@ impl Rig {
 
     /// The world as it is compared, once nothing is on its way any more.
     pub async fn picture(&self) -> Value {
-        self.lab.compared()
+        let at_rest = |world: &lab::World| {
+            let picture = world.compared();
+            let pods = picture["kubernetes"]["pods"].as_object()?;
+            pods.keys().all(|pod| pod.ends_with(" ready")).then_some(picture)
+        };
+        let picture = self.lab.shared().until(Duration::from_secs(900), at_rest).await;
+        picture.unwrap_or_else(|| self.lab.compared())
     }
 
     /// The changing requests that the lab saw.

@@ -17,7 +17,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("claimRef.{uid,resourceVersion}", "set by the server"),
     ("nodeInfo.bootID", "another one at each boot"),
     ("replicasets, controllerrevisions, endpointslices", "history and bookkeeping of controllers"),
-    ("pods", "compared by labels, node, phase and readiness, and how many there are"),
+    ("pods", "compared by labels, phase and readiness, and how many there are: where one lands is the scheduler's"),
     ("events, leases", "a log, and a heartbeat"),
     ("Flux artifacts, revisions, inventories, handled requests", "the tree at the branch's tip is compared instead"),
 ];
@@ -90,10 +90,9 @@ fn pod(object: &Value) -> String {
         .collect();
     labels.sort();
     format!(
-        "{} [{}] on {} {}{}",
+        "{} [{}] {}{}",
         at::namespace(object),
         labels.join(","),
-        text(object, "/spec/nodeName"),
         text(object, "/status/phase"),
         if at::holds(object, "Ready") { " ready" } else { "" }
     )
