@@ -139,7 +139,7 @@ async fn looks_and_changes_are_counted_as_the_client_counts_them() {
         assert_eq!(guest.boot_id().await.unwrap().value, boot_id);
         assert!(guest.exists("/dev/dri").await.unwrap().value);
         assert!(!guest.exists("/dev/apex_0").await.unwrap().value);
-        assert_eq!(guest.disk_use("/var/lib/rancher/k3s/storage").await.unwrap().value, 9_663_676_416);
+        assert_eq!(guest.disk_use("/var/lib/rancher/k3s/storage").await.unwrap().value, 9_666_822_144);
         guest.look(&Look::Uptime).await.unwrap();
         guest.look(&Look::PciList).await.unwrap();
         assert_eq!(

@@ -102,10 +102,10 @@ async fn ha_only_takes_requests_and_acts_later() {
     b.wait("stopped", |w| w.vms[&108].running.is_none()).await;
     assert_eq!(b.power(VM108, "start", &[]).await, "OK");
     b.wait("started", |w| w.guest_up(108)).await;
-    // Off from inside: brought back.
+    // Off from inside: brought back, in another boot.
+    let boot = b.lab.shared().read(|w| w.boot_id(108)).unwrap();
     b.lab.shared().change(|w| w.guest_exec(108, &["poweroff".to_owned()], &[]));
-    b.wait("off", |w| w.vms[&108].running.is_none()).await;
-    b.wait("on again", |w| w.guest_up(108)).await;
+    b.wait("on again", |w| w.guest_up(108) && w.boot_id(108).is_some_and(|now| now != boot)).await;
     let said = b.post(&format!("{VM108}/status/stop"), &[("overrule-shutdown", "1")]).await;
     assert_eq!(said.about("overrule-shutdown"), "not applicable for HA resources");
 }
