@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::fault::Failure;
+use crate::base::wait::{Elapsed, limit, within};
 use crate::estate::Estate;
 use crate::k8s::access::Right;
 use crate::k8s::drain::Surroundings;
 use crate::k8s::flux::FluxObject;
 use crate::k8s::node::RuntimeClass;
-use crate::k8s::volume::{DataAt, StorageClass};
+use crate::k8s::volume::{DataAt, Source, StorageClass};
 use crate::k8s::workload::Scaler;
 use crate::k8s::{Claim, Kubernetes, Node, Pod, Volume, Workload};
 
-use super::super::claims::bytes;
 use super::super::owners::{self, Subject};
 use super::super::release;
-use super::finding::{Asked, asked};
+use super::finding::{Asked, Unknown, asked};
 use super::{Preflight, kube_rights};
 
 /// What Kubernetes says.
@@ -42,8 +42,8 @@ pub(super) struct KubeFacts {
     pub(super) runtimes: BTreeMap<String, Asked<Option<RuntimeClass>>>,
     /// The storage classes of the claims.
     pub(super) classes: BTreeMap<String, Asked<Option<StorageClass>>>,
-    /// How much is on a volume, in words, by its name.
-    pub(super) bytes: BTreeMap<String, String>,
+    /// How many bytes are on a volume, by its name, where somebody could be asked.
+    pub(super) bytes: BTreeMap<String, Asked<u64>>,
 }
 
 /// The workload.
@@ -211,15 +211,24 @@ async fn classes(
     found
 }
 
-/// How much is on the volumes, asked side by side of the guests that have them, each with its own short deadline.
-async fn sizes(cx: &Estate, facts: &KubeFacts, names: &BTreeSet<String>) -> BTreeMap<String, String> {
+/// How many bytes are on the volumes, asked side by side of the guests that have them, each with a short deadline.
+async fn sizes(cx: &Estate, facts: &KubeFacts, names: &BTreeSet<String>) -> BTreeMap<String, Asked<u64>> {
     let nodes = facts.nodes.as_deref().unwrap_or_default();
     let volumes: Vec<&Volume> = names.iter().filter_map(|name| facts.claim(name)?.1).collect();
     let measure = volumes.into_iter().filter_map(|volume| {
+        let (Source::HostPath(path) | Source::Local(path)) = &volume.source else { return None };
         let DataAt::Nodes(at) = volume.placement(nodes).data else { return None };
         let [at] = at.as_slice() else { return None };
         let site = cx.site().nodes.iter().find(|(_, node)| node.node_name == *at)?.0;
-        Some(async move { (volume.meta.name.clone(), bytes(cx, site, volume).await) })
+        let look = async move {
+            let guest = cx.guest(site).await?;
+            Ok::<u64, Failure>(guest.disk_use(path).await?.value)
+        };
+        Some(async move {
+            let late = |elapsed: Elapsed| Err(Unknown { text: elapsed.to_string(), help: None });
+            let size = within(limit::MEASURE, look).await.map_or_else(late, asked);
+            (volume.meta.name.clone(), size)
+        })
     });
     futures::future::join_all(measure).await.into_iter().collect()
 }

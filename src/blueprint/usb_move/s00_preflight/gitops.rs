@@ -31,7 +31,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, run: &RunInfo) -> Findings {
         }
     }
     if !well.is_empty() {
-        out.note(on::SUSPEND, format!("of what is changed Flux owns some, and is well: {}", well.join(", ")));
+        out.note(on::SUSPEND, format!("Flux is well, and is suspended until 10: {}", well.join(", ")));
     }
     if p.edits.is_empty() {
         return out;

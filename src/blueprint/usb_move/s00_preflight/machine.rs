@@ -11,7 +11,7 @@ use super::finding::{Findings, on};
 
 pub(super) fn find(p: &Preflight, f: &ProxmoxFacts) -> Findings {
     let mut out = Findings::of(System::Proxmox);
-    out.note(on::REMOVE, format!("Proxmox cluster {} {} as {}", p.vm.cluster, f.version.version, f.caller));
+    out.note(on::RETAIN, format!("Proxmox cluster {} {} as {}", p.vm.cluster, f.version.version, f.caller));
     quorum(p, f, &mut out);
     for (machine, step) in [(&f.source, on::REMOVE), (&f.target, on::ADD)] {
         there(p, f, machine, step, &mut out);

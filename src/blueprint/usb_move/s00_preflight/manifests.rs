@@ -23,19 +23,15 @@ pub(super) fn find(p: &Preflight, git: Option<&Asked<GitFacts>>, kube: Option<&K
     if git.differs.is_empty() && git.wrong.is_empty() {
         out.note(on::MANIFESTS, format!("{branch} has the declared values"));
     }
-    for line in &git.differs {
-        out.note(on::MANIFESTS, format!("{branch}: {line}"));
-    }
     if !git.differs.is_empty() {
-        let (remote, branch) = (&git.checkout.remote, &git.checkout.branch);
-        out.note(
-            on::MANIFESTS,
-            if git.checkout.push {
-                format!("09a commits and pushes that to {remote} {branch}")
-            } else {
-                format!("09a commits that, and asks you to push it to {remote} {branch} (`push: false`)")
-            },
-        );
+        let (remote, to) = (&git.checkout.remote, &git.checkout.branch);
+        let how = if git.checkout.push {
+            format!("09a commits them and pushes to {remote} {to}")
+        } else {
+            format!("09a commits them and asks you to push to {remote} {to} (`push: false`)")
+        };
+        out.note(on::MANIFESTS, format!("{branch} lacks {} declared values; {how}", git.differs.len()));
+        git.differs.iter().for_each(|line| out.note(on::MANIFESTS, line));
     }
     person(git, name, &mut out);
     follows(p, git, kube, &mut out);

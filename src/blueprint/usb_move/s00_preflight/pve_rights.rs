@@ -80,8 +80,6 @@ fn needs(p: &Preflight, f: &ProxmoxFacts) -> Vec<Need> {
     let mut needs: Vec<Need> = vec![
         (on::REMOVE, source.clone(), &["VM.Audit"], format!("reading the config of vm {}", p.source.vmid)),
         (on::ADD, target.clone(), &["VM.Audit"], format!("reading the config of vm {}", p.vm.vmid)),
-        (on::REMOVE, source, &["VM.Config.HWType"], format!("taking the device from vm {}", p.source.vmid)),
-        (on::ADD, target.clone(), &["VM.Config.HWType"], format!("passing the device to vm {}", p.vm.vmid)),
         (
             // A VM that is off is started by 05; one that takes the device while it runs needs nothing.
             power.guards(on::REBOOT).unwrap_or(on::REBOOT),
@@ -90,15 +88,23 @@ fn needs(p: &Preflight, f: &ProxmoxFacts) -> Vec<Need> {
             format!("the power cycle of vm {}", p.vm.vmid),
         ),
     ];
+    // Raw entries are root@pam's alone, and no privilege helps there.
+    let slots = f.slots(p, &f.source);
+    if !slots.iter().any(|(_, value)| is_raw(value)) {
+        let why = format!("taking the device from vm {}", p.source.vmid);
+        needs.push((on::REMOVE, source, &["VM.Config.HWType"], why));
+    }
     let mapped = |value: &str| match value.parse::<UsbValue>().map(|v| v.source) {
         Ok(UsbSource::Mapping(name)) => Some(name),
         _ => None,
     };
-    for name in f.slots(p, &f.source).iter().filter_map(|(_, value)| mapped(value)) {
+    for name in slots.iter().filter_map(|(_, value)| mapped(value)) {
         let why = format!("taking mapping {name} from vm {}", p.source.vmid);
         needs.push((on::REMOVE, format!("/mapping/usb/{name}"), &["Mapping.Use"], why));
     }
     if let (Attach::Mapping, Some(name)) = (p.attach, &p.device.mapping) {
+        let why = format!("passing the device to vm {}", p.vm.vmid);
+        needs.push((on::ADD, target, &["VM.Config.HWType"], why));
         let path = format!("/mapping/usb/{name}");
         needs.push((on::ADD, path.clone(), &["Mapping.Use"], format!("passing mapping {name} to vm {}", p.vm.vmid)));
         let exists = f.mappings().iter().any(|m| m.id == *name);

@@ -7,7 +7,7 @@ use crate::k8s::volume::{DataAt, Placement, Source, Volume};
 use super::super::params::ClaimFate;
 use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
-use super::finding::{Findings, on};
+use super::finding::{Asked, Findings, on};
 
 pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
     let mut out = Findings::of(System::Kubernetes);
@@ -68,7 +68,7 @@ impl One<'_> {
     fn judge(&self, p: &Preflight, f: &KubeFacts, out: &mut Findings) {
         let Self { full, volume, placement, .. } = self;
         let target = p.node.name.as_str();
-        let size = f.bytes.get(&volume.meta.name).map(|size| format!(", {size}")).unwrap_or_default();
+        let size = f.bytes.get(&volume.meta.name).map(size).unwrap_or_default();
         let what =
             format!("{full}: volume {} ({}, {}{size})", volume.meta.name, kept_in(&volume.source), data(placement));
         let loose = placement.can_start_empty();
@@ -109,6 +109,18 @@ impl One<'_> {
                 help,
             );
         }
+    }
+}
+
+/// How much is on it, as far as that could be read in time.
+fn size(asked: &Asked<u64>) -> String {
+    const UNITS: &[(&str, u64)] = &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match asked {
+        Ok(bytes) => match UNITS.iter().find(|(_, unit)| bytes >= unit) {
+            Some((unit, size)) => format!(", {}.{} {unit}", bytes / size, bytes % size * 10 / size),
+            None => format!(", {bytes} bytes"),
+        },
+        Err(why) => format!(", bytes unknown ({})", why.text),
     }
 }
 
