@@ -188,6 +188,24 @@ impl Edit {
         })
     }
 
+    /// A live object as it would be with the declared values; what cannot be set is left as it is.
+    #[must_use]
+    pub fn made_in(&self, object: &Value) -> Value {
+        let mut made = object.clone();
+        self.remove.iter().for_each(|path| remove_in(&mut made, path));
+        for (path, value) in &self.set {
+            // What has no place there the checkout's own file has none for either, and editing that says so.
+            let _no_place = set_in(&mut made, path, value);
+        }
+        made
+    }
+
+    /// Whether the edit is of this object; one whose file leaves the namespace out is of that of the workload.
+    pub fn is_of(&self, kind: &str, namespace: &str, name: &str) -> bool {
+        let object = &self.object;
+        object.kind == kind && object.name == name && object.namespace.as_deref().is_none_or(|ns| ns == namespace)
+    }
+
     fn not_editable(&self, path: &Path, why: &str) -> CheckoutError {
         CheckoutError::NotEditable { file: self.file.clone(), path: path.to_string(), why: why.to_owned() }
     }

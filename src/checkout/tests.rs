@@ -433,3 +433,18 @@ proptest! {
         prop_assert_eq!(&new[new.len() - behind.len()..], behind, "{}", text);
     }
 }
+
+#[test]
+fn an_object_as_it_would_be() {
+    let edit = Edit {
+        file: "a.yaml".into(),
+        object: "Deployment/ns/app".parse().unwrap(),
+        set: vec![("spec.nodeSelector".parse().unwrap(), serde_json::json!({"coral": "true"}))],
+        remove: vec!["spec.list[a].x".parse().unwrap(), "spec.gone".parse().unwrap()],
+        replace: Vec::new(),
+    };
+    let object = serde_json::json!({"spec": {"nodeSelector": {"host": "a"}, "list": [{"name": "a", "x": 1}]}});
+    let made = serde_json::json!({"spec": {"nodeSelector": {"coral": "true"}, "list": [{"name": "a"}]}});
+    assert_eq!(edit.made_in(&object), made);
+    assert!(edit.is_of("Deployment", "ns", "app") && !edit.is_of("Deployment", "other", "app"));
+}

@@ -47,7 +47,8 @@ impl Kubernetes {
     /// # Errors
     /// What keeps the API from answering: "could not ask" is not "may not".
     pub async fn missing_rights(&self, rights: &[Right]) -> Result<Vec<Right>, KubeError> {
-        let asked = futures::stream::iter(rights.iter().map(|right| self.may(right)));
+        let one = |right: Right| async move { self.may(&right).await };
+        let asked = futures::stream::iter(rights.iter().cloned().map(one));
         let answers: Vec<bool> = asked.buffered(AT_ONCE).try_collect().await?;
         Ok(rights.iter().zip(answers).filter(|(_, may)| !may).map(|(right, _)| right.clone()).collect())
     }

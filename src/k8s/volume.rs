@@ -141,7 +141,7 @@ impl Placement {
 }
 
 impl Volume {
-    pub(super) fn from_api(value: Value) -> Result<Self, serde_json::Error> {
+    pub(crate) fn from_api(value: Value) -> Result<Self, serde_json::Error> {
         let meta = Meta::of(&value);
         let raw = value.clone();
         let volume: core::PersistentVolume = serde_json::from_value(value)?;

@@ -38,7 +38,7 @@ pub struct Workload {
 }
 
 impl Workload {
-    fn from_api(resource: Resource, value: Value) -> Result<Self, serde_json::Error> {
+    pub(crate) fn from_api(resource: Resource, value: Value) -> Result<Self, serde_json::Error> {
         let number = |pointer: &str| value.pointer(pointer).and_then(Value::as_i64);
         let selector = value.pointer("/spec/selector").cloned().unwrap_or_default();
         // Kinds outside of apps/v1 may have a selector of another shape; theirs comes from `scale`.
@@ -59,6 +59,26 @@ impl Workload {
             raw: value,
             resource,
         })
+    }
+
+    /// The same workload as another manifest of it would make it.
+    ///
+    /// # Errors
+    /// The manifest has another shape than the API says.
+    pub fn with_manifest(&self, raw: Value) -> Result<Self, serde_json::Error> {
+        let made = Self::from_api(self.resource.clone(), raw)?;
+        Ok(Self { needs: made.needs, selector: self.selector.clone(), raw: made.raw, ..self.clone() })
+    }
+
+    /// A pod as its template makes it, bound to no node; `None` for a kind without template.
+    ///
+    /// # Errors
+    /// The template has another shape than the API says.
+    pub fn pod(&self) -> Result<Option<Pod>, serde_json::Error> {
+        let Some(template) = self.raw.pointer("/spec/template").filter(|t| t.get("spec").is_some()) else {
+            return Ok(None);
+        };
+        Pod::from_api(template.clone()).map(Some)
     }
 
     /// `Deployment frigate/frigate`.

@@ -15,6 +15,7 @@ pub mod owners;
 pub mod params;
 pub mod power;
 pub mod release;
+mod s00_preflight;
 mod s00a_retain_volumes;
 mod s00b_suspend_gitops;
 mod s00d_scale_down;
@@ -40,6 +41,7 @@ use crate::site::fields::Item;
 use device::{Device, Vm};
 use params::Params;
 
+pub use s00_preflight::Preflight;
 pub use s00a_retain_volumes::RetainVolumes;
 pub use s00b_suspend_gitops::SuspendGitops;
 pub use s00d_scale_down::ScaleDown;
@@ -75,6 +77,7 @@ const WORKLOAD: super::Flag = ("workload", "/work/name", "the workload's name");
 
 /// The list: order, aliases, flags. Holds are in the steps (`HOLDS_UNTIL`).
 const ROWS: &[Row] = &[
+    Row::of::<Preflight>(&["00-preflight-checks"], &[VM, DEVICE, NAMESPACE, WORKLOAD]),
     Row::of::<RetainVolumes>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<SuspendGitops>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<ScaleDown>(&[], &[NAMESPACE, WORKLOAD]),
@@ -101,6 +104,7 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
     let claims: Vec<String> = p.claims.keys().cloned().collect();
     let nodes = vec![p.source_node.name.clone(), node.name.clone()];
     Some(vec![
+        Box::new(Preflight::from(&p)),
         Box::new(RetainVolumes { work: work.clone(), claims: claims.clone(), target: node.clone() }),
         Box::new(SuspendGitops {
             work: work.clone(),

@@ -23,7 +23,7 @@ use super::s05_reboot_vm::{Cycle, needs_power_cycle};
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What `kubectl drain --ignore-daemonsets --delete-emptydir-data` lets go: that is what people type before a reboot.
-const LETS: Lets = Lets { empty_dir_data: true, bare_pods: false };
+pub(super) const LETS: Lets = Lets { empty_dir_data: true, bare_pods: false };
 
 /// Cordons and drains the target node until 06a.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,12 +45,12 @@ pub struct Before {
 
 /// The pods of a node, by what becomes of them.
 #[derive(Debug, Default)]
-struct Left {
-    evict: Vec<PodName>,
-    waits: Vec<String>,
-    refuses: Vec<Problem>,
-    going: Vec<String>,
-    notes: Vec<String>,
+pub(super) struct Left {
+    pub(super) evict: Vec<PodName>,
+    pub(super) waits: Vec<String>,
+    pub(super) refuses: Vec<Problem>,
+    pub(super) going: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 impl Step<Estate> for DrainNode {
@@ -219,7 +219,7 @@ impl DrainNode {
 }
 
 /// Sorts the plans of pods by what has to be done about them.
-fn sort(pods: &[Pod], plans: Vec<PodPlan>) -> Left {
+pub(super) fn sort(pods: &[Pod], plans: Vec<PodPlan>) -> Left {
     let mut left = Left::default();
     for (pod, plan) in pods.iter().zip(plans) {
         let reasons = plan.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");

@@ -3,6 +3,8 @@ use serde_json::{Value, json};
 use super::super::Node;
 use super::super::meta::{Taint, Toleration, not_tolerated};
 use super::super::pod::Pod;
+use super::super::resource::DEPLOYMENT;
+use super::super::workload::Workload;
 use super::{fixture, node};
 
 fn pod(change: impl Fn(&mut Value)) -> Pod {
@@ -111,4 +113,20 @@ fn a_cordon_is_named_once_and_taints_by_name() {
     let mut down = node("down", &[("coral", "true")]);
     down.ready = None;
     assert_eq!(pod(|_| {}).misfits(&down), ["not Ready"]);
+}
+
+#[test]
+fn a_pod_of_a_template_and_a_workload_as_another_manifest_makes_it() {
+    let raw = fixture("deployment");
+    let workload = Workload::from_api(DEPLOYMENT, raw.clone()).unwrap();
+    let pod = workload.pod().unwrap().unwrap();
+    assert_eq!((pod.node.as_ref(), pod.phase.as_str()), (None, ""));
+    let mut other = raw;
+    other["spec"]["template"]["spec"]["nodeSelector"] = serde_json::json!({"coral": "true"});
+    let other = workload.with_manifest(other).unwrap();
+    let wants = |w: &Workload| w.pod().unwrap().unwrap().node_selector.get("coral").cloned();
+    assert_eq!((wants(&workload), wants(&other)), (None, Some("true".to_owned())));
+    assert_eq!(other.replicas, workload.replicas);
+    let bare = workload.with_manifest(serde_json::json!({"spec": {"selector": {}}})).unwrap();
+    assert!(bare.pod().unwrap().is_none());
 }

@@ -1,0 +1,234 @@
+//! What Kubernetes is asked, once: lists rather than single objects, however many there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::fault::Failure;
+use crate::base::wait::{Elapsed, limit, within};
+use crate::estate::Estate;
+use crate::k8s::access::Right;
+use crate::k8s::drain::Surroundings;
+use crate::k8s::flux::FluxObject;
+use crate::k8s::node::RuntimeClass;
+use crate::k8s::volume::{DataAt, Source, StorageClass};
+use crate::k8s::workload::Scaler;
+use crate::k8s::{Claim, Kubernetes, Node, Pod, Volume, Workload};
+
+use super::super::owners::{self, Subject};
+use super::super::release;
+use super::finding::{Asked, Unknown, asked};
+use super::{Preflight, kube_rights};
+
+/// What Kubernetes says.
+pub(super) struct KubeFacts {
+    /// The server's version.
+    pub(super) version: String,
+    /// All nodes.
+    pub(super) nodes: Asked<Vec<Node>>,
+    /// All volumes.
+    pub(super) volumes: Asked<Vec<Volume>>,
+    /// The claims of the workload's namespace.
+    pub(super) claims: Asked<Vec<Claim>>,
+    /// The pods of the workload's namespace.
+    pub(super) pods: Asked<Vec<Pod>>,
+    /// The workload; None: there is none.
+    pub(super) work: Asked<Option<WorkFacts>>,
+    /// The pods of the target node and what is round it.
+    pub(super) drain: Asked<(Vec<Pod>, Surroundings)>,
+    /// What of Flux is concerned.
+    pub(super) flux: Asked<FluxFacts>,
+    /// The rights that these credentials lack.
+    pub(super) lacking: Asked<Vec<Right>>,
+    /// The runtime classes that are named.
+    pub(super) runtimes: BTreeMap<String, Asked<Option<RuntimeClass>>>,
+    /// The storage classes of the claims.
+    pub(super) classes: BTreeMap<String, Asked<Option<StorageClass>>>,
+    /// How many bytes are on a volume, by its name, where somebody could be asked.
+    pub(super) bytes: BTreeMap<String, Asked<u64>>,
+}
+
+/// The workload.
+pub(super) struct WorkFacts {
+    /// As it is.
+    pub(super) now: Workload,
+    /// As it will be with the declared values.
+    pub(super) after: Workload,
+    /// A pod of it then; None for a kind without template.
+    pub(super) pod: Option<Pod>,
+    /// The pods that its selector chooses.
+    pub(super) own: Asked<Vec<Pod>>,
+    /// What scales it.
+    pub(super) scalers: Asked<Vec<Scaler>>,
+    /// The secrets and config maps that it will need and the namespace lacks.
+    pub(super) missing: Asked<Vec<String>>,
+}
+
+/// What of Flux is concerned.
+pub(super) struct FluxFacts {
+    /// Everything that could put back what is changed, in the order in which it is suspended.
+    pub(super) owners: Vec<FluxObject>,
+    /// The owners of the workload itself, the nearest first, by title.
+    pub(super) applies: Vec<String>,
+    /// The source that the site names.
+    pub(super) source: Option<FluxObject>,
+}
+
+impl KubeFacts {
+    /// The workload, where it is known and there.
+    pub(super) fn workload(&self) -> Option<&WorkFacts> {
+        self.work.as_ref().ok()?.as_ref()
+    }
+
+    /// The target node, where it is known and there.
+    pub(super) fn target(&self, p: &Preflight) -> Option<&Node> {
+        self.nodes.as_ref().ok()?.iter().find(|n| n.meta.name == p.node.name)
+    }
+
+    /// The names of the workload's claims and of those that the site declares.
+    pub(super) fn claim_names(&self, p: &Preflight) -> BTreeSet<String> {
+        let own = self.workload().map(|w| w.after.claims(w.after.replicas.max(1))).unwrap_or_default();
+        own.into_iter().chain(p.claims.keys().cloned()).collect()
+    }
+
+    /// A claim of the namespace, with its volume.
+    pub(super) fn claim(&self, name: &str) -> Option<(&Claim, Option<&Volume>)> {
+        let claim = self.claims.as_ref().ok()?.iter().find(|c| c.meta.name == name)?;
+        let volume = claim.volume.as_ref();
+        let volume = volume.and_then(|v| self.volumes.as_ref().ok()?.iter().find(|known| known.meta.name == *v));
+        Some((claim, volume))
+    }
+}
+
+/// Asks everything of Kubernetes.
+///
+/// # Errors
+/// It does not answer at all, or not to these credentials.
+pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure> {
+    let kube = &*cx.kubernetes(&p.work.cluster).await?;
+    let version = kube.version().await?;
+    let namespace = p.work.namespace.as_str();
+    let round = async { futures::try_join!(kube.pods_on(&p.node.name), kube.surroundings()) };
+    let (nodes, volumes, claims, pods, work, drain, flux) = futures::join!(
+        kube.nodes(),
+        kube.volumes(),
+        kube.claims(Some(namespace)),
+        kube.pods_in(namespace),
+        work(p, kube),
+        round,
+        flux(p, kube),
+    );
+    let mut facts = KubeFacts {
+        version,
+        nodes: asked(nodes),
+        volumes: asked(volumes),
+        claims: asked(claims),
+        pods: asked(pods),
+        work: asked(work),
+        drain: asked(drain),
+        flux: asked(flux),
+        lacking: Ok(Vec::new()),
+        runtimes: BTreeMap::new(),
+        classes: BTreeMap::new(),
+        bytes: BTreeMap::new(),
+    };
+    let rights: Vec<Right> = kube_rights::needed(p, &facts).into_iter().map(|(_, right)| right).collect();
+    let names = facts.claim_names(p);
+    let (lacking, runtimes, classes, bytes) = futures::join!(
+        kube.missing_rights(&rights),
+        runtimes(p, kube, &facts),
+        classes(kube, &facts, &names),
+        sizes(cx, &facts, &names),
+    );
+    facts.lacking = asked(lacking);
+    (facts.runtimes, facts.classes, facts.bytes) = (runtimes, classes, bytes);
+    Ok(facts)
+}
+
+async fn work(p: &Preflight, kube: &Kubernetes) -> Result<Option<WorkFacts>, Failure> {
+    let Some(now) = kube.workload(&p.work.kind, &p.work.namespace, &p.work.name).await? else { return Ok(None) };
+    let mut raw = now.raw.clone();
+    for edit in p.edits.iter().filter(|e| e.is_of(&now.resource.kind, &p.work.namespace, &p.work.name)) {
+        raw = edit.made_in(&raw);
+    }
+    let odd = |error: serde_json::Error| {
+        let text = format!("{} with the declared values is no {}: {error}", p.work, p.work.kind);
+        Failure::plain(text, Some("correct `manifests` of the migration in the site file".into()))
+    };
+    let after = now.with_manifest(raw).map_err(odd)?;
+    let pod = after.pod().map_err(odd)?;
+    let names = async {
+        match &after.needs {
+            Some(needs) => kube.missing_names(&p.work.namespace, needs).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let (own, scalers, missing) = futures::join!(kube.workload_pods(&now), kube.scalers(&now), names);
+    Ok(Some(WorkFacts { own: asked(own), scalers: asked(scalers), missing: asked(missing), now, after, pod }))
+}
+
+async fn flux(p: &Preflight, kube: &Kubernetes) -> Result<FluxFacts, Failure> {
+    let claims: Vec<String> = p.claims.keys().cloned().collect();
+    let nodes = [p.source_node.name.clone(), p.node.name.clone()];
+    let subjects = owners::subjects(kube, &p.work, &claims, &nodes).await?;
+    let owners = owners::find(kube, &subjects).await?;
+    let workload: Vec<Subject> =
+        subjects.into_iter().filter(|s| s.kind != "Node" && s.meta.name == p.work.name).collect();
+    let applies = owners::find(kube, &workload).await?;
+    let applies = applies.iter().filter(|o| o.kind != crate::k8s::flux::FluxKind::ImageUpdateAutomation);
+    let applies = applies.map(FluxObject::title).collect();
+    let source = match &p.gitops {
+        Some(gitops) => release::source(kube, gitops).await?,
+        None => None,
+    };
+    Ok(FluxFacts { owners, applies, source })
+}
+
+async fn runtimes(
+    p: &Preflight,
+    kube: &Kubernetes,
+    facts: &KubeFacts,
+) -> BTreeMap<String, Asked<Option<RuntimeClass>>> {
+    let template = facts.workload().and_then(|w| w.after.needs.as_ref()?.runtime_class.clone());
+    let names: BTreeSet<String> = p.needs.runtime_class.iter().cloned().chain(template).collect();
+    let mut found = BTreeMap::new();
+    for name in names {
+        let class = asked(kube.runtime_class(&name).await);
+        found.insert(name, class);
+    }
+    found
+}
+
+async fn classes(
+    kube: &Kubernetes,
+    facts: &KubeFacts,
+    names: &BTreeSet<String>,
+) -> BTreeMap<String, Asked<Option<StorageClass>>> {
+    let names: BTreeSet<String> = names.iter().filter_map(|name| facts.claim(name)?.0.class.clone()).collect();
+    let mut found = BTreeMap::new();
+    for name in names {
+        let class = asked(kube.storage_class(&name).await);
+        found.insert(name, class);
+    }
+    found
+}
+
+/// How many bytes are on the volumes, asked side by side of the guests that have them, each with a short deadline.
+async fn sizes(cx: &Estate, facts: &KubeFacts, names: &BTreeSet<String>) -> BTreeMap<String, Asked<u64>> {
+    let nodes = facts.nodes.as_deref().unwrap_or_default();
+    let volumes: Vec<&Volume> = names.iter().filter_map(|name| facts.claim(name)?.1).collect();
+    let measure = volumes.into_iter().filter_map(|volume| {
+        let (Source::HostPath(path) | Source::Local(path)) = &volume.source else { return None };
+        let DataAt::Nodes(at) = volume.placement(nodes).data else { return None };
+        let [at] = at.as_slice() else { return None };
+        let site = cx.site().nodes.iter().find(|(_, node)| node.node_name == *at)?.0;
+        let look = async move {
+            let guest = cx.guest(site).await?;
+            Ok::<u64, Failure>(guest.disk_use(path).await?.value)
+        };
+        Some(async move {
+            let late = |elapsed: Elapsed| Err(Unknown { text: elapsed.to_string(), help: None });
+            let size = within(limit::MEASURE, look).await.map_or_else(late, asked);
+            (volume.meta.name.clone(), size)
+        })
+    });
+    futures::future::join_all(measure).await.into_iter().collect()
+}

@@ -1,0 +1,257 @@
+//! What Proxmox is asked, once.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt;
+
+use crate::base::fault::Failure;
+use crate::estate::Estate;
+use crate::proxmox::{
+    ClusterStatus, Pending, Permissions, Proxmox, Resource, TaskFilter, TaskRow, UsbMapping, Version, VmRef, VmStatus,
+    usb_hotplugs,
+};
+use crate::site::Access;
+
+use super::super::device::{Attach, Place, Sight, Vm};
+use super::super::s05_reboot_vm::{Cycle, needs_power_cycle};
+use super::Preflight;
+use super::finding::{Asked, asked};
+
+/// The API has three workers on a node, and each serves one call at a time.
+const AT_ONCE: usize = 3;
+
+/// What Proxmox says.
+pub(super) struct ProxmoxFacts {
+    /// As whom it sees us.
+    pub(super) caller: String,
+    /// Whether that is root@pam itself.
+    pub(super) root: bool,
+    /// The version of the node that answered.
+    pub(super) version: Version,
+    /// Quorum and members.
+    pub(super) status: Asked<ClusterStatus>,
+    /// The VM that has the device.
+    pub(super) source: Machine,
+    /// The VM that gets it.
+    pub(super) target: Machine,
+    /// Whether the target's process runs what is configured.
+    pub(super) cycle: Asked<Cycle>,
+    /// What these credentials may do, on the paths of [`Preflight::paths`].
+    pub(super) rights: Asked<Permissions>,
+    /// The USB mappings that these credentials may see.
+    pub(super) mappings: Asked<Vec<UsbMapping>>,
+    /// Where the device is to be seen, by host.
+    pub(super) hosts: BTreeMap<String, Asked<Sight>>,
+    /// The routes into the target's guest that the site names.
+    pub(super) routes: Vec<Access>,
+    /// The other VMs of the hosts on which it is or will be.
+    pub(super) others: Vec<(Resource, Asked<Pending>)>,
+}
+
+/// One of the two VMs.
+pub(super) struct Machine {
+    /// Its name.
+    pub(super) vm: Vm,
+    /// Its row in the cluster's list; None: it is not in it.
+    pub(super) row: Option<Resource>,
+    /// Its config and state; None where it is not there.
+    pub(super) state: Option<Asked<State>>,
+}
+
+/// A VM's config and state.
+pub(super) struct State {
+    /// What is configured.
+    pub(super) config: Pending,
+    /// What it is.
+    pub(super) status: VmStatus,
+    /// The pve tasks that work on it, where it is locked.
+    pub(super) tasks: Vec<TaskRow>,
+}
+
+impl Machine {
+    /// Its config and state, where both are known.
+    pub(super) fn known(&self) -> Option<&State> {
+        self.state.as_ref()?.as_ref().ok()
+    }
+
+    /// Its host; empty where it is not there.
+    pub(super) fn host(&self) -> &str {
+        self.row.as_ref().map(|row| row.node.as_str()).unwrap_or_default()
+    }
+}
+
+/// What becomes of the target's power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Power {
+    /// It is off and will be started.
+    Off,
+    /// It waits for a power cycle already.
+    Due,
+    /// 04 will make one necessary.
+    Coming,
+    /// What 04 adds is plugged into the running guest.
+    Stays,
+    /// Nobody can tell.
+    Unknown,
+}
+
+impl Power {
+    /// The step to protect from a problem with the power cycle: before 04, 04a and 05 have nothing to do yet.
+    pub(super) fn guards(self, step: &'static str) -> Option<&'static str> {
+        match self {
+            Self::Due => Some(step),
+            Self::Coming => Some(super::on::ADD),
+            Self::Off | Self::Stays | Self::Unknown => None,
+        }
+    }
+}
+
+impl ProxmoxFacts {
+    /// The mappings, as far as they are known.
+    pub(super) fn mappings(&self) -> &[UsbMapping] {
+        self.mappings.as_deref().unwrap_or_default()
+    }
+
+    /// Where the device shows on a host.
+    pub(super) fn places(&self, host: &str) -> &[Place] {
+        self.hosts.get(host).and_then(|sight| sight.as_ref().ok()).map(Sight::places).unwrap_or_default()
+    }
+
+    /// The slots of a VM that name the device, with their values.
+    pub(super) fn slots(&self, p: &Preflight, machine: &Machine) -> Vec<(String, String)> {
+        let Some(state) = machine.known() else { return Vec::new() };
+        p.device.slots_in(&state.config, machine.host(), self.places(machine.host()), self.mappings())
+    }
+
+    /// What becomes of the target's power.
+    pub(super) fn power(&self, p: &Preflight) -> Power {
+        match (&self.cycle, self.target.known()) {
+            (_, Some(state)) if !state.status.is_running() => Power::Off,
+            (Ok(Cycle::Start(_)), _) => Power::Off,
+            (Ok(Cycle::Restart(_)), _) => Power::Due,
+            (Ok(Cycle::NotNeeded), Some(state)) => {
+                let of = |key: &str| state.config.configured(key);
+                let plugs = usb_hotplugs(state.status.running_machine.as_deref(), of("ostype"), of("hotplug"));
+                let there = self.slots(p, &self.target).len() >= p.slots_wanted(self.target.host());
+                if plugs || there { Power::Stays } else { Power::Coming }
+            }
+            (Err(_), _) | (_, None) => Power::Unknown,
+        }
+    }
+}
+
+impl Preflight {
+    /// How many `usbN` keys the device takes on a host.
+    pub(super) fn slots_wanted(&self, host: &str) -> usize {
+        match self.attach {
+            Attach::Id => self.device.ids.len(),
+            Attach::Port => 1 + usize::from(self.device.sockets.get(host).is_some_and(|s| s.sibling.is_some())),
+            Attach::Mapping => 1,
+        }
+    }
+
+    /// The paths on which rights are needed.
+    fn paths(&self, hosts: [&str; 2]) -> Vec<String> {
+        let mut paths = vec!["/".to_owned()];
+        paths.extend([self.source.vmid, self.vm.vmid].map(|vmid| format!("/vms/{vmid}")));
+        paths.extend(hosts.iter().filter(|h| !h.is_empty()).map(|host| format!("/nodes/{host}")));
+        if let Some(name) = &self.device.mapping {
+            paths.extend(["/mapping/usb".to_owned(), format!("/mapping/usb/{name}")]);
+        }
+        paths.dedup();
+        paths
+    }
+}
+
+/// Asks everything of Proxmox.
+///
+/// # Errors
+/// It does not answer at all, or not to these credentials.
+pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<ProxmoxFacts, Failure> {
+    let pve = cx.proxmox(&p.vm.cluster).await?;
+    let (version, rows) = futures::try_join!(pve.version(), pve.resources())?;
+    let host = |vm: &Vm| rows.iter().find(|r| r.vmid == vm.vmid).map(|r| r.node.clone()).unwrap_or_default();
+    let (from, to) = (host(&p.source), host(&p.vm));
+    let (status, nodes, mappings, rights, source, target, cycle) = futures::join!(
+        pve.cluster_status(),
+        pve.nodes(),
+        pve.usb_mappings(None),
+        rights(&pve, p.paths([&from, &to])),
+        machine(&pve, &p.source, &rows),
+        machine(&pve, &p.vm, &rows),
+        cycle(&pve, p.vm.vmid, &to),
+    );
+    let mut hosts: Vec<String> = [from.clone(), to.clone()].into_iter().filter(|h| !h.is_empty()).collect();
+    // Hosts that these credentials may not see, or that are off, are not asked; the two that count always are.
+    hosts.extend(nodes.unwrap_or_default().into_iter().filter(|n| n.status == "online").map(|n| n.node));
+    hosts.sort();
+    hosts.dedup();
+    let look = |host: String| async move {
+        let sight = asked(p.device.look(cx, &p.vm.cluster, &host).await);
+        (host, sight)
+    };
+    let hosts: BTreeMap<String, Asked<Sight>> =
+        futures::stream::iter(hosts.into_iter().map(look)).buffered(AT_ONCE).collect().await;
+    let concerns = |row: &Resource| {
+        let seen = hosts.get(&row.node).and_then(|s| s.as_ref().ok()).is_some_and(|s| !s.places().is_empty());
+        let there = row.node == from || row.node == to || seen;
+        let third = row.vmid != p.source.vmid && row.vmid != p.vm.vmid;
+        row.kind == "qemu" && !row.template && third && there
+    };
+    let others: Vec<Resource> = rows.into_iter().filter(concerns).collect();
+    let config = |row: Resource| {
+        let pve = &pve;
+        async move {
+            let config = asked(pve.pending(&VmRef { node: row.node.clone(), vmid: row.vmid }).await);
+            (row, config)
+        }
+    };
+    let others = futures::stream::iter(others.into_iter().map(config)).buffered(AT_ONCE).collect().await;
+    Ok(ProxmoxFacts {
+        caller: pve.caller().to_owned(),
+        root: pve.is_root(),
+        version,
+        status: asked(status),
+        source,
+        target,
+        cycle,
+        rights: asked(rights),
+        mappings: asked(mappings),
+        hosts,
+        routes: cx.site().nodes.get(&p.vm.node).map(|node| node.access.clone()).unwrap_or_default(),
+        others,
+    })
+}
+
+async fn cycle(pve: &Proxmox, vmid: u32, node: &str) -> Asked<Cycle> {
+    asked(needs_power_cycle(pve, &VmRef { node: node.to_owned(), vmid }).await)
+}
+
+async fn rights(pve: &Proxmox, paths: Vec<String>) -> Result<Permissions, crate::proxmox::Error> {
+    let one = |path: String| async move { pve.permissions(Some(&path)).await };
+    let answers: Vec<_> = futures::stream::iter(paths.into_iter().map(one)).buffered(AT_ONCE).collect().await;
+    let mut all = Permissions(BTreeMap::new());
+    for answer in answers {
+        all.0.extend(answer?.0);
+    }
+    Ok(all)
+}
+
+async fn machine(pve: &Proxmox, vm: &Vm, rows: &[Resource]) -> Machine {
+    let row = rows.iter().find(|row| row.vmid == vm.vmid).cloned();
+    let state = match &row {
+        Some(row) if row.kind == "qemu" => {
+            let at = VmRef { node: row.node.clone(), vmid: row.vmid };
+            Some(asked(state(pve, &at).await))
+        }
+        _ => None,
+    };
+    Machine { vm: vm.clone(), row, state }
+}
+
+async fn state(pve: &Proxmox, at: &VmRef) -> Result<State, crate::proxmox::Error> {
+    let (config, status) = futures::try_join!(pve.pending(at), pve.status(at))?;
+    let filter = TaskFilter { vmid: Some(at.vmid), since: None, active_only: true };
+    let tasks = if status.lock.is_some() { pve.tasks(&at.node, &filter).await? } else { Vec::new() };
+    Ok(State { config, status, tasks })
+}

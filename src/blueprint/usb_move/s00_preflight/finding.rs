@@ -1,0 +1,179 @@
+//! What the preflight finds, one line each, with the step that it is about.
+
+use std::collections::BTreeSet;
+
+use crate::base::check::{Check, Problem};
+use crate::base::fault::Failure;
+use crate::base::permit::System;
+
+/// The ids of the steps that are protected.
+pub(super) mod on {
+    use super::super::super as steps;
+    use crate::engine::step::Step;
+    use crate::estate::Estate;
+
+    pub(in super::super) const RETAIN: &str = <steps::RetainVolumes as Step<Estate>>::ID;
+    pub(in super::super) const SUSPEND: &str = <steps::SuspendGitops as Step<Estate>>::ID;
+    pub(in super::super) const SCALE: &str = <steps::ScaleDown as Step<Estate>>::ID;
+    pub(in super::super) const REMOVE: &str = <steps::RemoveUsb as Step<Estate>>::ID;
+    pub(in super::super) const UNLABEL: &str = <steps::RemoveLabel as Step<Estate>>::ID;
+    pub(in super::super) const HOST: &str = <steps::CheckHostHardware as Step<Estate>>::ID;
+    pub(in super::super) const ADD: &str = <steps::AddUsb as Step<Estate>>::ID;
+    pub(in super::super) const DRAIN: &str = <steps::DrainNode as Step<Estate>>::ID;
+    pub(in super::super) const REBOOT: &str = <steps::RebootVm as Step<Estate>>::ID;
+    pub(in super::super) const WAIT: &str = <steps::WaitForVm as Step<Estate>>::ID;
+    pub(in super::super) const GUEST: &str = <steps::CheckVmHardware as Step<Estate>>::ID;
+    pub(in super::super) const DRIVERS: &str = <steps::InstallDrivers as Step<Estate>>::ID;
+    pub(in super::super) const LABEL: &str = <steps::LabelNode as Step<Estate>>::ID;
+    pub(in super::super) const MANIFESTS: &str = <steps::UpdateManifests as Step<Estate>>::ID;
+    pub(in super::super) const CLAIMS: &str = <steps::RecreatePvcs as Step<Estate>>::ID;
+    pub(in super::super) const DEPLOY: &str = <steps::DeployAndVerify as Step<Estate>>::ID;
+}
+
+/// An answer, or why there is none: unknown is not no, and it keeps no other question from being asked.
+pub(super) type Asked<T> = Result<T, Unknown>;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unknown {
+    /// The failure with its causes, in one line.
+    pub(super) text: String,
+    /// The next thing to do.
+    pub(super) help: Option<String>,
+}
+
+impl From<Failure> for Unknown {
+    fn from(failure: Failure) -> Self {
+        Self { text: failure.to_string(), help: failure.fault().help() }
+    }
+}
+
+/// Keeps a failure as an answer.
+pub(super) fn asked<T, E: Into<Failure>>(result: Result<T, E>) -> Asked<T> {
+    result.map_err(|error| Unknown::from(error.into()))
+}
+
+/// A line: a problem where it has help, else a note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// The step that it is about.
+    pub(super) step: &'static str,
+    /// The system that was asked.
+    pub(super) system: System,
+    /// What was found.
+    pub(super) text: String,
+    /// What to do; None: nothing has to be done.
+    pub(super) help: Option<String>,
+}
+
+/// The findings of one system.
+#[derive(Debug)]
+pub(super) struct Findings {
+    system: System,
+    /// The lines.
+    pub(super) all: Vec<Finding>,
+}
+
+impl Findings {
+    /// None yet, of a system.
+    pub(super) fn of(system: System) -> Self {
+        Self { system, all: Vec::new() }
+    }
+
+    /// Something keeps a step from doing its work.
+    pub(super) fn problem(&mut self, step: &'static str, text: impl Into<String>, help: impl Into<String>) {
+        self.all.push(Finding { step, system: self.system, text: text.into(), help: Some(help.into()) });
+    }
+
+    /// A problem that another step words.
+    pub(super) fn borrowed(&mut self, step: &'static str, problem: Problem) {
+        self.problem(step, problem.text, problem.help);
+    }
+
+    /// Something to know.
+    pub(super) fn note(&mut self, step: &'static str, text: impl Into<String>) {
+        self.all.push(Finding { step, system: self.system, text: text.into(), help: None });
+    }
+
+    /// A question without an answer, which a step needs.
+    pub(super) fn unknown(&mut self, step: &'static str, what: &str, why: &Unknown) {
+        let help = why.help.clone().unwrap_or_else(|| "ask again once that is mended".to_owned());
+        self.problem(step, format!("cannot ask {what}: {}", why.text), help);
+    }
+
+    /// The answer, or a problem of a step that needs it.
+    pub(super) fn need<'a, T>(&mut self, step: &'static str, what: &str, asked: &'a Asked<T>) -> Option<&'a T> {
+        match asked {
+            Ok(answer) => Some(answer),
+            Err(why) => {
+                self.unknown(step, what, why);
+                None
+            }
+        }
+    }
+}
+
+/// The answer of the step: by step number, then by system, then in the order found; no line twice.
+pub(super) fn check<B>(mut findings: Vec<Finding>) -> Check<B> {
+    findings.sort_by_key(|f| (f.step, f.system));
+    let mut said = BTreeSet::new();
+    findings.retain(|f| said.insert((f.step, f.text.clone())));
+    let (problems, notes): (Vec<_>, Vec<_>) = findings.into_iter().partition(|f| f.help.is_some());
+    let problems: Vec<Problem> =
+        problems.into_iter().map(|f| Problem::new(f.text, f.help.unwrap_or_default()).protects(f.step)).collect();
+    let check = if problems.is_empty() { Check::done() } else { Check::blocked(problems) };
+    check.notes(notes.into_iter().map(|f| f.text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::check::Answer;
+
+    #[test]
+    fn all_lines_at_once_by_step_then_by_system() {
+        let mut kube = Findings::of(System::Kubernetes);
+        kube.problem(on::DEPLOY, "last", "x");
+        kube.problem(on::RETAIN, "first", "x");
+        kube.problem(on::RETAIN, "first", "x");
+        kube.note(on::ADD, "second note");
+        let mut pve = Findings::of(System::Proxmox);
+        pve.note(on::ADD, "first note");
+        let why = Unknown { text: "silence".into(), help: None };
+        assert_eq!(pve.need::<()>(on::REMOVE, "vm 105", &Err(why)), None);
+        kube.all.extend(pve.all);
+        let check: Check<()> = check(kube.all);
+        assert_eq!(check.notes, ["first note", "second note"]);
+        let Answer::Blocked { problems } = check.answer else { panic!() };
+        let shown: Vec<_> =
+            problems.iter().map(|p| (p.text.as_str(), p.protects.as_ref().map(|k| k.as_str()))).collect();
+        assert_eq!(
+            shown,
+            [("first", Some(on::RETAIN)), ("cannot ask vm 105: silence", Some(on::REMOVE)), ("last", Some(on::DEPLOY))]
+        );
+        assert!(super::check::<()>(Vec::new()).is_done());
+    }
+
+    #[test]
+    fn the_ids_sort_as_the_numbers_do() {
+        let ids = [
+            on::RETAIN,
+            on::SUSPEND,
+            on::SCALE,
+            on::REMOVE,
+            on::UNLABEL,
+            on::HOST,
+            on::ADD,
+            on::DRAIN,
+            on::REBOOT,
+            on::WAIT,
+            on::GUEST,
+            on::DRIVERS,
+            on::LABEL,
+            on::MANIFESTS,
+            on::DEPLOY,
+            on::CLAIMS,
+        ];
+        assert!(ids.is_sorted(), "{ids:?}");
+    }
+}

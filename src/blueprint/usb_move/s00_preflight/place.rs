@@ -1,0 +1,91 @@
+//! Where the device is: at the source and nowhere else, plugged in as well as named by configs.
+
+use crate::base::permit::System;
+
+use super::super::device::{Attach, Place, Sight};
+use super::Preflight;
+use super::ask_proxmox::ProxmoxFacts;
+use super::finding::{Findings, on};
+
+pub(super) fn find(p: &Preflight, f: &ProxmoxFacts) -> Findings {
+    let mut out = Findings::of(System::Proxmox);
+    plugged(p, f, &mut out);
+    named(p, f, &mut out);
+    if let Err(why) = &f.mappings {
+        out.note(on::ADD, format!("USB mappings cannot be read: {}", why.text));
+    }
+    out
+}
+
+fn list(places: &[&Place]) -> String {
+    places.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+fn plugged(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
+    let (source, target) = (f.source.host(), f.target.host());
+    let all: Vec<&Place> = f.hosts.keys().flat_map(|host| f.places(host)).collect();
+    let mut unseen = Vec::new();
+    for (host, sight) in &f.hosts {
+        match sight {
+            Ok(Sight::CannotSee(why)) => unseen.push((host, why.join("; "))),
+            Err(why) if host == target => out.unknown(on::HOST, &format!("the USB devices of {host}"), why),
+            Err(why) => unseen.push((host, why.text.clone())),
+            Ok(Sight::Here(..) | Sight::Absent(..)) => {}
+        }
+    }
+    if all.is_empty() {
+        let hosts: Vec<_> = f.hosts.keys().filter(|h| !unseen.iter().any(|(u, _)| u == h)).cloned().collect();
+        if !hosts.is_empty() {
+            let text = format!("{} is plugged into none of {}", p.device.title(), hosts.join(", "));
+            out.note(on::HOST, format!("{text}: 03 asks for it"));
+        }
+    } else {
+        out.note(on::HOST, format!("{}: {}", p.device.title(), list(&all)));
+    }
+    for (host, why) in unseen {
+        out.note(on::HOST, format!("whether {} is at {host} cannot be seen: {why}", p.device.name));
+    }
+    let of = |host: &str| all.iter().copied().filter(|place| place.host == host).collect::<Vec<_>>();
+    let (there, here) = (of(source), of(target));
+    // What is at the source is carried to the target: with one that is there already, or with both of the source.
+    let met = if source == target { here.len() } else { here.len() + usize::from(!there.is_empty()) };
+    if p.attach == Attach::Id && met > 1 {
+        let places = if source == target { here.clone() } else { here.iter().chain(&there).copied().collect() };
+        out.problem(
+            on::ADD,
+            format!("{target} would have {met} equal devices ({}): by id vm {} takes any", list(&places), p.vm.vmid),
+            format!("set `attach: port`, and the port of the device at {target} under its `ports` in the site file"),
+        );
+    } else if all.len() > 1 {
+        let text = format!("{} equal devices: make sure that the one at {source} is carried", all.len());
+        let wanted = p.device.sockets.get(source).map(|s| format!(", port {}", s.port)).unwrap_or_default();
+        out.note(on::HOST, format!("{text}{wanted}"));
+    }
+}
+
+/// Other VMs that name the device, in whatever form, on a host where it is or will be.
+fn named(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
+    for (row, config) in &f.others {
+        let vm = format!("vm {} on {}", row.vmid, row.node);
+        let config = match config {
+            Ok(config) => config,
+            Err(why) => {
+                out.note(on::ADD, format!("whether {vm} passes the device too cannot be read: {}", why.text));
+                continue;
+            }
+        };
+        for (slot, value) in p.device.slots_in(config, &row.node, f.places(&row.node), f.mappings()) {
+            let help = format!("`qm set {} --delete {slot}` on {}, where it may go", row.vmid, row.node);
+            if row.node == f.target.host() {
+                let text = format!("{vm} passes the device too ({slot}: {value}): whichever VM is first takes it");
+                out.problem(on::ADD, text, help);
+            } else if row.node == f.source.host() {
+                let text = format!("{vm} passes the device too ({slot}: {value})");
+                let text = format!("{text}: it takes it as soon as vm {} lets go of it", p.source.vmid);
+                out.problem(on::REMOVE, text, help);
+            } else {
+                out.note(on::HOST, format!("{vm} passes such a device too ({slot}: {value})"));
+            }
+        }
+    }
+}
