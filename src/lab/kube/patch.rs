@@ -223,7 +223,7 @@ mod tests {
             {"name": "b", "image": "2"}], "taints": [{"key": "k", "effect": "NoSchedule"}]}});
         let patch = json!({"spec": {"$setElementOrder/containers": [{"name": "a"}],
             "containers": [{"name": "a", "env": [{"name": "Y", "value": "2"}]}, {"name": "b", "$patch": "delete"}],
-            "taints": [{"key": "k", "$patch": "delete"}, {"key": "n", "effect": "NoExecute"}]}});
+            "taints": [{"key": "n", "effect": "NoExecute"}]}});
         strategic(&mut pod, &patch).unwrap();
         assert_eq!(
             pod,

@@ -46,7 +46,7 @@ pub(crate) fn list_kind(custom: bool, manner: Manner, field: &str, items: &[Valu
         "hostAliases" => ListKind::Keyed(&["ip"]),
         "conditions" => ListKind::Keyed(&["type"]),
         "addresses" if manner == Manner::Strategic => ListKind::Keyed(&["type"]),
-        "taints" if manner == Manner::Strategic => ListKind::Keyed(&["key"]),
+        // `spec.taints` is one piece in both manners: kubectl sends the whole list.
         "topologySpreadConstraints" => ListKind::Keyed(&["topologyKey", "whenUnsatisfiable"]),
         "ports" => {
             let container = items.iter().any(|i| i.get("containerPort").is_some());
