@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use super::call::{Call, Target};
 use super::json::{self, list, text};
@@ -136,7 +137,7 @@ impl Session {
             }
         }
         send(socket, 3, status(&self.argv, &said).to_string().as_bytes()).await?;
-        socket.close(None).await?;
+        socket.close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() })).await?;
         // The client closes its side too; what it still says no longer matters.
         while let Some(Ok(_)) = socket.next().await {}
         Ok(())
