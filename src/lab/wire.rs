@@ -277,7 +277,9 @@ async fn exchange(shared: Arc<Shared>, service: Service, request: Request<Incomi
             None => (handle(request).await, None),
         },
     };
-    let answer = if class == Class::Read && fault.is_none() && shared.remembers(service.front) {
+    // A body of unknown length is a stream (a watch): it is never remembered, it may have no end.
+    let whole = hyper::body::Body::size_hint(answer.body()).exact().is_some();
+    let answer = if whole && class == Class::Read && fault.is_none() && shared.remembers(service.front) {
         let (parts, body) = answer.into_parts();
         let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         shared.remember(key, (parts.status, parts.headers.clone(), bytes.clone()));
