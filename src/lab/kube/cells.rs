@@ -14,6 +14,7 @@ pub(crate) fn cell(kind: &Kind, column: &str, object: &Value, now: jiff::Timesta
     match column {
         "Name" => json::name(object).into(),
         "Age" => age(text(object, "/metadata/creationTimestamp"), now).into(),
+        "Created At" => text(object, "/metadata/creationTimestamp").into(),
         "Containers" => each(object, "name").into(),
         "Images" => each(object, "image").into(),
         "Selector" => {

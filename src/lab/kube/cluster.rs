@@ -70,6 +70,9 @@ pub(super) fn load(kube: &mut Kube, name: &str) -> Result<(), LabError> {
     kube.version = cluster.version;
     kube.absent = cluster.absent;
     kube.workloads = cluster.workloads;
+    for kind in kinds::KINDS.iter().filter(|k| k.custom && !kube.absent.contains(k.group)) {
+        kube.store.insert(kinds::definitions(), definition(kind), Writer::new("k3s"));
+    }
     for mut object in cluster.objects {
         let (version, what) = (text(&object, "/apiVersion").to_owned(), text(&object, "/kind").to_owned());
         let kind = kinds::of(&version, &what).ok_or_else(|| bad(format!("no kind {version} {what}")))?;
@@ -83,4 +86,26 @@ pub(super) fn load(kube: &mut Kube, name: &str) -> Result<(), LabError> {
         kube.store.insert(kind, object, Writer::new("k3s"));
     }
     Ok(())
+}
+
+/// The definition of a custom resource.
+fn definition(kind: &kinds::Kind) -> Value {
+    let names = serde_json::json!({
+        "plural": kind.resource, "singular": kind.singular(), "kind": kind.kind, "listKind": format!("{}List", kind.kind),
+        "shortNames": kind.short,
+    });
+    let condition =
+        |what: &str| serde_json::json!({ "type": what, "status": "True", "reason": "InitialNamesAccepted" });
+    serde_json::json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": kind.qualified() },
+        "spec": {
+            "group": kind.group, "names": names, "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+            "versions": [{ "name": kind.version, "served": true, "storage": true, "subresources": { "status": {} } }],
+        },
+        "status": {
+            "acceptedNames": names, "storedVersions": [kind.version],
+            "conditions": [condition("NamesAccepted"), condition("Established")],
+        },
+    })
 }

@@ -161,6 +161,8 @@ known! {
     runtimes = "node.k8s.io", "runtimeclasses";
     /// coordination.k8s.io/v1 Lease
     leases = "coordination.k8s.io", "leases";
+    /// apiextensions.k8s.io/v1 CustomResourceDefinition
+    definitions = "apiextensions.k8s.io", "customresourcedefinitions";
     /// kustomize.toolkit.fluxcd.io/v1 Kustomization
     kustomizations = "kustomize.toolkit.fluxcd.io", "kustomizations";
     /// source.toolkit.fluxcd.io/v1 GitRepository
@@ -177,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_named_kind_is_in_the_table() {
-        assert_eq!(KNOWN.len(), 20);
+        assert_eq!(KNOWN.len(), 21);
         for (get, group, resource) in KNOWN {
             assert_eq!((get().group, get().resource), (*group, *resource));
         }

@@ -119,6 +119,7 @@ fn columns(kind: &Kind) -> Vec<Column> {
         "poddisruptionbudgets" => {
             &[always("Min Available"), always("Max Unavailable"), always("Allowed Disruptions"), always("Age")]
         }
+        "customresourcedefinitions" => &[always("Created At")],
         "runtimeclasses" => &[always("Handler"), always("Age")],
         "leases" => &[always("Holder"), always("Age")],
         "gitrepositories" => &[always("URL"), always("Age"), always("Ready"), always("Status")],
