@@ -29,6 +29,8 @@ mod select;
 pub mod status;
 pub mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 mod valid;
 mod watch;
 mod write;

@@ -180,6 +180,10 @@ fn settle(world: &mut World, now: LabTime) {
             _ => break,
         }
     }
+    // What is still to come is as far away as it was.
+    for time in world.kube.control.timers.values_mut().filter(|time| **time > at) {
+        *time += now.saturating_sub(at);
+    }
     world.kube.control.settling = false;
     world.kube.store.compact();
 }

@@ -96,8 +96,16 @@ impl Round<'_> {
         }
     }
 
+    /// Counts a run; the time to the next one starts with the next look at the object.
     fn ran(&mut self, object: &Value) {
         *self.kube.flux.runs.entry(json::uid(object).to_owned()).or_default() += 1;
+    }
+
+    /// Counts a run that may leave no trace in the object: the time to the next one starts now.
+    fn ran_quietly(&mut self, object: &Value) {
+        self.ran(object);
+        let runs = self.kube.flux.runs.get(json::uid(object)).copied().unwrap_or_default();
+        self.held(&format!("flux-interval/{}/{runs}", json::uid(object)), interval(object, "/spec/interval"));
     }
 
     /// Writes a Flux status: the handled token, the generation, and what `change` adds.
@@ -131,7 +139,7 @@ impl Round<'_> {
         if !self.held(&format!("flux-fetch/{why}"), FETCH) {
             return;
         }
-        self.ran(source);
+        self.ran_quietly(source);
         let branch = match text(source, "/spec/ref/branch") {
             "" => "main",
             branch => branch,
@@ -183,7 +191,7 @@ impl Round<'_> {
         if !self.held(&format!("flux-beside/{why}"), FETCH) {
             return;
         }
-        self.ran(object);
+        self.ran_quietly(object);
         let manager = match kind.group {
             "helm.toolkit.fluxcd.io" => "helm-controller",
             "image.toolkit.fluxcd.io" => "image-automation-controller",
