@@ -12,7 +12,7 @@ use pvemig::lab::{Class, FaultEffect, FaultRule, Front, Lab};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{count, lab};
+use super::{count, lab, lab_without_flux};
 
 async fn client(lab: &Lab) -> Client {
     pvemig::base::tls::init();
@@ -147,7 +147,7 @@ async fn a_stale_rule_leaves_watches_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn evictions_ask_the_budget() {
-    let (lab, _dir) = lab(60).await;
+    let (lab, _dir) = lab_without_flux(60).await;
     let client = client(&lab).await;
     let pods: Api<Pod> = Api::namespaced(client.clone(), "home");
     let all = pods.list(&ListParams::default().labels("app.kubernetes.io/name=whoami")).await.unwrap();

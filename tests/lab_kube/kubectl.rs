@@ -2,7 +2,7 @@
 
 use pvemig::lab::Class;
 
-use super::{Kubectl, count, lab};
+use super::{Kubectl, count, lab, lab_without_flux};
 
 fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
@@ -95,7 +95,7 @@ async fn describe_understands_every_kind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn labels_taints_and_annotations_change() {
-    let (lab, _dir) = lab(20).await;
+    let (lab, _dir) = lab_without_flux(20).await;
     let kubectl = Kubectl::new(&lab);
     kubectl.ok("label node k3s-vm-still-fawn coral=true").await;
     assert_eq!(kubectl.ok("get nodes -l coral=true -o name").await.lines().count(), 2);
@@ -119,7 +119,7 @@ async fn labels_taints_and_annotations_change() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_drained_and_comes_back() {
-    let (lab, _dir) = lab(60).await;
+    let (lab, _dir) = lab_without_flux(60).await;
     let kubectl = Kubectl::new(&lab);
     let refused = kubectl.refused("drain k3s-vm-still-fawn --timeout=60s").await;
     assert!(refused.contains("DaemonSet-managed Pods"), "{refused}");
@@ -138,7 +138,7 @@ async fn a_node_is_drained_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_budget_without_room_refuses_a_drain() {
-    let (lab, _dir) = lab(60).await;
+    let (lab, _dir) = lab_without_flux(60).await;
     let kubectl = Kubectl::new(&lab);
     kubectl.ok(r#"patch pdb -n home whoami --type=merge -p {"spec":{"minAvailable":2}}"#).await;
     let refused = kubectl.refused("drain k3s-vm-still-fawn --ignore-daemonsets --timeout=6s").await;
@@ -148,7 +148,7 @@ async fn a_budget_without_room_refuses_a_drain() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workload_is_scaled_and_waited_for() {
-    let (lab, _dir) = lab(60).await;
+    let (lab, _dir) = lab_without_flux(60).await;
     let kubectl = Kubectl::new(&lab);
     kubectl.ok("scale -n frigate deploy/frigate --replicas=0").await;
     let gone = kubectl.run("wait -n frigate --for=delete pod -l app.kubernetes.io/name=frigate --timeout=30s").await;

@@ -85,6 +85,20 @@ async fn lab(speed: u32) -> (Lab, tempfile::TempDir) {
     (lab, dir)
 }
 
+/// A lab whose Flux rests: it would put back what a test changes, when its time comes.
+async fn lab_without_flux(speed: u32) -> (Lab, tempfile::TempDir) {
+    let (lab, dir) = lab(speed).await;
+    lab.shared().change(|w| {
+        for name in ["flux-system", "apps"] {
+            let kind = kinds::kustomizations();
+            let mut object = serde_json::Value::clone(w.kube.store.get(kind, "flux-system", name).unwrap());
+            object["spec"]["suspend"] = true.into();
+            w.kube.store.replace(kind, object, None);
+        }
+    });
+    (lab, dir)
+}
+
 /// How many requests of a class the Kubernetes front has answered.
 fn count(lab: &Lab, class: pvemig::lab::Class) -> usize {
     lab.shared().log.count(pvemig::lab::Front::Kubernetes, class)
@@ -127,7 +141,7 @@ async fn flux_follows_what_is_pushed() {
         let map = w.kube.store.get(kinds::configmaps(), "frigate", "frigate-config")?;
         map["data"]["config.yml"].as_str()?.contains("preset-vaapi").then_some(())
     };
-    lab.shared().until(std::time::Duration::from_secs(600), applied).await.unwrap();
+    lab.shared().until(std::time::Duration::from_secs(3_600), applied).await.unwrap();
     let value = "get cm -n frigate frigate-config -o jsonpath={.data}";
     assert!(kubectl.ok(value).await.contains("preset-vaapi"));
     edit("preset-vaapi", "preset-intel-qsv-h264");
@@ -139,7 +153,7 @@ async fn flux_follows_what_is_pushed() {
             let object = w.kube.store.get(kind, "flux-system", name)?;
             (object["status"]["lastHandledReconcileAt"] == "t1").then_some(())
         };
-        lab.shared().until(std::time::Duration::from_secs(600), handled).await.unwrap();
+        lab.shared().until(std::time::Duration::from_secs(3_600), handled).await.unwrap();
     }
     assert!(kubectl.ok(value).await.contains("preset-intel-qsv-h264"));
     assert!(kubectl.ok("get ks -n flux-system apps").await.contains(&tip));
