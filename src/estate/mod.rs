@@ -18,7 +18,7 @@ use crate::base::wait::limit;
 use crate::checkout::Checkout;
 use crate::guest::{Guest, KeySource, Route, SshTarget};
 use crate::k8s::Kubernetes;
-use crate::proxmox::{self, Auth, Endpoint, Proxmox, Upid};
+use crate::proxmox::{self, Auth, Endpoint, Limits, Proxmox, Upid};
 use crate::site::{self, Access, ProxmoxAuth, SecretError, SecretRef, Site};
 
 /// What keeps a part of the site from being opened. Nothing was sent anywhere.
@@ -83,12 +83,22 @@ pub struct Estate {
     state: PathBuf,
     proxmox: Mutex<BTreeMap<String, Arc<Proxmox>>>,
     kubernetes: Mutex<BTreeMap<String, Arc<Kubernetes>>>,
+    /// Of a question and of a change, where they are not the usual ones.
+    deadlines: Option<(Duration, Duration)>,
 }
 
 impl Estate {
     /// Opens nothing yet. `state` is the site's own directory below the state directory, for clones of checkouts.
     pub fn new(site: Arc<Site>, clock: Clock, state: PathBuf) -> Self {
-        Self { site, clock, state, proxmox: Mutex::default(), kubernetes: Mutex::default() }
+        Self { site, clock, state, deadlines: None, proxmox: Mutex::default(), kubernetes: Mutex::default() }
+    }
+
+    /// Other deadlines for a question and for a change to Proxmox and Kubernetes than [`limit::READ`] and
+    /// [`limit::CHANGE`].
+    #[must_use]
+    pub fn deadlines(mut self, read: Duration, change: Duration) -> Self {
+        self.deadlines = Some((read, change));
+        self
     }
 
     /// The site.
@@ -138,7 +148,9 @@ impl Estate {
             auth,
             clock: self.clock,
         };
-        let cluster = Arc::new(Proxmox::new(endpoint)?);
+        let (read, change) = self.deadlines.unwrap_or((limit::READ, limit::CHANGE));
+        let limits = Limits { read, change, ..Limits::default() };
+        let cluster = Arc::new(Proxmox::with_limits(endpoint, limits)?);
         open.insert(name.to_owned(), cluster.clone());
         Ok(cluster)
     }
@@ -153,8 +165,9 @@ impl Estate {
             return Ok(cluster.clone());
         }
         let settings = self.site.kubernetes.get(name).ok_or_else(|| self.unknown("Kubernetes cluster", name))?;
+        let (read, change) = self.deadlines.unwrap_or((limit::READ, limit::CHANGE));
         let cluster = Kubernetes::open(name, &settings.kubeconfig, &settings.context, self.clock).await?;
-        let cluster = Arc::new(cluster);
+        let cluster = Arc::new(cluster.limits(read, change));
         open.insert(name.to_owned(), cluster.clone());
         Ok(cluster)
     }

@@ -108,6 +108,20 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// The world as a lab's users first meet it: machines up, claims bound, Flux at rest. Labs that are started from
+    /// it need not go that way again; `dir` is written to as by [`Lab::start`] and may be thrown away.
+    ///
+    /// # Errors
+    /// [`LabError`]
+    pub fn at_rest(mut world: World, dir: &Path) -> Result<World, LabError> {
+        std::fs::create_dir_all(dir)?;
+        kube::prepare(&mut world, dir)?;
+        let clock = clock::LabClock::start(1);
+        world.begin(clock.now(), clock.timestamp(clock::LabTime::ZERO).as_second());
+        world.tick(clock.now());
+        Ok(world)
+    }
+
     /// Starts a lab: fronts on free ports of 127.0.0.1, and the files of [`files`] in `options.dir`.
     ///
     /// # Errors

@@ -10,9 +10,13 @@ use super::kube;
 use super::world::{Firmware, Running, StickState, World};
 
 impl World {
-    /// Brings a freshly read world to life: machines that are `running` have been so for a while.
+    /// Brings a freshly read world to life: machines that are `running` have been so for a while. One that lives
+    /// already only gets another clock.
     pub(super) fn begin(&mut self, now: LabTime, zero: i64) {
-        (self.now, self.zero) = (now, zero);
+        (self.now, self.zero) = (self.now.max(now), zero);
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
         let names: Vec<String> = self.sticks.keys().cloned().collect();
         for name in names {
             self.enumerate(&name);
@@ -41,6 +45,7 @@ impl World {
             changed = true;
         }
         self.now = self.now.max(now);
+        kube::tell_time(self);
         changed
     }
 

@@ -54,6 +54,9 @@ pub struct World {
     /// What is due later.
     #[serde(skip)]
     pub agenda: Agenda,
+    /// It has been brought to life.
+    #[serde(skip)]
+    pub(super) begun: bool,
     /// The lab time of the last [`World::tick`].
     pub now: LabTime,
     /// Unix seconds of lab time zero.

@@ -1,14 +1,15 @@
 //! A lab with its estate, for the proof of a blueprint.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pvemig::base::check::Hands;
 use pvemig::base::clock::Clock;
 use pvemig::blueprint::{self, BoxedStep};
 use pvemig::estate::Estate;
-use pvemig::lab::{self, Lab, LabOptions, Place};
+use pvemig::lab::{self, Lab, LabOptions, Place, World};
 use pvemig::site::Site;
 use serde_json::Value;
 
@@ -16,6 +17,23 @@ use super::{Bench, How, Run};
 
 /// Simulated seconds in a real one.
 pub const SPEED: u32 = 100;
+
+/// A world at rest, which is brought there once for all labs of a test program.
+fn at_rest(name: &str) -> World {
+    static KNOWN: Mutex<BTreeMap<String, World>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap();
+    let fresh = || {
+        let dir = tempfile::tempdir().unwrap();
+        Lab::at_rest(lab::load(name).unwrap(), dir.path()).unwrap()
+    };
+    known.entry(name.to_owned()).or_insert_with(fresh).clone()
+}
+
+/// The steps of the site's only migration.
+fn plan(site: &Site) -> Vec<BoxedStep> {
+    let (name, migration) = site.migrations.iter().next().unwrap();
+    blueprint::named(&migration.blueprint).unwrap().build(site, name).unwrap()
+}
 
 pub struct Rig {
     pub lab: Arc<Lab>,
@@ -29,17 +47,27 @@ impl Rig {
     pub async fn new(world: &str) -> Self {
         let bench = Bench::new();
         let dir = bench.dir().join("lab");
-        let options = LabOptions { world: lab::load(world).unwrap(), dir: dir.clone(), speed: SPEED };
+        let options = LabOptions { world: at_rest(world), dir: dir.clone(), speed: SPEED };
         let lab = Arc::new(Lab::start(options).await.unwrap());
         let site = Arc::new(Site::load(&dir.join("site.yaml")).unwrap());
-        let (name, migration) = site.migrations.iter().next().unwrap();
-        let steps = blueprint::named(&migration.blueprint).unwrap().build(&site, name).unwrap();
+        let steps = plan(&site);
         let estate = Estate::new(site, Clock::fast(SPEED), bench.store.dir().to_owned());
         Self { lab, estate, bench, steps }
     }
 
     pub fn dir(&self) -> &Path {
         self.lab.dir()
+    }
+
+    /// Gives a silent server up early.
+    pub fn hasty(mut self) -> Self {
+        self.estate = self.estate.deadlines(Duration::from_secs(8), Duration::from_secs(8));
+        self
+    }
+
+    /// Puts the steps back to what the site says.
+    pub fn mend(&mut self) {
+        self.steps = plan(self.estate.site());
     }
 
     /// The world as it is compared, once nothing is on its way any more.

@@ -102,15 +102,17 @@ pub fn prepare(world: &mut World, dir: &Path) -> Result<(), LabError> {
     let mut bytes = [0_u8; 24];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
     world.kube.token = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    if let Some(cluster) = world.cluster.clone() {
+    let Some(cluster) = world.cluster.clone() else { return Ok(()) };
+    if !world.begun {
         // Its objects are as old as the lab's history; the clock has not started yet.
         let then = crate::base::clock::Clock::real().now().as_second() - 60 * 86_400;
         world.kube.store.now = jiff::Timestamp::from_second(then).unwrap_or_default().to_string();
         cluster::load(&mut world.kube, &cluster)?;
-        let bare = dir.join("gitops.git");
-        flux::create(&bare, &dir.join("checkout"))?;
-        world.kube.flux.bare = Some(bare);
     }
+    // Its first commit is the same one in every lab, so a world that was brought to rest elsewhere is at it already.
+    let bare = dir.join("gitops.git");
+    flux::create(&bare, &dir.join("checkout"))?;
+    world.kube.flux.bare = Some(bare);
     Ok(())
 }
 
@@ -132,6 +134,11 @@ pub async fn push(_shared: &Arc<Shared>, dir: &Path) -> Result<String, LabError>
     let (checkout, bare) = (dir.join("checkout"), dir.join("gitops.git"));
     let pushed = tokio::task::spawn_blocking(move || flux::push(&checkout, &bare)).await;
     pushed.map_err(|e| LabError::Hands(e.to_string()))?.map_err(LabError::Hands)
+}
+
+/// Lets what is written next bear the present time, whether or not a controller has anything to do.
+pub(super) fn tell_time(world: &mut World) {
+    world.kube.store.now = control::stamp(world, world.now);
 }
 
 /// Lets the controllers work as of `now`; called after every change of the world and whenever something is due. True

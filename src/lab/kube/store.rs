@@ -202,7 +202,10 @@ impl Store {
         }
         let mut new = Value::clone(present);
         change(&mut new);
-        self.replace(kind, new, Some(writer));
+        // Controllers say again and again what is so already.
+        if **present != new {
+            self.replace(kind, new, Some(writer));
+        }
     }
 
     /// Marks an object as being deleted, or removes it at once where nothing holds it back. `grace`: seconds that its
@@ -274,7 +277,11 @@ impl Store {
 }
 
 fn keep(old: &Value, new: &mut Value, field: &str) {
-    match old.pointer("/metadata").and_then(|m| m.get(field)) {
+    let kept = old.get("metadata").and_then(|m| m.get(field));
+    if kept == new.get("metadata").and_then(|m| m.get(field)) {
+        return;
+    }
+    match kept {
         Some(value) => json::set(new, &["metadata", field], value.clone()),
         None => {
             json::unset(new, &["metadata", field]);
@@ -288,11 +295,9 @@ pub(crate) fn has_generation(kind: &Kind) -> bool {
 }
 
 fn wanted_differs(old: &Value, new: &Value) -> bool {
-    let wanted = |v: &Value| {
-        let mut v = v.clone();
-        json::unset(&mut v, &["metadata"]);
-        json::unset(&mut v, &["status"]);
-        v
+    let wanted = |v: &Value| -> BTreeMap<String, Value> {
+        let all = v.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"));
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
     };
     wanted(old) != wanted(new)
 }

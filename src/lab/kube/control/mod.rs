@@ -188,12 +188,18 @@ fn settle(world: &mut World, now: LabTime) {
     world.kube.store.compact();
 }
 
-fn round(world: &mut World, facts: &Facts, now: LabTime) -> bool {
-    let since = jiff::SignedDuration::try_from(now).unwrap_or_default();
+/// A moment as objects write it.
+pub(super) fn stamp(world: &World, at: LabTime) -> String {
+    let since = jiff::SignedDuration::try_from(at).unwrap_or_default();
     let zero = jiff::Timestamp::from_second(world.zero).unwrap_or_default();
     let stamp = zero.checked_add(since).unwrap_or(zero);
+    jiff::Timestamp::from_second(stamp.as_second()).unwrap_or(stamp).to_string()
+}
+
+fn round(world: &mut World, facts: &Facts, now: LabTime) -> bool {
+    let stamp = stamp(world, now);
     let mut kube = std::mem::take(&mut world.kube);
-    kube.store.now = jiff::Timestamp::from_second(stamp.as_second()).unwrap_or(stamp).to_string();
+    kube.store.now = stamp;
     let before = kube.store.revision();
     let mut round = Round { kube: &mut kube, facts, now, effects: Vec::new() };
     round.run();

@@ -49,8 +49,7 @@ impl Sim {
 
     /// Changes something now, and lets follow what follows at once.
     fn change<T>(&mut self, change: impl FnOnce(&mut World) -> T) -> T {
-        let now = time(&self.world);
-        self.world.kube.store.now = jiff::Timestamp::from_second(now.as_second()).unwrap().to_string();
+        self.world.tick(self.now);
         let result = change(&mut self.world);
         self.world.settle();
         result
@@ -159,6 +158,19 @@ fn the_world_begins_at_rest_and_stays_there() {
     let media = used.iter().find(|(path, _)| path.ends_with("frigate_frigate-media")).unwrap();
     assert!(media.0.contains("volume of frigate/frigate-media at k3s-vm-pumped-piglet"), "{used:?}");
     assert_eq!(*media.1, 41_875_931_136_u64);
+}
+
+#[test]
+fn what_is_written_bears_the_present() {
+    let mut sim = Sim::new();
+    for seconds in [0, 7] {
+        sim.pass(seconds);
+        sim.edit(kinds::nodes(), "", TARGET, |n| place::set(n, &["metadata", "annotations", "at"], seconds.to_string()));
+        let node = sim.get(kinds::nodes(), "", TARGET).unwrap();
+        let entry = place::list(&node, "/metadata/managedFields").iter().find(|e| text(e, "/manager") == "test");
+        let written: jiff::Timestamp = text(entry.unwrap(), "/time").parse().unwrap();
+        assert_eq!(written.as_second(), time(&sim.world).as_second(), "{written}");
+    }
 }
 
 #[test]

@@ -1,0 +1,274 @@
+//! The preflight of `usb-move` against the lab: all findings at once, each with its help and the step that it protects.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may panic, and says its counts")]
+
+mod harness;
+
+use harness::estate::Rig;
+use harness::{How, calls};
+use pvemig::base::check::{Answer, Check, Problem};
+use pvemig::base::fault::Failure;
+use pvemig::blueprint;
+use pvemig::engine::run::{Ended, Why};
+use pvemig::engine::step::Seen;
+use pvemig::lab::kube::kinds;
+use pvemig::lab::world::Vm;
+use pvemig::lab::{FaultEffect, FaultRule, Front, Place};
+use serde_json::{Value, json};
+
+const TARGET: &str = "k3s-vm-still-fawn";
+const SOURCE: &str = "k3s-vm-pumped-piglet";
+const JSON: &str = "application/json";
+const MERGE: &str = "application/merge-patch+json";
+
+/// A lab, and whoever changes its cluster by hand.
+struct Bench {
+    rig: Rig,
+    client: kube::Client,
+}
+
+impl Bench {
+    async fn new(world: &str) -> Self {
+        let rig = Rig::new(world).await;
+        let file = kube::config::Kubeconfig::from_yaml(&rig.lab.reach().kubernetes.kubeconfig).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+        Self { rig, client: kube::Client::try_from(config).unwrap() }
+    }
+
+    async fn send(&self, method: &str, path: &str, kind: &str, body: Value) -> Value {
+        let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
+        self.client.request(request.body(body.to_string().into_bytes()).unwrap()).await.unwrap()
+    }
+
+    /// Changes what the site says to the preflight.
+    fn declare(&mut self, change: impl FnOnce(&mut Value)) {
+        let step = &mut self.rig.steps[0];
+        assert_eq!(step.id(), "00-preflight");
+        let mut fields = step.fields().unwrap();
+        change(&mut fields);
+        *step = blueprint::named("usb-move").unwrap().rebuild(step.id(), &fields).unwrap();
+    }
+
+    async fn look(&self) -> Result<Check<Value>, Failure> {
+        let before = self.rig.changes();
+        let info = self.rig.bench.store.info("", "here").unwrap();
+        let held = std::collections::BTreeMap::new();
+        let seen = Seen { since: None, got: &[], held: &held, run: &info };
+        let check = self.rig.steps[0].check(&self.rig.estate, seen).await;
+        assert_eq!(self.rig.changes(), before, "looking changed something");
+        check
+    }
+
+    async fn problems(&self) -> Vec<Problem> {
+        match self.look().await.unwrap().answer {
+            Answer::Blocked { problems } => problems,
+            Answer::Done => Vec::new(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn shown(problems: &[Problem]) -> String {
+    let line = |p: &Problem| format!("{}: {}\n    help: {}\n", protects(p), p.text, p.help);
+    problems.iter().map(line).collect()
+}
+
+fn protects(problem: &Problem) -> &str {
+    problem.protects.as_ref().map_or("nothing", |key| key.as_str())
+}
+
+/// Each of `expected` (step, part of the text, part of the help) is found once, and nothing else is.
+fn assert_found(problems: &[Problem], expected: &[(&str, &str, &str)]) {
+    for (step, text, help) in expected {
+        let found = |p: &&Problem| protects(p).starts_with(step) && p.text.contains(text) && p.help.contains(help);
+        let count = problems.iter().filter(found).count();
+        assert_eq!(count, 1, "{step} `{text}` `{help}` among\n{}", shown(problems));
+    }
+    assert_eq!(problems.len(), expected.len(), "{}", shown(problems));
+    println!("{} findings", expected.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_is_in_the_way_it_says_what_it_saw() {
+    let bench = Bench::new("usb-move").await;
+    let check = bench.look().await.unwrap();
+    assert!(check.is_done(), "{:#?}", check.answer);
+    let notes = check.notes.join("\n");
+    for part in [
+        "Proxmox cluster home 9.1.4 as root@pam",
+        "vm 108 (k3s-vm-still-fawn) is on still-fawn, running",
+        "machine q35, ostype l26, 14 USB slots, 14 free",
+        "18d1:9302 at pumped-piglet port 2-1 (5000 Mbit/s)",
+        "into the guest of vm 108 (k3s-vm-still-fawn): ssh root@",
+        "the guest of vm 108 (k3s-vm-still-fawn) has /dev/dri",
+        "node k3s-vm-still-fawn is Ready",
+        "3 other pods",
+        "Flux is well, and is suspended until 10: ImageUpdateAutomation flux-system/homelab, Kustomization \
+         flux-system/flux-system, Kustomization flux-system/apps",
+        "lacks 4 declared values; 09a commits them and pushes to origin main",
+        "secrets frigate-secrets; config maps frigate-config",
+        "data on k3s-vm-pumped-piglet, 39.0 GiB) stays as it is",
+    ] {
+        assert!(notes.contains(part), "`{part}` is not in\n{notes}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_found_at_once() {
+    let mut bench = Bench::new("usb-move").await;
+    let shared = bench.rig.lab.shared().clone();
+    shared.change(|world| {
+        world.kube.absent.remove("keda.sh");
+        world.vms.get_mut(&105).unwrap().lock = Some("backup".into());
+        let other = Vm {
+            node: "still-fawn".into(),
+            config: [("name".into(), "desk".into()), ("usb3".into(), "host=18d1:9302".into())].into(),
+            ..Vm::default()
+        };
+        world.vms.insert(120, other);
+        let twin = world.sticks["coral"].clone();
+        world.sticks.insert("twin".into(), twin);
+        world.move_stick("twin", None).unwrap();
+        world.move_stick("twin", Some(Place { host: "still-fawn".into(), port: "2-2".into() })).unwrap();
+    });
+    let taint = json!([{"key": "gpu", "value": "only", "effect": "NoSchedule"}]);
+    let node = format!("/api/v1/nodes/{TARGET}");
+    bench.send("PATCH", &node, MERGE, json!({"spec": {"unschedulable": true, "taints": taint}})).await;
+    bench.send("DELETE", "/api/v1/namespaces/frigate/secrets/frigate-secrets", JSON, json!({})).await;
+    let scaled = json!({"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "nights"},
+        "spec": {"scaleTargetRef": {"name": "frigate"}, "minReplicaCount": 1}});
+    bench.send("POST", "/apis/keda.sh/v1alpha1/namespaces/frigate/scaledobjects", JSON, scaled).await;
+    let pod = json!({"metadata": {"name": "copy"}, "spec": {"nodeName": SOURCE,
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "frigate-config"}}],
+        "containers": [{"name": "main", "image": "registry.invalid/copy:1"}]}});
+    bench.send("POST", "/api/v1/namespaces/frigate/pods", JSON, pod).await;
+    let apps = "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/flux-system/kustomizations/apps";
+    bench.send("PATCH", apps, MERGE, json!({"spec": {"suspend": true}})).await;
+    let settings = bench.send("GET", "/api/v1/namespaces/frigate/configmaps/frigate-config", JSON, Value::Null).await;
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "frigate-config",
+        "uid": settings["metadata"]["uid"], "controller": true}]);
+    let frigate = "/apis/apps/v1/namespaces/frigate/deployments/frigate";
+    bench.send("PATCH", frigate, MERGE, json!({"metadata": {"ownerReferences": owner}})).await;
+    bench.declare(|fields| {
+        fields["needs"]["paths"] = json!(["/dev/dri", "/dev/nvidia0"]);
+        fields["needs"]["runtime_class"] = json!("nvidia");
+        fields["needs"]["allocatable"] = json!({"nvidia.com/gpu": 1});
+        fields["claims"]["frigate-media"] = json!("leave");
+        fields["verify"]["container"] = json!("camera");
+        fields["edits"][0]["file"] = json!("apps/frigate/nowhere.yaml");
+    });
+    let problems = bench.problems().await;
+    assert_found(
+        &problems,
+        &[
+            ("00d", "ScaledObject frigate/nights scales Deployment frigate/frigate", "paused-replicas=0"),
+            ("00d", "belongs to ConfigMap frigate-config, which puts its replicas back", "stop its operator first"),
+            ("01", "vm 105 is locked (backup) and no pve task works on it", "qm unlock 105"),
+            ("04", "vm 120 on still-fawn passes the device too (usb3: host=18d1:9302)", "qm set 120 --delete usb3"),
+            ("04", "still-fawn would have 2 equal devices", "attach: port"),
+            ("07", "has no /dev/nvidia0", "needs.paths"),
+            ("09a", "apps/frigate/nowhere.yaml", ""),
+            ("10", "Kustomization flux-system/apps is suspended", "flux resume kustomization apps"),
+            ("10", "node k3s-vm-still-fawn was cordoned by ", "kubectl uncordon k3s-vm-still-fawn"),
+            ("10", "node k3s-vm-still-fawn does not take a pod of Deployment frigate/frigate", "under `manifests`"),
+            ("10", "frigate-secrets", "make it, or correct its name"),
+            ("10", "has no runtime handler nvidia", "install that runtime"),
+            ("10", "has 0 of 1 nvidia.com/gpu to give", "device plugin"),
+            ("10", "has no container camera", "verify.container"),
+            ("10", "keeps its pod from k3s-vm-still-fawn: it would stay Pending", "frigate-media: recreate"),
+            ("11", "claim frigate/frigate-config is held by", "kubectl delete pod -n frigate copy"),
+        ],
+    );
+    // The run stops there, and nothing has been touched.
+    let before = bench.rig.changes();
+    let run = bench.rig.forward(None, &How::default()).await;
+    let Ok(Ended::Stopped(stop)) = &run.ended else { panic!("{:#?}", run.ended) };
+    assert_eq!(stop.key.as_str(), "00-preflight");
+    let Why::Blocked(said) = &stop.why else { panic!("{:#?}", stop.why) };
+    assert_eq!((said.len(), calls(&run.records), bench.rig.changes()), (problems.len(), 0, before));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_nothing_ties_to_its_node_would_start_empty() {
+    let mut bench = Bench::new("usb-move").await;
+    bench.declare(|fields| fields["claims"] = json!({"frigate-config": "leave"}));
+    bench.rig.lab.shared().change(|world| {
+        for volume in world.kube.store.all(kinds::volumes()) {
+            let mut loose = Value::clone(&volume);
+            loose["spec"].as_object_mut().unwrap().remove("nodeAffinity");
+            world.kube.store.replace(kinds::volumes(), loose, None);
+        }
+    });
+    assert_found(
+        &bench.problems().await,
+        &[
+            ("10", "claim frigate/frigate-config: volume", "claims: { frigate-config: recreate }"),
+            ("10", "claim frigate/frigate-media: volume", "claims: { frigate-media: recreate }"),
+        ],
+    );
+    let texts = shown(&bench.problems().await);
+    assert_eq!(texts.matches("would start EMPTY on k3s-vm-still-fawn, without any error").count(), 2, "{texts}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_way_into_the_guest_is_told() {
+    let bench = Bench::new("usb-move").await;
+    bench.rig.lab.fault(FaultRule::on(Front::Ssh, FaultEffect::Refuse));
+    let check = bench.look().await.unwrap();
+    assert!(check.is_done(), "{:#?}", check.answer);
+    let notes = check.notes.join("\n");
+    assert!(notes.contains("into the guest of vm 108 (k3s-vm-still-fawn): agent of vm 108 (cluster home)"), "{notes}");
+    assert!(notes.contains("into the guest of vm 108 (k3s-vm-still-fawn): ssh root@"), "{notes}");
+
+    let hang = FaultEffect::Status(500, "QEMU guest agent is not running".into());
+    bench.rig.lab.fault(FaultRule::on(Front::Proxmox, hang).path("*/agent/*"));
+    let problems = bench.problems().await;
+    let first = problems.first().map(|p| (protects(p), p.text.as_str())).unwrap_or_default();
+    assert_eq!(first.0, "06-wait-for-vm", "{}", shown(&problems));
+    assert!(first.1.starts_with("no way into the guest of vm 108 (k3s-vm-still-fawn)"), "{}", shown(&problems));
+    assert_eq!(problems.len(), 1, "{}", shown(&problems));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_silent_system_does_not_hide_what_the_other_says() {
+    let bench = Bench::new("usb-move").await;
+    let node = format!("/api/v1/nodes/{TARGET}");
+    bench.send("PATCH", &node, MERGE, json!({"spec": {"unschedulable": true}})).await;
+    bench.rig.lab.fault(FaultRule::on(Front::Proxmox, FaultEffect::Status(401, "permission denied".into())));
+    assert_found(
+        &bench.problems().await,
+        &[("01", "cannot ask Proxmox cluster home", ""), ("10", "was cordoned by ", "kubectl uncordon")],
+    );
+    bench.rig.lab.fault(FaultRule::on(Front::Kubernetes, FaultEffect::Status(403, "no".into())));
+    let failure = bench.look().await.unwrap_err().to_string();
+    assert!(failure.starts_with("neither Proxmox nor Kubernetes can be asked"), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_are_held_against_every_later_call() {
+    let exact = Bench::new("usb-move-token").await;
+    let problems = exact.problems().await;
+    assert!(problems.is_empty(), "{}", shown(&problems));
+    let less = Bench::new("usb-move-token-cannot").await;
+    let problems = less.problems().await;
+    let raw = "pvemig@pve!pvemig may not take raw USB entries out of vm 105 (usb0: host=1a6e:089a,usb3=1; usb1:";
+    assert_found(
+        &problems,
+        &[
+            ("01", raw, "qm set 105 --delete usb0,usb1"),
+            ("04", "may not pass a device by id to vm 108: root@pam alone may", "attach: mapping"),
+        ],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_problem_of_a_step_that_has_nothing_to_do_is_dropped() {
+    let bench = Bench::new("usb-move").await;
+    let run = bench.rig.forward(None, &How::default()).await;
+    assert!(matches!(run.ended, Ok(Ended::Done)), "{:#?}", run.ended);
+    bench.rig.lab.shared().change(|world| world.vms.get_mut(&105).unwrap().lock = Some("backup".into()));
+    assert_found(&bench.problems().await, &[("01", "vm 105 is locked (backup)", "qm unlock 105")]);
+    let again = bench.rig.forward(None, &How::default()).await;
+    assert!(matches!(again.ended, Ok(Ended::Done)), "{:#?}", again.ended);
+    assert_eq!(calls(&again.records), 0);
+}
