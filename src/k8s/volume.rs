@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::api::{Kubernetes, Verb};
+use super::claim::Claim;
 use super::error::KubeError;
 use super::meta::{Meta, quantities};
 use super::node::Node;
@@ -212,6 +213,19 @@ impl Volume {
         let not_enforced = terms.iter().any(|t| !t.fields.is_empty());
         let tells = meant.len() < nodes.len() || nodes.len() == 1;
         Placement { eligible, reach, data: self.data_at(tells.then_some(meant)), not_enforced }
+    }
+
+    /// The same with the claim that it is bound to: where nothing of the volume tells where its data is, the node that
+    /// the claim was made for does. That annotation stays on a claim after it was bound.
+    pub fn placement_for(&self, claim: Option<&Claim>, nodes: &[Node]) -> Placement {
+        let mut placement = self.placement(nodes);
+        let claim = claim.filter(|claim| claim.volume.as_ref() == Some(&self.meta.name));
+        if placement.data == DataAt::Unknown
+            && let Some(node) = claim.and_then(Claim::selected_node)
+        {
+            placement.data = DataAt::Nodes(vec![node.to_owned()]);
+        }
+        placement
     }
 
     /// Where the bytes are: by an affinity that tells nodes apart, else by the provisioner's annotation.

@@ -10,7 +10,8 @@ use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::k8s::{Claim, Node, Volume, Workload};
+use crate::k8s::volume::ClaimRef;
+use crate::k8s::{Claim, Volume, Workload};
 
 use super::params::{KubeNode, Work};
 
@@ -147,15 +148,22 @@ impl RetainVolumes {
             return Ok(None);
         };
         let (volumes, nodes) = (k8s.volumes().await?, k8s.nodes().await?);
-        Ok(Some(volumes.into_iter().filter(|v| self.concerns(&workload, v, &nodes)).collect()))
+        let mut left = Vec::new();
+        for volume in volumes {
+            let Some(reference) = volume.claim.as_ref().filter(|claim| self.concerns(&workload, claim)) else {
+                continue;
+            };
+            let claim = k8s.claim(&reference.namespace, &reference.name).await?;
+            if !volume.placement_for(claim.as_ref(), &nodes).serves(&self.target.name) {
+                left.push(volume);
+            }
+        }
+        Ok(Some(left))
     }
 
-    /// Also a Released volume whose claim is gone: it holds what the claim held.
-    fn concerns(&self, workload: &Workload, volume: &Volume, nodes: &[Node]) -> bool {
-        let Some(claim) = &volume.claim else { return false };
-        claim.namespace == self.work.namespace
-            && (self.claims.contains(&claim.name) || mounts(workload, &claim.name))
-            && !volume.placement(nodes).serves(&self.target.name)
+    /// Also a claim that is gone: its Released volume holds what it held.
+    fn concerns(&self, workload: &Workload, claim: &ClaimRef) -> bool {
+        claim.namespace == self.work.namespace && (self.claims.contains(&claim.name) || mounts(workload, &claim.name))
     }
 }
 
@@ -241,7 +249,7 @@ mod tests {
 
     use super::*;
     use crate::k8s::meta::Meta;
-    use crate::k8s::volume::{ClaimRef, Source};
+    use crate::k8s::volume::Source;
 
     fn volume(phase: &str, policy: &str) -> Volume {
         let meta = Meta { name: "pvc-1".into(), uid: "u1".into(), ..Meta::default() };
