@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::Hands;
+use crate::base::check::{Hands, Problem};
 use crate::base::fault::Failure;
 use crate::base::names::{UsbId, UsbPort};
 use crate::estate::Estate;
-use crate::proxmox::{Error, Pending, Proxmox, UsbMapping, UsbSource, UsbValue, VmRef};
+use crate::proxmox::{Error, MapEntry, Pending, Proxmox, UsbMapping, UsbSource, UsbValue, VmRef};
 
 /// A VM as the steps name it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,6 +194,36 @@ impl Device {
         Ok(Sight::CannotSee(reasons))
     }
 
+    /// The place that a mapping's entry for a host should name: where it points already, else the site's socket, else
+    /// the only one there is. None where nothing is seen.
+    ///
+    /// # Errors
+    /// There are several, and nothing tells which one is meant.
+    pub fn place_for<'p>(
+        &self,
+        entry: Option<&MapEntry>,
+        host: &str,
+        places: &'p [Place],
+    ) -> Result<Option<&'p Place>, Problem> {
+        let at = |port: Option<&UsbPort>| port.and_then(|port| places.iter().find(|p| p.port == *port));
+        let socket = self.sockets.get(host).map(|socket| &socket.port);
+        if let Some(place) = at(entry.and_then(MapEntry::path).as_ref()).or(at(socket)) {
+            return Ok(Some(place));
+        }
+        match places {
+            [] => Ok(None),
+            [only] => Ok(Some(only)),
+            all => Err(Problem::new(
+                format!(
+                    "{host} has {} of these devices, and neither mapping nor site file names the port of one: {}",
+                    all.len(),
+                    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+                ),
+                format!("add `ports: {{ {host}: {{ port: BUS-PORT }} }}` to the device {}", self.name),
+            )),
+        }
+    }
+
     fn sort(&self, all: Vec<Place>, by: String) -> Sight {
         let (here, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|p| self.ids.contains(&p.id));
         if here.is_empty() { Sight::Absent(others, by) } else { Sight::Here(here, by) }
@@ -247,6 +277,14 @@ impl Device {
     }
 }
 
+/// Whether two values of a `usbN` key are the same; as text where one is no such value.
+pub fn same_usb(a: Option<&str>, b: Option<&str>) -> bool {
+    match (a.and_then(|a| a.parse::<UsbValue>().ok()), b.and_then(|b| b.parse::<UsbValue>().ok())) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
 impl Sight {
     /// The places, if any.
     pub fn places(&self) -> &[Place] {
@@ -261,5 +299,61 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} at {} port {}", self.id, self.host, self.port)?;
         self.speed.map_or(Ok(()), |speed| write!(f, " ({speed} Mbit/s)"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(port: &str) -> Place {
+        let (port, id) = (port.parse().unwrap(), "18d1:9302".parse().unwrap());
+        Place { host: "fawn".into(), port, id, speed: None }
+    }
+
+    #[test]
+    fn the_place_of_a_mapping_is_its_own_then_the_sites_then_the_only_one() {
+        let device = |socket: Option<&str>| Device {
+            name: "coral".into(),
+            ids: vec!["1a6e:089a".parse().unwrap(), "18d1:9302".parse().unwrap()],
+            serial: None,
+            min_speed: None,
+            sockets: socket
+                .map(|port| ("fawn".to_owned(), Socket { port: port.parse().unwrap(), sibling: None }))
+                .into_iter()
+                .collect(),
+            mapping: Some("coral".into()),
+        };
+        let entry =
+            |port: Option<&str>| MapEntry::new("fawn", device(None).ids[0], port.map(|p| p.parse().unwrap()).as_ref());
+        let two = [place("2-1"), place("2-3")];
+        // site's socket, mapping's port, what is seen, the place
+        type Row<'a> = (Option<&'a str>, Option<&'a str>, &'a [Place], Result<Option<&'a str>, ()>);
+        let table: &[Row<'_>] = &[
+            (None, Some("2-3"), &two, Ok(Some("2-3"))),
+            (Some("2-1"), Some("2-3"), &two, Ok(Some("2-3"))),
+            (Some("2-3"), Some("2-9"), &two, Ok(Some("2-3"))),
+            (Some("2-3"), None, &two, Ok(Some("2-3"))),
+            (None, Some("2-9"), &two[1..], Ok(Some("2-3"))),
+            (None, Some("2-9"), &two, Err(())),
+            (None, None, &two, Err(())),
+            (Some("2-1"), Some("2-1"), &[], Ok(None)),
+        ];
+        for (i, (socket, port, seen, expected)) in table.iter().enumerate() {
+            let found = device(*socket).place_for(Some(&entry(*port)), "fawn", seen);
+            let found = found.map(|p| p.map(|p| p.port.to_string())).map_err(|_| ());
+            assert_eq!(found, expected.map(|p| p.map(str::to_owned)), "row {i}");
+        }
+        assert_eq!(table.len(), 8);
+        let problem = device(None).place_for(None, "fawn", &two).unwrap_err();
+        assert!(problem.text.contains("2-1") && problem.text.contains("2-3"), "{problem:?}");
+    }
+
+    #[test]
+    fn values_are_compared_as_what_they_mean() {
+        assert!(same_usb(Some("1a6e:089a,usb3=1"), Some("host=1a6e:089a,usb3=yes")));
+        assert!(!same_usb(Some("host=1a6e:089a"), Some("host=1a6e:089a,usb3=1")));
+        assert!(!same_usb(Some("host=spice"), None) && same_usb(None, None));
+        assert!(same_usb(Some("?"), Some("?")) && !same_usb(Some("?"), Some("host=spice")));
     }
 }
