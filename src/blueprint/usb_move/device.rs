@@ -155,6 +155,36 @@ impl Device {
         slots
     }
 
+    /// The slots of which nobody can tell whether they pass the device: a port of a host that cannot be seen and whose
+    /// socket the site does not name, and a mapping that these credentials may not list.
+    pub fn unjudged(&self, config: &Pending, host: &str, sight: &Sight, mappings: &[UsbMapping]) -> Vec<Problem> {
+        let Sight::CannotSee(reasons) = sight else { return Vec::new() };
+        let ports = self.sockets.contains_key(host);
+        let mut problems = Vec::new();
+        for (slot, key) in config.usb() {
+            let Some(text) = key.configured() else { continue };
+            let Ok(value) = text.parse::<UsbValue>() else { continue };
+            let unknown = match &value.source {
+                UsbSource::Id(_) | UsbSource::Spice => false,
+                UsbSource::Port(_) => !ports,
+                UsbSource::Mapping(name) if self.mapping.as_ref() == Some(name) => false,
+                UsbSource::Mapping(name) => match mappings.iter().find(|m| m.id == *name) {
+                    Some(mapping) => !ports && mapping.entry(host).is_some_and(|entry| entry.path().is_some()),
+                    None => true,
+                },
+            };
+            if unknown {
+                problems.push(Problem::new(
+                    format!("whether usb{slot} ({text}) is {} cannot be told: {}", self.name, reasons.join("; ")),
+                    format!(
+                        "say where it is on {host}, `ports: {{ {host}: {{ port: BUS-PORT }} }}`, or let {host} be seen"
+                    ),
+                ));
+            }
+        }
+        problems
+    }
+
     /// Looks for the device on a host: by the hardware list, else by the node's own check of the mapping, else by ssh
     /// to the host.
     ///
@@ -347,6 +377,35 @@ mod tests {
         assert_eq!(table.len(), 8);
         let problem = device(None).place_for(None, "fawn", &two).unwrap_err();
         assert!(problem.text.contains("2-1") && problem.text.contains("2-3"), "{problem:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_not_taken_for_another_device() {
+        let mut device = Device {
+            name: "coral".into(),
+            ids: vec!["18d1:9302".parse().unwrap()],
+            serial: None,
+            min_speed: None,
+            sockets: BTreeMap::new(),
+            mapping: Some("coral".into()),
+        };
+        let values = ["host=2-1", "host=1a6e:089a", "spice", "mapping=coral", "mapping=hidden", "mapping=ups"];
+        let key = |v: &&str| crate::proxmox::PendingKey { value: Some((*v).into()), ..Default::default() };
+        let keys = values.iter().enumerate().map(|(i, v)| (format!("usb{i}"), key(v))).collect();
+        let config = Pending { keys, digest: String::new() };
+        let port = "1-4".parse().unwrap();
+        let map = vec![MapEntry::new("fawn", "0001:0002".parse().unwrap(), Some(&port))];
+        let ups = [UsbMapping { id: "ups".into(), description: None, map, digest: None, errors: Vec::new() }];
+        let slots = |device: &Device, sight: &Sight| {
+            let all = device.unjudged(&config, "fawn", sight, &ups);
+            all.into_iter().map(|p| p.text.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let unseen = Sight::CannotSee(vec!["no right".into()]);
+        assert_eq!(slots(&device, &unseen), ["usb0", "usb4", "usb5"]);
+        assert!(slots(&device, &Sight::Absent(Vec::new(), "x".into())).is_empty());
+        let port = "2-3".parse().unwrap();
+        device.sockets.insert("fawn".into(), Socket { port, sibling: None });
+        assert_eq!(slots(&device, &unseen), ["usb4"]);
     }
 
     #[test]

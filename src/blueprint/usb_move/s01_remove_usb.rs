@@ -56,6 +56,10 @@ impl Step<Estate> for RemoveUsb {
         let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
         let mappings = pve.usb_mappings(None).await?;
         let entries = self.device.slots_in(&config, &at.node, sight.places(), &mappings);
+        let unjudged = self.device.unjudged(&config, &at.node, &sight, &mappings);
+        if !unjudged.is_empty() {
+            return Ok(Check::blocked(unjudged));
+        }
         if entries.is_empty() {
             let leaving = config
                 .usb()

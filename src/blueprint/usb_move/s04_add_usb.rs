@@ -369,7 +369,8 @@ impl AddUsb {
             )
             .mended_by("01-remove-usb")
         };
-        Ok(held.into_iter().map(problem).collect())
+        let unjudged = self.device.unjudged(&config, &at.node, &sight, mappings);
+        Ok(held.into_iter().map(problem).chain(unjudged).collect())
     }
 
     fn not_here(&self, at: &VmRef, sight: &Sight) -> Option<Problem> {
