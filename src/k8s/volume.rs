@@ -310,21 +310,19 @@ impl Kubernetes {
         }))
     }
 
-    /// Sets the reclaim policy of the volume with this uid.
-    ///
-    /// Only call it with `Delete` on a volume that is Bound: on a Released one the provisioner wipes it at once.
+    /// Sets the reclaim policy of a volume. Any other than `Retain` only if the volume is as it was read: should it be
+    /// Released meanwhile, the provisioner wipes it at once, so only call it with `Delete` on one that is Bound.
     ///
     /// # Errors
     /// What keeps the API from doing it; [`KubeError::Conflict`] where the volume is another one by now.
-    pub async fn set_reclaim_policy(
-        &self,
-        permit: &Permit,
-        name: &str,
-        uid: &str,
-        policy: &str,
-    ) -> Result<(), KubeError> {
-        let body = json!({"metadata": {"uid": uid}, "spec": {"persistentVolumeReclaimPolicy": policy}});
-        self.patch(permit, &VOLUME, ("", name), &body, &format!("reclaim policy {policy}")).await?;
+    pub async fn set_reclaim_policy(&self, permit: &Permit, volume: &Volume, policy: &str) -> Result<(), KubeError> {
+        let mut metadata = json!({"uid": volume.meta.uid});
+        let version = volume.raw.pointer("/metadata/resourceVersion");
+        if let (Some(version), true) = (version, policy != "Retain") {
+            metadata["resourceVersion"] = version.clone();
+        }
+        let body = json!({"metadata": metadata, "spec": {"persistentVolumeReclaimPolicy": policy}});
+        self.patch(permit, &VOLUME, ("", &volume.meta.name), &body, &format!("reclaim policy {policy}")).await?;
         Ok(())
     }
 

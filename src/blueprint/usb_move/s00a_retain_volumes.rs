@@ -89,7 +89,7 @@ impl Step<Estate> for RetainVolumes {
         let k8s = cx.kubernetes(&self.work.cluster).await?;
         for volume in self.left_behind(cx).await?.unwrap_or_default() {
             if volume.reclaim_policy != RETAIN {
-                k8s.set_reclaim_policy(permit, &volume.meta.name, &volume.meta.uid, RETAIN).await?;
+                k8s.set_reclaim_policy(permit, &volume, RETAIN).await?;
             }
         }
         Ok(())
@@ -133,7 +133,7 @@ impl Step<Estate> for RetainVolumes {
             let Some(reference) = &volume.claim else { continue };
             let claim = k8s.claim(&reference.namespace, &reference.name).await?;
             if matches!(way_back(was, Some(&volume), claim.as_ref()), Way::Set(_)) {
-                k8s.set_reclaim_policy(permit, &was.name, &was.uid, &was.policy).await?;
+                k8s.set_reclaim_policy(permit, &volume, &was.policy).await?;
             }
         }
         Ok(())
@@ -209,7 +209,7 @@ fn way_back(was: &Was, volume: Option<&Volume>, claim: Option<&Claim>) -> Way {
             "somebody else changed it: keep it so with `pvemig undo --past 00a-retain-volumes`",
         ));
     }
-    let bound = claim.is_some_and(Claim::is_bound);
+    let bound = claim.is_some_and(|claim| claim.is_bound() && claim.volume.as_ref() == Some(&was.name));
     match (volume.phase.as_str(), &volume.claim) {
         ("Bound", _) if bound => Way::Set(Change::set(title, RETAIN, &was.policy)),
         ("Available" | "Bound", Some(_)) if claim.is_some_and(|c| c.meta.deleting.is_none()) => {
@@ -287,6 +287,8 @@ mod tests {
         let way = |phase, policy, claim: Option<&Claim>| way_back(&was, Some(&volume(phase, policy)), claim);
         assert!(matches!(way("Bound", "Retain", Some(&bound)), Way::Set(_)));
         assert_eq!(way("Bound", "Delete", Some(&bound)), Way::Is);
+        let elsewhere = Claim { volume: Some("pvc-2".into()), ..bound.clone() };
+        assert!(!matches!(way("Bound", "Retain", Some(&elsewhere)), Way::Set(_)));
         assert!(matches!(way("Available", "Retain", Some(&claim("Pending", false))), Way::Wait(_)));
         // The claim is going: as soon as it is gone the volume is released, and would be wiped.
         assert!(matches!(way("Bound", "Retain", Some(&claim("Bound", true))), Way::Blocked(_)));
