@@ -253,7 +253,7 @@ pub async fn unproven(
         let at = (namespace, name.as_str());
         let outcome = match kube.exec(at, verify.container.as_deref(), &verify.command, PROOF).await {
             Ok(outcome) => outcome,
-            Err(error @ (KubeError::Refused { .. } | KubeError::LostAnswer { .. })) => {
+            Err(error @ (KubeError::Refused { .. } | KubeError::LostAnswer { .. } | KubeError::Server { .. })) => {
                 return Ok(Err(format!("the proof cannot be run in pod {name}: {}", Failure::from(error))));
             }
             Err(error) => return Err(error.into()),
