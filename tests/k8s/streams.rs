@@ -286,6 +286,9 @@ async fn an_exec_that_is_refused_or_silent() {
     let command = ["true".to_owned()];
     let error = wire.kube.exec(("a", "b"), None, &command, Duration::from_secs(5)).await.unwrap_err();
     assert!(error.is_not_found(), "{error:?}");
+    let wire = crate::Wire::answering(crate::answer(503, "status-503")).await;
+    let error = wire.kube.exec(("a", "b"), None, &command, Duration::from_secs(5)).await.unwrap_err();
+    assert!(matches!(error, KubeError::Server { code: 503, .. }), "{error:?}");
     let (address, _stir, _seen) = watched(vec![]).await;
     drop(address);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
