@@ -290,6 +290,36 @@ async fn a_released_volume_stays_retained() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_without_affinity_is_where_its_claim_was_made_for() {
+    let mut bench = Bench::new("usb-move", &["00a-retain-volumes"]).await;
+    let mut fields = bench.rig.steps[0].fields().unwrap();
+    fields["claims"] = json!(["here", "there"]);
+    bench.rig.steps[0] = blueprint::named("usb-move").unwrap().rebuild("00a-retain-volumes", &fields).unwrap();
+    for (name, node) in [("here", TARGET), ("there", SOURCE)] {
+        let volume = json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "capacity": {"storage": "1Gi"}, "storageClassName": "plain", "persistentVolumeReclaimPolicy": "Delete",
+            "hostPath": {"path": format!("/srv/{name}")}, "claimRef": {"namespace": "shop", "name": name}}});
+        bench.post("/api/v1/persistentvolumes", volume).await;
+        let claim = json!({"metadata": {"name": name,
+                "annotations": {"volume.kubernetes.io/selected-node": node}},
+            "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "plain", "volumeName": name,
+                "resources": {"requests": {"storage": "1Gi"}}}});
+        bench.post("/api/v1/namespaces/shop/persistentvolumeclaims", claim).await;
+    }
+    let mut changes = bench.rig.lab.shared().changes();
+    for name in ["here", "there"] {
+        while bench.get(&format!("/api/v1/persistentvolumes/{name}")).await["status"]["phase"] != "Bound" {
+            changes.changed().await.unwrap();
+        }
+    }
+    done(&bench.forward(None).await);
+    for (name, policy) in [("here", "Delete"), ("there", "Retain")] {
+        let volume = bench.get(&format!("/api/v1/persistentvolumes/{name}")).await;
+        assert_eq!(volume["spec"]["persistentVolumeReclaimPolicy"], policy, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_budget_is_waited_for_without_asking_again_and_again() {
     let bench = Bench::new("usb-move-old", OURS).await;
     bench.deploy("web", 2, TARGET, json!([])).await;
@@ -378,4 +408,145 @@ async fn a_slow_device_names_what_mends_it() {
     });
     let entry = blocked(&bench.forward(None).await);
     assert!(entry.contains("without usb3=1") && entry.contains("04-add-usb"), "{entry}");
+}
+
+const USB: &[&str] = &["01-remove-usb", "03-check-host-hardware", "04-add-usb"];
+
+impl Bench {
+    /// The steps of the device, with another way of attaching it.
+    async fn attached(attach: &str) -> Self {
+        let mut bench = Self::new("usb-move", USB).await;
+        for step in &mut bench.rig.steps {
+            let mut fields = step.fields().unwrap();
+            fields["device"]["mapping"] = json!("coral");
+            if fields.get("attach").is_some() {
+                fields["attach"] = json!(attach);
+            }
+            *step = blueprint::named("usb-move").unwrap().rebuild(step.id(), &fields).unwrap();
+        }
+        bench
+    }
+
+    fn usb(&self) -> Vec<(String, String)> {
+        let usb = |world: &pvemig::lab::World| {
+            let config = world.vms[&108].config.clone();
+            config.into_iter().filter(|(key, _)| key.starts_with("usb")).collect()
+        };
+        self.rig.lab.shared().read(usb)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_else_passes_to_the_vm_is_left_alone() {
+    for (attach, slots) in [("port", 2), ("id", 2)] {
+        let bench = Bench::attached(attach).await;
+        let run = bench.forward(None).await;
+        done(&run);
+        assert_eq!(bench.usb().len(), slots, "{attach}: {:?}", bench.usb());
+        bench.rig.lab.shared().change(|world| {
+            world.vms.get_mut(&108).unwrap().config.insert("usb5".into(), "host=1-5".into());
+        });
+        undone(&bench.rig.backward(&run.id, &How::default()).await);
+        assert_eq!(bench.usb(), [("usb5".to_owned(), "host=1-5".to_owned())], "{attach}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_somebody_else_took_blocks_the_undo_until_it_is_free() {
+    let bench = Bench::attached("id").await;
+    let run = bench.forward(None).await;
+    done(&run);
+    let slot = bench.usb()[0].0.clone();
+    bench.rig.lab.shared().change(|world| {
+        world.vms.get_mut(&108).unwrap().config.insert(slot.clone(), "host=1-5".into());
+    });
+    let text = blocked(&bench.rig.backward(&run.id, &How::default()).await);
+    assert!(["was `free`", "this run set `host=", "now it is `host=1-5`"].iter().all(|p| text.contains(p)), "{text}");
+    bench.rig.lab.shared().change(|world| {
+        world.vms.get_mut(&108).unwrap().config.remove(&slot);
+    });
+    undone(&bench.rig.backward(&run.id, &How::default()).await);
+    assert!(bench.usb().is_empty(), "{:?}", bench.usb());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_were_added_to_a_mapping_stay() {
+    for others in [Vec::new(), vec!["node=pve,id=0001:0002,path=1-2".to_owned()]] {
+        let bench = Bench::attached("mapping").await;
+        let run = bench.forward(None).await;
+        done(&run);
+        let entries = || bench.rig.lab.shared().read(|w| w.mappings.get("coral").map(|m| m.map.clone()));
+        assert_eq!(entries().map(|map| map.len()), Some(1));
+        bench.rig.lab.shared().change(|world| {
+            world.mappings.get_mut("coral").unwrap().map.extend(others.clone());
+        });
+        undone(&bench.rig.backward(&run.id, &How::default()).await);
+        assert_eq!(entries(), (!others.is_empty()).then_some(others));
+        assert!(bench.usb().is_empty(), "{:?}", bench.usb());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_does_not_matter_where_there_is_nothing_to_reboot_for() {
+    let bench = Bench::new("usb-move", &["05-reboot-vm"]).await;
+    bench.rig.lab.shared().change(|world| world.vms.get_mut(&108).unwrap().lock = Some("backup".into()));
+    let run = bench.forward(None).await;
+    done(&run);
+    assert_eq!(answers(&run, "05-reboot-vm").last().map(String::as_str), Some("already"));
+    assert_eq!(bench.changes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_cannot_be_seen_is_not_back() {
+    let bench = Bench::new("usb-move", USB).await;
+    let run = bench.forward(None).await;
+    done(&run);
+    bench.rig.lab.fault(FaultRule::on(Front::Proxmox, FaultEffect::Refuse).path("*/hardware/usb"));
+    bench.rig.lab.fault(FaultRule::on(Front::Ssh, FaultEffect::Refuse));
+    let back = bench.rig.backward(&run.id, &How::default()).await;
+    assert_eq!(stop(&back).key.as_str(), "03-check-host-hardware");
+    assert!(blocked(&back).contains("cannot be seen"), "{}", blocked(&back));
+    bench.rig.lab.shared().clear_faults();
+    undone(&bench.rig.backward(&run.id, &How::default()).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_that_cannot_be_opened_keeps_no_other_one_from_being_tried() {
+    let bench = Bench::new("usb-move", USB).await;
+    std::fs::remove_file(bench.rig.dir().join("pve-password")).unwrap();
+    let guest = bench.rig.estate.guest(TARGET).await.unwrap();
+    assert!(guest.boot_id().await.unwrap().route.starts_with("ssh "));
+    bench.rig.lab.fault(FaultRule::on(Front::Ssh, FaultEffect::Refuse));
+    let error = guest.boot_id().await.unwrap_err().to_string();
+    let reason = "its secret cannot be read";
+    assert_eq!((error.matches(reason).count(), error.lines().count()), (2, 4), "{error}");
+    assert!(error.contains("\n  agent: ") && error.contains("\n  host-ssh: "), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_pve_task_is_over_only_where_its_node_says_so() {
+    use pvemig::base::settle::{Lost, Settle, Settled};
+    let bench = Bench::new("usb-move", &["01-remove-usb"]).await;
+    let run = bench.forward(None).await;
+    done(&run);
+    let got = run.records.iter().find_map(|r| match &r.event {
+        Event::Got { handle, .. } if handle.kind == "upid" => Some(handle.clone()),
+        _ => None,
+    });
+    let call = run.records.iter().find_map(|r| match &r.event {
+        Event::Call { note, .. } if note.task.is_some() => Some((note.clone(), r.at)),
+        _ => None,
+    });
+    let (note, at) = call.unwrap();
+    let ask = async |handle| bench.rig.estate.settle(&Lost { note: note.clone(), handle, at }).await;
+    assert!(matches!(ask(got.clone()).await.unwrap(), Settled::Over(how) if how.contains("ended well")));
+    let mut unknown = got.clone().unwrap();
+    unknown.value = unknown.value.replacen(":qm", ":vz", 1);
+    assert!(matches!(ask(Some(unknown)).await.unwrap(), Settled::Over(_)));
+    for rule in ["*/status", "*/tasks"] {
+        bench.rig.lab.fault(FaultRule::on(Front::Proxmox, FaultEffect::Refuse).path(rule));
+        let handle = got.clone().filter(|_| rule == "*/status");
+        let refused = ask(handle).await;
+        assert!(refused.is_err(), "{rule}: {refused:?}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::fault::Effect;
-use crate::base::permit::{Handle, Note, Permit, System};
+use crate::base::permit::{CallId, Handle, Note, Permit, System};
 
 use super::edit::{Edit, diff};
 use super::error::CheckoutError;
@@ -168,7 +168,7 @@ impl Checkout {
         let git = Git::new(&self.path, &args).env("GIT_SSH_COMMAND", ssh).effect(Effect::Maybe);
         let output = git.run().await?;
         if output.good {
-            permit.got(call, &Handle::new("commit", &made.id))?;
+            record(permit, call, &made.id)?;
             return self.set_tip(&made.id).await;
         }
         // `!\tFROM:TO\t[rejected] (fetch first)`; the remote says so itself and has taken nothing.
@@ -254,7 +254,7 @@ impl Checkout {
         let id = commit.good().await?.text();
         let reference = format!("refs/heads/{branch}");
         self.git(&["update-ref", "-m", "pvemig: commit", &reference, &id]).good().await?;
-        permit.got(call, &Handle::new("commit", &id))?;
+        record(permit, call, &id)?;
         Ok(Some(Made { id, parent: tip.to_owned(), branch }))
     }
 
@@ -299,4 +299,10 @@ fn never_connected(err: &str) -> bool {
         "not found",
     ];
     words.iter().any(|word| err.contains(word))
+}
+
+/// Writes down which commit a call left.
+fn record(permit: &Permit, call: CallId, commit: &str) -> Result<(), CheckoutError> {
+    let kept = permit.got(call, &Handle::new("commit", commit));
+    kept.map_err(|source| CheckoutError::NotRecorded { commit: short(commit).to_owned(), source })
 }

@@ -193,6 +193,15 @@ pub enum CheckoutError {
     /// The engine refused the change.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// It was done and could not be written down.
+    #[error("commit {commit} was made or pushed, and that could not be written down")]
+    NotRecorded {
+        /// Our commit.
+        commit: String,
+        /// Why not.
+        #[source]
+        source: Refused,
+    },
 }
 
 impl Fault for CheckoutError {
@@ -201,6 +210,7 @@ impl Fault for CheckoutError {
             Self::PushUnknown { .. } => Effect::Maybe,
             Self::Late { effect, .. } => *effect,
             Self::Refused(refused) => refused.effect(),
+            Self::NotRecorded { .. } => Effect::Partial,
             _ => Effect::None,
         }
     }
@@ -230,7 +240,7 @@ impl Fault for CheckoutError {
             Self::ChangedSince { commit, .. } => format!("take back what remains of {commit} by hand and push; the step sees it"),
             Self::Git { .. } => return None,
             Self::State { path, .. } => format!("make room or rights for {}", path.display()),
-            Self::Refused(refused) => return refused.help(),
+            Self::Refused(refused) | Self::NotRecorded { source: refused, .. } => return refused.help(),
         })
     }
 }

@@ -45,9 +45,9 @@ pub enum OpenError {
         #[source]
         source: SecretError,
     },
-    /// The ssh settings name no key.
-    #[error("ssh of `{name}`: the site file names no key")]
-    NoKey {
+    /// A way in that the site file names and does not describe.
+    #[error("the site file has no ssh for `{name}`")]
+    NoSsh {
         /// The node or host.
         name: String,
     },
@@ -70,7 +70,7 @@ impl Fault for OpenError {
         match self {
             Self::Unknown { .. } => Some("`pvemig site check` shows what the site file has".into()),
             Self::Secret { source, .. } => source.help(),
-            Self::NoKey { .. } => Some("add `key: { file: PATH }` with an Ed25519 or ECDSA key".into()),
+            Self::NoSsh { .. } => Some("add `ssh: { address: .., key: .., known_hosts: .. }` to it".into()),
             Self::Ca { .. } => Some("`ca:` must name a readable file, as /etc/pve/pve-root-ca.pem of a node".into()),
         }
     }
@@ -188,33 +188,33 @@ impl Estate {
         })
     }
 
-    /// The guest of a node by its name in the site file, with its routes in the site's order.
+    /// The guest of a node by its name in the site file, with its routes in the site's order. A route that cannot be
+    /// opened answers with the reason when its turn comes; the others are not kept from being tried.
     ///
     /// # Errors
-    /// [`OpenError`], or Proxmox does not say where the VM is.
+    /// [`OpenError`], where there is no such node.
     pub async fn guest(&self, node: &str) -> Result<Guest, Failure> {
         let settings = self.site.nodes.get(node).ok_or_else(|| self.unknown("node", node))?;
         let mut routes = Vec::new();
         for access in &settings.access {
-            match access {
-                Access::Ssh => {
-                    if let Some(ssh) = &settings.ssh {
-                        routes.push(Route::Ssh(target(node, ssh).await?));
-                    }
-                }
-                Access::Agent => {
-                    let proxmox = self.proxmox(&settings.proxmox).await?;
-                    routes.push(Route::Agent { proxmox, vmid: settings.vmid });
-                }
-                Access::HostSsh => {
-                    let at = self.proxmox(&settings.proxmox).await?.locate(settings.vmid).await?;
-                    if let Some(host) = self.host_ssh(&settings.proxmox, &at.node).await? {
-                        routes.push(Route::HostSsh { host, vmid: settings.vmid });
-                    }
-                }
-            }
+            let route = self.route(node, settings, *access).await;
+            routes.push(route.unwrap_or_else(|failure| Route::closed(access.word(), &failure)));
         }
         Ok(Guest::new(node, routes, self.clock))
+    }
+
+    async fn route(&self, node: &str, settings: &site::Node, access: Access) -> Result<Route, Failure> {
+        let no_ssh = |name: &str| OpenError::NoSsh { name: name.to_owned() };
+        let vmid = settings.vmid;
+        Ok(match access {
+            Access::Ssh => Route::Ssh(target(node, settings.ssh.as_ref().ok_or_else(|| no_ssh(node))?).await?),
+            Access::Agent => Route::Agent { proxmox: self.proxmox(&settings.proxmox).await?, vmid },
+            Access::HostSsh => {
+                let at = self.proxmox(&settings.proxmox).await?.locate(vmid).await?;
+                let host = self.host_ssh(&settings.proxmox, &at.node).await?.ok_or_else(|| no_ssh(&at.node))?;
+                Route::HostSsh { host, vmid }
+            }
+        })
     }
 
     /// A shell on a Proxmox host; None where the site file has no ssh for it.
@@ -237,13 +237,12 @@ impl Estate {
 
 async fn target(name: &str, ssh: &site::Ssh) -> Result<SshTarget, Failure> {
     let key = match &ssh.key {
-        Some(SecretRef::File(path)) => KeySource::File(path.clone()),
-        Some(other) => KeySource::Text(other.resolve().await.map_err(|source| OpenError::Secret {
+        SecretRef::File(path) => KeySource::File(path.clone()),
+        other => KeySource::Text(other.resolve().await.map_err(|source| OpenError::Secret {
             what: "ssh of",
             name: name.to_owned(),
             source,
         })?),
-        None => return Err(OpenError::NoKey { name: name.to_owned() }.into()),
     };
     Ok(SshTarget::new(&ssh.address, ssh.port, &ssh.user, key, ssh.known_hosts.clone()))
 }
@@ -277,11 +276,14 @@ impl Settle for Estate {
         };
         let pve = self.proxmox(&trace.cluster).await?;
         let limit = limit::COMMAND.max(Duration::from_secs(600));
-        match pve.wait_task(&upid, limit, &|_| {}).await {
-            Ok(_) => Ok(Settled::Over(format!("{} ended well", upid.kind))),
-            Err(error @ (proxmox::Error::TaskTooLong { .. } | proxmox::Error::Unreachable { .. })) => Err(error.into()),
-            // However it ended, it is over; the check looks at what it left.
-            Err(error) => Ok(Settled::Over(error.to_string())),
+        let Err(error) = pve.wait_task(&upid, limit, &|_| {}).await else {
+            return Ok(Settled::Over(format!("{} ended well", upid.kind)));
+        };
+        // However it ended, once it is over the check looks at what it left. A question that was refused tells nothing.
+        match pve.task_status(&upid).await {
+            Ok(status) if status.status == "stopped" => Ok(Settled::Over(error.to_string())),
+            Err(proxmox::Error::NoSuchTask { .. }) => Ok(Settled::Over(error.to_string())),
+            _ => Err(error.into()),
         }
     }
 }

@@ -144,6 +144,9 @@ pub enum Error {
         /// No route failed for a reason that passes by itself.
         lasting: bool,
     },
+    /// The route cannot be tried.
+    #[error("{at}: {why}")]
+    Closed { at: String, why: String, help: Option<String>, lasting: bool },
     /// There is none.
     #[error("{guest}: the site names no route to it")]
     NoRoute { guest: String },
@@ -183,7 +186,7 @@ impl Error {
             | Self::ExecRefused { .. }
             | Self::BadCommand { .. }
             | Self::NoRoute { .. } => true,
-            Self::AllRoutes { lasting, .. } => *lasting,
+            Self::AllRoutes { lasting, .. } | Self::Closed { lasting, .. } => *lasting,
             Self::Agent(source) => agent::is_lasting(source),
             _ => false,
         }
@@ -217,7 +220,8 @@ impl Fault for Error {
             | Self::Unreachable { .. }
             | Self::TimedOut { .. }
             | Self::SessionLost { .. }
-            | Self::AllRoutes { effect: Effect::None, .. } => true,
+            | Self::AllRoutes { effect: Effect::None, .. }
+            | Self::Closed { lasting: false, .. } => true,
             Self::Agent(source) => source.retryable(),
             _ => false,
         }
@@ -249,7 +253,7 @@ impl Fault for Error {
             Self::LostAnswer { .. } => "nothing is sent again blindly: `pvemig resume` looks first".into(),
             Self::NoRoute { .. } => "give the node `ssh` or `access` in the site file".into(),
             Self::Agent(source) => return source.help(),
-            Self::AllRoutes { help, .. } => return help.clone(),
+            Self::AllRoutes { help, .. } | Self::Closed { help, .. } => return help.clone(),
             Self::Refused(refused) => return refused.help(),
             _ => return None,
         })

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::Clock;
-use crate::base::fault::{Effect, Fault};
+use crate::base::fault::{Effect, Failure, Fault};
 use crate::base::permit::{Note, Permit, System};
 use crate::base::wait::{Backoff, Elapsed, within};
 use crate::proxmox::Proxmox;
@@ -56,15 +56,38 @@ pub enum Route {
         /// The VM.
         vmid: u32,
     },
+    /// One that cannot be tried, with the reason; it answers with it.
+    Closed {
+        /// The kind of route, as in the site file.
+        kind: &'static str,
+        /// Why.
+        why: String,
+        /// What to do about it.
+        help: Option<String>,
+        /// Waiting does not mend it.
+        lasting: bool,
+    },
 }
 
 impl Route {
+    /// A route of this kind that could not be opened.
+    pub fn closed(kind: &'static str, failure: &Failure) -> Self {
+        let fault = failure.fault();
+        Self::Closed { kind, why: failure.to_string(), help: fault.help(), lasting: !fault.retryable() }
+    }
+
+    /// The error of a closed route.
+    fn refusal(&self, why: &str, help: Option<&String>, lasting: bool) -> Error {
+        Error::Closed { at: self.label(), why: why.to_owned(), help: help.cloned(), lasting }
+    }
+
     /// Its name in notes and errors.
     pub fn label(&self) -> String {
         match self {
             Self::Ssh(target) => target.to_string(),
             Self::Agent { proxmox, vmid } => format!("agent of vm {vmid} (cluster {})", proxmox.cluster()),
             Self::HostSsh { host, vmid } => host::label(host, *vmid),
+            Self::Closed { kind, .. } => (*kind).to_owned(),
         }
     }
 }
@@ -164,6 +187,7 @@ impl Guest {
                 let login = ssh::login(host, self.clock).await?;
                 host::exec(login, &route.label(), *vmid, argv, look.limit()).await
             }
+            Route::Closed { why, help, lasting, .. } => Err(route.refusal(why, help.as_ref(), *lasting)),
         }
     }
 
@@ -208,6 +232,13 @@ impl Guest {
                 Route::Agent { proxmox, vmid } if facts.agent.is_none() => {
                     facts.agent = Some(agent::facts(proxmox, *vmid).await);
                 }
+                Route::Closed { kind: "ssh", why, .. } if facts.ssh.is_none() => {
+                    facts.ssh = Some(Fact::Unknown(why.clone()));
+                }
+                Route::Closed { kind: "agent", why, .. } if facts.agent.is_none() => {
+                    let unknown = || Fact::Unknown(why.clone());
+                    facts.agent = Some(AgentFacts { channel: unknown(), ping: unknown(), exec: unknown() });
+                }
                 _ => {}
             }
         }
@@ -232,6 +263,7 @@ impl Guest {
                 permit.note(&note())?;
                 host::exec(login, &route.label(), *vmid, &command.argv, command.limit).await
             }
+            Route::Closed { why, help, lasting, .. } => Err(route.refusal(why, help.as_ref(), *lasting)),
         }
     }
 }

@@ -275,7 +275,9 @@ impl Kubernetes {
         let target = (resource.name_of(namespace, name), resource.list_path(Some(namespace)));
         let (id, answer) = self.change(permit, Verb::Create, (&target.0, target.1), body, note).await?;
         if let Some(uid) = answer.pointer("/metadata/uid").and_then(Value::as_str) {
-            permit.got(id, &Handle::new("uid", uid))?;
+            let call = || self.call("POST", target.0.clone(), true);
+            let kept = permit.got(id, &Handle::new("uid", uid));
+            kept.map_err(|source| KubeError::NotRecorded { call: call(), source })?;
         }
         Ok(answer)
     }

@@ -202,6 +202,15 @@ pub enum KubeError {
     /// The permit does not let the change go out.
     #[error(transparent)]
     Permit(#[from] Refused),
+    /// The change went out and what it left could not be written down.
+    #[error("{call}: the change was made and its trace could not be written down")]
+    NotRecorded {
+        /// The request.
+        call: Call,
+        /// Why not.
+        #[source]
+        source: Refused,
+    },
 }
 
 impl KubeError {
@@ -222,7 +231,8 @@ impl KubeError {
             | Self::Server { call, .. }
             | Self::Refused { call, .. }
             | Self::LostAnswer { call, .. }
-            | Self::BadAnswer { call, .. } => Some(call),
+            | Self::BadAnswer { call, .. }
+            | Self::NotRecorded { call, .. } => Some(call),
             Self::Setup { .. }
             | Self::Deadline { .. }
             | Self::Hopeless { .. }
@@ -248,6 +258,7 @@ impl Fault for KubeError {
                 Effect::Maybe
             }
             Self::Permit(refused) => refused.effect(),
+            Self::NotRecorded { .. } => Effect::Partial,
             _ => Effect::None,
         }
     }
@@ -292,7 +303,7 @@ impl Fault for KubeError {
             Self::Throttled { .. } | Self::Server { code: 503 | 504, .. } => "try again in a while".into(),
             Self::LostAnswer { call, .. } if call.changing => "`pvemig resume` looks before it sends anything".into(),
             Self::NoKind { .. } => "is the add-on installed in this cluster?".into(),
-            Self::Permit(refused) => return refused.help(),
+            Self::Permit(refused) | Self::NotRecorded { source: refused, .. } => return refused.help(),
             _ => return None,
         };
         Some(text)

@@ -312,8 +312,8 @@ impl Kubernetes {
         let target = (object.resource.name_of(namespace, name), object.resource.path(namespace, name));
         let note = format!("reconcile, token {token}");
         let (id, _) = self.change(permit, Verb::MergePatch, (&target.0, target.1), &body, &note).await?;
-        permit.got(id, &Handle::new("token", token))?;
-        Ok(())
+        let call = self.call("PATCH", target.0, true);
+        permit.got(id, &Handle::new("token", token)).map_err(|source| KubeError::NotRecorded { call, source })
     }
 
     /// Waits until the request `token` was handled and the object is Ready. A failed try is waited through: the

@@ -103,6 +103,42 @@ pub(super) fn quantities(map: Option<BTreeMap<String, Quantity>>) -> BTreeMap<St
     map.unwrap_or_default().into_iter().map(|(k, v)| (k, v.0)).collect()
 }
 
+/// A quantity in whole units, rounded down: `16Gi`, `3920m`, `1.5k`, `2e3`. None where it is none
+/// (apimachinery, pkg/api/resource/quantity.go).
+pub fn whole(quantity: &str) -> Option<u128> {
+    const UNITS: &[(&str, u128)] = &[
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("Ti", 1 << 40),
+        ("Pi", 1 << 50),
+        ("Ei", 1 << 60),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
+        ("P", 1_000_000_000_000_000),
+        ("E", 1_000_000_000_000_000_000),
+    ];
+    // Parts of a unit are divided away in the end.
+    const PARTS: &[(&str, u128)] = &[("n", 1_000_000_000), ("u", 1_000_000), ("m", 1_000)];
+    let find = |list: &[(&str, u128)]| {
+        list.iter().find_map(|(unit, size)| quantity.strip_suffix(unit).map(|number| (number.to_owned(), *size)))
+    };
+    let (number, times, over) = match (find(UNITS), find(PARTS)) {
+        (Some((number, times)), _) => (number, times, 1),
+        (None, Some((number, over))) => (number, 1, over),
+        (None, None) => match quantity.split_once(['e', 'E']) {
+            Some((number, exponent)) => (number.to_owned(), 10_u128.checked_pow(exponent.parse().ok()?)?, 1),
+            None => (quantity.to_owned(), 1, 1),
+        },
+    };
+    let (digits, part) = number.split_once('.').unwrap_or((&number, ""));
+    let scale = 10_u128.checked_pow(u32::try_from(part.len()).ok()?)?;
+    let value: u128 = format!("{digits}{part}").parse().ok()?;
+    Some(value.checked_mul(times)? / over / scale)
+}
+
 /// A condition of a status.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::api::{Kubernetes, Verb};
+use super::claim::Claim;
 use super::error::KubeError;
 use super::meta::{Meta, quantities};
 use super::node::Node;
@@ -214,6 +215,19 @@ impl Volume {
         Placement { eligible, reach, data: self.data_at(tells.then_some(meant)), not_enforced }
     }
 
+    /// The same with the claim that it is bound to: where nothing of the volume tells where its data is, the node that
+    /// the claim was made for does. That annotation stays on a claim after it was bound.
+    pub fn placement_for(&self, claim: Option<&Claim>, nodes: &[Node]) -> Placement {
+        let mut placement = self.placement(nodes);
+        let claim = claim.filter(|claim| claim.volume.as_ref() == Some(&self.meta.name));
+        if placement.data == DataAt::Unknown
+            && let Some(node) = claim.and_then(Claim::selected_node)
+        {
+            placement.data = DataAt::Nodes(vec![node.to_owned()]);
+        }
+        placement
+    }
+
     /// Where the bytes are: by an affinity that tells nodes apart, else by the provisioner's annotation.
     fn data_at(&self, meant: Option<Vec<String>>) -> DataAt {
         if !self.is_node_local() {
@@ -296,21 +310,19 @@ impl Kubernetes {
         }))
     }
 
-    /// Sets the reclaim policy of the volume with this uid.
-    ///
-    /// Only call it with `Delete` on a volume that is Bound: on a Released one the provisioner wipes it at once.
+    /// Sets the reclaim policy of a volume. Any other than `Retain` only if the volume is as it was read: should it be
+    /// Released meanwhile, the provisioner wipes it at once, so only call it with `Delete` on one that is Bound.
     ///
     /// # Errors
     /// What keeps the API from doing it; [`KubeError::Conflict`] where the volume is another one by now.
-    pub async fn set_reclaim_policy(
-        &self,
-        permit: &Permit,
-        name: &str,
-        uid: &str,
-        policy: &str,
-    ) -> Result<(), KubeError> {
-        let body = json!({"metadata": {"uid": uid}, "spec": {"persistentVolumeReclaimPolicy": policy}});
-        self.patch(permit, &VOLUME, ("", name), &body, &format!("reclaim policy {policy}")).await?;
+    pub async fn set_reclaim_policy(&self, permit: &Permit, volume: &Volume, policy: &str) -> Result<(), KubeError> {
+        let mut metadata = json!({"uid": volume.meta.uid});
+        let version = volume.raw.pointer("/metadata/resourceVersion");
+        if let (Some(version), true) = (version, policy != "Retain") {
+            metadata["resourceVersion"] = version.clone();
+        }
+        let body = json!({"metadata": metadata, "spec": {"persistentVolumeReclaimPolicy": policy}});
+        self.patch(permit, &VOLUME, ("", &volume.meta.name), &body, &format!("reclaim policy {policy}")).await?;
         Ok(())
     }
 

@@ -119,7 +119,7 @@ pub struct Scaler {
     pub name: String,
     /// Its lower bound, where it says.
     pub min: Option<i64>,
-    /// True where it leaves a count of 0 alone: a plain autoscaler does, KEDA does not.
+    /// True where it leaves a count of 0 alone: a plain autoscaler does, KEDA only while it is paused.
     pub respects_zero: bool,
 }
 
@@ -246,15 +246,23 @@ impl Kubernetes {
                 // KEDA's reference means a Deployment where it names no kind.
                 let kind = target("kind").unwrap_or("Deployment");
                 if kind == workload.resource.kind && target("name") == Some(&workload.meta.name) {
+                    let meta = Meta::of(&scaler);
                     found.push(Scaler {
                         kind: resource.kind.to_string(),
-                        name: Meta::of(&scaler).name,
                         min: scaler.pointer(&format!("/spec/{min}")).and_then(Value::as_i64),
-                        respects_zero,
+                        respects_zero: respects_zero || paused(&meta),
+                        name: meta.name,
                     });
                 }
             }
         }
         Ok(found)
     }
+}
+
+/// Whether a ScaledObject leaves its workload at 0: paused as it is, or at a count of 0. A count wins over the other
+/// annotation (KEDA, "Pausing autoscaling").
+fn paused(meta: &Meta) -> bool {
+    let annotation = |name: &str| meta.annotations.get(&format!("autoscaling.keda.sh/{name}")).map(String::as_str);
+    annotation("paused-replicas").map_or(annotation("paused") == Some("true"), |count| count == "0")
 }

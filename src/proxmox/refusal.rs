@@ -62,8 +62,13 @@ impl Refusal {
         for (key, why) in &self.errors {
             whole.push_str(&format!("; {key}: {why}"));
         }
-        if let Some(error) = by_text(&at, &whole) {
-            return error;
+        match by_text(&at, &whole) {
+            // The agent keeps a request that it did not answer in time, and carries it out later.
+            Some(Error::Agent { at, cause: cause @ AgentCause::TimedOut, .. }) if changing => {
+                return Error::Agent { at, cause, effect: Effect::Maybe };
+            }
+            Some(error) => return error,
+            None => {}
         }
         match self.status {
             401 => Error::AuthFailed { at, user: user.to_owned(), why: self.text },

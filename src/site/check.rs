@@ -207,7 +207,8 @@ impl Reader {
         });
         let port = fields.get("port").map_or(Some(22), |item| item.number(1..=65535));
         let user = fields.get("user").map_or(Some("root"), |item| item.text()).map(str::to_owned);
-        let key = transpose(fields.get("key").map(|item| self.places.secret(&item)));
+        let help = "add `key: { file: ~/.ssh/id_ed25519 }`, an Ed25519 or ECDSA key without a passphrase";
+        let key = fields.need("key", help).and_then(|item| self.places.secret(&item));
         let help = "add `known_hosts: ~/.ssh/known_hosts`, or a file that `ssh-keyscan` wrote and you have compared";
         let known_hosts = fields.need("known_hosts", help).and_then(|item| self.places.path(&item));
         Some(Ssh {

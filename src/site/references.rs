@@ -41,9 +41,7 @@ impl Site {
             logins.extend(node.ssh.as_ref().map(|ssh| (format!("{at}.ssh"), ssh)));
         }
         for (at, ssh) in logins {
-            if let Some(key) = &ssh.key {
-                secret(format!("{at}.key"), key);
-            }
+            secret(format!("{at}.key"), &ssh.key);
             files.push((format!("{at}.known_hosts"), &ssh.known_hosts));
         }
         for (name, cluster) in &self.kubernetes {

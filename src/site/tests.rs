@@ -71,6 +71,7 @@ fn a_file_with_many_problems_shows_all_of_them_in_order() {
         "proxmox.home.auth.ticket.password: a secret stands in the site file only as a reference",
         "proxmox.home.hosts.still-fawn.ssh: `address` is missing in `proxmox.home.hosts.still-fawn.ssh`",
         "proxmox.home.hosts.still-fawn.ssh.adress: unknown key `adress`",
+        "proxmox.home.hosts.still-fawn.ssh: `key` is missing in `proxmox.home.hosts.still-fawn.ssh`",
         "proxmox.home.hosts.still-fawn.ssh.port: `port` is to be a whole number from 1 to 65535, not `70000`",
         "kubernetes.k3s: `context` is missing in `kubernetes.k3s`",
         "kubernetes.k3s.gitops.kind: `fluxx` is not possible here",
@@ -101,7 +102,7 @@ fn a_file_with_many_problems_shows_all_of_them_in_order() {
     let text = invalid(MANY).render(100);
     assert_eq!(text.matches("error: ").count(), expected.len());
     assert_eq!(text.matches("help: ").count(), expected.len());
-    assert_eq!(invalid(MANY).to_string(), "34 problems in /etc/pvemig/site.yaml");
+    assert_eq!(invalid(MANY).to_string(), "35 problems in /etc/pvemig/site.yaml");
     let lines: Vec<usize> = text
         .lines()
         .filter_map(|l| l.split("site.yaml:").nth(1))
@@ -216,6 +217,12 @@ fn single_problems() {
     for (text, expected) in cases {
         assert_eq!(problems(&text), [expected]);
     }
+    let no_key =
+        with("address: 192.168.4.210, user: root, key: { file: ~/.ssh/id_ed25519 },", "address: 192.168.4.210,");
+    let missing = "nodes.k3s-vm-pumped-piglet.ssh: `key` is missing in `nodes.k3s-vm-pumped-piglet.ssh`";
+    assert_eq!(problems(&no_key), [missing]);
+    let shown = invalid(&no_key).render(120);
+    assert!(shown.contains("site.yaml:56:") && shown.contains("key: { file: ~/.ssh/id_ed25519 }"), "{shown}");
     let no_host = with(
         "        ssh: { address: 192.168.4.122, user: root, key: { file: ~/.ssh/id_ed25519 }, known_hosts: ~/.ssh/known_hosts }\n",
         "",

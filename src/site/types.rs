@@ -110,8 +110,8 @@ pub struct Ssh {
     pub port: u16,
     /// The user.
     pub user: String,
-    /// The private key; None: the ssh agent of the calling user has it.
-    pub key: Option<SecretRef>,
+    /// The private key.
+    pub key: SecretRef,
     /// The file with the host's public key.
     pub known_hosts: PathBuf,
 }

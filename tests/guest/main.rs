@@ -15,7 +15,7 @@ use std::time::Duration;
 use place::{Place, Sshd, new_key, program, public, write_key};
 use pve::{answers_ping, execs, pve};
 use pvemig::base::clock::Clock;
-use pvemig::base::fault::{Effect, Fault};
+use pvemig::base::fault::{Effect, Failure, Fault};
 use pvemig::base::permit::{Again, CallId, Handle, Ledger, Note, Notebook, Permit, Refused, System, Thing};
 use pvemig::guest::{Command, Error, Exit, Fact, Guest, KeySource, Look, OUTPUT_CAP, Phase, Route, SshTarget};
 use scripted::{Manner, Scripted, hold, raw};
@@ -217,6 +217,42 @@ async fn a_command_that_may_have_run_is_not_run_elsewhere() {
         }
     }
     assert_eq!(lost, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_the_agent_keeps_is_not_run_elsewhere() {
+    let place = Place::new();
+    let (host, asked) = Scripted::start(&place, Manner::Host).await;
+    let (server, proxmox) = pve(answers_ping()).await;
+    let kept = json!({ "data": null, "message": "VM 108 qga command 'guest-exec' failed - got timeout\n" });
+    let exec = wiremock::Mock::given(wiremock::matchers::path("/api2/json/nodes/still-fawn/qemu/108/agent/exec"));
+    exec.respond_with(ResponseTemplate::new(500).set_body_json(kept)).with_priority(1).mount(&server).await;
+    let host = Route::HostSsh { host: place.target(host, LONG), vmid: 108 };
+    let guest = guest(vec![Route::Agent { proxmox, vmid: 108 }, host]);
+    let (permit, notebook) = Notebook::permit();
+    let error = guest.run(&command(&["install"], false, LONG), &permit).await.unwrap_err();
+    assert!(matches!(error, Error::LostAnswer { .. }), "{error:?}");
+    assert_eq!((error.effect(), notebook.notes().len()), (Effect::Maybe, 1));
+    assert!(asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_cannot_be_opened_answers_with_the_reason() {
+    let place = Place::new();
+    let sshd = Sshd::start(&place, "");
+    let failure = Failure::plain("no key in $KEY", Some("set it".into()));
+    let closed = Route::closed("host-ssh", &failure);
+    let both = guest(vec![closed.clone(), Route::Ssh(place.target(sshd.port, LONG))]);
+    let seen = both.boot_id().await.unwrap();
+    assert_eq!((seen.notes.len(), seen.notes[0].as_str()), (2, "host-ssh: no key in $KEY"));
+    let (permit, notebook) = Notebook::permit();
+    assert!(both.run(&command(&["true"], false, LONG), &permit).await.unwrap().value.ok());
+    assert_eq!(notebook.notes().len(), 1);
+
+    let alone = guest(vec![closed]).boot_id().await.unwrap_err();
+    assert_eq!((alone.effect(), alone.is_lasting(), alone.help()), (Effect::None, true, Some("set it".into())));
+    let facts = guest(vec![Route::closed("ssh", &failure)]).facts().await;
+    assert_eq!(facts.ssh, Some(Fact::Unknown("no key in $KEY".into())));
 }
 
 #[tokio::test(flavor = "multi_thread")]

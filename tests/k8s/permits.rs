@@ -15,6 +15,7 @@ use crate::{Wire, answer, fixture, ok};
 struct Book {
     lines: Mutex<Vec<String>>,
     refuses_notes: bool,
+    refuses_handles: bool,
     consents: bool,
 }
 
@@ -33,6 +34,9 @@ impl Ledger for Book {
         Ok(CallId(7))
     }
     fn got(&self, call: CallId, handle: &Handle) -> Result<(), Refused> {
+        if self.refuses_handles {
+            return Err(Refused::Journal("no space left".into()));
+        }
         self.line(format!("got {} {} {}", call.0, handle.kind, handle.value));
         Ok(())
     }
@@ -59,6 +63,16 @@ async fn nothing_is_sent_that_could_not_be_noted() {
     assert!(matches!(error, KubeError::Permit(Refused::Journal(_))), "{error:?}");
     assert_eq!(error.effect(), Effect::None);
     assert!(wire.requests().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_could_not_be_kept_was_done_all_the_same() {
+    let wire = Wire::answering(answer(201, "pvc-bound")).await;
+    let (permit, _) = permit(Book { refuses_handles: true, ..Book::default() });
+    let error = wire.kube.create_claim(&permit, &fixture("pvc-bound")).await.unwrap_err();
+    assert!(matches!(error, KubeError::NotRecorded { .. }), "{error:?}");
+    assert_eq!((error.effect(), wire.requests().await.len()), (Effect::Partial, 1));
+    assert!(error.help().unwrap().contains("make room"), "{:?}", error.help());
 }
 
 #[tokio::test]

@@ -104,6 +104,48 @@ async fn a_wait_ends_with_what_was_seen_last() {
 }
 
 #[tokio::test]
+async fn a_claim_and_a_volume_are_waited_for_by_name_and_uid() {
+    let going = |file: &str| {
+        let mut value = fixture(file);
+        value["metadata"]["deletionTimestamp"] = "2025-05-01T00:00:00Z".into();
+        value
+    };
+    let (claim, volume) = (going("pvc-bound"), going("pv-local-path"));
+    let text = |value: &Value, key: &str| value["metadata"][key].as_str().unwrap().to_owned();
+    let limit = Duration::from_secs(20);
+    let lines = async |mut seen: mpsc::UnboundedReceiver<String>| {
+        let mut lines = Vec::new();
+        while let Ok(line) = seen.try_recv() {
+            lines.push(line.split(' ').nth(1).unwrap().to_owned());
+        }
+        lines
+    };
+
+    let (address, stir, seen) = watched(vec![list(&[claim.clone()]), list(&[])]).await;
+    stir.send(()).unwrap();
+    let (space, name) = (text(&claim, "namespace"), text(&claim, "name"));
+    open(&address, None).await.wait_claim_gone(&space, &name, &text(&claim, "uid"), limit).await.unwrap();
+    let at = format!("/api/v1/namespaces/{space}/persistentvolumeclaims?fieldSelector=metadata.name%3D{name}");
+    let asked = lines(seen).await;
+    assert_eq!(asked.len(), 3);
+    assert_eq!((asked[0].as_str(), &asked[2]), (format!("{at}&limit=500").as_str(), &asked[0]));
+    assert_eq!(asked[1], format!("{at}&watch=true&resourceVersion=100&timeoutSeconds=60"));
+
+    // A new one of the same name is not the one that was to go.
+    let mut other = volume.clone();
+    other["metadata"]["uid"] = "another".into();
+    let (address, stir, seen) = watched(vec![list(&[volume.clone()]), list(&[other])]).await;
+    stir.send(()).unwrap();
+    let name = text(&volume, "name");
+    open(&address, None).await.wait_volume_gone(&name, &text(&volume, "uid"), limit).await.unwrap();
+    let at = format!("/api/v1/persistentvolumes?fieldSelector=metadata.name%3D{name}");
+    let asked = lines(seen).await;
+    assert_eq!(asked.len(), 3);
+    assert_eq!((asked[0].as_str(), &asked[2]), (format!("{at}&limit=500").as_str(), &asked[0]));
+    assert_eq!(asked[1], format!("{at}&watch=true&resourceVersion=100&timeoutSeconds=60"));
+}
+
+#[tokio::test]
 async fn pods_are_waited_for_by_selector() {
     let (address, _stir, mut seen) = watched(vec![list(&[pod("u1"), pod("u2")])]).await;
     let kube = open(&address, None).await;
@@ -244,6 +286,9 @@ async fn an_exec_that_is_refused_or_silent() {
     let command = ["true".to_owned()];
     let error = wire.kube.exec(("a", "b"), None, &command, Duration::from_secs(5)).await.unwrap_err();
     assert!(error.is_not_found(), "{error:?}");
+    let wire = crate::Wire::answering(crate::answer(503, "status-503")).await;
+    let error = wire.kube.exec(("a", "b"), None, &command, Duration::from_secs(5)).await.unwrap_err();
+    assert!(matches!(error, KubeError::Server { code: 503, .. }), "{error:?}");
     let (address, _stir, _seen) = watched(vec![]).await;
     drop(address);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -15,11 +15,26 @@ const CLAIMS: &str = "/api/v1/namespaces/frigate/persistentvolumeclaims";
 async fn a_volume_is_kept_and_reserved_by_identity() {
     let at = format!("{VOLUME}?fieldManager=pvemig");
     let wire = Wire::answering(answer(200, "pv-local-path")).await;
-    wire.kube.set_reclaim_policy(&wire.permit, "pvc-4", UID, "Retain").await.unwrap();
+    let volume = {
+        let wire = Wire::answering(answer(200, "pv-local-path")).await;
+        let mut volume = wire.kube.volume("pvc-4").await.unwrap().unwrap();
+        (volume.meta.name, volume.meta.uid) = ("pvc-4".into(), UID.into());
+        volume
+    };
+    wire.kube.set_reclaim_policy(&wire.permit, &volume, "Retain").await.unwrap();
     let (request, note) = wire.change().await;
     let body = json!({"metadata": {"uid": UID}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}});
     assert_eq!(request, sent("PATCH", &at, MERGE, body));
     assert_eq!(note.text, "PATCH persistentvolumes/pvc-4 reclaim policy Retain");
+
+    // What would wipe a Released volume goes to the one that was looked at, and to no later state of it.
+    let wire = Wire::answering(answer(200, "pv-local-path")).await;
+    wire.kube.set_reclaim_policy(&wire.permit, &volume, "Delete").await.unwrap();
+    let version = &fixture("pv-local-path")["metadata"]["resourceVersion"];
+    assert!(version.is_string());
+    let body = json!({"metadata": {"uid": UID, "resourceVersion": version},
+        "spec": {"persistentVolumeReclaimPolicy": "Delete"}});
+    assert_eq!(wire.change().await.0, sent("PATCH", &at, MERGE, body));
 
     let wire = Wire::answering(answer(200, "pv-local-path")).await;
     wire.kube.reserve_volume(&wire.permit, "pvc-4", UID, ("frigate", "frigate-config")).await.unwrap();

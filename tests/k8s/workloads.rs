@@ -108,16 +108,29 @@ async fn who_scales_a_workload_and_which_pods_it_has() {
     wire.on("GET", "/apis", ok(&groups)).await;
     let kinds = json!({"resources": [{"name": "scaledobjects", "kind": "ScaledObject", "namespaced": true}]});
     wire.on("GET", "/apis/keda.sh/v1alpha1", ok(&kinds)).await;
-    let keda =
-        json!({"metadata": {"name": "k"}, "spec": {"scaleTargetRef": {"name": "frigate"}, "minReplicaCount": 0}});
-    wire.on("GET", "/apis/keda.sh/v1alpha1/namespaces/frigate/scaledobjects", ok(&list(&[keda]))).await;
+    let keda = |annotations: Value| {
+        let annotations: Value =
+            serde_json::from_str(&annotations.to_string().replace("keda/", "autoscaling.keda.sh/")).unwrap();
+        json!({"metadata": {"name": "k", "annotations": annotations},
+            "spec": {"scaleTargetRef": {"name": "frigate"}, "minReplicaCount": 0}})
+    };
+    let all = [
+        keda(json!({})),
+        keda(json!({"keda/paused": "true"})),
+        keda(json!({"keda/paused-replicas": "0"})),
+        keda(json!({"keda/paused": "true", "keda/paused-replicas": "2"})),
+        keda(json!({"keda/paused": "false"})),
+    ];
+    wire.on("GET", "/apis/keda.sh/v1alpha1/namespaces/frigate/scaledobjects", ok(&list(&all))).await;
     wire.on("GET", "/api/v1/namespaces/frigate/pods", ok(&list(&[fixture("pod")]))).await;
     wire.on("GET", "/api/v1/pods", ok(&list(&[fixture("pod")]))).await;
 
     let workload = wire.kube.workload("Deployment", "frigate", "frigate").await.unwrap().unwrap();
     let scalers = wire.kube.scalers(&workload).await.unwrap();
     let shown: Vec<_> = scalers.iter().map(|s| (s.kind.as_str(), s.min, s.respects_zero)).collect();
-    assert_eq!(shown, [("HorizontalPodAutoscaler", Some(2), true), ("ScaledObject", Some(0), false)]);
+    assert_eq!(shown[..2], [("HorizontalPodAutoscaler", Some(2), true), ("ScaledObject", Some(0), false)]);
+    let paused: Vec<bool> = shown.iter().map(|s| s.2).collect();
+    assert_eq!(paused, [true, false, true, true, false, false]);
     assert_eq!(wire.kube.workload_pods(&workload).await.unwrap().len(), 1);
     assert_eq!(wire.kube.pods_on("k3s-vm-still-fawn").await.unwrap().len(), 1);
     let paths = wire.paths().await;

@@ -241,6 +241,13 @@ async fn a_started_command_whose_end_is_not_seen_may_have_run() {
     }
     assert_eq!(seen, 5);
 
+    // No answer to the start itself: the agent keeps the request.
+    let script = Script::play(vec![refuse("VM 108 qga command 'guest-exec' failed - got timeout")]);
+    let (permit, _) = Journal::of(&script);
+    let error = token(&script.url).agent_run(&vm(), &["/bin/x"], Again::Once, MINUTE, &permit).await.unwrap_err();
+    assert!(matches!(error, Error::Agent { cause: AgentCause::TimedOut, .. }), "{error:?}");
+    assert_eq!((error.effect(), script.end().len()), (Effect::Maybe, 1));
+
     // A busy guest is asked again, and a command that goes on for too long keeps running.
     let busy = || refuse("VM 108 qga command 'guest-exec-status' failed - got timeout");
     let script = Script::play(vec![

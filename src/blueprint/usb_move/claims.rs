@@ -7,7 +7,7 @@ use crate::base::fault::Failure;
 use crate::base::wait::{limit, within};
 use crate::engine::step::Got;
 use crate::estate::Estate;
-use crate::k8s::claim::rebinding_manifest;
+use crate::k8s::claim::{SELECTED_NODE, fresh_manifest, rebinding_manifest};
 use crate::k8s::volume::Source;
 use crate::k8s::{Claim, FIELD_MANAGER, Kubernetes, Volume};
 
@@ -71,7 +71,7 @@ impl Now {
             now.volume = kube.volume(volume).await?;
         }
         if let Some(volume) = &now.volume {
-            let placement = volume.placement(&kube.nodes().await?);
+            let placement = volume.placement_for(Some(&claim), &kube.nodes().await?);
             (now.serves, now.admits) = (placement.serves(node), placement.admits(node));
         }
         if claim.phase == "Pending" {
@@ -188,8 +188,44 @@ pub fn new_volumes(all: &[Volume], was: &Was, got: &[Got]) -> Vec<Volume> {
     all.iter().filter(new).cloned().collect()
 }
 
-/// A recorded claim as a manifest for a new one without a volume.
-pub fn unbound_manifest(recorded: &Value) -> Value {
+/// True for the claim as it was: never taken away, bound to its old volume again, or, where it had none, made anew
+/// without the target in it.
+pub fn is_former(now: &Claim, was: &Was, target: &str) -> bool {
+    let back = match &was.volume {
+        Some((old, _)) => now.volume.as_ref() == Some(old),
+        None => {
+            now.meta.uid == was.uid || now.selected_node() != Some(target) || selected(&was.manifest) == Some(target)
+        }
+    };
+    now.meta.deleting.is_none() && back
+}
+
+/// The volumes that undo takes away: those made for the claims of this run, and that of the claim which is there now,
+/// but for the old one and for what a claim without a volume got after it was brought back.
+pub fn leftovers(all: &[Volume], was: &Was, got: &[Got], live: Option<&Claim>, target: &str) -> Vec<Volume> {
+    let mut new = new_volumes(all, was, got);
+    let Some(now) = live else { return new };
+    if is_former(now, was, target) {
+        let its_own = |v: &Volume| v.claim.as_ref().and_then(|c| c.uid.as_ref()) == Some(&now.meta.uid);
+        new.retain(|v| was.volume.is_some() || !its_own(v));
+    } else if now.meta.uid != was.uid {
+        let old = was.volume.as_ref().map(|(name, _)| name);
+        let known = |v: &&Volume| !new.iter().any(|n| n.meta.name == v.meta.name);
+        let its_own = |v: &&Volume| Some(&v.meta.name) == now.volume.as_ref() && Some(&v.meta.name) != old;
+        new.extend(all.iter().filter(its_own).filter(known).cloned().collect::<Vec<_>>());
+    }
+    new
+}
+
+fn selected(manifest: &Value) -> Option<&str> {
+    manifest.get("metadata")?.get("annotations")?.get(SELECTED_NODE)?.as_str()
+}
+
+/// A recorded claim that had no volume, as a manifest for a new one: for the node that it was meant for, if any.
+pub fn former_manifest(recorded: &Value) -> Value {
+    if let Some(node) = selected(recorded) {
+        return fresh_manifest(recorded, node);
+    }
     let mut manifest = rebinding_manifest(recorded, "");
     if let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut) {
         spec.shift_remove("volumeName");
@@ -217,7 +253,6 @@ pub async fn bytes(cx: &Estate, node: &str, volume: &Volume) -> String {
 mod tests {
     use super::*;
     use crate::base::permit::{Handle, Note, System};
-    use crate::k8s::claim::SELECTED_NODE;
     use crate::k8s::meta::Meta;
     use crate::k8s::volume::ClaimRef;
     use serde_json::json;
@@ -261,6 +296,25 @@ mod tests {
             claim.meta.annotations.insert(SELECTED_NODE.into(), node.into());
         }
         pending
+    }
+
+    fn volume(name: &str, uid: Option<&str>) -> Volume {
+        Volume {
+            meta: Meta { name: name.into(), ..Meta::default() },
+            phase: "Released".into(),
+            reclaim_policy: "Delete".into(),
+            class: "local-path".into(),
+            capacity: "1Gi".into(),
+            claim: Some(ClaimRef { namespace: "frigate".into(), name: "config".into(), uid: uid.map(str::to_owned) }),
+            source: Source::HostPath("/x".into()),
+            affinity: None,
+            raw: json!({}),
+        }
+    }
+
+    fn got(uid: &str) -> Got {
+        let at = "2025-01-01T00:00:00Z".parse().unwrap();
+        Got { note: Note::safe(System::Kubernetes, "x"), handle: Handle::new("uid", uid), at }
     }
 
     fn word(standing: &Standing) -> &'static str {
@@ -320,19 +374,6 @@ mod tests {
 
     #[test]
     fn only_volumes_of_this_runs_claims_are_new() {
-        let volume = |name: &str, uid: Option<&str>| Volume {
-            meta: Meta { name: name.into(), ..Meta::default() },
-            phase: "Released".into(),
-            reclaim_policy: "Delete".into(),
-            class: "local-path".into(),
-            capacity: "1Gi".into(),
-            claim: Some(ClaimRef { namespace: "frigate".into(), name: "config".into(), uid: uid.map(str::to_owned) }),
-            source: Source::HostPath("/x".into()),
-            affinity: None,
-            raw: json!({}),
-        };
-        let at = "2025-01-01T00:00:00Z".parse().unwrap();
-        let got = |uid: &str| Got { note: Note::safe(System::Kubernetes, "x"), handle: Handle::new("uid", uid), at };
         let all = [
             volume("pv", Some("new")),
             volume("new", Some("new")),
@@ -356,8 +397,46 @@ mod tests {
     }
 
     #[test]
-    fn an_unbound_manifest_names_no_volume() {
-        let recorded = json!({"metadata": {"name": "c", "namespace": "n"}, "spec": {"volumeName": "x", "a": 1}});
-        assert_eq!(unbound_manifest(&recorded)["spec"], json!({"a": 1}));
+    fn a_claim_without_a_volume_goes_back_to_where_it_was_meant_for() {
+        let recorded = |node: &str| json!({"metadata": {"name": "c", "namespace": "n", "annotations": {SELECTED_NODE: node}}, "spec": {"a": 1}});
+        let none = json!({"metadata": {"name": "c", "namespace": "n"}, "spec": {"volumeName": "x", "a": 1}});
+        assert_eq!(former_manifest(&none)["spec"], json!({"a": 1}));
+        assert_eq!(selected(&former_manifest(&none)), None);
+        assert_eq!(selected(&former_manifest(&recorded("source"))), Some("source"));
+
+        let was = Was { volume: None, manifest: recorded("source"), ..was() };
+        let claim = |now: Now| now.claim.unwrap();
+        let pending = |node: &str| claim(selecting(node));
+        assert!(!is_former(&pending("target"), &was, "target"), "what the run made");
+        assert!(is_former(&pending("source"), &was, "target"), "what undo made");
+        assert!(is_former(&claim(now("new", "Pending", None)), &was, "target"));
+        // It is bound by and by, and that volume is nothing of what the run left.
+        let mut bound = pending("source");
+        (bound.phase, bound.volume) = ("Bound".into(), Some("late".into()));
+        assert!(is_former(&bound, &was, "target"));
+        let all = [volume("late", Some("new")), volume("made", Some("first"))];
+        let names = |left: Vec<Volume>| left.into_iter().map(|v| v.meta.name).collect::<Vec<_>>();
+        let got = [got("new"), got("first")];
+        assert_eq!(names(leftovers(&all, &was, &got, Some(&bound), "target")), ["made"]);
+    }
+
+    #[test]
+    fn the_old_volume_is_never_left_over() {
+        let was = was();
+        let all = [volume("pv", Some("again")), volume("fresh", Some("made"))];
+        let names = |now: &Now, got: &[Got]| {
+            let left = leftovers(&all, &was, got, now.claim.as_ref(), "target");
+            left.into_iter().map(|v| v.meta.name).collect::<Vec<_>>()
+        };
+        let mut rebound = now("again", "Bound", Some("pv"));
+        assert!(names(&rebound, &[]).is_empty());
+        if let Some(claim) = &mut rebound.claim {
+            claim.meta.deleting = Some("2025-01-01T00:00:00Z".into());
+        }
+        assert!(names(&rebound, &[]).is_empty(), "it is bound to the old volume, and somebody deletes it");
+        assert_eq!(names(&rebound, &[got("made")]), ["fresh"]);
+        let made = now("made", "Bound", Some("fresh"));
+        assert_eq!(names(&made, &[]), ["fresh"], "the answer with its uid was lost");
+        assert_eq!(names(&made, &[got("made")]), ["fresh"]);
     }
 }

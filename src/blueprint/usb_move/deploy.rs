@@ -253,7 +253,7 @@ pub async fn unproven(
         let at = (namespace, name.as_str());
         let outcome = match kube.exec(at, verify.container.as_deref(), &verify.command, PROOF).await {
             Ok(outcome) => outcome,
-            Err(error @ (KubeError::Refused { .. } | KubeError::LostAnswer { .. })) => {
+            Err(error) if passes(&error) => {
                 return Ok(Err(format!("the proof cannot be run in pod {name}: {}", Failure::from(error))));
             }
             Err(error) => return Err(error.into()),
@@ -265,6 +265,11 @@ pub async fn unproven(
         }
     }
     Ok(Ok(notes))
+}
+
+/// A command that could not be started or whose end was lost; kubelet and proxy answer with 5xx for a moment.
+fn passes(error: &KubeError) -> bool {
+    matches!(error, KubeError::Refused { .. } | KubeError::LostAnswer { .. } | KubeError::Server { .. })
 }
 
 /// Whether a command's outcome proves what it should.
@@ -382,5 +387,12 @@ mod tests {
         assert_eq!(proof(&verify(None), 0, "", ""), Ok(()));
         assert!(proof(&verify(Some("usb")), 0, "[]", "").unwrap_err().contains("does not show `usb`"));
         assert!(proof(&verify(Some("usb")), 1, "usb", "a\nno module\n").unwrap_err().ends_with("no module"));
+    }
+
+    #[test]
+    fn a_server_that_fails_for_a_moment_is_waited_for() {
+        let call = || crate::k8s::error::Call { cluster: "k".into(), request: "EXEC".into(), changing: false };
+        assert!(passes(&KubeError::Server { call: call(), code: 503, text: String::new() }));
+        assert!(!passes(&KubeError::Forbidden { call: call(), what: String::new() }));
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::Hands;
+use crate::base::check::{Hands, Problem};
 use crate::base::fault::Failure;
 use crate::base::names::{UsbId, UsbPort};
 use crate::estate::Estate;
-use crate::proxmox::{Error, Pending, Proxmox, UsbMapping, UsbSource, UsbValue, VmRef};
+use crate::proxmox::{Error, MapEntry, Pending, Proxmox, UsbMapping, UsbSource, UsbValue, VmRef};
 
 /// A VM as the steps name it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +155,36 @@ impl Device {
         slots
     }
 
+    /// The slots of which nobody can tell whether they pass the device: a port of a host that cannot be seen and whose
+    /// socket the site does not name, and a mapping that these credentials may not list.
+    pub fn unjudged(&self, config: &Pending, host: &str, sight: &Sight, mappings: &[UsbMapping]) -> Vec<Problem> {
+        let Sight::CannotSee(reasons) = sight else { return Vec::new() };
+        let ports = self.sockets.contains_key(host);
+        let mut problems = Vec::new();
+        for (slot, key) in config.usb() {
+            let Some(text) = key.configured() else { continue };
+            let Ok(value) = text.parse::<UsbValue>() else { continue };
+            let unknown = match &value.source {
+                UsbSource::Id(_) | UsbSource::Spice => false,
+                UsbSource::Port(_) => !ports,
+                UsbSource::Mapping(name) if self.mapping.as_ref() == Some(name) => false,
+                UsbSource::Mapping(name) => match mappings.iter().find(|m| m.id == *name) {
+                    Some(mapping) => !ports && mapping.entry(host).is_some_and(|entry| entry.path().is_some()),
+                    None => true,
+                },
+            };
+            if unknown {
+                problems.push(Problem::new(
+                    format!("whether usb{slot} ({text}) is {} cannot be told: {}", self.name, reasons.join("; ")),
+                    format!(
+                        "say where it is on {host}, `ports: {{ {host}: {{ port: BUS-PORT }} }}`, or let {host} be seen"
+                    ),
+                ));
+            }
+        }
+        problems
+    }
+
     /// Looks for the device on a host: by the hardware list, else by the node's own check of the mapping, else by ssh
     /// to the host.
     ///
@@ -192,6 +222,36 @@ impl Device {
             },
         }
         Ok(Sight::CannotSee(reasons))
+    }
+
+    /// The place that a mapping's entry for a host should name: where it points already, else the site's socket, else
+    /// the only one there is. None where nothing is seen.
+    ///
+    /// # Errors
+    /// There are several, and nothing tells which one is meant.
+    pub fn place_for<'p>(
+        &self,
+        entry: Option<&MapEntry>,
+        host: &str,
+        places: &'p [Place],
+    ) -> Result<Option<&'p Place>, Problem> {
+        let at = |port: Option<&UsbPort>| port.and_then(|port| places.iter().find(|p| p.port == *port));
+        let socket = self.sockets.get(host).map(|socket| &socket.port);
+        if let Some(place) = at(entry.and_then(MapEntry::path).as_ref()).or(at(socket)) {
+            return Ok(Some(place));
+        }
+        match places {
+            [] => Ok(None),
+            [only] => Ok(Some(only)),
+            all => Err(Problem::new(
+                format!(
+                    "{host} has {} of these devices, and neither mapping nor site file names the port of one: {}",
+                    all.len(),
+                    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+                ),
+                format!("add `ports: {{ {host}: {{ port: BUS-PORT }} }}` to the device {}", self.name),
+            )),
+        }
     }
 
     fn sort(&self, all: Vec<Place>, by: String) -> Sight {
@@ -247,6 +307,14 @@ impl Device {
     }
 }
 
+/// Whether two values of a `usbN` key are the same; as text where one is no such value.
+pub fn same_usb(a: Option<&str>, b: Option<&str>) -> bool {
+    match (a.and_then(|a| a.parse::<UsbValue>().ok()), b.and_then(|b| b.parse::<UsbValue>().ok())) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
 impl Sight {
     /// The places, if any.
     pub fn places(&self) -> &[Place] {
@@ -261,5 +329,90 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} at {} port {}", self.id, self.host, self.port)?;
         self.speed.map_or(Ok(()), |speed| write!(f, " ({speed} Mbit/s)"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(port: &str) -> Place {
+        let (port, id) = (port.parse().unwrap(), "18d1:9302".parse().unwrap());
+        Place { host: "fawn".into(), port, id, speed: None }
+    }
+
+    #[test]
+    fn the_place_of_a_mapping_is_its_own_then_the_sites_then_the_only_one() {
+        let device = |socket: Option<&str>| Device {
+            name: "coral".into(),
+            ids: vec!["1a6e:089a".parse().unwrap(), "18d1:9302".parse().unwrap()],
+            serial: None,
+            min_speed: None,
+            sockets: socket
+                .map(|port| ("fawn".to_owned(), Socket { port: port.parse().unwrap(), sibling: None }))
+                .into_iter()
+                .collect(),
+            mapping: Some("coral".into()),
+        };
+        let entry =
+            |port: Option<&str>| MapEntry::new("fawn", device(None).ids[0], port.map(|p| p.parse().unwrap()).as_ref());
+        let two = [place("2-1"), place("2-3")];
+        // site's socket, mapping's port, what is seen, the place
+        type Row<'a> = (Option<&'a str>, Option<&'a str>, &'a [Place], Result<Option<&'a str>, ()>);
+        let table: &[Row<'_>] = &[
+            (None, Some("2-3"), &two, Ok(Some("2-3"))),
+            (Some("2-1"), Some("2-3"), &two, Ok(Some("2-3"))),
+            (Some("2-3"), Some("2-9"), &two, Ok(Some("2-3"))),
+            (Some("2-3"), None, &two, Ok(Some("2-3"))),
+            (None, Some("2-9"), &two[1..], Ok(Some("2-3"))),
+            (None, Some("2-9"), &two, Err(())),
+            (None, None, &two, Err(())),
+            (Some("2-1"), Some("2-1"), &[], Ok(None)),
+        ];
+        for (i, (socket, port, seen, expected)) in table.iter().enumerate() {
+            let found = device(*socket).place_for(Some(&entry(*port)), "fawn", seen);
+            let found = found.map(|p| p.map(|p| p.port.to_string())).map_err(|_| ());
+            assert_eq!(found, expected.map(|p| p.map(str::to_owned)), "row {i}");
+        }
+        assert_eq!(table.len(), 8);
+        let problem = device(None).place_for(None, "fawn", &two).unwrap_err();
+        assert!(problem.text.contains("2-1") && problem.text.contains("2-3"), "{problem:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_not_taken_for_another_device() {
+        let mut device = Device {
+            name: "coral".into(),
+            ids: vec!["18d1:9302".parse().unwrap()],
+            serial: None,
+            min_speed: None,
+            sockets: BTreeMap::new(),
+            mapping: Some("coral".into()),
+        };
+        let values = ["host=2-1", "host=1a6e:089a", "spice", "mapping=coral", "mapping=hidden", "mapping=ups"];
+        let key = |v: &&str| crate::proxmox::PendingKey { value: Some((*v).into()), ..Default::default() };
+        let keys = values.iter().enumerate().map(|(i, v)| (format!("usb{i}"), key(v))).collect();
+        let config = Pending { keys, digest: String::new() };
+        let port = "1-4".parse().unwrap();
+        let map = vec![MapEntry::new("fawn", "0001:0002".parse().unwrap(), Some(&port))];
+        let ups = [UsbMapping { id: "ups".into(), description: None, map, digest: None, errors: Vec::new() }];
+        let slots = |device: &Device, sight: &Sight| {
+            let all = device.unjudged(&config, "fawn", sight, &ups);
+            all.into_iter().map(|p| p.text.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let unseen = Sight::CannotSee(vec!["no right".into()]);
+        assert_eq!(slots(&device, &unseen), ["usb0", "usb4", "usb5"]);
+        assert!(slots(&device, &Sight::Absent(Vec::new(), "x".into())).is_empty());
+        let port = "2-3".parse().unwrap();
+        device.sockets.insert("fawn".into(), Socket { port, sibling: None });
+        assert_eq!(slots(&device, &unseen), ["usb4"]);
+    }
+
+    #[test]
+    fn values_are_compared_as_what_they_mean() {
+        assert!(same_usb(Some("1a6e:089a,usb3=1"), Some("host=1a6e:089a,usb3=yes")));
+        assert!(!same_usb(Some("host=1a6e:089a"), Some("host=1a6e:089a,usb3=1")));
+        assert!(!same_usb(Some("host=spice"), None) && same_usb(None, None));
+        assert!(same_usb(Some("?"), Some("?")) && !same_usb(Some("?"), Some("host=spice")));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::base::fault::{Effect, Fault};
+use crate::base::check::Problem;
+use crate::base::fault::{Effect, Failure, Fault};
 use crate::base::wait::show;
 
 /// A step's own error.
@@ -47,4 +48,9 @@ impl Fault for StepFault {
             }
         })
     }
+}
+
+/// What is in the way, as an apply says it.
+pub fn refusal(problem: Problem) -> Failure {
+    Failure::plain(problem.text, Some(problem.help))
 }

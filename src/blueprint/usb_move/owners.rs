@@ -59,6 +59,11 @@ impl OwnerWas {
         self.suspend == Some(true)
     }
 
+    /// Its kind in a command line of `flux`.
+    pub fn command(&self) -> String {
+        if self.kind == "ImageUpdateAutomation" { "image update".into() } else { self.kind.to_lowercase() }
+    }
+
     /// `Kustomization flux-system/apps`.
     pub fn title(&self) -> String {
         format!("{} {}/{}", self.kind, self.namespace, self.name)

@@ -58,7 +58,7 @@ pub fn judge(was: &OwnerWas, now: Option<&FluxObject>, run: &RunInfo) -> Stand {
                     "{title} was not suspended, this run suspended it with its mark, and now it is suspended{who} \
                      without the mark"
                 ),
-                format!("if it is to run: `flux resume {} {} -n {}`", was.kind.to_lowercase(), was.name, was.namespace),
+                format!("if it is to run: `flux resume {} {} -n {}`", was.command(), was.name, was.namespace),
             ))
         }
         (None, true, false) => Stand::Former(Some(format!("{title} was suspended before, and somebody resumed it"))),

@@ -10,7 +10,8 @@ use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::k8s::{Claim, Node, Volume, Workload};
+use crate::k8s::volume::ClaimRef;
+use crate::k8s::{Claim, Volume, Workload};
 
 use super::params::{KubeNode, Work};
 
@@ -88,7 +89,7 @@ impl Step<Estate> for RetainVolumes {
         let k8s = cx.kubernetes(&self.work.cluster).await?;
         for volume in self.left_behind(cx).await?.unwrap_or_default() {
             if volume.reclaim_policy != RETAIN {
-                k8s.set_reclaim_policy(permit, &volume.meta.name, &volume.meta.uid, RETAIN).await?;
+                k8s.set_reclaim_policy(permit, &volume, RETAIN).await?;
             }
         }
         Ok(())
@@ -132,7 +133,7 @@ impl Step<Estate> for RetainVolumes {
             let Some(reference) = &volume.claim else { continue };
             let claim = k8s.claim(&reference.namespace, &reference.name).await?;
             if matches!(way_back(was, Some(&volume), claim.as_ref()), Way::Set(_)) {
-                k8s.set_reclaim_policy(permit, &was.name, &was.uid, &was.policy).await?;
+                k8s.set_reclaim_policy(permit, &volume, &was.policy).await?;
             }
         }
         Ok(())
@@ -147,15 +148,22 @@ impl RetainVolumes {
             return Ok(None);
         };
         let (volumes, nodes) = (k8s.volumes().await?, k8s.nodes().await?);
-        Ok(Some(volumes.into_iter().filter(|v| self.concerns(&workload, v, &nodes)).collect()))
+        let mut left = Vec::new();
+        for volume in volumes {
+            let Some(reference) = volume.claim.as_ref().filter(|claim| self.concerns(&workload, claim)) else {
+                continue;
+            };
+            let claim = k8s.claim(&reference.namespace, &reference.name).await?;
+            if !volume.placement_for(claim.as_ref(), &nodes).serves(&self.target.name) {
+                left.push(volume);
+            }
+        }
+        Ok(Some(left))
     }
 
-    /// Also a Released volume whose claim is gone: it holds what the claim held.
-    fn concerns(&self, workload: &Workload, volume: &Volume, nodes: &[Node]) -> bool {
-        let Some(claim) = &volume.claim else { return false };
-        claim.namespace == self.work.namespace
-            && (self.claims.contains(&claim.name) || mounts(workload, &claim.name))
-            && !volume.placement(nodes).serves(&self.target.name)
+    /// Also a claim that is gone: its Released volume holds what it held.
+    fn concerns(&self, workload: &Workload, claim: &ClaimRef) -> bool {
+        claim.namespace == self.work.namespace && (self.claims.contains(&claim.name) || mounts(workload, &claim.name))
     }
 }
 
@@ -201,7 +209,7 @@ fn way_back(was: &Was, volume: Option<&Volume>, claim: Option<&Claim>) -> Way {
             "somebody else changed it: keep it so with `pvemig undo --past 00a-retain-volumes`",
         ));
     }
-    let bound = claim.is_some_and(Claim::is_bound);
+    let bound = claim.is_some_and(|claim| claim.is_bound() && claim.volume.as_ref() == Some(&was.name));
     match (volume.phase.as_str(), &volume.claim) {
         ("Bound", _) if bound => Way::Set(Change::set(title, RETAIN, &was.policy)),
         ("Available" | "Bound", Some(_)) if claim.is_some_and(|c| c.meta.deleting.is_none()) => {
@@ -241,7 +249,7 @@ mod tests {
 
     use super::*;
     use crate::k8s::meta::Meta;
-    use crate::k8s::volume::{ClaimRef, Source};
+    use crate::k8s::volume::Source;
 
     fn volume(phase: &str, policy: &str) -> Volume {
         let meta = Meta { name: "pvc-1".into(), uid: "u1".into(), ..Meta::default() };
@@ -279,6 +287,8 @@ mod tests {
         let way = |phase, policy, claim: Option<&Claim>| way_back(&was, Some(&volume(phase, policy)), claim);
         assert!(matches!(way("Bound", "Retain", Some(&bound)), Way::Set(_)));
         assert_eq!(way("Bound", "Delete", Some(&bound)), Way::Is);
+        let elsewhere = Claim { volume: Some("pvc-2".into()), ..bound.clone() };
+        assert!(!matches!(way("Bound", "Retain", Some(&elsewhere)), Way::Set(_)));
         assert!(matches!(way("Available", "Retain", Some(&claim("Pending", false))), Way::Wait(_)));
         // The claim is going: as soon as it is gone the volume is released, and would be wiped.
         assert!(matches!(way("Bound", "Retain", Some(&claim("Bound", true))), Way::Blocked(_)));

@@ -14,6 +14,7 @@ use crate::estate::Estate;
 use crate::k8s::Kubernetes;
 use crate::k8s::flux::FluxObject;
 
+use super::fault::refusal;
 use super::hold::{Held, held, mark, was as former_of};
 use super::owners::{self, OwnerWas};
 use super::params::{Gitops, Work};
@@ -127,7 +128,7 @@ impl Step<Estate> for SuspendGitops {
                 let was = seen.since.and_then(|b| b.of(&owner));
                 match judge(&owner, was, seen.run) {
                     Stand::Held(_) => {}
-                    Stand::Blocked(problem) => return Err(Failure::plain(problem.text, Some(problem.help))),
+                    Stand::Blocked(problem) => return Err(refusal(problem)),
                     Stand::Todo { former, .. } => {
                         kube.flux_suspend(permit, &owner, &mark(seen.run, &former)?).await?;
                     }
@@ -141,7 +142,11 @@ impl Step<Estate> for SuspendGitops {
     async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let kube = cx.kubernetes(&self.work.cluster).await?;
         let (mut changes, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-        for was in before.owners.iter().rev() {
+        let owners = match self.to_release(&kube, before, seen.run).await? {
+            Ok(owners) => owners,
+            Err(problem) => return Ok(Check::blocked(vec![problem])),
+        };
+        for was in owners.iter().rev() {
             match release::judge(was, was.read(&kube).await?.as_ref(), seen.run) {
                 release::Stand::Former(note) => notes.extend(note),
                 release::Stand::Held(change) => changes.push(change),
@@ -155,18 +160,30 @@ impl Step<Estate> for SuspendGitops {
             return Ok(Check::todo(changes, ()).notes(notes));
         }
         let Some(gitops) = &self.gitops else { return Ok(Check::done().notes(notes)) };
-        Ok(release::settled(cx, &kube, gitops, &before.owners, seen.got).await?.notes(notes))
+        Ok(release::settled(cx, &kube, gitops, &owners, seen.got).await?.notes(notes))
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let kube = cx.kubernetes(&self.work.cluster).await?;
-        release::all(&kube, &before.owners, seen.run, permit).await?;
+        let owners = self.to_release(&kube, before, seen.run).await?.map_err(refusal)?;
+        release::all(&kube, &owners, seen.run, permit).await?;
         let Some(gitops) = &self.gitops else { return Ok(()) };
-        release::request(cx, &kube, gitops, &before.owners, permit).await
+        release::request(cx, &kube, gitops, &owners, permit).await
     }
 }
 
 impl SuspendGitops {
+    /// What undo releases. An owner that appeared after the first record is held by its mark alone.
+    async fn to_release(
+        &self,
+        kube: &Kubernetes,
+        before: &Before,
+        run: &RunInfo,
+    ) -> Result<Result<Vec<OwnerWas>, Problem>, Failure> {
+        let subjects = owners::subjects(kube, &self.work, &self.claims, &self.nodes).await?;
+        Ok(with_later(before, &owners::find(kube, &subjects).await?, run))
+    }
+
     /// The owners as they are now, in the order in which they are suspended; those that this run has recorded are
     /// among them even where what they own is gone for the moment.
     async fn owners(&self, kube: &Kubernetes, since: Option<&Before>) -> Result<Vec<FluxObject>, Failure> {
@@ -180,6 +197,18 @@ impl SuspendGitops {
         owners.extend(found.into_iter().filter(new));
         Ok(owners)
     }
+}
+
+/// The record, and behind it the owners that were found later and carry this run's mark.
+fn with_later(before: &Before, found: &[FluxObject], run: &RunInfo) -> Result<Vec<OwnerWas>, Problem> {
+    let mut owners = before.owners.clone();
+    for owner in found.iter().filter(|owner| before.of(owner).is_none()) {
+        let title = owner.title();
+        if let Held::Ours(mark) = held(&title, &owner.meta, run)? {
+            owners.push(OwnerWas::of(owner, former_of(&title, &mark)?));
+        }
+    }
+    Ok(owners)
 }
 
 /// How an owner stands to this hold.
@@ -315,6 +344,18 @@ mod tests {
         let resumed = kustomization("apps", None, &json!({}));
         let was = OwnerWas::of(&resumed, Some(true));
         assert_eq!(former(judge(&resumed, Some(&was), &run())), Some(Some(true)));
+    }
+
+    #[test]
+    fn an_owner_that_was_found_later_is_released_too() {
+        let named = |name: &str, run: &str| kustomization(name, Some(true), &marked(run, json!(false)));
+        let first = kustomization("first", None, &json!({}));
+        let before = Before { owners: vec![OwnerWas::of(&first, None)] };
+        let found = [named("first", "r"), named("later", "r"), named("theirs", "x"), named("left", "old")];
+        let owners = with_later(&before, &found[..2], &run()).unwrap();
+        let shown: Vec<_> = owners.iter().map(|o| (o.name.as_str(), o.suspend)).collect();
+        assert_eq!(shown, [("first", None), ("later", Some(false))]);
+        assert_eq!(with_later(&before, &found[2..], &run()).unwrap(), before.owners);
     }
 
     #[test]

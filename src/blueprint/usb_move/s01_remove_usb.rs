@@ -11,7 +11,7 @@ use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::proxmox::ConfigChange;
 
-use super::device::{Device, Place, Sight, Vm};
+use super::device::{Device, Place, Sight, Vm, same_usb};
 use super::power::write_config;
 
 /// Takes every entry that names the device out of a VM's config.
@@ -56,6 +56,10 @@ impl Step<Estate> for RemoveUsb {
         let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
         let mappings = pve.usb_mappings(None).await?;
         let entries = self.device.slots_in(&config, &at.node, sight.places(), &mappings);
+        let unjudged = self.device.unjudged(&config, &at.node, &sight, &mappings);
+        if !unjudged.is_empty() {
+            return Ok(Check::blocked(unjudged));
+        }
         if entries.is_empty() {
             let leaving = config
                 .usb()
@@ -93,7 +97,7 @@ impl Step<Estate> for RemoveUsb {
         let mut changes = Vec::new();
         for (slot, value) in &before.entries {
             match config.configured(slot) {
-                Some(now) if now == value => {}
+                now if same_usb(now, Some(value)) => {}
                 None => changes.push(Change::add(format!("vm {} {slot}", self.vm.vmid), value)),
                 Some(now) => {
                     return Ok(Check::blocked(vec![Problem::new(
@@ -130,7 +134,7 @@ impl Step<Estate> for RemoveUsb {
         let mut change = ConfigChange { digest: Some(config.digest.clone()), ..ConfigChange::default() };
         for (slot, value) in before.entries.iter().filter(|(slot, _)| config.configured(slot).is_none()) {
             // While the deletion is only pending, the entry is still there: taking the deletion back is all.
-            if config.keys.get(slot).is_some_and(|key| key.delete && key.value.as_ref() == Some(value)) {
+            if config.keys.get(slot).is_some_and(|key| key.delete && same_usb(key.value.as_deref(), Some(value))) {
                 change.revert.push(slot.clone());
             } else {
                 change.set.push((slot.clone(), value.clone()));

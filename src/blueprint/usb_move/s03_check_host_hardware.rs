@@ -110,7 +110,10 @@ impl Step<Estate> for CheckHostHardware {
             return Ok(Check::done());
         }
         if let Sight::CannotSee(reasons) = &sight {
-            return Ok(Check::done().note(format!("cannot see {}: {}", place.host, reasons.join("; "))));
+            return Ok(Check::blocked(vec![Problem::new(
+                format!("whether the device is back at {place} cannot be seen: {}", reasons.join("; ")),
+                format!("let {} be seen again, then run undo again", place.host),
+            )]));
         }
         let ask = format!("plug {} back into {}, port {}", self.device.title(), place.host, place.port);
         Ok(Check::manual(ask, None, Some(self.device.plug(&place.host, Some(&place.port)))))

@@ -14,7 +14,8 @@ use crate::proxmox::{
     ConfigChange, MapEntry, Pending, Proxmox, UsbMapping, UsbSource, UsbValue, VmRef, free_usb_slots,
 };
 
-use super::device::{Attach, Device, Place, Sight, Vm};
+use super::device::{Attach, Device, Sight, Vm, same_usb};
+use super::fault::refusal;
 use super::power::write_config;
 
 /// Passes the device to the target VM.
@@ -35,6 +36,8 @@ pub struct AddUsb {
 pub struct Before {
     /// Slot and value.
     pub slots: BTreeMap<String, String>,
+    /// What this step writes, slot and value: only this is its own to take back.
+    pub set: BTreeMap<String, String>,
     /// The host that the mapping's entry is about.
     pub host: String,
     /// The entry; None where the mapping had none for the host.
@@ -100,6 +103,7 @@ impl Step<Estate> for AddUsb {
         let entry = self.mapping(&mappings).and_then(|m| m.entry(&at.node)).cloned();
         let before = Before {
             slots: config.usb().into_iter().filter_map(value).collect(),
+            set: work.set.into_iter().collect(),
             host: at.node.clone(),
             entry,
             mapping_existed: work.mapping_exists,
@@ -112,12 +116,23 @@ impl Step<Estate> for AddUsb {
         })
     }
 
-    async fn apply(&self, cx: &Estate, _seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+    async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let (pve, at) = self.vm.find(cx).await?;
         let config = pve.pending(&at).await?;
         let mappings = pve.usb_mappings(None).await?;
         let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
         let work = self.work(&config, &mappings, &at.node, &sight);
+        // All or none, and nothing that undo would not know.
+        if let Some(problem) = work.problems.into_iter().next() {
+            return Err(refusal(problem));
+        }
+        let recorded = |(slot, value): &(String, String)| seen.since.is_some_and(|b| b.set.get(slot) == Some(value));
+        if let Some((slot, value)) = work.set.iter().find(|set| !recorded(set)) {
+            return Err(refusal(Problem::new(
+                format!("vm {} {slot} would get `{value}`, which is not what this step began with", self.vm.vmid),
+                "the VM's USB slots were changed meanwhile: `pvemig undo`, then run again",
+            )));
+        }
         if let (Some(entry), Some(name)) = (work.entry, &self.device.mapping) {
             set_entry(&pve, name, &at.node, &entry, work.mapping_exists, permit).await?;
         }
@@ -133,32 +148,22 @@ impl Step<Estate> for AddUsb {
         let config = pve.pending(&at).await?;
         let mappings = pve.usb_mappings(None).await?;
         let (mut changes, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-        for (slot, key) in config.usb() {
-            let slot = format!("usb{slot}");
-            let (now, was) = (key.configured(), before.slots.get(&slot).map(String::as_str));
-            if key.delete && was.is_none() {
-                notes.push(format!("{slot} leaves vm {} at its next power cycle", self.vm.vmid));
-            }
-            if now == was {
-                continue;
-            }
-            let ours = now.and_then(|v| v.parse::<UsbValue>().ok());
-            let ours =
-                ours.is_none_or(|v| self.device.is_named_by(&v, &before.host, &[], &mappings) || self.is_port(&v));
-            match (now, was) {
-                (Some(now), was) if !ours => problems.push(Problem::new(
-                    format!(
-                        "vm {} {slot} was `{}`, this run passed the device there, and now it is `{now}`",
-                        self.vm.vmid,
-                        was.unwrap_or("free")
-                    ),
-                    format!("free {slot} of vm {} or keep what it has, then run undo again", self.vm.vmid),
-                )),
-                (Some(now), None) => changes.push(Change::remove(format!("vm {} {slot}", self.vm.vmid), now)),
-                (now, Some(was)) => {
-                    changes.push(Change::set(format!("vm {} {slot}", self.vm.vmid), now.unwrap_or("free"), was));
+        for (slot, set) in &before.set {
+            let what = format!("vm {} {slot}", self.vm.vmid);
+            match (way_back(&config, before, slot, set), config.configured(slot), before.slots.get(slot)) {
+                (Way::Is, ..) if config.keys.get(slot).is_some_and(|key| key.delete) => {
+                    notes.push(format!("{slot} leaves vm {} at its next power cycle", self.vm.vmid));
                 }
-                (None, None) => {}
+                (Way::Is, ..) => {}
+                (Way::Free, now, _) => changes.push(Change::remove(what, now.unwrap_or(set))),
+                (Way::Set(was), now, _) => changes.push(Change::set(what, now.unwrap_or(set), was)),
+                (Way::Foreign, now, was) => {
+                    let (now, was) = (now.unwrap_or("free"), was.map_or("free", String::as_str));
+                    problems.push(Problem::new(
+                        format!("{what} was `{was}`, this run set `{set}`, and now it is `{now}`"),
+                        format!("somebody else changed it: make it `{was}` again by hand, then run undo again"),
+                    ));
+                }
             }
         }
         if let Some(name) = self.device.mapping.as_ref().filter(|_| self.attach == Attach::Mapping) {
@@ -180,13 +185,12 @@ impl Step<Estate> for AddUsb {
         let config = pve.pending(&at).await?;
         let mappings = pve.usb_mappings(None).await?;
         let mut change = ConfigChange { digest: Some(config.digest.clone()), ..ConfigChange::default() };
-        for (slot, key) in config.usb() {
-            let slot = format!("usb{slot}");
-            match (key.configured(), before.slots.get(&slot)) {
-                (Some(_), None) if key.value.is_none() => change.revert.push(slot),
-                (Some(_), None) => change.delete.push(slot),
-                (now, Some(was)) if now != Some(was) => change.set.push((slot, was.clone())),
-                _ => {}
+        for (slot, set) in &before.set {
+            match way_back(&config, before, slot, set) {
+                Way::Free if config.value(slot).is_none() => change.revert.push(slot.clone()),
+                Way::Free => change.delete.push(slot.clone()),
+                Way::Set(was) => change.set.push((slot.clone(), was.to_owned())),
+                Way::Is | Way::Foreign => {}
             }
         }
         if !(change.set.is_empty() && change.delete.is_empty() && change.revert.is_empty()) {
@@ -195,9 +199,14 @@ impl Step<Estate> for AddUsb {
         let Some(name) = self.device.mapping.as_ref().filter(|_| self.attach == Attach::Mapping) else { return Ok(()) };
         let Some(mapping) = self.mapping(&mappings) else { return Ok(()) };
         let now = mapping.entry(&before.host);
-        if !before.mapping_existed {
+        if now == before.entry.as_ref() {
+            return Ok(());
+        }
+        // Entries that were added for other hosts are not ours: VMs that use them would not start any more.
+        let ours_alone = mapping.map.iter().all(|entry| entry.node() == Some(before.host.as_str()));
+        if !before.mapping_existed && ours_alone {
             pve.delete_usb_mapping(name, permit).await?;
-        } else if now != before.entry.as_ref() && !self.same_but_id(now, before.entry.as_ref()) {
+        } else if !self.same_but_id(now, before.entry.as_ref()) {
             pve.set_usb_mapping(name, &before.host, before.entry.as_ref(), permit).await?;
         }
         Ok(())
@@ -207,11 +216,6 @@ impl Step<Estate> for AddUsb {
 impl AddUsb {
     fn mapping<'m>(&self, mappings: &'m [UsbMapping]) -> Option<&'m UsbMapping> {
         mappings.iter().find(|m| Some(&m.id) == self.device.mapping.as_ref())
-    }
-
-    /// A port that this step may have taken because the device was there at the time.
-    fn is_port(&self, value: &UsbValue) -> bool {
-        self.attach == Attach::Port && matches!(value.source, UsbSource::Port(_))
     }
 
     /// Which id the device shows is not ours to restore: any of its ids at the same port is the same entry.
@@ -309,7 +313,6 @@ impl AddUsb {
             return;
         };
         let entry = self.mapping(mappings).and_then(|m| m.entry(host));
-        let wanted = |p: &Place| self.device.sockets.get(host).is_none_or(|s| s.port == p.port);
         let good = |e: &MapEntry| {
             let at = e.path().is_some_and(|port| match sight {
                 Sight::Here(places, _) => places.iter().any(|p| p.port == port),
@@ -320,7 +323,27 @@ impl AddUsb {
         if entry.is_some_and(good) {
             return;
         }
-        let Some(place) = sight.places().iter().find(|p| wanted(p)).or(sight.places().first()) else { return };
+        let place = match self.device.place_for(entry, host, sight.places()) {
+            Ok(Some(place)) => place,
+            Ok(None) => {
+                // What is absent is 03's to say; what cannot be seen cannot be written down.
+                let names_it = entry.and_then(MapEntry::id).is_some_and(|id| self.device.ids.contains(&id));
+                if let Sight::CannotSee(why) = sight
+                    && !names_it
+                {
+                    work.problems.push(Problem::new(
+                        format!(
+                            "mapping {name} names no {} at {host}, and where it is there cannot be seen: {}",
+                            self.device.name,
+                            why.join("; ")
+                        ),
+                        format!("add the entry by hand, or give these credentials Sys.Modify on / or ssh to {host}"),
+                    ));
+                }
+                return;
+            }
+            Err(problem) => return work.problems.push(problem),
+        };
         let new = MapEntry::new(host, place.id, Some(&place.port));
         let was = entry.map_or_else(|| "no entry".to_owned(), ToString::to_string);
         work.changes.push(Change::set(format!("mapping {name} for {host}"), was, new.to_string()));
@@ -346,7 +369,8 @@ impl AddUsb {
             )
             .mended_by("01-remove-usb")
         };
-        Ok(held.into_iter().map(problem).collect())
+        let unjudged = self.device.unjudged(&config, &at.node, &sight, mappings);
+        Ok(held.into_iter().map(problem).chain(unjudged).collect())
     }
 
     fn not_here(&self, at: &VmRef, sight: &Sight) -> Option<Problem> {
@@ -354,6 +378,31 @@ impl AddUsb {
         let text = format!("{} is not at {} ({by})", self.device.title(), at.node);
         let help = format!("plug it in; `pvemig step 03-check-host-hardware --vmid {}` waits for it", at.vmid);
         Some(Problem::new(text, help).mended_by("03-check-host-hardware"))
+    }
+}
+
+/// How a slot that this step wrote gets back what it had.
+#[derive(Debug, PartialEq)]
+enum Way<'b> {
+    /// It has it.
+    Is,
+    /// By taking out what was written.
+    Free,
+    /// By setting it.
+    Set(&'b str),
+    /// It is neither what it was nor what was written.
+    Foreign,
+}
+
+fn way_back<'b>(config: &Pending, before: &'b Before, slot: &str, set: &str) -> Way<'b> {
+    let (now, was) = (config.configured(slot), before.slots.get(slot).map(String::as_str));
+    if same_usb(now, was) {
+        return Way::Is;
+    }
+    match was {
+        _ if !same_usb(now, Some(set)) => Way::Foreign,
+        Some(was) => Way::Set(was),
+        None => Way::Free,
     }
 }
 
@@ -373,5 +422,66 @@ pub(super) async fn set_entry(
         Ok(pve.set_usb_mapping(name, host, Some(entry), permit).await?)
     } else {
         Ok(pve.create_usb_mapping(name, std::slice::from_ref(entry), permit).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxmox::PendingKey;
+
+    #[test]
+    fn only_what_this_step_wrote_goes_back() {
+        let set = "host=2-3,usb3=1";
+        let before = |was: Option<&str>| Before {
+            slots: was.map(|was| ("usb0".to_owned(), was.to_owned())).into_iter().collect(),
+            set: [("usb0".to_owned(), set.to_owned())].into(),
+            host: "fawn".into(),
+            entry: None,
+            mapping_existed: false,
+        };
+        let way = |now: Option<&str>, was: Option<&'static str>| {
+            let key = PendingKey { value: now.map(str::to_owned), ..PendingKey::default() };
+            let keys = now.map(|_| ("usb0".to_owned(), key)).into_iter().collect();
+            let before = before(was);
+            let way = way_back(&Pending { keys, digest: String::new() }, &before, "usb0", set);
+            format!("{way:?}")
+        };
+        assert_eq!(way(None, None), "Is");
+        assert_eq!(way(Some("usb3=1,host=2-3"), None), "Free");
+        assert_eq!(way(Some("2-3"), Some("host=2-3")), "Is");
+        assert_eq!(way(Some(set), Some("host=2-3")), "Set(\"host=2-3\")");
+        for foreign in ["host=1-4", "host=2-3", "?"] {
+            assert_eq!(way(Some(foreign), None), "Foreign", "{foreign}");
+        }
+        assert_eq!(way(None, Some("host=2-3")), "Foreign");
+    }
+
+    #[test]
+    fn a_mapping_is_not_written_blindly() {
+        let vm = |vmid| Vm { cluster: "home".into(), vmid, node: "n".into() };
+        let device = Device {
+            name: "coral".into(),
+            ids: vec!["1a6e:089a".parse().unwrap()],
+            serial: None,
+            min_speed: None,
+            sockets: BTreeMap::new(),
+            mapping: Some("coral".into()),
+        };
+        let step = AddUsb { vm: vm(108), source: vm(105), device, attach: Attach::Mapping };
+        let unseen = Sight::CannotSee(vec!["no right".into()]);
+        let entry = |id: &str| MapEntry::new("fawn", id.parse().unwrap(), None);
+        let asked = |map: Vec<MapEntry>, sight: &Sight| {
+            let mapping = UsbMapping { id: "coral".into(), description: None, map, digest: None, errors: Vec::new() };
+            step.work(&Pending { keys: BTreeMap::new(), digest: String::new() }, &[mapping], "fawn", sight)
+        };
+        for map in [Vec::new(), vec![entry("0000:0001")]] {
+            let work = asked(map, &unseen);
+            assert_eq!(work.problems.len(), 1);
+            assert!(work.problems[0].text.contains("no right"), "{:?}", work.problems);
+        }
+        // Its id is all that a start needs; what is absent is said by another line.
+        assert!(asked(vec![entry("1a6e:089a")], &unseen).problems.is_empty());
+        assert!(asked(Vec::new(), &Sight::Absent(Vec::new(), "x".into())).problems.is_empty());
     }
 }

@@ -135,7 +135,8 @@ impl Step<Estate> for DrainNode {
                     Err(KubeError::DisruptionBudget { text, .. }) => left.waits.push(format!("{pod}: {text}")),
                     Err(KubeError::Throttled { retry_after, .. }) => {
                         left.waits.push(format!("{pod}: the API server throttles"));
-                        pause(cx.clock(), Duration::from_secs(retry_after.into())).await;
+                        let rest = PATIENCE.saturating_sub(start.elapsed());
+                        pause(cx.clock(), Duration::from_secs(retry_after.into()).min(rest)).await;
                     }
                     Err(error) => return Err(error.into()),
                 }

@@ -9,9 +9,10 @@ use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::proxmox::{MapEntry, Proxmox, UsbValue, VmRef, VmStatus, usb_slot};
+use crate::proxmox::{MapEntry, Proxmox, VmRef, VmStatus, usb_slot};
 
-use super::device::{Attach, Device, Vm};
+use super::device::{Attach, Device, Vm, same_usb};
+use super::fault::refusal;
 use super::power::{SHUTDOWN, finish, shutdown, start};
 use super::s04_add_usb::set_entry;
 
@@ -66,13 +67,14 @@ impl Step<Estate> for RebootVm {
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let (pve, at) = self.vm.find(cx).await?;
         let status = pve.status(&at).await?;
-        if let Some(lock) = &status.lock {
-            return Ok(Check::waiting_for_lock(format!("vm {} is locked ({lock})", self.vm.vmid)));
-        }
-        let before = Before { ran: status.is_running(), pid: status.pid };
+        // A lock is in the way only where there is something to do: a backup of a finished estate is none of ours.
+        let todo = |changes| match &status.lock {
+            Some(lock) => Check::waiting_for_lock(format!("vm {} is locked ({lock})", self.vm.vmid)),
+            None => Check::todo(changes, Before { ran: status.is_running(), pid: status.pid }),
+        };
         if !status.is_running() {
             let what = format!("vm {} starts (it is {})", self.vm.vmid, status.status);
-            return Ok(Check::todo(vec![Change::act(what)], before));
+            return Ok(todo(vec![Change::act(what)]));
         }
         let stale = stale(&pve, &at).await?;
         let same_start = seen.since.is_some_and(|since| since.ran && since.pid == status.pid);
@@ -85,7 +87,7 @@ impl Step<Estate> for RebootVm {
         }
         let mut changes = vec![Change::act(format!("vm {} shuts down and starts", self.vm.vmid))];
         changes.extend(stale);
-        Ok(Check::todo(changes, before))
+        Ok(todo(changes))
     }
 
     async fn apply(&self, cx: &Estate, _seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
@@ -145,7 +147,9 @@ impl RebootVm {
         let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
         let mappings = pve.usb_mappings(None).await?;
         let entry = mappings.iter().find(|m| m.id == *name).and_then(|m| m.entry(&at.node));
-        let (Some(entry), Some(place)) = (entry, sight.places().first()) else { return Ok(()) };
+        let Some(entry) = entry else { return Ok(()) };
+        let place = self.device.place_for(Some(entry), &at.node, sight.places()).map_err(refusal)?;
+        let Some(place) = place else { return Ok(()) };
         if entry.id() == Some(place.id) && entry.path().as_ref() == Some(&place.port) {
             return Ok(());
         }
@@ -186,16 +190,8 @@ async fn stale(pve: &Proxmox, at: &VmRef) -> Result<Vec<Change>, Failure> {
     let mut changes = Vec::new();
     for (slot, key) in config.usb() {
         let slot = format!("usb{slot}");
-        let (now, then) = (running.get(&slot), key.configured());
-        let same = match (now, then) {
-            (Some(a), Some(b)) => match (a.parse::<UsbValue>(), b.parse::<UsbValue>()) {
-                (Ok(a), Ok(b)) => a == b,
-                _ => a == b,
-            },
-            (None, None) => true,
-            _ => false,
-        };
-        match (same && !key.is_pending(), now, then) {
+        let (now, then) = (running.get(&slot).map(String::as_str), key.configured());
+        match (same_usb(now, then) && !key.is_pending(), now, then) {
             (true, ..) => {}
             (false, Some(now), Some(then)) => changes.push(Change::set(what(&slot), now, then)),
             (false, None, Some(then)) => changes.push(Change::add(what(&slot), then)),

@@ -5,15 +5,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::base::check::Check;
+use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
-use crate::base::hold::Mark;
 use crate::base::permit::Permit;
 use crate::engine::step::{Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::k8s::Node;
 
 use super::params::KubeNode;
+use super::release::known;
 use super::s04a_drain_node::{Before as Former, DrainNode, cordon_writer, release};
 
 /// Takes the hold of 04a back.
@@ -39,6 +39,8 @@ enum Closing {
     NotOurs(String),
     /// The mark goes and this `spec.unschedulable` comes back.
     Release(bool),
+    /// The mark is of a run that is not known here.
+    Blocked(Problem),
 }
 
 impl Step<Estate> for UncordonNode {
@@ -70,6 +72,7 @@ impl Step<Estate> for UncordonNode {
         Ok(match closing(&node, seen.held.get(DrainNode::ID), seen.since.is_some(), seen.run) {
             Closing::Nothing => Check::done(),
             Closing::NotOurs(why) => Check::done().note(why),
+            Closing::Blocked(problem) => Check::blocked(vec![problem]),
             Closing::Release(to) => {
                 Check::todo(release(&self.node.name, &node, to), Before { unschedulable: node.unschedulable })
             }
@@ -92,17 +95,14 @@ impl Step<Estate> for UncordonNode {
 fn closing(node: &Node, holder: Option<&Value>, begun: bool, run: &RunInfo) -> Closing {
     let remembered = holder.and_then(|v| Former::deserialize(v).ok());
     let name = &node.meta.name;
-    match node.meta.mark() {
-        Ok(Some(Mark { run: by, host, .. })) if by != run.id && !run.others.contains_key(&by) => {
-            Closing::NotOurs(format!("node {name} is held by run {by} on {host}: its cordon stays"))
-        }
+    match known(&format!("node {name}"), &node.meta, run) {
         Ok(Some(mark)) => {
             match remembered.filter(|_| mark.run == run.id).or_else(|| Former::deserialize(&mark.was).ok()) {
                 Some(former) => Closing::Release(former.unschedulable),
                 None => Closing::NotOurs(format!("the mark of node {name} does not say how it was before: it stays")),
             }
         }
-        Err(error) => Closing::NotOurs(format!("node {name} stays as it is: {error}")),
+        Err(problem) => Closing::Blocked(problem),
         Ok(None) if !node.unschedulable => Closing::Nothing,
         Ok(None) => match remembered {
             Some(Former { unschedulable: false }) if !begun => Closing::Release(false),
@@ -119,7 +119,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::base::hold::MARK;
+    use crate::base::hold::{MARK, Mark};
     use crate::engine::step::Standing;
     use crate::k8s::meta::Meta;
 
@@ -153,7 +153,8 @@ mod tests {
         assert_eq!(ask(&node(Some(("single", true)), true), None, false), Closing::Release(true));
         // Uncordoned by somebody while our mark is up: the mark goes.
         assert_eq!(ask(&node(Some(("me", false)), false), Some(&held), false), Closing::Release(false));
-        assert!(matches!(ask(&node(Some(("foreign", false)), true), None, false), Closing::NotOurs(_)));
+        let Closing::Blocked(problem) = ask(&node(Some(("foreign", false)), true), None, false) else { panic!() };
+        assert!(problem.text.contains("foreign on h"), "{problem:?}");
         assert_eq!(ask(&node(None, false), Some(&held), true), Closing::Nothing);
         assert!(matches!(ask(&node(None, true), None, false), Closing::NotOurs(_)));
         // The mark was taken off by something else; this run remembers.

@@ -8,7 +8,7 @@ use crate::base::check::{Change, Check, Hands, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::checkout::{Checkout, Edit, Made, Reverted};
-use crate::engine::step::{Risk, RunInfo, Seen, Step};
+use crate::engine::step::{Got, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 
 use super::manifests::{is_declared_wrong, missing, short, wrong};
@@ -110,7 +110,13 @@ impl Step<Estate> for UpdateManifests {
     async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let Some((gitops, checkout)) = self.checkout(cx)? else { return Ok(Check::done()) };
         let Some(made) = checkout.made(&label(seen.run)).await? else {
-            return Ok(Check::done().note("this run committed nothing"));
+            let Some(commit) = committed(seen.got) else {
+                return Ok(Check::done().note("this run committed nothing"));
+            };
+            // The clone that held the commit is gone: what it changed is not known any more, only what was declared.
+            let tip = checkout.fetch().await?;
+            let there = missing(&checkout, &tip, &self.edits).await?.is_empty();
+            return Ok(if there { Check::blocked(vec![forgotten(commit)]) } else { Check::done() });
         };
         let tip = checkout.fetch().await?;
         let files = match checkout.reverted(&made).await? {
@@ -190,6 +196,18 @@ fn changed(file: &str, made: &Made, before: &Before, tip: &str) -> Problem {
     )
 }
 
+/// The commit that the journal says this run made.
+fn committed(got: &[Got]) -> Option<&str> {
+    got.iter().find(|g| g.handle.kind == "commit").map(|g| g.handle.value.as_str())
+}
+
+fn forgotten(commit: &str) -> Problem {
+    Problem::new(
+        format!("this run made commit {}, and pvemig's clone that held it is gone", short(commit)),
+        format!("take back by hand what `git show {commit}` shows, push it, then undo again"),
+    )
+}
+
 fn lines(diff: &str) -> Vec<String> {
     let mut lines: Vec<String> = diff.lines().take(SHOWN).map(str::to_owned).collect();
     let more = diff.lines().count().saturating_sub(SHOWN);
@@ -209,6 +227,16 @@ mod tests {
         let shown = lines(&text);
         assert_eq!((shown.len(), shown.last().map(String::as_str)), (SHOWN + 1, Some("and 3 more lines")));
         assert_eq!(lines("+ a\n"), ["+ a"]);
+    }
+
+    #[test]
+    fn a_commit_that_the_journal_knows_is_not_nothing() {
+        use crate::base::permit::{Handle, Note, System};
+        let at = "2025-01-01T00:00:00Z".parse().unwrap();
+        let got = |kind: &str| Got { note: Note::safe(System::Checkout, "x"), handle: Handle::new(kind, "abc"), at };
+        assert_eq!(committed(&[got("uid"), got("commit")]), Some("abc"));
+        assert_eq!(committed(&[got("uid")]), None);
+        assert!(forgotten("abc").help.contains("git show abc"));
     }
 
     #[test]

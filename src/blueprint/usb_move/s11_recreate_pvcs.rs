@@ -12,9 +12,10 @@ use crate::base::permit::{Permit, Thing};
 use crate::engine::step::{Got, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::k8s::claim::{fresh_manifest, rebinding_manifest};
-use crate::k8s::{Claim, Kubernetes};
+use crate::k8s::{Claim, Kubernetes, Volume};
 
-use super::claims::{Now, Standing, new_volumes, ours, stand};
+use super::claims::{Now, Standing, former_manifest, is_former, leftovers, ours, stand};
+use super::fault::refusal;
 use super::owners;
 use super::params::{ClaimFate, KubeNode, Work};
 
@@ -149,16 +150,17 @@ impl Step<Estate> for RecreatePvcs {
         for was in &before.claims {
             let title = format!("claim {}/{}", self.work.namespace, was.name);
             let live = kube.claim(&self.work.namespace, &was.name).await?;
-            let leftover = new_volumes(&kube.volumes().await?, was, seen.got);
+            let leftover = leftovers(&kube.volumes().await?, was, seen.got, live.as_ref(), &self.node.name);
             let old = was.volume.as_ref().map(|(name, _)| name.clone());
             match &live {
-                Some(now) if is_former(now, was) && leftover.is_empty() => {
-                    if was.volume.is_some() && !now.is_bound() {
+                Some(now) if is_former(now, was, &self.node.name) => {
+                    let left = |v: &Volume| Change::remove(format!("{title} left-over volume"), &v.meta.name);
+                    changes.extend(leftover.iter().map(left));
+                    if leftover.is_empty() && was.volume.is_some() && !now.is_bound() {
                         waiting.push(format!("{title} is {} on its old volume", now.phase));
                     }
                     continue;
                 }
-                Some(now) if is_former(now, was) => {}
                 Some(now) if now.meta.uid != was.uid && !ours(now, seen.got) => {
                     problems.push(Problem::new(
                         format!(
@@ -174,7 +176,7 @@ impl Step<Estate> for RecreatePvcs {
                     continue;
                 }
                 Some(now) => {
-                    if now.meta.uid != was.uid {
+                    if now.meta.uid != was.uid && now.volume != old {
                         notes.extend(self.received(cx, &kube, now).await?);
                     }
                     let holders = kube.claim_holders(&self.work.namespace, &was.name).await?;
@@ -303,19 +305,14 @@ impl RecreatePvcs {
         let at = (self.work.namespace.as_str(), was.name.as_str());
         let mut live = kube.claim(at.0, at.1).await?;
         // Which volumes are the new ones is known as long as the new claim, or its uid in the journal, is.
-        let mut new = new_volumes(&kube.volumes().await?, was, got);
+        let new = leftovers(&kube.volumes().await?, was, got, live.as_ref(), &self.node.name);
         if let Some(now) = &live
-            && !is_former(now, was)
+            && !is_former(now, was, &self.node.name)
         {
             if now.meta.uid != was.uid {
                 if !ours(now, got) {
                     let text = format!("claim {}/{} is not the one that this run made", at.0, at.1);
                     return Err(Failure::plain(text, Some("`pvemig undo` says what is in the way".into())));
-                }
-                if let Some(name) = &now.volume
-                    && !new.iter().any(|v| v.meta.name == *name)
-                {
-                    new.extend(kube.volume(name).await?);
                 }
                 kube.delete_claim(permit, at, &now.meta.uid, true).await?;
             }
@@ -343,21 +340,11 @@ impl RecreatePvcs {
                 }
                 rebinding_manifest(&was.manifest, name)
             }
-            None => super::claims::unbound_manifest(&was.manifest),
+            None => former_manifest(&was.manifest),
         };
         kube.create_claim(permit, &manifest).await?;
         Ok(())
     }
-}
-
-fn refusal(problem: Problem) -> Failure {
-    Failure::plain(problem.text, Some(problem.help))
-}
-
-/// True for the claim as it was: never taken away, or bound to its old volume again.
-fn is_former(now: &Claim, was: &Was) -> bool {
-    let old = was.volume.as_ref().map(|(name, _)| name);
-    now.meta.deleting.is_none() && now.volume.as_ref() == old && (now.meta.uid == was.uid || old.is_some())
 }
 
 /// Why the old volume cannot be had back.

@@ -27,3 +27,22 @@ pub(super) fn node(name: &str, labels: &[(&str, &str)]) -> super::Node {
     }
     super::Node::from_api(value).unwrap()
 }
+
+#[test]
+fn quantities_are_read_in_whole_units() {
+    let table = [
+        ("16Gi", Some(16 << 30)),
+        ("3920m", Some(3)),
+        ("1.5k", Some(1500)),
+        ("2e3", Some(2000)),
+        ("2E", Some(2_000_000_000_000_000_000)),
+        ("0", Some(0)),
+        ("2", Some(2)),
+        ("x", None),
+        ("-1", None),
+        ("", None),
+    ];
+    for (text, expected) in table {
+        assert_eq!(super::meta::whole(text), expected, "{text}");
+    }
+}

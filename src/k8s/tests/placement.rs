@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
 
+use super::super::claim::{Claim, SELECTED_NODE};
 use super::super::volume::{DataAt, Reach, Source, Volume};
 use super::{fixture, node};
 
@@ -134,6 +135,29 @@ fn the_provisioners_annotation_tells_where_the_data_is() {
     assert!(placement.serves("k3s-vm-pumped-piglet"));
     assert!(placement.admits("other") && !placement.serves("other"));
     assert!(placement.can_start_empty());
+}
+
+#[test]
+fn the_claims_annotation_tells_it_where_the_volume_does_not() {
+    let claim = |volume: &str, node: Option<&str>| {
+        let mut value = fixture("pvc-bound");
+        value["spec"]["volumeName"] = volume.into();
+        value["metadata"]["annotations"] = node.map_or(json!({}), |node| json!({SELECTED_NODE: node}));
+        Claim::from_api(value).unwrap()
+    };
+    let nodes = [node("a", &[]), node("b", &[])];
+    let host = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": ["b"]});
+    let (free, pinned) = (volume(Value::Null), volume(terms(json!([{"matchExpressions": [host]}]))));
+    let name = free.meta.name.as_str();
+    let made = claim(name, Some("a"));
+    let on = |node: &str| DataAt::Nodes(vec![node.to_owned()]);
+    let seen = free.placement_for(Some(&made), &nodes);
+    assert_eq!((seen.data.clone(), seen.serves("a"), seen.serves("b")), (on("a"), true, false));
+    assert!(seen.admits("b") && seen.can_start_empty());
+    for nothing in [None, Some(claim(name, None)), Some(claim("another", Some("a")))] {
+        assert_eq!(free.placement_for(nothing.as_ref(), &nodes).data, DataAt::Unknown);
+    }
+    assert_eq!(pinned.placement_for(Some(&made), &nodes).data, on("b"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `needs:` of the migration that a node has or has not: a runtime's handler, resources.
 
 use crate::base::permit::System;
+use crate::k8s::meta::whole;
 
 use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
@@ -42,8 +43,8 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
         }
     }
     for (resource, wanted) in &p.needs.allocatable {
-        let has = node.allocatable.get(resource).and_then(|q| q.parse::<u64>().ok()).unwrap_or(0);
-        if has < u64::from(*wanted) {
+        let has = node.allocatable.get(resource).map_or("0", String::as_str);
+        if whole(has).is_none_or(|has| has < u128::from(*wanted)) {
             out.problem(
                 on::DEPLOY,
                 format!("node {name} has {has} of {wanted} {resource} to give"),

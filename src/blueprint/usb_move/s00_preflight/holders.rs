@@ -23,8 +23,9 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
     };
     let nodes = f.nodes.as_deref().unwrap_or_default();
     for name in f.claim_names(p) {
-        let serves =
-            f.claim(&name).and_then(|(_, volume)| volume).is_some_and(|v| v.placement(nodes).serves(&p.node.name));
+        let serves = f.claim(&name).is_some_and(|(claim, volume)| {
+            volume.is_some_and(|v| v.placement_for(Some(claim), nodes).serves(&p.node.name))
+        });
         let goes = p.claims.get(&name) == Some(&ClaimFate::Recreate) && !serves;
         for holder in holders(&name, pods) {
             let finished = matches!(holder.phase.as_str(), "Succeeded" | "Failed");

@@ -18,8 +18,6 @@ mod manifests;
 mod node;
 mod place;
 mod pve_rights;
-#[cfg(test)]
-mod samples;
 mod volumes;
 mod way;
 mod workload;

@@ -30,7 +30,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
         }
         match (volume, &claim.volume) {
             (Some(volume), _) => {
-                let placement = volume.placement(nodes);
+                let placement = volume.placement_for(Some(claim), nodes);
                 let one = One { full: &full, name: &name, fate, volume, placement: &placement };
                 one.judge(p, f, &mut out);
                 if fate == Some(ClaimFate::Recreate) && !placement.serves(&p.node.name) {

@@ -67,8 +67,8 @@ fn scalers(p: &Preflight, work: &WorkFacts, out: &mut Findings) {
                 on::SCALE,
                 format!("{name} scales {}{min}, and would scale it up again", p.work),
                 format!(
-                    "`kubectl annotate {} -n {} {} autoscaling.keda.sh/paused-replicas=0` first, in git if it comes from \
-                     there; take it off afterwards",
+                    "`kubectl annotate {} -n {} {} autoscaling.keda.sh/paused=true` first, in git if it comes from there; \
+                     take it off afterwards",
                     scaler.kind.to_lowercase(),
                     p.work.namespace,
                     scaler.name

@@ -1,1 +1,0 @@
-//! Facts for the tests of findings.
