@@ -121,7 +121,7 @@ async fn a_claim_and_a_volume_are_waited_for_by_name_and_uid() {
         lines
     };
 
-    let (address, stir, seen) = watched(vec![list(&[claim.clone()]), list(&[])]).await;
+    let (address, stir, seen) = watched(vec![list(std::slice::from_ref(&claim)), list(&[])]).await;
     stir.send(()).unwrap();
     let (space, name) = (text(&claim, "namespace"), text(&claim, "name"));
     open(&address, None).await.wait_claim_gone(&space, &name, &text(&claim, "uid"), limit).await.unwrap();
@@ -134,7 +134,7 @@ async fn a_claim_and_a_volume_are_waited_for_by_name_and_uid() {
     // A new one of the same name is not the one that was to go.
     let mut other = volume.clone();
     other["metadata"]["uid"] = "another".into();
-    let (address, stir, seen) = watched(vec![list(&[volume.clone()]), list(&[other])]).await;
+    let (address, stir, seen) = watched(vec![list(std::slice::from_ref(&volume)), list(&[other])]).await;
     stir.send(()).unwrap();
     let name = text(&volume, "name");
     open(&address, None).await.wait_volume_gone(&name, &text(&volume, "uid"), limit).await.unwrap();
