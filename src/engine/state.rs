@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::base::names::StepKey;
 use crate::base::permit::{Again, CallId, Handle, Note, Thing};
 
-use super::event::{Event, Opened, Outcome, Record};
+use super::event::{Event, Opened, Outcome, Planned, Record};
 use super::step::{Got, Lost, Standing};
 
 /// Where a step stands.
@@ -53,6 +53,8 @@ pub struct StepState {
     pub asked: Option<Value>,
     /// A hold that was found taken down and was not put up again.
     pub fallen: bool,
+    /// A hold that is up by this run's doing, as far as is known: from its intent until it is proved released.
+    pub up: bool,
     /// Its calls since it was last applied or settled, and before.
     pub calls: Vec<Called>,
     /// The number of calls that are over: up to there nothing has to be settled.
@@ -154,8 +156,15 @@ impl RunState {
         let Event::Opened(opened) = &first.event else {
             return Err(Illegal { line: 1, rule: "a journal begins with `opened`".into() });
         };
-        let fresh =
-            StepState { stage: Stage::Pending, before: None, asked: None, fallen: false, calls: Vec::new(), over: 0 };
+        let fresh = StepState {
+            stage: Stage::Pending,
+            before: None,
+            asked: None,
+            fallen: false,
+            up: false,
+            calls: Vec::new(),
+            over: 0,
+        };
         let mut steps = BTreeMap::new();
         for planned in &opened.plan {
             if steps.insert(planned.key.clone(), fresh.clone()).is_some() {
@@ -194,17 +203,17 @@ impl RunState {
         }
     }
 
-    /// The holds that are up by this run's doing: begun or applied, their closer not begun.
+    /// The holds that are up by this run's doing, in list order: from their `applying` until their closer is applied
+    /// (or was already so), or they are undone. What an undo puts up counts as well.
     pub fn holds_up(&self) -> Vec<&StepKey> {
-        let plan = &self.opened.plan;
-        let up = |holder: &&super::event::Planned| {
-            let Some(until) = &holder.holds_until else { return false };
-            let owed =
-                matches!(self.stage(&holder.key), Stage::Begun | Stage::Applied | Stage::Undoing | Stage::UndoFailed);
-            let closer = plan.iter().find(|p| p.key.id() == until && p.key.instance() == holder.key.instance());
-            owed && closer.is_none_or(|c| matches!(self.stage(&c.key), Stage::Pending | Stage::Undone))
-        };
-        plan.iter().filter(up).map(|p| &p.key).collect()
+        let up = |key: &&StepKey| self.steps.get(*key).is_some_and(|step| step.up);
+        self.opened.plan.iter().map(|planned| &planned.key).filter(up).collect()
+    }
+
+    /// True where the step that takes this hold back is settled.
+    fn closed(&self, holder: &Planned) -> bool {
+        let closer = self.opened.plan.iter().find(|p| closes(&p.key, holder));
+        closer.is_some_and(|closer| matches!(self.stage(&closer.key), Stage::Applied | Stage::Already))
     }
 
     /// One step of the fold: the only transition function, live and on reading.
@@ -251,11 +260,17 @@ impl RunState {
                 let Some(key) = event.key() else { return illegal(format!("`{name}` needs a step")) };
                 let Some(step) = self.steps.get(key) else { return illegal(format!("the plan has no step {key}")) };
                 let mut step = step.clone();
-                let hold = self.opened.plan.iter().any(|p| p.key == *key && p.holds_until.is_some());
-                let phase = match next(self.phase, &mut step, event, record.at, self.next_call, hold) {
+                let hold = self.opened.plan.iter().find(|p| p.key == *key && p.holds_until.is_some());
+                let mut phase = match next(self.phase, &mut step, event, record.at, self.next_call, hold.is_some()) {
                     Ok(phase) => phase,
                     Err(rule) => return illegal(format!("{key}: {rule}")),
                 };
+                // A hold is put up behind its closer for an undo only: the run is open again.
+                if let (Some(hold), Event::Applying { .. }, Phase::Forward | Phase::Done) = (hold, event, phase)
+                    && self.closed(hold)
+                {
+                    phase = Phase::Undoing;
+                }
                 if matches!(event, Event::Call { .. }) {
                     self.next_call += 1;
                     self.changed = true;
@@ -272,6 +287,18 @@ impl RunState {
                     }
                     _ => {}
                 }
+                match event {
+                    Event::Applying { .. } => step.up = hold.is_some(),
+                    Event::Undone { .. } => step.up = false,
+                    Event::Applied { .. } | Event::AlreadySo { .. } => {
+                        for holder in self.opened.plan.iter().filter(|holder| closes(key, holder)) {
+                            if let Some(holder) = self.steps.get_mut(&holder.key) {
+                                holder.up = false;
+                            }
+                        }
+                    }
+                    _ => {}
+                }
                 self.steps.insert(key.clone(), step);
                 self.phase = phase;
             }
@@ -279,6 +306,11 @@ impl RunState {
         self.last = record.at;
         Ok(())
     }
+}
+
+/// Whether the step `key` takes the hold back.
+fn closes(key: &StepKey, holder: &Planned) -> bool {
+    holder.holds_until.as_deref() == Some(key.id()) && holder.key.instance() == key.instance()
 }
 
 /// The transition table of one step. Returns the phase that follows.

@@ -21,12 +21,13 @@ use pvemig::base::check::Hands;
 use pvemig::base::clock::Clock;
 use pvemig::base::permit::Thing;
 use pvemig::engine::event::{Event, Opened, Record};
+use pvemig::engine::journal::JournalError;
 use pvemig::engine::plan::planned;
 use pvemig::engine::point::Points;
 use pvemig::engine::recorder::{Ear, RecordError, Recorder, Wiring};
 use pvemig::engine::run::{Ended, Engine, Hand, Policy};
 use pvemig::engine::step::{AnyStep, Settle};
-use pvemig::engine::store::{Ids, RunRead, Store};
+use pvemig::engine::store::{Ids, RunRead, Store, StoreError};
 
 /// Listens, and lets the estate's hands do what is asked for.
 pub struct Hearing {
@@ -106,9 +107,7 @@ impl Bench {
                 match Recorder::reopen(dir.clone(), &wiring) {
                     Ok((recorder, _)) => (dir, Ok(recorder)),
                     // Cut before the first line was whole: nothing was changed, and the operator starts anew.
-                    Err(
-                        pvemig::engine::store::StoreError::Empty { .. } | pvemig::engine::store::StoreError::Journal(_),
-                    ) => {
+                    Err(error) if before_its_first_line(&error) => {
                         let fresh = self.store.new_run().unwrap();
                         (fresh.clone(), Recorder::create(fresh, self.opened(steps), &wiring))
                     }
@@ -172,6 +171,15 @@ impl Bench {
             host: "here".into(),
             plan: planned(steps).unwrap(),
         }))
+    }
+}
+
+/// No journal, or one without a whole line. Any other error is a journal that the engine wrecked.
+fn before_its_first_line(error: &StoreError) -> bool {
+    match error {
+        StoreError::Empty { .. } => true,
+        StoreError::Journal(JournalError::Io { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
     }
 }
 

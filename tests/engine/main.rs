@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+#[path = "../harness/mod.rs"]
 mod harness;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use pvemig::base::check::Hands;
 use pvemig::engine::event::Event;
 use pvemig::engine::run::{Ended, Stop, Why};
 use pvemig::engine::state::{Phase, Stage};
+use pvemig::engine::store::StoreError;
 
 fn hands(estate: &Arc<Estate>) -> impl Fn(&Hands) + Send + Sync + 'static {
     let estate = estate.clone();
@@ -40,6 +42,30 @@ fn stop(run: &Run) -> &Stop {
         Ok(Ended::Stopped(stop)) => stop,
         other => panic!("expected a stop, got {other:?}"),
     }
+}
+
+/// Whether the run says that the hold is up exactly where the toy's mark is set. Between an intent and its proof
+/// nobody can know: there it says so. Gives what the toy shows.
+fn holds_agree(bench: &Bench, estate: &Arc<Estate>, id: &str, what: &dyn std::fmt::Debug) -> bool {
+    let marked = estate.world().mark.is_some();
+    let state = match bench.store.run(id).unwrap().read() {
+        Ok(run) => run.state,
+        Err(StoreError::Empty { .. }) => {
+            assert!(!marked, "{what:?}");
+            return false;
+        }
+        Err(error) => panic!("{what:?}: {error}"),
+    };
+    let up: Vec<_> = state.holds_up().into_iter().map(ToString::to_string).collect();
+    if marked {
+        assert_eq!(up, ["02-pause"], "{what:?}");
+        assert_ne!(state.phase, Phase::Done, "{what:?}: what is held is not over");
+        return true;
+    }
+    let holder = state.stage(&"02-pause".into());
+    let between = matches!(holder, Stage::Begun | Stage::Undoing) || state.stage(&"06-resume".into()) == Stage::Begun;
+    assert!(up.is_empty() || between, "{what:?}: {up:?}");
+    false
 }
 
 /// First world, final world, the undisturbed run, and its undo.
@@ -87,15 +113,19 @@ async fn a_cut_at_every_point_can_be_resumed_and_no_boot_happens_twice() {
     let points = forward.points.passed();
     assert_eq!(points.len(), points_expected(&forward.records));
     assert_eq!(points.len(), 33, "{points:#?}");
+    let mut held = 0;
     for point in &points {
         let (bench, estate) = (Bench::new(), Estate::new());
         let cut_run = run(&bench, &estate, None, cut(point.n)).await;
         assert!(is_cut(&cut_run) && cut_run.ended.is_err(), "{point:?}");
+        held += usize::from(holds_agree(&bench, &estate, &cut_run.id, point));
         let resumed = run(&bench, &estate, Some(&cut_run.id), How::default()).await;
         assert!(matches!(resumed.ended, Ok(Ended::Done)), "{point:?}: {:?}", resumed.ended);
         assert_eq!(estate.picture(), last, "{point:?}");
         assert_eq!(*estate.boots.lock().unwrap(), 1, "{point:?}");
+        assert!(!holds_agree(&bench, &estate, &resumed.id, point));
     }
+    assert_eq!(held, 21, "the hold was up");
 }
 
 #[tokio::test]
@@ -108,6 +138,7 @@ async fn a_cut_at_every_point_can_be_undone() {
         assert!(matches!(back.ended, Ok(Ended::Undone)), "{point:?}: {:?}", back.ended);
         assert_eq!(without_running(estate.picture()), without_running(first.clone()), "{point:?}");
         assert!(*estate.boots.lock().unwrap() <= 1, "{point:?}");
+        assert!(!holds_agree(&bench, &estate, &back.id, &point));
     }
 }
 
@@ -117,15 +148,19 @@ async fn an_undo_cut_at_every_point_can_be_undone_further() {
     let points = back.points.passed();
     assert_eq!(points.len(), points_expected(&back.records));
     assert_eq!(points.len(), 31, "{points:#?}");
+    let mut held = 0;
     for point in &points {
         let (bench, estate) = (Bench::new(), Estate::new());
         let done = run(&bench, &estate, None, How::default()).await;
         let cut_undo = undo(&bench, &estate, &done.id, cut(point.n)).await;
         assert!(is_cut(&cut_undo), "{point:?}");
+        held += usize::from(holds_agree(&bench, &estate, &done.id, point));
         let again = undo(&bench, &estate, &done.id, How::default()).await;
         assert!(matches!(again.ended, Ok(Ended::Undone)), "{point:?}: {:?}", again.ended);
         assert_eq!(without_running(estate.picture()), without_running(first.clone()), "{point:?}");
+        assert!(!holds_agree(&bench, &estate, &done.id, point));
     }
+    assert_eq!(held, 20, "the hold was up");
 }
 
 #[tokio::test]
@@ -144,6 +179,7 @@ async fn every_failing_call_fails_there_and_is_resumed_or_undone() {
                 let state = bench.read(&failed.id).state;
                 assert_eq!(state.stage(&stop(&failed).key), Stage::Begun, "it failed there");
                 assert_eq!(calls(&failed.records), n, "and only there");
+                holds_agree(&bench, &estate, &failed.id, &(n, happens));
                 *estate.fault.lock().unwrap() = None;
                 if back {
                     let undone = undo(&bench, &estate, &failed.id, How::default()).await;
