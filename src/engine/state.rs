@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::base::fault::Effect;
 use crate::base::names::StepKey;
 use crate::base::permit::{Again, CallId, Handle, Note, Thing};
 
@@ -51,10 +52,14 @@ pub struct StepState {
     pub before: Option<Value>,
     /// A reading step that asked a person: what its `back` needs (null where it needs nothing).
     pub asked: Option<Value>,
-    /// A hold that was found taken down and was not put up again.
+    /// A hold that was found down and was not put up again.
     pub fallen: bool,
     /// A hold that is up by this run's doing, as far as is known: from its intent until it is proved released.
     pub up: bool,
+    /// A hold that was not put up because nothing needed it.
+    pub needless: bool,
+    /// Its undo was passed by the operator: what it did stays.
+    pub passed: bool,
     /// Its calls since it was last applied or settled, and before.
     pub calls: Vec<Called>,
     /// The number of calls that are over: up to there nothing has to be settled.
@@ -162,6 +167,8 @@ impl RunState {
             asked: None,
             fallen: false,
             up: false,
+            needless: false,
+            passed: false,
             calls: Vec::new(),
             over: 0,
         };
@@ -192,6 +199,17 @@ impl RunState {
     /// A step's stage; Pending for a key that the plan does not have.
     pub fn stage(&self, key: &StepKey) -> Stage {
         self.steps.get(key).map_or(Stage::Pending, |step| step.stage)
+    }
+
+    /// What a failure at a step may have left behind, by what the failure itself `said`: a step that is begun and has
+    /// sent something never changed nothing.
+    pub fn effect(&self, key: &StepKey, said: Effect) -> Effect {
+        let begun =
+            self.steps.get(key).filter(|s| matches!(s.stage, Stage::Begun | Stage::Undoing | Stage::UndoFailed));
+        match said {
+            Effect::None if begun.is_some_and(|step| !step.calls.is_empty()) => Effect::Partial,
+            said => said,
+        }
     }
 
     /// How other runs should see this one.
@@ -282,8 +300,12 @@ impl RunState {
                     Event::Applying { .. }
                     | Event::Applied { .. }
                     | Event::Undoing { .. }
+                    | Event::Undone { .. }
                     | Event::AlreadySo { .. } => {
                         self.failure = None;
+                    }
+                    Event::HoldFell { .. } => {
+                        self.failure = Some((key.clone(), "the hold does not stand any more".into()));
                     }
                     _ => {}
                 }
@@ -326,12 +348,21 @@ fn next(
     let forward = phase == Phase::Forward;
     let refuse = |step: &StepState| Err(format!("`{}` while it is {:?} ({phase:?})", event.name(), step.stage));
     match (event, step.stage) {
+        // The end of a failing call was seen unless it may have changed something.
+        (Event::Failed { effect: Effect::None | Effect::Partial, .. }, Begun | Undoing | UndoFailed) => {
+            step.over = step.calls.len();
+        }
         (Event::Checked { .. } | Event::Failed { .. } | Event::Interrupted { .. }, _) => {}
-        (Event::AlreadySo { .. }, Pending) if forward => step.stage = Already,
+        (Event::AlreadySo { needless, .. }, Pending) if forward => {
+            step.stage = Already;
+            step.needless = *needless;
+        }
+        // A hold that is not ours and fell was put up again by somebody.
+        (Event::AlreadySo { .. }, Already) if hold => step.fallen = false,
         // A hold may be put up again after it fell, and before the undo of what it guards.
         (Event::Applying { before, .. }, Pending | Already | Begun | Applied) => {
             let again = matches!(step.stage, Already | Applied);
-            if !forward && matches!(step.stage, Pending | Already) {
+            if !forward && step.stage == Pending {
                 return refuse(step);
             }
             if again && !hold {
@@ -339,6 +370,9 @@ fn next(
             }
             step.before.get_or_insert_with(|| before.clone());
             step.stage = Begun;
+            step.needless = false;
+            // What was lost before was settled before.
+            step.over = step.calls.len();
         }
         (Event::Call { call: id, note, .. }, Begun | Undoing) => {
             if id.0 != call {
@@ -363,17 +397,19 @@ fn next(
                 step.asked = Some(before.clone().unwrap_or(Value::Null));
             }
         }
-        (Event::HoldFell { .. }, Already | Applied) if forward => step.fallen = true,
+        (Event::HoldFell { .. }, Already | Applied) if hold => step.fallen = true,
         (Event::Undoing { .. }, Begun | Applied | Undoing | UndoFailed) => {
             step.stage = Undoing;
+            step.over = step.calls.len();
             return Ok(Phase::Undoing);
         }
         (Event::Undoing { .. }, Pending | Already) if step.asked.is_some() => {
             step.stage = Undoing;
             return Ok(Phase::Undoing);
         }
-        (Event::Undone { .. }, Begun | Applied | Undoing | UndoFailed) => {
+        (Event::Undone { passed, .. }, Begun | Applied | Undoing | UndoFailed) => {
             step.stage = Undone;
+            step.passed = *passed;
             step.over = step.calls.len();
             return Ok(Phase::Undoing);
         }
@@ -381,11 +417,17 @@ fn next(
             step.stage = Undone;
             return Ok(Phase::Undoing);
         }
-        (Event::UndoFailed { .. }, Undoing) => {
+        (Event::UndoFailed { effect, .. }, Undoing) => {
             step.stage = UndoFailed;
+            if *effect != Effect::Maybe {
+                step.over = step.calls.len();
+            }
             return Ok(Phase::Stuck);
         }
         _ => return refuse(step),
     }
     Ok(phase)
 }
+
+#[cfg(test)]
+mod tests;

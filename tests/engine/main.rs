@@ -4,6 +4,9 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod holds;
+mod laws;
+mod undoing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use harness::toy::{self, Estate};
 use harness::{Bench, How, Run, calls, is_cut, points_expected};
 use pvemig::base::check::Hands;
 use pvemig::engine::event::Event;
+use pvemig::engine::point::{Point, Side};
 use pvemig::engine::run::{Ended, Stop, Why};
 use pvemig::engine::state::{Phase, Stage};
 use pvemig::engine::store::StoreError;
@@ -196,28 +200,49 @@ async fn every_failing_call_fails_there_and_is_resumed_or_undone() {
     }
 }
 
-#[tokio::test]
-async fn a_journal_cut_at_every_byte_of_its_last_line_can_be_resumed() {
-    let (bench, estate) = (Bench::new(), Estate::new());
-    let how = How { no_hands: true, ..How::default() };
-    let asked = run(&bench, &estate, None, how).await;
-    assert!(matches!(stop(&asked).why, Why::Manual { .. }));
-    let path = bench.store.run(&asked.id).unwrap().journal();
-    let whole = std::fs::read(&path).unwrap();
-    let from = whole[..whole.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1;
-    let mut cuts = 0;
-    for end in (from..=whole.len()).step_by(7) {
+/// A crash while this durable line was being written, at every byte of it. Gives the number of cuts.
+async fn torn_at_every_byte(event: &'static str, key: &str, back: bool) -> usize {
+    let (first, last, forward, _) = undisturbed().await;
+    let here = |p: &&Point| p.event == event && p.key == key && p.side == Side::Before;
+    let n = forward.points.passed().iter().find(here).unwrap().n;
+    let record =
+        forward.records.iter().find(|r| r.event.name() == event && r.event.key().is_some_and(|k| k.as_str() == key));
+    let line = serde_json::to_vec(record.unwrap()).unwrap();
+    for end in 0..line.len() {
         let (bench, estate) = (Bench::new(), Estate::new());
-        let again = run(&bench, &estate, None, How { no_hands: true, ..How::default() }).await;
-        let path = bench.store.run(&again.id).unwrap().journal();
-        let text = std::fs::read(&path).unwrap();
-        // Times differ in length from run to run, so the cut is measured from the end.
-        std::fs::write(&path, &text[..text.len() - (whole.len() - end).min(text.len())]).unwrap();
-        let resumed = run(&bench, &estate, Some(&again.id), How::default()).await;
-        assert!(matches!(resumed.ended, Ok(Ended::Done)), "{end}: {:?}", resumed.ended);
-        cuts += 1;
+        let killed = run(&bench, &estate, None, cut(n)).await;
+        let path = bench.store.run(&killed.id).unwrap().journal();
+        let torn = [std::fs::read(&path).unwrap().as_slice(), &line[..end]].concat();
+        std::fs::write(&path, torn).unwrap();
+        assert_eq!(bench.read(&killed.id).torn.is_some(), end > 0);
+        if back {
+            let undone = undo(&bench, &estate, &killed.id, How::default()).await;
+            assert!(matches!(undone.ended, Ok(Ended::Undone)), "{event} {end}: {:?}", undone.ended);
+            assert_eq!(without_running(estate.picture()), without_running(first.clone()), "{event} {end}");
+        } else {
+            let resumed = run(&bench, &estate, Some(&killed.id), How::default()).await;
+            assert!(matches!(resumed.ended, Ok(Ended::Done)), "{event} {end}: {:?}", resumed.ended);
+            assert_eq!(estate.picture(), last, "{event} {end}");
+            assert_eq!(*estate.boots.lock().unwrap(), 1, "{event} {end}");
+        }
     }
-    assert!(cuts > 10, "{cuts}");
+    line.len()
+}
+
+#[tokio::test]
+async fn a_durable_line_torn_at_every_byte_can_be_resumed() {
+    for (event, key) in [("applying", "02-pause"), ("call", "05-boot"), ("got", "05-boot")] {
+        let cuts = torn_at_every_byte(event, key, false).await;
+        assert!(cuts > 100, "{event} {key}: {cuts}");
+    }
+}
+
+#[tokio::test]
+async fn a_durable_line_torn_at_every_byte_can_be_undone() {
+    for (event, key) in [("call", "04-attach"), ("applied", "04-attach")] {
+        let cuts = torn_at_every_byte(event, key, true).await;
+        assert!(cuts > 80, "{event} {key}: {cuts}");
+    }
 }
 
 #[tokio::test]
@@ -248,6 +273,7 @@ async fn a_hold_that_falls_during_the_run_stops_it_before_the_next_apply() {
         }
     };
     let fell = bench.go(&*estate, &toy::steps(), None, false, &How::default(), hands).await;
+    assert!(bench.read(&fell.id).state.failure.is_some_and(|(key, _)| key.as_str() == "02-pause"));
     let Why::HoldFell { holder, changes, notes } = &stop(&fell).why else { panic!("{:?}", fell.ended) };
     assert_eq!((holder.as_str(), changes.len(), notes.as_slice()), ("02-pause", 1, &["somebody".to_owned()][..]));
     assert_eq!(stop(&fell).key.as_str(), "04-attach");
@@ -278,7 +304,7 @@ async fn a_mark_of_an_unknown_run_blocks_and_one_of_an_abandoned_run_is_taken_ov
 }
 
 #[tokio::test]
-async fn a_limit_that_passes_fails_with_what_is_still_different() {
+async fn a_problem_that_protects_a_step_blocks_until_that_step_is_done() {
     let (bench, estate) = (Bench::new(), Estate::new());
     let how = How { no_hands: true, limit: Some(Duration::from_millis(20)), ..How::default() };
     let steps: Vec<Box<dyn pvemig::engine::step::AnyStep<Estate>>> =

@@ -9,6 +9,7 @@
 )]
 
 pub mod estate;
+pub mod probe;
 pub mod toy;
 
 use std::collections::BTreeSet;
@@ -59,13 +60,14 @@ pub struct Run {
 }
 
 /// How a process is to behave.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct How {
     pub cut_at: Option<u64>,
     pub consents: Vec<String>,
     pub past: Vec<String>,
     pub no_hands: bool,
     pub limit: Option<Duration>,
+    pub interrupted: Arc<AtomicBool>,
 }
 
 impl Bench {
@@ -99,7 +101,7 @@ impl Bench {
             clock: Clock::fast(1000),
             points: points.clone(),
             ear: ear.clone(),
-            interrupted: Arc::new(AtomicBool::new(false)),
+            interrupted: how.interrupted.clone(),
         };
         let (dir, recorder) = match id {
             Some(id) => {
