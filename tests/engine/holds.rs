@@ -4,7 +4,7 @@ use pvemig::engine::event::Event;
 use pvemig::engine::run::Why;
 use pvemig::engine::state::Stage;
 
-use crate::harness::probe::{Bed, Blind, Call, Close, First, Hold, Say, boxed};
+use crate::harness::probe::{Bed, Blind, Call, Close, First, Hold, Pause, Say, boxed};
 use crate::harness::{Bench, How, Run};
 use crate::laws::{Steps, done, go, soon, stop, undo, undone};
 
@@ -83,6 +83,19 @@ async fn a_hold_that_is_needed_after_all_is_put_up() {
     done(&run);
     assert_eq!(fell(&run), 0);
     assert_eq!(bed.sent()[..4], ["ready 02-hold", "turn 02-hold", "ready 03-first", "turn 03-first"]);
+}
+
+#[tokio::test]
+async fn a_hold_that_is_needed_by_a_later_hold_is_put_up_before_it() {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    let steps: Steps = vec![boxed(Hold), boxed(Pause), boxed(First), boxed(Close)];
+    bed.set("03-first", true);
+    bed.say("03-first", &[Say::World, Say::Todo, Say::Todo]);
+    let run = go(&bench, &bed, &steps, None, How::default()).await;
+    done(&run);
+    assert_eq!(fell(&run), 0);
+    let turns: Vec<_> = bed.sent().into_iter().filter(|s| s.starts_with("turn")).collect();
+    assert_eq!(turns, ["turn 02-hold", "turn 02b-pause", "turn 03-first", "turn 05-close"]);
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use pvemig::engine::event::Event;
 use pvemig::engine::run::Why;
 use pvemig::engine::state::Stage;
 
+use pvemig::report::Report;
+
 use crate::harness::probe::{Bed, Burn, Call, Claim, Close, First, Hold, Keep, OldClaim, Say, boxed};
 use crate::harness::{Bench, How};
 use crate::laws::{Steps, done, go, soon, stop, undo, undone};
@@ -46,6 +48,8 @@ async fn undo_stops_at_what_cannot_come_back_and_goes_past_it_where_told() {
     let state = bench.read(&run.id).state;
     let passed: Vec<_> = state.steps.iter().filter(|(_, s)| s.passed).map(|(k, _)| k.as_str()).collect();
     assert_eq!(passed, ["04-burn"]);
+    let report = Report::of(&run.id, &bench.read(&run.id).records).unwrap().unwrap();
+    assert_eq!(report.destroyed, ["04-burn: turn 04-burn"], "it is gone, whatever was undone around it");
 }
 
 #[tokio::test]

@@ -200,6 +200,7 @@ macro_rules! probe {
 const NONE: Option<&'static str> = None;
 probe!(Keep, "01-keep", Reverts, NONE, &[]);
 probe!(Hold, "02-hold", Reverts, Some("05-close"), &[]);
+probe!(Pause, "02b-pause", Reverts, Some("05-close"), &[]);
 probe!(First, "03-first", Reverts, NONE, &[]);
 probe!(Claim, "04-claim", Reverts, NONE, &[]);
 probe!(Blind, "04-blind", Reverts, NONE, &["02-hold"]);
