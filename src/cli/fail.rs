@@ -174,12 +174,14 @@ fn effect_words(effect: Effect) -> &'static str {
     }
 }
 
-/// A journal that cannot be written any more: the holds and the possible commands are said all the same.
+/// A line that cannot be written: the holds and the possible commands are said all the same.
 pub(super) fn unwritten(error: RecordError, state: &RunState, id: &str) -> anyhow::Error {
     let causes = std::iter::successors(std::error::Error::source(&error), |e| e.source()).map(ToString::to_string);
     let mut words = Words::new(Exit::Failed, error.to_string(), Vec::new());
     words.causes = causes.collect();
-    words.help.push("make room or rights in the state directory; nothing is changed without a journal".to_owned());
+    if matches!(error, RecordError::Journal(_) | RecordError::File(_)) {
+        words.help.push("make room or rights in the state directory; nothing is changed without a journal".to_owned());
+    }
     let up: Vec<_> = state.holds_up().iter().map(ToString::to_string).collect();
     if !up.is_empty() {
         words.help.push(format!("still held: {}", up.join(", ")));
