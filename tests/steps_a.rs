@@ -162,7 +162,7 @@ fn blocked(run: &Run) -> String {
 /// What a step noted, all its answers together.
 fn notes(run: &Run, step: &str) -> String {
     let of = |event: &Event| match event {
-        Event::Checked { key, notes, .. } | Event::Applied { key, notes } | Event::AlreadySo { key, notes }
+        Event::Checked { key, notes, .. } | Event::Applied { key, notes } | Event::AlreadySo { key, notes, .. }
             if key.as_str() == step =>
         {
             notes.join("\n")

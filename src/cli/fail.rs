@@ -5,7 +5,7 @@ use console::style;
 use crate::base::fault::{Effect, Failure};
 use crate::engine::recorder::RecordError;
 use crate::engine::run::{Ended, Stop, Why};
-use crate::engine::state::{Phase, RunState};
+use crate::engine::state::{Phase, RunState, Stage};
 use crate::engine::store::StoreError;
 use crate::site::SiteError;
 
@@ -102,7 +102,7 @@ fn tell(out: &Out, text: &str, causes: &[String], effect: Option<&str>, help: &[
 pub(super) fn ended(session: &Session, state: &RunState, id: &str, ended: &Ended) -> Exit {
     let Ended::Stopped(stop) = ended else { return Exit::Done };
     let out = &session.out;
-    let exit = stopped(out, stop);
+    let exit = stopped(out, state, stop);
     let up = state.holds_up();
     if !up.is_empty() {
         let up: Vec<_> = up.iter().map(ToString::to_string).collect();
@@ -115,21 +115,16 @@ pub(super) fn ended(session: &Session, state: &RunState, id: &str, ended: &Ended
     exit
 }
 
-fn stopped(out: &Out, stop: &Stop) -> Exit {
+fn stopped(out: &Out, state: &RunState, stop: &Stop) -> Exit {
     let step = format!("step {}", stop.key);
-
     match &stop.why {
         Why::Failed { error, effect, help } => {
-            let effect = match effect {
-                Effect::None => "nothing was changed by it",
-                Effect::Maybe => "it may have changed something; resume looks first",
-                Effect::Partial => "some of it was changed; resume looks first",
-            };
-            tell(out, &format!("{step} failed: {}", stop.title), error, Some(effect), help);
+            tell(out, &format!("{step} failed: {}", stop.title), error, Some(effect_words(*effect)), help);
             Exit::Failed
         }
         Why::Blocked(problems) => {
-            tell(out, &format!("{step} is blocked: {}", stop.title), &[], Some("nothing was changed by it"), &[]);
+            let effect = effect_words(state.effect(&stop.key, Effect::None));
+            tell(out, &format!("{step} is blocked: {}", stop.title), &[], Some(effect), &[]);
             for problem in problems {
                 let first = problem.mended_by.as_ref().map(|id| format!(" (step {id} mends it)")).unwrap_or_default();
                 out.say(&format!("  - {}{first}", problem.text));
@@ -146,8 +141,10 @@ fn stopped(out: &Out, stop: &Stop) -> Exit {
         }
         Why::HoldFell { holder, changes, notes } => {
             let causes: Vec<_> = changes.iter().map(ToString::to_string).chain(notes.iter().cloned()).collect();
-            let text = format!("hold {holder} was taken down by somebody else, so {} was not begun", stop.key);
-            tell(out, &text, &causes, None, &["find out who did it; `pvemig resume` puts it up again".to_owned()]);
+            let so = if state.stage(&stop.key) == Stage::Begun { "does not go on" } else { "was not begun" };
+            let text = format!("hold {holder} does not stand any more, so {} {so}", stop.key);
+            let help = "find out what took it down; the next command below puts it up again".to_owned();
+            tell(out, &text, &causes, None, &[help]);
             Exit::Failed
         }
         Why::Stuck { error, help } => {
@@ -167,6 +164,30 @@ fn stopped(out: &Out, stop: &Stop) -> Exit {
             Exit::Interrupted
         }
     }
+}
+
+fn effect_words(effect: Effect) -> &'static str {
+    match effect {
+        Effect::None => "nothing was changed by it",
+        Effect::Maybe => "it may have changed something; resume looks first",
+        Effect::Partial => "some of it may have been changed; resume looks first",
+    }
+}
+
+/// A line that cannot be written: the holds and the possible commands are said all the same.
+pub(super) fn unwritten(error: RecordError, state: &RunState, id: &str) -> anyhow::Error {
+    let causes = std::iter::successors(std::error::Error::source(&error), |e| e.source()).map(ToString::to_string);
+    let mut words = Words::new(Exit::Failed, error.to_string(), Vec::new());
+    words.causes = causes.collect();
+    if matches!(error, RecordError::Journal(_) | RecordError::File(_)) {
+        words.help.push("make room or rights in the state directory; nothing is changed without a journal".to_owned());
+    }
+    let up: Vec<_> = state.holds_up().iter().map(ToString::to_string).collect();
+    if !up.is_empty() {
+        words.help.push(format!("still held: {}", up.join(", ")));
+    }
+    words.help.extend(possible(state.phase, id, &Why::Interrupted).into_iter().map(|line| line.trim().to_owned()));
+    words.into()
 }
 
 /// The commands that are possible now.

@@ -184,12 +184,15 @@ impl Ear for Live {
                 }
             }
             // A step that asked a person changed nothing itself, and yet it was not "already so".
-            Event::AlreadySo { key, notes } if inner.asked.contains(key) => {
+            Event::AlreadySo { key, notes, .. } if inner.asked.contains(key) => {
                 self.settled(inner, key, ("✓", "there now"), green, notes);
             }
-            Event::AlreadySo { key, notes } => self.settled(inner, key, ("=", "already so"), colour().dim(), notes),
+            Event::AlreadySo { key, notes, .. } => self.settled(inner, key, ("=", "already so"), colour().dim(), notes),
             Event::Applied { key, notes } => self.settled(inner, key, ("✓", "done"), green, notes),
-            Event::Undone { key, notes } => self.settled(inner, key, ("↶", "undone"), green, notes),
+            Event::Undone { key, notes, passed } => {
+                let word = if *passed { "stays" } else { "undone" };
+                self.settled(inner, key, ("↶", word), green, notes);
+            }
             Event::Applying { key, changes, .. } => {
                 self.line(inner, &format!("  ▸ {:<24} begins", key.to_string()));
                 for change in changes {
@@ -213,7 +216,7 @@ impl Ear for Live {
                 );
                 self.busy(inner, key, "waits for you");
             }
-            Event::HoldFell { key, .. } => self.line(inner, &format!("  ! {key:<24} was taken down by somebody else")),
+            Event::HoldFell { key, .. } => self.line(inner, &format!("  ! {key:<24} does not stand any more")),
             Event::Failed { key, .. } => self.settled(inner, key, ("✗", "stopped"), red, &[]),
             Event::UndoFailed { key, .. } => self.settled(inner, key, ("✗", "undo failed"), red, &[]),
             Event::Interrupted { key } => self.settled(inner, key, ("✗", "interrupted"), yellow, &[]),

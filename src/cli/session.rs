@@ -247,11 +247,13 @@ impl Work<'_> {
             }
         };
         let ended = tokio::select! {
-            ended = work => ended?,
+            ended = work => ended,
             () = second_signal(&self.interrupted, &self.live) => return Ok((Ended::Done, Exit::Interrupted)),
         };
         self.live.end();
-        let exit = fail::ended(self.session, &self.recorder.state()?, &id, &ended);
+        let state = self.recorder.state()?;
+        let ended = ended.map_err(|error| fail::unwritten(error, &state, &id))?;
+        let exit = fail::ended(self.session, &state, &id, &ended);
         Ok((ended, exit))
     }
 }

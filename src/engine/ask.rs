@@ -1,6 +1,7 @@
 //! Asking: one question, or a question repeated until there is an answer to act on.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -14,6 +15,24 @@ use super::hold::held;
 use super::recorder::RecordError;
 use super::run::{Engine, Hand, Memory, Question, Reach, Why, failed};
 use super::step::{AnyStep, Settle};
+
+/// What is waited for; each has its own limit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wait {
+    Effect,
+    Lock,
+    Person,
+}
+
+impl Wait {
+    fn of<B>(answer: &Answer<B>) -> Self {
+        match answer {
+            Answer::Manual { .. } => Self::Person,
+            Answer::Waiting { foreign: true, .. } => Self::Lock,
+            _ => Self::Effect,
+        }
+    }
+}
 
 impl<Cx: Settle> Engine<'_, Cx> {
     /// For a run of one step: the preflight's problems that protect it.
@@ -44,7 +63,9 @@ impl<Cx: Settle> Engine<'_, Cx> {
         let key = step.key();
         let clock = self.recorder.clock();
         let back = matches!(question, Question::Back(_));
-        let (mut pauses, mut start) = (Backoff::poll(clock), clock.instant());
+        let (mut pauses, mut since) = (Backoff::poll(clock), clock.instant());
+        // An answer that flickers gets no new time; only a person's act begins anew.
+        let (mut spent, mut last_wait) = (BTreeMap::<Wait, Duration>::new(), Wait::Effect);
         let (mut last_word, mut last_why) = ("", String::new());
         loop {
             if self.recorder.interrupted() {
@@ -60,8 +81,16 @@ impl<Cx: Settle> Engine<'_, Cx> {
             let (word, notes) = (check.word(), check.notes.clone());
             let fresh = word != last_word;
             if fresh {
-                (pauses, start) = (Backoff::poll(clock), clock.instant());
+                pauses = Backoff::poll(clock);
             }
+            let wait = Wait::of(&check.answer);
+            if (wait == Wait::Person) == (last_wait == Wait::Person) {
+                *spent.entry(last_wait).or_default() += since.elapsed();
+            } else {
+                spent.clear();
+            }
+            (since, last_wait) = (clock.instant(), wait);
+            let spent = spent.get(&wait).copied().unwrap_or_default();
             let (why, limit) = match check.answer {
                 Answer::Done => {
                     self.checked(&key, word, back, notes.clone())?;
@@ -93,7 +122,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
                     }
                     match self.policy.hand {
                         Hand::Stop => return Ok(Reach::Stop(Why::Manual { ask, hint, hands })),
-                        Hand::WaitFor(limit) if start.elapsed() > limit => {
+                        Hand::WaitFor(limit) if spent > limit => {
                             return Ok(Reach::Stop(Why::Manual { ask, hint, hands }));
                         }
                         Hand::Wait | Hand::WaitFor(_) => (ask, None),
@@ -109,7 +138,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 }
                 self.recorder.ear().waiting(&key, word, &why);
             }
-            if let Some(limit) = limit.filter(|limit| start.elapsed() > *limit) {
+            if let Some(limit) = limit.filter(|limit| spent > *limit) {
                 let error = vec![format!("still not so after {}: {why}", show(limit))];
                 let help = vec!["look at the system named above; `pvemig resume` asks again".to_owned()];
                 return Ok(Reach::Stop(Why::Failed { error, effect: Effect::Maybe, help }));

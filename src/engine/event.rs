@@ -103,6 +103,9 @@ pub enum Event {
     AlreadySo {
         /// The step.
         key: StepKey,
+        /// True for a hold that is not up because nothing needs it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        needless: bool,
         /// What the check said besides.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         notes: Vec<String>,
@@ -169,7 +172,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<Value>,
     },
-    /// A hold was found taken down by somebody else.
+    /// A hold was found down, by somebody else's doing.
     HoldFell {
         /// The holding step.
         key: StepKey,
@@ -200,10 +203,13 @@ pub enum Event {
         /// The step.
         key: StepKey,
     },
-    /// The step's `back` says Done.
+    /// The step's `back` says Done, or the operator let it pass.
     Undone {
         /// The step.
         key: StepKey,
+        /// True where it was passed: what it did stays.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        passed: bool,
         /// What `back` said besides.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         notes: Vec<String>,
@@ -214,6 +220,9 @@ pub enum Event {
         key: StepKey,
         /// The error and its causes, outermost first.
         error: Vec<String>,
+        /// What may have been changed by the failing call.
+        #[serde(default = "maybe")]
+        effect: Effect,
         /// What to do next.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         help: Vec<String>,
@@ -228,6 +237,10 @@ pub enum Event {
         /// How.
         outcome: Outcome,
     },
+}
+
+fn maybe() -> Effect {
+    Effect::Maybe
 }
 
 impl Event {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::base::check::{Answer, Change, Check, Problem};
+use crate::base::check::{Answer, Change, Problem};
 use crate::base::fault::Effect;
 use crate::base::names::StepKey;
 
 use super::event::Event;
 use super::recorder::RecordError;
-use super::run::{Ended, Engine, Question, Why, failed, stopped};
+use super::run::{Ended, Engine, Question, Reach, Why, failed, stopped};
 use super::state::{RunState, Stage};
 use super::step::{AnyStep, Settle};
 
@@ -32,62 +32,76 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 // A hold that cannot be asked stops the next apply, with its reason; a begun step goes on without.
                 Err(_) => continue,
             };
-            if up.is_done() {
+            // What waits or is barred has not fallen; it is asked again right before the next apply.
+            if up.is_done() || !(fallen || matches!(up.answer, Answer::Todo { .. })) {
                 continue;
             }
-            if !fallen {
-                self.fell(&key, &up)?;
+            if let (false, Answer::Todo { changes, .. }) = (fallen, up.answer) {
+                self.fell(&key, changes, up.notes)?;
             }
-            if let Some(why) = self.make_so(&**holder, &[]).await? {
-                return Ok(Some(stopped(&**holder, why)));
+            if let Some(stop) = self.make_so(&**holder, &[]).await? {
+                return Ok(Some(stop));
             }
         }
         Ok(None)
     }
 
-    /// (b) Every hold that is open around this step is asked right before its apply.
-    pub(super) async fn holds_stand(&self, step: &dyn AnyStep<Cx>, blind: &[&str]) -> Result<Option<Why>, RecordError> {
+    /// (b) Every hold that is open around this step is asked right before its apply. One that was not needed and is
+    /// now is put up.
+    pub(super) async fn holds_stand(
+        &self,
+        step: &dyn AnyStep<Cx>,
+        blind: &[&str],
+    ) -> Result<Option<Ended>, RecordError> {
         let state = self.recorder.state()?;
         let Some(here) = self.position(&step.key()) else { return Ok(None) };
         for at in 0..here {
-            let holder = &self.steps[at];
+            let holder = &*self.steps[at];
             let Some(closer) = self.closer(at) else { continue };
             let up = matches!(state.stage(&holder.key()), Stage::Applied | Stage::Already);
             if here >= closer || !up || blind.contains(&holder.id()) {
                 continue;
             }
-            match self.ask(&**holder, Question::Check).await? {
-                Ok(check) if check.is_done() => {}
-                Ok(check) => {
-                    let (changes, notes) = self.fell(&holder.key(), &check)?;
-                    return Ok(Some(Why::HoldFell { holder: holder.key(), changes, notes }));
-                }
+            let check = match self.ask(holder, Question::Check).await? {
+                Ok(check) => check,
                 Err(failure) if state.stage(&step.key()) == Stage::Begun => {
                     let note = format!("hold {} could not be asked: {failure}", holder.key());
                     self.checked(&step.key(), "todo", false, vec![note])?;
+                    continue;
                 }
                 Err(failure) => {
                     let Why::Failed { mut error, help, .. } = failed(&failure) else { return Ok(None) };
                     error.insert(0, format!("hold {} cannot be asked, so nothing is begun", holder.key()));
-                    let why = Why::Failed { error, effect: Effect::None, help };
-                    return self.stop(&step.key(), why).map(Some);
+                    return self.stop(step, Why::Failed { error, effect: Effect::None, help });
                 }
+            };
+            if check.is_done() {
+                continue;
             }
+            if state.steps.get(&holder.key()).is_some_and(|s| s.needless) {
+                if let Some(stop) = Box::pin(self.make_so(holder, blind)).await? {
+                    return Ok(Some(stop));
+                }
+                continue;
+            }
+            let notes = check.notes.clone();
+            let (changes, notes) = match check.answer {
+                Answer::Todo { changes, .. } => (changes, notes),
+                // What is on its way is waited for.
+                _ => match self.reach(holder, Question::Check, true).await? {
+                    Reach::Done(_) => continue,
+                    Reach::Todo { changes, .. } => (changes, notes),
+                    Reach::Stop(why) => return self.stop(step, of_hold(&holder.key(), why)),
+                },
+            };
+            self.fell(&holder.key(), changes.clone(), notes.clone())?;
+            return Ok(Some(stopped(step, Why::HoldFell { holder: holder.key(), changes, notes })));
         }
         Ok(None)
     }
 
-    fn fell(&self, key: &StepKey, check: &Check<Value>) -> Result<(Vec<Change>, Vec<String>), RecordError> {
-        let (changes, mut notes) = match &check.answer {
-            Answer::Todo { changes, .. } => (changes.clone(), Vec::new()),
-            Answer::Blocked { problems } => (Vec::new(), problems.iter().map(|p| p.text.clone()).collect()),
-            Answer::Manual { ask, .. } => (Vec::new(), vec![ask.clone()]),
-            Answer::Waiting { reason, .. } => (Vec::new(), vec![reason.clone()]),
-            Answer::Done => (Vec::new(), Vec::new()),
-        };
-        notes.extend(check.notes.iter().cloned());
-        self.recorder.write(Event::HoldFell { key: key.clone(), changes: changes.clone(), notes: notes.clone() })?;
-        Ok((changes, notes))
+    fn fell(&self, key: &StepKey, changes: Vec<Change>, notes: Vec<String>) -> Result<(), RecordError> {
+        self.recorder.write(Event::HoldFell { key: key.clone(), changes, notes }).map(|_| ())
     }
 
     /// (a) True where the hold is not up and every step that it would guard is done.
@@ -152,6 +166,23 @@ impl<Cx: Settle> Engine<'_, Cx> {
         let holder = self.steps.get(at)?;
         let key = StepKey::new(holder.holds_until()?, holder.key().instance());
         self.position(&key)
+    }
+}
+
+/// A stop at a step that comes from a hold around it.
+fn of_hold(holder: &StepKey, why: Why) -> Why {
+    match why {
+        Why::Failed { mut error, help, .. } => {
+            error.insert(0, format!("hold {holder} does not stand"));
+            Why::Failed { error, effect: Effect::None, help }
+        }
+        Why::Blocked(mut problems) => {
+            for problem in &mut problems {
+                problem.text = format!("hold {holder}: {}", problem.text);
+            }
+            Why::Blocked(problems)
+        }
+        other => other,
     }
 }
 

@@ -8,9 +8,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::event::{Event, FORMAT, Record};
+use super::recorder::whole;
 
 /// Why a journal cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -37,10 +39,12 @@ pub enum JournalError {
         rule: String,
     },
     /// An earlier write failed; the file is not touched again by this process.
-    #[error("{path}: an earlier write failed, so nothing more is written")]
+    #[error("{path}: an earlier write failed, so nothing more is written: {first}")]
     Poisoned {
         /// The file.
         path: PathBuf,
+        /// What failed first.
+        first: String,
     },
 }
 
@@ -106,7 +110,8 @@ pub fn read(path: &Path) -> Result<Read, JournalError> {
                 let rule = format!("journal format {v} is not known to this version of pvemig (it knows {FORMAT})");
                 return Err(JournalError::BadLine { path: path.to_owned(), line, rule });
             }
-            (_, parsed) if after.is_empty() => {
+            // A line that is whole was durable: where it does not hold it was changed, and what it said is lost.
+            (_, parsed) if after.is_empty() && (end.is_none() || serde_json::from_slice::<Value>(text).is_err()) => {
                 let why = match parsed {
                     Ok(_) => "it has no end".to_owned(),
                     Err(Bad::Rule(rule) | Bad::Sum(rule)) => rule,
@@ -157,7 +162,8 @@ pub struct Journal {
     file: File,
     seq: u64,
     last_sum: String,
-    poisoned: bool,
+    /// The first failure.
+    poisoned: Option<String>,
     unsynced: bool,
 }
 
@@ -173,7 +179,7 @@ impl Journal {
         if let Some(parent) = path.parent() {
             sync_dir(parent)?;
         }
-        Ok(Self { path: path.to_owned(), file, seq: 0, last_sum: String::new(), poisoned: false, unsynced: false })
+        Ok(Self { path: path.to_owned(), file, seq: 0, last_sum: String::new(), poisoned: None, unsynced: false })
     }
 
     /// Opens an existing one for appending; a torn last line is cut off.
@@ -193,7 +199,7 @@ impl Journal {
             file,
             seq: held.records.len() as u64,
             last_sum: held.last_sum.clone(),
-            poisoned: false,
+            poisoned: None,
             unsynced: false,
         };
         Ok((journal, held))
@@ -205,8 +211,8 @@ impl Journal {
     /// The write or the sync failed. After that the journal refuses every further line: a failed sync must not be
     /// repeated as if nothing had happened.
     pub fn append(&mut self, at: jiff::Timestamp, event: Event) -> Result<Record, JournalError> {
-        if self.poisoned {
-            return Err(JournalError::Poisoned { path: self.path.clone() });
+        if let Some(first) = &self.poisoned {
+            return Err(JournalError::Poisoned { path: self.path.clone(), first: first.clone() });
         }
         let record = Record { v: FORMAT, seq: self.seq, at, event };
         let body = Body { v: FORMAT, seq: record.seq, at, event: &record.event };
@@ -217,17 +223,26 @@ impl Journal {
         })?;
         let sum = sum(&self.last_sum, &body);
         let line = format!("{}{SUM_KEY}{sum}\"}}\n", &body[..body.len() - 1]);
-        self.poisoned = true;
-        self.file.write_all(line.as_bytes()).map_err(JournalError::io(&self.path, "cannot write a line"))?;
-        self.unsynced = true;
-        if record.event.durable() {
-            self.file.sync_data().map_err(JournalError::io(&self.path, "cannot make a line durable"))?;
-            self.unsynced = false;
-        }
-        self.poisoned = false;
+        self.put(line.as_bytes(), record.event.durable()).inspect_err(|error| self.poisoned = Some(whole(error)))?;
         self.seq += 1;
         self.last_sum = sum;
         Ok(record)
+    }
+
+    fn put(&mut self, line: &[u8], durable: bool) -> Result<(), JournalError> {
+        self.file.write_all(line).map_err(JournalError::io(&self.path, "cannot write a line"))?;
+        self.unsynced = true;
+        if durable {
+            self.file.sync_data().map_err(JournalError::io(&self.path, "cannot make a line durable"))?;
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// As when the disk is full from here on.
+    #[cfg(test)]
+    pub(super) fn fill(&mut self) {
+        self.file = File::open(&self.path).unwrap();
     }
 
     /// The number of the next line.
@@ -240,7 +255,7 @@ impl Journal {
     /// # Errors
     /// The sync failed.
     pub fn finish(&mut self) -> Result<(), JournalError> {
-        if self.unsynced && !self.poisoned {
+        if self.unsynced && self.poisoned.is_none() {
             self.file.sync_data().map_err(JournalError::io(&self.path, "cannot make a line durable"))?;
             self.unsynced = false;
         }
@@ -306,7 +321,14 @@ mod tests {
         let missing = format!("{}\n{}\n", lines[0], lines[2]);
         let changed = whole.replacen("01-x", "01-y", 1);
         let newer = whole.replacen("\"v\":1", "\"v\":7", 1);
-        let cases = [(missing + lines[2] + "\n", 2, "checksum"), (changed, 2, "checksum"), (newer, 1, "format 7")];
+        let last = whole.replacen("02-x", "02-y", 1);
+        let cases = [
+            (missing + lines[2] + "\n", 2, "checksum"),
+            (changed, 2, "checksum"),
+            (last, 3, "checksum"),
+            (newer, 1, "format 7"),
+        ];
+        assert!(cases.iter().all(|(text, ..)| *text != whole));
         for (text, line, word) in cases {
             std::fs::write(&path, text).unwrap();
             match read(&path) {
@@ -324,8 +346,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = filled(dir.path(), 1);
         let mut journal = Journal::open(&path).unwrap().0;
-        journal.file = File::open(&path).unwrap(); // not open for writing
+        journal.fill();
         assert!(matches!(journal.append(jiff::Timestamp::UNIX_EPOCH, event(1)), Err(JournalError::Io { .. })));
-        assert!(matches!(journal.append(jiff::Timestamp::UNIX_EPOCH, event(1)), Err(JournalError::Poisoned { .. })));
+        let again = journal.append(jiff::Timestamp::UNIX_EPOCH, event(1)).unwrap_err();
+        assert!(matches!(again, JournalError::Poisoned { .. }));
+        assert!(again.to_string().contains("cannot write a line: "), "{again}");
     }
 }

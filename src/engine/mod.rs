@@ -18,3 +18,6 @@ pub mod state;
 pub mod step;
 pub mod store;
 pub mod undo;
+
+#[cfg(test)]
+mod tests;

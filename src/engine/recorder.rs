@@ -220,6 +220,14 @@ impl Recorder {
         Ok(())
     }
 
+    /// As when the disk is full from here on.
+    #[cfg(test)]
+    pub(super) fn fill(&self) {
+        if let Some(journal) = &mut self.lock().unwrap().journal {
+            journal.fill();
+        }
+    }
+
     /// A permit for one step. Called by `run.rs` and `undo.rs` only, like the minting itself.
     pub(super) fn desk(self: &Arc<Self>, key: &StepKey, may_destroy: bool) -> Arc<dyn Ledger> {
         Arc::new(Desk { recorder: self.clone(), key: key.clone(), may_destroy })
@@ -239,7 +247,7 @@ impl Desk {
     }
 }
 
-fn whole(error: &dyn std::error::Error) -> String {
+pub(super) fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

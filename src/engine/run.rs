@@ -9,13 +9,14 @@ use serde_json::Value;
 use crate::base::check::{Change, Hands, Problem};
 use crate::base::fault::{Effect, Failure};
 use crate::base::names::StepKey;
-use crate::base::permit::{Permit, Thing};
+use crate::base::permit::{Permit, Refused, Thing};
 use crate::base::wait::{Backoff, show};
 
 use super::event::{Event, Outcome};
-use super::recorder::{RecordError, Recorder};
+use super::recorder::{RecordError, Recorder, whole};
 use super::state::{Phase, Stage};
 use super::step::{AnyStep, Got, Risk, RunInfo, Seen, Settle, Settled};
+use super::undo::before_of;
 
 /// What the engine does where a person must act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +63,7 @@ pub enum Why {
         /// The act as data.
         hands: Option<Hands>,
     },
-    /// A hold was taken down by somebody else.
+    /// A hold does not stand any more, by somebody else's doing.
     HoldFell {
         /// The holding step.
         holder: StepKey,
@@ -162,6 +163,11 @@ pub(super) fn failed(failure: &Failure) -> Why {
     }
 }
 
+/// What ended an apply or undo: the interrupt only where that is what kept the next change from going out.
+pub(super) fn broke_off(failure: &Failure) -> Why {
+    if failure.chain().contains(&Refused::Interrupted.to_string()) { Why::Interrupted } else { failed(failure) }
+}
+
 impl<Cx: Settle> Engine<'_, Cx> {
     /// Runs the plan from its first step that is not settled, to its end or to the first stop.
     ///
@@ -184,8 +190,8 @@ impl<Cx: Settle> Engine<'_, Cx> {
             if matches!(stage, Stage::Applied | Stage::Already) {
                 continue;
             }
-            if let Some(why) = self.turn(&**step, stage).await? {
-                return Ok(stopped(&**step, why));
+            if let Some(stop) = self.turn(&**step, stage).await? {
+                return Ok(stop);
             }
         }
         if self.recorder.state()?.phase == Phase::Forward {
@@ -195,34 +201,34 @@ impl<Cx: Settle> Engine<'_, Cx> {
     }
 
     /// One step's turn. None: it is settled.
-    async fn turn(&self, step: &dyn AnyStep<Cx>, stage: Stage) -> Result<Option<Why>, RecordError> {
+    async fn turn(&self, step: &dyn AnyStep<Cx>, stage: Stage) -> Result<Option<Ended>, RecordError> {
         let key = step.key();
         if stage == Stage::Pending {
             if let Some(why) = self.guarded(step).await? {
-                return self.stop(&key, why).map(Some);
+                return self.stop(step, why);
             }
             if step.holds_until().is_some() && self.needless_unless_done(step).await? {
                 let notes = vec!["not needed: nothing that it would guard has to be done".to_owned()];
-                self.recorder.write(Event::AlreadySo { key, notes })?;
+                self.recorder.write(Event::AlreadySo { key, needless: true, notes })?;
                 return Ok(None);
             }
         } else if let Some(why) = self.settle_lost(step).await? {
-            return self.stop(&key, why).map(Some);
+            return self.stop(step, why);
         }
         match self.reach(step, Question::Check, true).await? {
             Reach::Done(notes) => {
                 let event = if stage == Stage::Pending {
-                    Event::AlreadySo { key, notes }
+                    Event::AlreadySo { key, needless: false, notes }
                 } else {
                     Event::Applied { key, notes }
                 };
                 self.recorder.write(event)?;
                 Ok(None)
             }
-            Reach::Stop(why) => self.stop(&key, why).map(Some),
+            Reach::Stop(why) => self.stop(step, why),
             Reach::Todo { .. } if step.risk() == Risk::Reads => {
                 let error = vec![format!("{key} only reads and has something to do: a defect of the step")];
-                self.stop(&key, Why::Failed { error, effect: Effect::None, help: Vec::new() }).map(Some)
+                self.stop(step, Why::Failed { error, effect: Effect::None, help: Vec::new() })
             }
             Reach::Todo { changes, before } => self.make_so_from(step, step.blind_to(), changes, before).await,
         }
@@ -231,45 +237,67 @@ impl<Cx: Settle> Engine<'_, Cx> {
     /// Law 5: a call that must not be sent twice and whose end was not seen is settled before anything else.
     pub(super) async fn settle_lost(&self, step: &dyn AnyStep<Cx>) -> Result<Option<Why>, RecordError> {
         let key = step.key();
-        let Some(lost) = self.recorder.state()?.steps.get(&key).and_then(|s| s.lost()) else { return Ok(None) };
+        let state = self.recorder.state()?;
+        let Some(lost) = state.steps.get(&key).and_then(|s| s.lost()) else { return Ok(None) };
         self.recorder.ear().waiting(&key, "settling", &lost.note.text);
         let note = match self.cx.settle(&lost).await {
-            Err(failure) => return Ok(Some(failed(&failure))),
+            Err(failure) => {
+                // It stays lost, whatever became of the question.
+                let Why::Failed { error, help, .. } = failed(&failure) else { return Ok(None) };
+                return Ok(Some(Why::Failed { error, effect: Effect::Maybe, help }));
+            }
             Ok(Settled::Over(how)) => format!("settled `{}`: {how}", lost.note.text),
-            Ok(Settled::NoTrace) => format!("settled `{}`: no trace of it, it was never sent", lost.note.text),
+            Ok(Settled::NoTrace) => format!("settled `{}`: there is no trace of it", lost.note.text),
             Ok(Settled::Unknown(why)) => {
                 // Nobody can tell, so the world is watched for as long as the effect may take to show.
-                self.watch_until_done(step).await?;
-                format!("could not settle `{}`: {why}; watched for {}", lost.note.text, show(self.limit(step)))
+                let undoing = matches!(state.stage(&key), Stage::Undoing | Stage::UndoFailed);
+                let before = before_of(&state, step);
+                let question = if undoing { Question::Back(&before) } else { Question::Check };
+                let Some(watched) = self.watch_until_done(step, question).await? else {
+                    return Ok(Some(Why::Interrupted));
+                };
+                format!("could not settle `{}`: {why}; watched for {}", lost.note.text, show(watched))
             }
         };
         self.checked(&key, "settled", false, vec![note])?;
         Ok(None)
     }
 
-    async fn watch_until_done(&self, step: &dyn AnyStep<Cx>) -> Result<(), RecordError> {
+    /// How long it was watched; None where the operator interrupted.
+    async fn watch_until_done(
+        &self,
+        step: &dyn AnyStep<Cx>,
+        question: Question<'_>,
+    ) -> Result<Option<Duration>, RecordError> {
         let clock = self.recorder.clock();
         let (start, mut pauses) = (clock.instant(), Backoff::poll(clock));
-        while start.elapsed() < self.limit(step) && !self.recorder.interrupted() {
-            if matches!(self.ask(step, Question::Check).await?, Ok(check) if check.is_done()) {
+        while start.elapsed() < self.limit(step) {
+            if self.recorder.interrupted() {
+                return Ok(None);
+            }
+            if matches!(self.ask(step, question).await?, Ok(check) if check.is_done()) {
                 break;
             }
             pauses.pause().await;
         }
-        Ok(())
+        Ok(Some(start.elapsed()))
     }
 
     /// Asks and applies: for a hold that is put up again.
-    pub(super) async fn make_so(&self, step: &dyn AnyStep<Cx>, blind: &[&str]) -> Result<Option<Why>, RecordError> {
+    pub(super) async fn make_so(&self, step: &dyn AnyStep<Cx>, blind: &[&str]) -> Result<Option<Ended>, RecordError> {
         match self.reach(step, Question::Check, true).await? {
             Reach::Done(notes) => {
-                // Somebody put it up between two looks; the fall is over.
-                let before = self.memory(step)?.since.unwrap_or(Value::Null);
-                self.recorder.write(Event::Applying { key: step.key(), before, changes: Vec::new() })?;
-                self.recorder.write(Event::Applied { key: step.key(), notes })?;
+                // Somebody put it up between two looks; the fall is over. It is ours where it was ours before.
+                let key = step.key();
+                if let Some(before) = self.memory(step)?.since {
+                    self.recorder.write(Event::Applying { key: key.clone(), before, changes: Vec::new() })?;
+                    self.recorder.write(Event::Applied { key, notes })?;
+                } else {
+                    self.recorder.write(Event::AlreadySo { key, needless: false, notes })?;
+                }
                 Ok(None)
             }
-            Reach::Stop(why) => self.stop(&step.key(), why).map(Some),
+            Reach::Stop(why) => self.stop(step, why),
             Reach::Todo { changes, before } => self.make_so_from(step, blind, changes, before).await,
         }
     }
@@ -280,50 +308,63 @@ impl<Cx: Settle> Engine<'_, Cx> {
         blind: &[&str],
         changes: Vec<Change>,
         before: Value,
-    ) -> Result<Option<Why>, RecordError> {
+    ) -> Result<Option<Ended>, RecordError> {
         let key = step.key();
-        if let Some(why) = self.holds_stand(step, blind).await? {
-            return Ok(Some(why));
+        if let Some(stop) = self.holds_stand(step, blind).await? {
+            return Ok(Some(stop));
         }
         if self.recorder.interrupted() {
-            return self.stop(&key, Why::Interrupted).map(Some);
+            return self.stop(step, Why::Interrupted);
         }
         self.recorder.write(Event::Applying { key: key.clone(), before, changes })?;
         let permit = Permit::mint(self.recorder.desk(&key, step.risk() == Risk::Destroys));
         let memory = self.memory(step)?;
         if let Err(failure) = step.apply(self.cx, memory.seen(&self.info), &permit).await {
-            let why = if self.recorder.interrupted() { Why::Interrupted } else { failed(&failure) };
-            return self.stop(&key, why).map(Some);
+            return self.stop(step, broke_off(&failure));
         }
         match self.reach(step, Question::Check, false).await? {
             Reach::Done(notes) => {
                 self.recorder.write(Event::Applied { key, notes })?;
                 Ok(None)
             }
-            Reach::Stop(why) => self.stop(&key, why).map(Some),
+            Reach::Stop(why) => self.stop(step, why),
             Reach::Todo { .. } => Ok(None),
         }
     }
 
-    /// Writes the stop down and hands it on.
-    pub(super) fn stop(&self, key: &StepKey, why: Why) -> Result<Why, RecordError> {
-        let key = key.clone();
-        match &why {
+    /// Writes the stop down and hands it on. What went wrong is said even where it cannot be written.
+    pub(super) fn stop(&self, step: &dyn AnyStep<Cx>, mut why: Why) -> Result<Option<Ended>, RecordError> {
+        let key = step.key();
+        let state = self.recorder.state()?;
+        match &mut why {
             Why::Failed { error, effect, help } => {
-                let (error, effect, help) = (error.clone(), *effect, help.clone());
-                self.recorder.write(Event::Failed { key, error, effect, help })?;
+                *effect = state.effect(&key, *effect);
+                let event = Event::Failed { key, error: error.clone(), effect: *effect, help: help.clone() };
+                self.write_failure(event, error)?;
             }
             Why::Blocked(problems) => {
-                let error = problems.iter().map(|p| p.text.clone()).collect();
-                let help = problems.iter().map(|p| p.help.clone()).collect();
-                self.recorder.write(Event::Failed { key, error, effect: Effect::None, help })?;
+                let effect = state.effect(&key, Effect::None);
+                let (error, help) = problems.iter().map(|p| (p.text.clone(), p.help.clone())).unzip();
+                self.recorder.write(Event::Failed { key, error, effect, help })?;
             }
             Why::Interrupted => {
                 self.recorder.write(Event::Interrupted { key })?;
             }
             Why::Manual { .. } | Why::HoldFell { .. } | Why::Stuck { .. } | Why::Consent { .. } => {}
         }
-        Ok(why)
+        Ok(Some(stopped(step, why)))
+    }
+
+    /// A journal that cannot be written must not hide the failure: its own trouble becomes one more line.
+    pub(super) fn write_failure(&self, event: Event, error: &mut Vec<String>) -> Result<(), RecordError> {
+        match self.recorder.write(event) {
+            Ok(_) => Ok(()),
+            Err(journal @ RecordError::Journal(_)) => {
+                error.push(format!("this failure could not be written down: {}", whole(&journal)));
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
     }
 
     pub(super) fn limit(&self, step: &dyn AnyStep<Cx>) -> Duration {

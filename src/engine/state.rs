@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::base::fault::Effect;
 use crate::base::names::StepKey;
 use crate::base::permit::{Again, CallId, Handle, Note, Thing};
 
-use super::event::{Event, Opened, Outcome, Record};
+use super::event::{Event, Opened, Outcome, Planned, Record};
 use super::step::{Got, Lost, Standing};
 
 /// Where a step stands.
@@ -51,8 +52,14 @@ pub struct StepState {
     pub before: Option<Value>,
     /// A reading step that asked a person: what its `back` needs (null where it needs nothing).
     pub asked: Option<Value>,
-    /// A hold that was found taken down and was not put up again.
+    /// A hold that was found down and was not put up again.
     pub fallen: bool,
+    /// A hold that is up by this run's doing, as far as is known: from its intent until it is proved released.
+    pub up: bool,
+    /// A hold that was not put up because nothing needed it.
+    pub needless: bool,
+    /// Its undo was passed by the operator: what it did stays.
+    pub passed: bool,
     /// Its calls since it was last applied or settled, and before.
     pub calls: Vec<Called>,
     /// The number of calls that are over: up to there nothing has to be settled.
@@ -154,8 +161,17 @@ impl RunState {
         let Event::Opened(opened) = &first.event else {
             return Err(Illegal { line: 1, rule: "a journal begins with `opened`".into() });
         };
-        let fresh =
-            StepState { stage: Stage::Pending, before: None, asked: None, fallen: false, calls: Vec::new(), over: 0 };
+        let fresh = StepState {
+            stage: Stage::Pending,
+            before: None,
+            asked: None,
+            fallen: false,
+            up: false,
+            needless: false,
+            passed: false,
+            calls: Vec::new(),
+            over: 0,
+        };
         let mut steps = BTreeMap::new();
         for planned in &opened.plan {
             if steps.insert(planned.key.clone(), fresh.clone()).is_some() {
@@ -185,6 +201,17 @@ impl RunState {
         self.steps.get(key).map_or(Stage::Pending, |step| step.stage)
     }
 
+    /// What a failure at a step may have left behind, by what the failure itself `said`: a step that is begun and has
+    /// sent something never changed nothing.
+    pub fn effect(&self, key: &StepKey, said: Effect) -> Effect {
+        let begun =
+            self.steps.get(key).filter(|s| matches!(s.stage, Stage::Begun | Stage::Undoing | Stage::UndoFailed));
+        match said {
+            Effect::None if begun.is_some_and(|step| !step.calls.is_empty()) => Effect::Partial,
+            said => said,
+        }
+    }
+
     /// How other runs should see this one.
     pub fn standing(&self) -> Standing {
         match self.phase {
@@ -194,17 +221,17 @@ impl RunState {
         }
     }
 
-    /// The holds that are up by this run's doing: begun or applied, their closer not begun.
+    /// The holds that are up by this run's doing, in list order: from their `applying` until their closer is applied
+    /// (or was already so), or they are undone. What an undo puts up counts as well.
     pub fn holds_up(&self) -> Vec<&StepKey> {
-        let plan = &self.opened.plan;
-        let up = |holder: &&super::event::Planned| {
-            let Some(until) = &holder.holds_until else { return false };
-            let owed =
-                matches!(self.stage(&holder.key), Stage::Begun | Stage::Applied | Stage::Undoing | Stage::UndoFailed);
-            let closer = plan.iter().find(|p| p.key.id() == until && p.key.instance() == holder.key.instance());
-            owed && closer.is_none_or(|c| matches!(self.stage(&c.key), Stage::Pending | Stage::Undone))
-        };
-        plan.iter().filter(up).map(|p| &p.key).collect()
+        let up = |key: &&StepKey| self.steps.get(*key).is_some_and(|step| step.up);
+        self.opened.plan.iter().map(|planned| &planned.key).filter(up).collect()
+    }
+
+    /// True where the step that takes this hold back is settled.
+    fn closed(&self, holder: &Planned) -> bool {
+        let closer = self.opened.plan.iter().find(|p| closes(&p.key, holder));
+        closer.is_some_and(|closer| matches!(self.stage(&closer.key), Stage::Applied | Stage::Already))
     }
 
     /// One step of the fold: the only transition function, live and on reading.
@@ -251,11 +278,17 @@ impl RunState {
                 let Some(key) = event.key() else { return illegal(format!("`{name}` needs a step")) };
                 let Some(step) = self.steps.get(key) else { return illegal(format!("the plan has no step {key}")) };
                 let mut step = step.clone();
-                let hold = self.opened.plan.iter().any(|p| p.key == *key && p.holds_until.is_some());
-                let phase = match next(self.phase, &mut step, event, record.at, self.next_call, hold) {
+                let hold = self.opened.plan.iter().find(|p| p.key == *key && p.holds_until.is_some());
+                let mut phase = match next(self.phase, &mut step, event, record.at, self.next_call, hold.is_some()) {
                     Ok(phase) => phase,
                     Err(rule) => return illegal(format!("{key}: {rule}")),
                 };
+                // A hold is put up behind its closer for an undo only: the run is open again.
+                if let (Some(hold), Event::Applying { .. }, Phase::Forward | Phase::Done) = (hold, event, phase)
+                    && self.closed(hold)
+                {
+                    phase = Phase::Undoing;
+                }
                 if matches!(event, Event::Call { .. }) {
                     self.next_call += 1;
                     self.changed = true;
@@ -267,8 +300,24 @@ impl RunState {
                     Event::Applying { .. }
                     | Event::Applied { .. }
                     | Event::Undoing { .. }
+                    | Event::Undone { .. }
                     | Event::AlreadySo { .. } => {
                         self.failure = None;
+                    }
+                    Event::HoldFell { .. } => {
+                        self.failure = Some((key.clone(), "the hold does not stand any more".into()));
+                    }
+                    _ => {}
+                }
+                match event {
+                    Event::Applying { .. } => step.up = hold.is_some(),
+                    Event::Undone { .. } => step.up = false,
+                    Event::Applied { .. } | Event::AlreadySo { .. } => {
+                        for holder in self.opened.plan.iter().filter(|holder| closes(key, holder)) {
+                            if let Some(holder) = self.steps.get_mut(&holder.key) {
+                                holder.up = false;
+                            }
+                        }
                     }
                     _ => {}
                 }
@@ -279,6 +328,11 @@ impl RunState {
         self.last = record.at;
         Ok(())
     }
+}
+
+/// Whether the step `key` takes the hold back.
+fn closes(key: &StepKey, holder: &Planned) -> bool {
+    holder.holds_until.as_deref() == Some(key.id()) && holder.key.instance() == key.instance()
 }
 
 /// The transition table of one step. Returns the phase that follows.
@@ -294,12 +348,21 @@ fn next(
     let forward = phase == Phase::Forward;
     let refuse = |step: &StepState| Err(format!("`{}` while it is {:?} ({phase:?})", event.name(), step.stage));
     match (event, step.stage) {
+        // The end of a failing call was seen unless it may have changed something.
+        (Event::Failed { effect: Effect::None | Effect::Partial, .. }, Begun | Undoing | UndoFailed) => {
+            step.over = step.calls.len();
+        }
         (Event::Checked { .. } | Event::Failed { .. } | Event::Interrupted { .. }, _) => {}
-        (Event::AlreadySo { .. }, Pending) if forward => step.stage = Already,
+        (Event::AlreadySo { needless, .. }, Pending) if forward => {
+            step.stage = Already;
+            step.needless = *needless;
+        }
+        // A hold that is not ours and fell was put up again by somebody.
+        (Event::AlreadySo { .. }, Already) if hold => step.fallen = false,
         // A hold may be put up again after it fell, and before the undo of what it guards.
         (Event::Applying { before, .. }, Pending | Already | Begun | Applied) => {
             let again = matches!(step.stage, Already | Applied);
-            if !forward && matches!(step.stage, Pending | Already) {
+            if !forward && step.stage == Pending {
                 return refuse(step);
             }
             if again && !hold {
@@ -307,6 +370,9 @@ fn next(
             }
             step.before.get_or_insert_with(|| before.clone());
             step.stage = Begun;
+            step.needless = false;
+            // What was lost before was settled before.
+            step.over = step.calls.len();
         }
         (Event::Call { call: id, note, .. }, Begun | Undoing) => {
             if id.0 != call {
@@ -331,17 +397,19 @@ fn next(
                 step.asked = Some(before.clone().unwrap_or(Value::Null));
             }
         }
-        (Event::HoldFell { .. }, Already | Applied) if forward => step.fallen = true,
+        (Event::HoldFell { .. }, Already | Applied) if hold => step.fallen = true,
         (Event::Undoing { .. }, Begun | Applied | Undoing | UndoFailed) => {
             step.stage = Undoing;
+            step.over = step.calls.len();
             return Ok(Phase::Undoing);
         }
         (Event::Undoing { .. }, Pending | Already) if step.asked.is_some() => {
             step.stage = Undoing;
             return Ok(Phase::Undoing);
         }
-        (Event::Undone { .. }, Begun | Applied | Undoing | UndoFailed) => {
+        (Event::Undone { passed, .. }, Begun | Applied | Undoing | UndoFailed) => {
             step.stage = Undone;
+            step.passed = *passed;
             step.over = step.calls.len();
             return Ok(Phase::Undoing);
         }
@@ -349,11 +417,17 @@ fn next(
             step.stage = Undone;
             return Ok(Phase::Undoing);
         }
-        (Event::UndoFailed { .. }, Undoing) => {
+        (Event::UndoFailed { effect, .. }, Undoing) => {
             step.stage = UndoFailed;
+            if *effect != Effect::Maybe {
+                step.over = step.calls.len();
+            }
             return Ok(Phase::Stuck);
         }
         _ => return refuse(step),
     }
     Ok(phase)
 }
+
+#[cfg(test)]
+mod tests;

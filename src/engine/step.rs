@@ -139,14 +139,21 @@ pub trait Step<Cx: Sync>: Serialize + DeserializeOwned + Send + Sync + 'static {
         async { Err(Failure::plain(format!("{} only reads and cannot be applied", Self::ID), None)) }
     }
 
-    /// The undo twin of check: is everything as `before` says?
+    /// The undo twin of check: is everything as `before` says? A step that changes things has its own.
     fn back(
         &self,
         _cx: &Cx,
         _before: &Self::Before,
         _seen: Seen<'_, Self::Before>,
     ) -> impl Future<Output = Result<Check<()>, Failure>> + Send {
-        async { Ok(Check::done()) }
+        async {
+            match Self::RISK {
+                Risk::Reads => Ok(Check::done()),
+                Risk::Reverts | Risk::Destroys => {
+                    Err(Failure::plain(format!("{} cannot say whether it is undone", Self::ID), None))
+                }
+            }
+        }
     }
 
     /// Restores `before`, from any half-way state, any number of times.

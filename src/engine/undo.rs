@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::base::check::Answer;
+use crate::base::check::{Answer, Problem};
 use crate::base::fault::Effect;
 use crate::base::permit::Permit;
 
 use super::event::{Event, Outcome};
 use super::recorder::RecordError;
-use super::run::{Ended, Engine, Question, Reach, Why, failed, stopped};
+use super::run::{Ended, Engine, Question, Reach, Why, broke_off, failed, stopped};
 use super::state::{RunState, Stage};
 use super::step::{AnyStep, Risk, Settle};
 
@@ -28,16 +28,21 @@ impl<Cx: Settle> Engine<'_, Cx> {
     }
 
     async fn backward_steps(&self, past: &BTreeSet<String>) -> Result<Ended, RecordError> {
+        if let Some(step) = self.steps.iter().find(|s| past.contains(s.id()) && s.risk() != Risk::Destroys) {
+            let text = format!("{} can be undone, so it is not passed", step.key());
+            let problem = Problem::new(text, format!("leave `--past {}` out", step.id()));
+            return Ok(stopped(&**step, Why::Blocked(vec![problem])));
+        }
         if let Some(ended) = self.consents_needed(past).await? {
             return Ok(ended);
         }
-        if let Some(ended) = self.put_up_for_undo().await? {
+        if let Some(ended) = self.put_up_for_undo(past).await? {
             return Ok(ended);
         }
         for at in self.undo_order(&self.recorder.state()?) {
             let step = &*self.steps[at];
-            if let Some(why) = self.take_back(step, past).await? {
-                return Ok(stopped(step, why));
+            if let Some(stop) = self.take_back(step, past).await? {
+                return Ok(stop);
             }
         }
         self.recorder.write(Event::Closed { outcome: Outcome::Undone })?;
@@ -70,11 +75,16 @@ impl<Cx: Settle> Engine<'_, Cx> {
         for at in self.undo_order(&state) {
             let step = &*self.steps[at];
             let before = before_of(&state, step);
-            let Ok(destroyed) = step.undo_destroys(&before) else { continue };
+            if past.contains(step.id()) {
+                continue;
+            }
+            let destroyed = match step.undo_destroys(&before) {
+                Ok(destroyed) => destroyed,
+                Err(failure) => return Ok(Some(stopped(step, failed(&failure)))),
+            };
             let missing: Vec<_> = destroyed.into_iter().filter(|t| !state.consents.contains(t)).collect();
-            let passed = past.contains(step.id());
-            let lost = step.risk() == Risk::Destroys && !passed;
-            if (missing.is_empty() || passed) && !lost {
+            let lost = step.risk() == Risk::Destroys;
+            if missing.is_empty() && !lost {
                 continue;
             }
             match self.ask(step, Question::Back(&before)).await? {
@@ -99,16 +109,19 @@ impl<Cx: Settle> Engine<'_, Cx> {
     }
 
     /// (e) Where something that a hold guards is to be undone, the hold is put up first by the holder's apply.
-    async fn put_up_for_undo(&self) -> Result<Option<Ended>, RecordError> {
+    async fn put_up_for_undo(&self, past: &BTreeSet<String>) -> Result<Option<Ended>, RecordError> {
         for at in 0..self.steps.len() {
             let Some(closer) = self.closer(at) else { continue };
             let holder = &*self.steps[at];
             let state = self.recorder.state()?;
-            if !matches!(state.stage(&holder.key()), Stage::Applied | Stage::Begun) {
+            if !matches!(state.stage(&holder.key()), Stage::Applied | Stage::Already | Stage::Begun) {
                 continue;
             }
             let mut something = false;
-            for between in self.steps[at + 1..closer].iter().filter(|s| s.holds_until().is_none()) {
+            for between in &self.steps[at + 1..closer] {
+                if between.holds_until().is_some() || past.contains(between.id()) {
+                    continue;
+                }
                 let owed = state.steps.get(&between.key()).is_some_and(|s| s.owes());
                 if owed && !self.is_back(&**between, &state).await? {
                     something = true;
@@ -118,16 +131,16 @@ impl<Cx: Settle> Engine<'_, Cx> {
             if !something {
                 continue;
             }
+            if let Some(why) = self.settle_lost(holder).await? {
+                return self.stop(holder, why);
+            }
             match self.ask(holder, Question::Check).await? {
                 Ok(check) if check.is_done() => continue,
                 Ok(_) => {}
-                Err(failure) => {
-                    let why = self.stop(&holder.key(), failed(&failure))?;
-                    return Ok(Some(stopped(holder, why)));
-                }
+                Err(failure) => return self.stop(holder, failed(&failure)),
             }
-            if let Some(why) = self.make_so(holder, &[]).await? {
-                return Ok(Some(stopped(holder, why)));
+            if let Some(stop) = self.make_so(holder, &[]).await? {
+                return Ok(Some(stop));
             }
         }
         Ok(None)
@@ -139,71 +152,75 @@ impl<Cx: Settle> Engine<'_, Cx> {
         Ok(matches!(self.ask(step, Question::Back(&before)).await?, Ok(check) if check.is_done()))
     }
 
-    async fn take_back(&self, step: &dyn AnyStep<Cx>, past: &BTreeSet<String>) -> Result<Option<Why>, RecordError> {
+    async fn take_back(&self, step: &dyn AnyStep<Cx>, past: &BTreeSet<String>) -> Result<Option<Ended>, RecordError> {
         let key = step.key();
         let state = self.recorder.state()?;
         if past.contains(step.id()) {
             let notes = vec![format!("passed by `--past {}`: what it did stays", step.id())];
             self.recorder.write(Event::Undoing { key: key.clone() })?;
-            self.recorder.write(Event::Undone { key, notes })?;
+            self.recorder.write(Event::Undone { key, passed: true, notes })?;
             return Ok(None);
         }
         if let Some(why) = self.settle_lost(step).await? {
-            return self.stop(&key, why).map(Some);
+            return self.stop(step, why);
         }
         let before = before_of(&state, step);
         let notes = match self.reach(step, Question::Back(&before), true).await? {
             Reach::Done(notes) => notes,
-            Reach::Stop(why) => return self.stop(&key, why).map(Some),
+            Reach::Stop(why) => return self.stop(step, why),
             Reach::Todo { .. } => {
                 if self.recorder.interrupted() {
-                    return self.stop(&key, Why::Interrupted).map(Some);
+                    return self.stop(step, Why::Interrupted);
                 }
                 self.recorder.write(Event::Undoing { key: key.clone() })?;
                 let destroys = step.undo_destroys(&before).is_ok_and(|things| !things.is_empty());
                 let permit = Permit::mint(self.recorder.desk(&key, destroys || step.risk() == Risk::Destroys));
                 let memory = self.memory(step)?;
                 if let Err(failure) = step.undo(self.cx, &before, memory.seen(&self.info), &permit).await {
-                    if self.recorder.interrupted() {
-                        return self.stop(&key, Why::Interrupted).map(Some);
-                    }
-                    return self.stuck(step, failed(&failure)).map(Some);
+                    return match broke_off(&failure) {
+                        why @ Why::Interrupted => self.stop(step, why),
+                        why => self.stuck(step, why),
+                    };
                 }
                 match self.reach(step, Question::Back(&before), false).await? {
                     Reach::Done(notes) => notes,
                     Reach::Todo { .. } => Vec::new(),
                     Reach::Stop(why @ (Why::Manual { .. } | Why::Interrupted)) => {
-                        return self.stop(&key, why).map(Some);
+                        return self.stop(step, why);
                     }
-                    Reach::Stop(why) => return self.stuck(step, why).map(Some),
+                    Reach::Stop(why) => return self.stuck(step, why),
                 }
             }
         };
-        self.recorder.write(Event::Undone { key, notes })?;
+        self.recorder.write(Event::Undone { key, passed: false, notes })?;
         Ok(None)
     }
 
-    fn stuck(&self, step: &dyn AnyStep<Cx>, why: Why) -> Result<Why, RecordError> {
-        let (error, help) = match why {
-            Why::Failed { error, help, effect } => {
+    fn stuck(&self, step: &dyn AnyStep<Cx>, why: Why) -> Result<Option<Ended>, RecordError> {
+        let (mut error, effect, help): (Vec<String>, _, Vec<String>) = match why {
+            Why::Failed { mut error, help, effect } => {
                 let said = if effect == Effect::None {
                     "nothing was changed by the failing call"
                 } else {
                     "something may have been changed"
                 };
-                (error.into_iter().chain([said.to_owned()]).collect(), help)
+                error.push(said.to_owned());
+                (error, effect, help)
             }
-            Why::Blocked(problems) => problems.into_iter().map(|p| (p.text, p.help)).unzip(),
-            other => return Ok(other),
+            Why::Blocked(problems) => {
+                let (error, help) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
+                (error, Effect::Partial, help)
+            }
+            other => return Ok(Some(stopped(step, other))),
         };
-        let (key, e, h): (_, Vec<String>, Vec<String>) = (step.key(), error, help);
-        self.recorder.write(Event::UndoFailed { key, error: e.clone(), help: h.clone() })?;
-        Ok(Why::Stuck { error: e, help: h })
+        let event = Event::UndoFailed { key: step.key(), error: error.clone(), effect, help: help.clone() };
+        self.write_failure(event, &mut error)?;
+        Ok(Some(stopped(step, Why::Stuck { error, help })))
     }
 }
 
 /// What a step's `back` is asked with: the before-image, or for a reading step what it said when it asked.
-fn before_of<Cx: Sync>(state: &RunState, step: &dyn AnyStep<Cx>) -> Value {
+pub(super) fn before_of<Cx: Sync>(state: &RunState, step: &dyn AnyStep<Cx>) -> Value {
     let own = state.steps.get(&step.key());
     own.and_then(|s| s.before.clone().or_else(|| s.asked.clone())).unwrap_or(Value::Null)
 }

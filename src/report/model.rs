@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::base::check::Change;
 use crate::base::fault::Effect;
+use crate::base::names::StepKey;
 use crate::base::permit::{Again, System};
 use crate::engine::event::{Event, Record};
 use crate::engine::state::{Illegal, Phase, RunState};
@@ -252,9 +253,11 @@ impl Report {
         let failed = state.failure.as_ref().map(|(key, _)| key);
         let steps: Vec<Row> = rows.into_iter().map(|row| row.finish(&state, failed)).collect();
         let opened = state.opened.clone();
+        let stays = |row: &Row| matches!(row.word, Word::Done | Word::Begun | Word::Failed);
+        let passed = |row: &Row| state.steps.get(&StepKey::from(row.key.as_str())).is_some_and(|step| step.passed);
         let destroyed = steps
             .iter()
-            .filter(|row| row.risk == Risk::Destroys && matches!(row.word, Word::Done | Word::Begun | Word::Failed))
+            .filter(|row| row.risk == Risk::Destroys && (stays(row) || passed(row)))
             .filter(|row| !row.calls.is_empty())
             .map(|row| format!("{}: {}", row.key, row.title))
             .collect();

@@ -96,7 +96,7 @@ fn failed() -> Lines {
         });
     lines
         .checked("03-check-host", "done", &["asked over the API"])
-        .add(Event::AlreadySo { key: "03-check-host".into(), notes: vec![] })
+        .add(Event::AlreadySo { key: "03-check-host".into(), needless: false, notes: vec![] })
         .checked("00d-scale-down", "done", &[])
         .checked("04-add-usb", "todo", &["route: agent; ssh: refused"])
         .applying("04-add-usb", Change::add("vm 108 usb0", "host=1a6e:089a,usb3=1"))
@@ -254,7 +254,7 @@ fn every_standing_has_its_words_and_commands() {
     let mut cases: Vec<(Lines, Standing, Vec<&str>)> = vec![(Lines::open(), Standing::Open, vec![all[0], all[2]])];
 
     let mut lines = Lines::open();
-    lines.add(Event::AlreadySo { key: "00d-scale-down".into(), notes: vec![] }).add(ask());
+    lines.add(Event::AlreadySo { key: "00d-scale-down".into(), needless: false, notes: vec![] }).add(ask());
     cases.push((lines, Standing::Asked, all.to_vec()));
 
     let mut lines = Lines::open();
@@ -264,12 +264,17 @@ fn every_standing_has_its_words_and_commands() {
     let mut lines = failed();
     lines.add(Event::Undoing { key: "04-add-usb".into() });
     lines.call("04-add-usb", 3, System::Proxmox, "PUT config delete usb0", None);
-    lines.add(Event::Undone { key: "04-add-usb".into(), notes: vec!["slot as before".into()] });
+    lines.add(Event::Undone { key: "04-add-usb".into(), passed: false, notes: vec!["slot as before".into()] });
     cases.push((lines, Standing::Undoing, all[1..].to_vec()));
 
     let mut lines = failed();
     lines.add(Event::Undoing { key: "04-add-usb".into() });
-    lines.add(Event::UndoFailed { key: "04-add-usb".into(), error: vec!["no".into()], help: vec!["look".into()] });
+    lines.add(Event::UndoFailed {
+        key: "04-add-usb".into(),
+        error: vec!["no".into()],
+        effect: Effect::None,
+        help: vec!["look".into()],
+    });
     cases.push((lines, Standing::Stuck, all[1..].to_vec()));
 
     let mut lines = failed();
@@ -278,9 +283,13 @@ fn every_standing_has_its_words_and_commands() {
 
     let mut lines = failed();
     for step in ["04-add-usb", "00d-scale-down"] {
-        lines.add(Event::Undoing { key: step.into() }).add(Event::Undone { key: step.into(), notes: vec![] });
+        lines.add(Event::Undoing { key: step.into() }).add(Event::Undone {
+            key: step.into(),
+            passed: false,
+            notes: vec![],
+        });
     }
-    lines.add(Event::Undoing { key: key() }).add(Event::Undone { key: key(), notes: vec![] });
+    lines.add(Event::Undoing { key: key() }).add(Event::Undone { key: key(), passed: false, notes: vec![] });
     lines.add(Event::Closed { outcome: Outcome::Undone });
     cases.push((lines, Standing::Undone, vec![]));
     cases.push((failed(), Standing::Failed, all.to_vec()));
@@ -319,7 +328,7 @@ fn a_hold_that_fell_is_told_and_markup_stays_text() {
     });
     lines.checked("04-add-usb", "todo", &["a `tick` and\nmore <b>"]);
     let report = lines.report();
-    assert!(text(&report).contains("somebody took this hold down: ~ replicas: 0 -> 1 (kustomize-controller)"));
+    assert!(text(&report).contains("this hold did not stand any more: ~ replicas: 0 -> 1 (kustomize-controller)"));
     let markdown = markdown(&report);
     assert!(markdown.contains("``note: a `tick` and more <b>``"), "{markdown}");
     assert!(Report::of("7k2", &[]).unwrap().is_none());

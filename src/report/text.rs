@@ -99,7 +99,7 @@ pub(super) fn details(row: &Row) -> Vec<String> {
     for fell in &row.fell {
         let changes = fell.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         let who = if fell.notes.is_empty() { String::new() } else { format!(" ({})", fell.notes.join("; ")) };
-        out.push(format!("somebody took this hold down: {changes}{who}"));
+        out.push(format!("this hold did not stand any more: {changes}{who}"));
     }
     out.extend(row.notes.iter().map(|note| format!("note: {note}")));
     for (i, trouble) in row.troubles.iter().enumerate() {
@@ -119,7 +119,7 @@ fn effect_words(effect: Effect) -> &'static str {
     match effect {
         Effect::None => "nothing was changed by it",
         Effect::Maybe => "it may have changed something; resume looks first",
-        Effect::Partial => "some of it was changed; resume looks first",
+        Effect::Partial => "some of it may have been changed; resume looks first",
     }
 }
 

@@ -119,7 +119,7 @@ impl Rig {
                 consents.extend(step.undo_destroys(before).unwrap().into_iter().map(|t| t.0));
             }
         }
-        let how = How { consents, past: how.past.clone(), ..*how };
+        let how = How { consents, past: how.past.clone(), ..how.clone() };
         self.bench.go(&self.estate, steps, Some(id), true, &how, self.hands()).await
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 pub mod estate;
+pub mod probe;
 pub mod toy;
 
 use std::collections::BTreeSet;
@@ -21,12 +22,13 @@ use pvemig::base::check::Hands;
 use pvemig::base::clock::Clock;
 use pvemig::base::permit::Thing;
 use pvemig::engine::event::{Event, Opened, Record};
+use pvemig::engine::journal::JournalError;
 use pvemig::engine::plan::planned;
 use pvemig::engine::point::Points;
 use pvemig::engine::recorder::{Ear, RecordError, Recorder, Wiring};
 use pvemig::engine::run::{Ended, Engine, Hand, Policy};
 use pvemig::engine::step::{AnyStep, Settle};
-use pvemig::engine::store::{Ids, RunRead, Store};
+use pvemig::engine::store::{Ids, RunRead, Store, StoreError};
 
 /// Listens, and lets the estate's hands do what is asked for.
 pub struct Hearing {
@@ -58,13 +60,14 @@ pub struct Run {
 }
 
 /// How a process is to behave.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct How {
     pub cut_at: Option<u64>,
     pub consents: Vec<String>,
     pub past: Vec<String>,
     pub no_hands: bool,
     pub limit: Option<Duration>,
+    pub interrupted: Arc<AtomicBool>,
 }
 
 impl Bench {
@@ -98,7 +101,7 @@ impl Bench {
             clock: Clock::fast(1000),
             points: points.clone(),
             ear: ear.clone(),
-            interrupted: Arc::new(AtomicBool::new(false)),
+            interrupted: how.interrupted.clone(),
         };
         let (dir, recorder) = match id {
             Some(id) => {
@@ -106,9 +109,7 @@ impl Bench {
                 match Recorder::reopen(dir.clone(), &wiring) {
                     Ok((recorder, _)) => (dir, Ok(recorder)),
                     // Cut before the first line was whole: nothing was changed, and the operator starts anew.
-                    Err(
-                        pvemig::engine::store::StoreError::Empty { .. } | pvemig::engine::store::StoreError::Journal(_),
-                    ) => {
+                    Err(error) if before_its_first_line(&error) => {
                         let fresh = self.store.new_run().unwrap();
                         (fresh.clone(), Recorder::create(fresh, self.opened(steps), &wiring))
                     }
@@ -172,6 +173,15 @@ impl Bench {
             host: "here".into(),
             plan: planned(steps).unwrap(),
         }))
+    }
+}
+
+/// No journal, or one without a whole line. Any other error is a journal that the engine wrecked.
+fn before_its_first_line(error: &StoreError) -> bool {
+    match error {
+        StoreError::Empty { .. } => true,
+        StoreError::Journal(JournalError::Io { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
     }
 }
 

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+#[path = "../harness/mod.rs"]
 mod harness;
+mod holds;
+mod laws;
+mod undoing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +15,10 @@ use harness::toy::{self, Estate};
 use harness::{Bench, How, Run, calls, is_cut, points_expected};
 use pvemig::base::check::Hands;
 use pvemig::engine::event::Event;
+use pvemig::engine::point::{Point, Side};
 use pvemig::engine::run::{Ended, Stop, Why};
 use pvemig::engine::state::{Phase, Stage};
+use pvemig::engine::store::StoreError;
 
 fn hands(estate: &Arc<Estate>) -> impl Fn(&Hands) + Send + Sync + 'static {
     let estate = estate.clone();
@@ -40,6 +46,30 @@ fn stop(run: &Run) -> &Stop {
         Ok(Ended::Stopped(stop)) => stop,
         other => panic!("expected a stop, got {other:?}"),
     }
+}
+
+/// Whether the run says that the hold is up exactly where the toy's mark is set. Between an intent and its proof
+/// nobody can know: there it says so. Gives what the toy shows.
+fn holds_agree(bench: &Bench, estate: &Arc<Estate>, id: &str, what: &dyn std::fmt::Debug) -> bool {
+    let marked = estate.world().mark.is_some();
+    let state = match bench.store.run(id).unwrap().read() {
+        Ok(run) => run.state,
+        Err(StoreError::Empty { .. }) => {
+            assert!(!marked, "{what:?}");
+            return false;
+        }
+        Err(error) => panic!("{what:?}: {error}"),
+    };
+    let up: Vec<_> = state.holds_up().into_iter().map(ToString::to_string).collect();
+    if marked {
+        assert_eq!(up, ["02-pause"], "{what:?}");
+        assert_ne!(state.phase, Phase::Done, "{what:?}: what is held is not over");
+        return true;
+    }
+    let holder = state.stage(&"02-pause".into());
+    let between = matches!(holder, Stage::Begun | Stage::Undoing) || state.stage(&"06-resume".into()) == Stage::Begun;
+    assert!(up.is_empty() || between, "{what:?}: {up:?}");
+    false
 }
 
 /// First world, final world, the undisturbed run, and its undo.
@@ -87,15 +117,19 @@ async fn a_cut_at_every_point_can_be_resumed_and_no_boot_happens_twice() {
     let points = forward.points.passed();
     assert_eq!(points.len(), points_expected(&forward.records));
     assert_eq!(points.len(), 33, "{points:#?}");
+    let mut held = 0;
     for point in &points {
         let (bench, estate) = (Bench::new(), Estate::new());
         let cut_run = run(&bench, &estate, None, cut(point.n)).await;
         assert!(is_cut(&cut_run) && cut_run.ended.is_err(), "{point:?}");
+        held += usize::from(holds_agree(&bench, &estate, &cut_run.id, point));
         let resumed = run(&bench, &estate, Some(&cut_run.id), How::default()).await;
         assert!(matches!(resumed.ended, Ok(Ended::Done)), "{point:?}: {:?}", resumed.ended);
         assert_eq!(estate.picture(), last, "{point:?}");
         assert_eq!(*estate.boots.lock().unwrap(), 1, "{point:?}");
+        assert!(!holds_agree(&bench, &estate, &resumed.id, point));
     }
+    assert_eq!(held, 21, "the hold was up");
 }
 
 #[tokio::test]
@@ -108,6 +142,7 @@ async fn a_cut_at_every_point_can_be_undone() {
         assert!(matches!(back.ended, Ok(Ended::Undone)), "{point:?}: {:?}", back.ended);
         assert_eq!(without_running(estate.picture()), without_running(first.clone()), "{point:?}");
         assert!(*estate.boots.lock().unwrap() <= 1, "{point:?}");
+        assert!(!holds_agree(&bench, &estate, &back.id, &point));
     }
 }
 
@@ -117,15 +152,19 @@ async fn an_undo_cut_at_every_point_can_be_undone_further() {
     let points = back.points.passed();
     assert_eq!(points.len(), points_expected(&back.records));
     assert_eq!(points.len(), 31, "{points:#?}");
+    let mut held = 0;
     for point in &points {
         let (bench, estate) = (Bench::new(), Estate::new());
         let done = run(&bench, &estate, None, How::default()).await;
         let cut_undo = undo(&bench, &estate, &done.id, cut(point.n)).await;
         assert!(is_cut(&cut_undo), "{point:?}");
+        held += usize::from(holds_agree(&bench, &estate, &done.id, point));
         let again = undo(&bench, &estate, &done.id, How::default()).await;
         assert!(matches!(again.ended, Ok(Ended::Undone)), "{point:?}: {:?}", again.ended);
         assert_eq!(without_running(estate.picture()), without_running(first.clone()), "{point:?}");
+        assert!(!holds_agree(&bench, &estate, &done.id, point));
     }
+    assert_eq!(held, 20, "the hold was up");
 }
 
 #[tokio::test]
@@ -144,6 +183,7 @@ async fn every_failing_call_fails_there_and_is_resumed_or_undone() {
                 let state = bench.read(&failed.id).state;
                 assert_eq!(state.stage(&stop(&failed).key), Stage::Begun, "it failed there");
                 assert_eq!(calls(&failed.records), n, "and only there");
+                holds_agree(&bench, &estate, &failed.id, &(n, happens));
                 *estate.fault.lock().unwrap() = None;
                 if back {
                     let undone = undo(&bench, &estate, &failed.id, How::default()).await;
@@ -160,28 +200,49 @@ async fn every_failing_call_fails_there_and_is_resumed_or_undone() {
     }
 }
 
-#[tokio::test]
-async fn a_journal_cut_at_every_byte_of_its_last_line_can_be_resumed() {
-    let (bench, estate) = (Bench::new(), Estate::new());
-    let how = How { no_hands: true, ..How::default() };
-    let asked = run(&bench, &estate, None, how).await;
-    assert!(matches!(stop(&asked).why, Why::Manual { .. }));
-    let path = bench.store.run(&asked.id).unwrap().journal();
-    let whole = std::fs::read(&path).unwrap();
-    let from = whole[..whole.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1;
-    let mut cuts = 0;
-    for end in (from..=whole.len()).step_by(7) {
+/// A crash while this durable line was being written, at every byte of it. Gives the number of cuts.
+async fn torn_at_every_byte(event: &'static str, key: &str, back: bool) -> usize {
+    let (first, last, forward, _) = undisturbed().await;
+    let here = |p: &&Point| p.event == event && p.key == key && p.side == Side::Before;
+    let n = forward.points.passed().iter().find(here).unwrap().n;
+    let record =
+        forward.records.iter().find(|r| r.event.name() == event && r.event.key().is_some_and(|k| k.as_str() == key));
+    let line = serde_json::to_vec(record.unwrap()).unwrap();
+    for end in 0..line.len() {
         let (bench, estate) = (Bench::new(), Estate::new());
-        let again = run(&bench, &estate, None, How { no_hands: true, ..How::default() }).await;
-        let path = bench.store.run(&again.id).unwrap().journal();
-        let text = std::fs::read(&path).unwrap();
-        // Times differ in length from run to run, so the cut is measured from the end.
-        std::fs::write(&path, &text[..text.len() - (whole.len() - end).min(text.len())]).unwrap();
-        let resumed = run(&bench, &estate, Some(&again.id), How::default()).await;
-        assert!(matches!(resumed.ended, Ok(Ended::Done)), "{end}: {:?}", resumed.ended);
-        cuts += 1;
+        let killed = run(&bench, &estate, None, cut(n)).await;
+        let path = bench.store.run(&killed.id).unwrap().journal();
+        let torn = [std::fs::read(&path).unwrap().as_slice(), &line[..end]].concat();
+        std::fs::write(&path, torn).unwrap();
+        assert_eq!(bench.read(&killed.id).torn.is_some(), end > 0);
+        if back {
+            let undone = undo(&bench, &estate, &killed.id, How::default()).await;
+            assert!(matches!(undone.ended, Ok(Ended::Undone)), "{event} {end}: {:?}", undone.ended);
+            assert_eq!(without_running(estate.picture()), without_running(first.clone()), "{event} {end}");
+        } else {
+            let resumed = run(&bench, &estate, Some(&killed.id), How::default()).await;
+            assert!(matches!(resumed.ended, Ok(Ended::Done)), "{event} {end}: {:?}", resumed.ended);
+            assert_eq!(estate.picture(), last, "{event} {end}");
+            assert_eq!(*estate.boots.lock().unwrap(), 1, "{event} {end}");
+        }
     }
-    assert!(cuts > 10, "{cuts}");
+    line.len()
+}
+
+#[tokio::test]
+async fn a_durable_line_torn_at_every_byte_can_be_resumed() {
+    for (event, key) in [("applying", "02-pause"), ("call", "05-boot"), ("got", "05-boot")] {
+        let cuts = torn_at_every_byte(event, key, false).await;
+        assert!(cuts > 100, "{event} {key}: {cuts}");
+    }
+}
+
+#[tokio::test]
+async fn a_durable_line_torn_at_every_byte_can_be_undone() {
+    for (event, key) in [("call", "04-attach"), ("applied", "04-attach")] {
+        let cuts = torn_at_every_byte(event, key, true).await;
+        assert!(cuts > 80, "{event} {key}: {cuts}");
+    }
 }
 
 #[tokio::test]
@@ -212,6 +273,7 @@ async fn a_hold_that_falls_during_the_run_stops_it_before_the_next_apply() {
         }
     };
     let fell = bench.go(&*estate, &toy::steps(), None, false, &How::default(), hands).await;
+    assert!(bench.read(&fell.id).state.failure.is_some_and(|(key, _)| key.as_str() == "02-pause"));
     let Why::HoldFell { holder, changes, notes } = &stop(&fell).why else { panic!("{:?}", fell.ended) };
     assert_eq!((holder.as_str(), changes.len(), notes.as_slice()), ("02-pause", 1, &["somebody".to_owned()][..]));
     assert_eq!(stop(&fell).key.as_str(), "04-attach");
@@ -242,7 +304,7 @@ async fn a_mark_of_an_unknown_run_blocks_and_one_of_an_abandoned_run_is_taken_ov
 }
 
 #[tokio::test]
-async fn a_limit_that_passes_fails_with_what_is_still_different() {
+async fn a_problem_that_protects_a_step_blocks_until_that_step_is_done() {
     let (bench, estate) = (Bench::new(), Estate::new());
     let how = How { no_hands: true, limit: Some(Duration::from_millis(20)), ..How::default() };
     let steps: Vec<Box<dyn pvemig::engine::step::AnyStep<Estate>>> =

@@ -1,0 +1,116 @@
+//! Holds that fall, wait, are barred, cannot be asked, or turn out to be needed after all.
+
+use pvemig::engine::event::Event;
+use pvemig::engine::run::Why;
+use pvemig::engine::state::Stage;
+
+use crate::harness::probe::{Bed, Blind, Call, Close, First, Hold, Pause, Say, boxed};
+use crate::harness::{Bench, How, Run};
+use crate::laws::{Steps, done, go, soon, stop, undo, undone};
+
+fn steps() -> Steps {
+    vec![boxed(Hold), boxed(First), boxed(Close)]
+}
+
+fn fell(run: &Run) -> usize {
+    run.records.iter().filter(|r| matches!(r.event, Event::HoldFell { .. })).count()
+}
+
+/// The hold is asked three times for itself; this is what it says right before the apply behind it.
+async fn before_the_apply(say: Say, steps: &Steps) -> (Bench, std::sync::Arc<Bed>, Run) {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    // What is barred or cannot be asked is so when it is asked again.
+    let again = if say == Say::Blocked { say } else { Say::World };
+    bed.say("02-hold", &[Say::World, Say::World, Say::World, say, again]);
+    let run = go(&bench, &bed, steps, None, How { no_hands: true, ..soon() }).await;
+    (bench, bed, run)
+}
+
+#[tokio::test]
+async fn only_a_hold_that_is_down_has_fallen() {
+    let (_, _, waited) = before_the_apply(Say::Waiting, &steps()).await;
+    done(&waited);
+    assert_eq!(fell(&waited), 0);
+
+    let (bench, bed, barred) = before_the_apply(Say::Blocked, &steps()).await;
+    let Why::Blocked(problems) = &stop(&barred).why else { panic!("{:?}", barred.ended) };
+    assert!(problems[0].text.contains("02-hold"), "{problems:?}");
+    assert_eq!((fell(&barred), stop(&barred).key.as_str(), bed.sent().len()), (0, "03-first", 2));
+    done(&go(&bench, &bed, &steps(), Some(&barred.id), How::default()).await);
+
+    let (bench, bed, down) = before_the_apply(Say::Todo, &steps()).await;
+    assert!(matches!(stop(&down).why, Why::HoldFell { .. }));
+    assert_eq!((fell(&down), stop(&down).key.as_str(), bed.sent().len()), (1, "03-first", 2));
+    done(&go(&bench, &bed, &steps(), Some(&down.id), How::default()).await);
+}
+
+#[tokio::test]
+async fn a_hold_that_cannot_be_asked_stops_what_is_not_begun() {
+    let (bench, bed, unasked) = before_the_apply(Say::Error, &steps()).await;
+    let Why::Failed { error, .. } = &stop(&unasked).why else { panic!("{:?}", unasked.ended) };
+    assert!(error[0].contains("02-hold cannot be asked"), "{error:?}");
+    assert_eq!((stop(&unasked).key.as_str(), bed.sent().len()), ("03-first", 2));
+    done(&go(&bench, &bed, &steps(), Some(&unasked.id), How::default()).await);
+}
+
+#[tokio::test]
+async fn what_is_begun_is_finished_without_a_hold_that_cannot_be_asked() {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    bed.calls("03-first", &[Call::Happens, Call::Refused]);
+    let failed = go(&bench, &bed, &steps(), None, How::default()).await;
+    assert_eq!(bench.read(&failed.id).state.stage(&"03-first".into()), Stage::Begun);
+    bed.say("02-hold", &[Say::Error, Say::Error]);
+    let resumed = go(&bench, &bed, &steps(), Some(&failed.id), How::default()).await;
+    done(&resumed);
+    let noted = |r: &&pvemig::engine::event::Record| matches!(&r.event, Event::Checked { notes, .. } if notes.iter().any(|n| n.contains("02-hold could not be asked")));
+    assert_eq!(resumed.records.iter().filter(noted).count(), 1);
+}
+
+#[tokio::test]
+async fn a_step_that_is_blind_to_a_hold_does_not_ask_it() {
+    let steps: Steps = vec![boxed(Hold), boxed(Blind), boxed(Close)];
+    let (_, bed, run) = before_the_apply(Say::Error, &steps).await;
+    done(&run);
+    assert_eq!(bed.asked.lock().unwrap().iter().filter(|what| *what == "02-hold").count(), 3);
+}
+
+#[tokio::test]
+async fn a_hold_that_is_needed_after_all_is_put_up() {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    bed.set("03-first", true);
+    bed.say("03-first", &[Say::World, Say::Todo]);
+    let run = go(&bench, &bed, &steps(), None, How::default()).await;
+    done(&run);
+    assert_eq!(fell(&run), 0);
+    assert_eq!(bed.sent()[..4], ["ready 02-hold", "turn 02-hold", "ready 03-first", "turn 03-first"]);
+}
+
+#[tokio::test]
+async fn a_hold_that_is_needed_by_a_later_hold_is_put_up_before_it() {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    let steps: Steps = vec![boxed(Hold), boxed(Pause), boxed(First), boxed(Close)];
+    bed.set("03-first", true);
+    bed.say("03-first", &[Say::World, Say::Todo, Say::Todo]);
+    let run = go(&bench, &bed, &steps, None, How::default()).await;
+    done(&run);
+    assert_eq!(fell(&run), 0);
+    let turns: Vec<_> = bed.sent().into_iter().filter(|s| s.starts_with("turn")).collect();
+    assert_eq!(turns, ["turn 02-hold", "turn 02b-pause", "turn 03-first", "turn 05-close"]);
+}
+
+#[tokio::test]
+async fn a_hold_that_somebody_else_put_up_twice_is_still_not_ours() {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    bed.set("02-hold", true);
+    bed.calls("03-first", &[Call::Happens, Call::Refused]);
+    let failed = go(&bench, &bed, &steps(), None, How::default()).await;
+    bed.set("02-hold", false);
+    let down = go(&bench, &bed, &steps(), Some(&failed.id), How::default()).await;
+    assert!(matches!(stop(&down).why, Why::HoldFell { .. }), "{:?}", down.ended);
+    bed.set("02-hold", true);
+    bed.say("02-hold", &[Say::Waiting]);
+    done(&go(&bench, &bed, &steps(), Some(&failed.id), How::default()).await);
+    let state = bench.read(&failed.id).state;
+    assert_eq!((state.stage(&"02-hold".into()), state.holds_up().len()), (Stage::Already, 0));
+    undone(&undo(&bench, &bed, &steps(), &failed.id, How::default()).await);
+}
