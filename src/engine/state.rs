@@ -267,6 +267,7 @@ impl RunState {
                     Event::Applying { .. }
                     | Event::Applied { .. }
                     | Event::Undoing { .. }
+                    | Event::Undone { .. }
                     | Event::AlreadySo { .. } => {
                         self.failure = None;
                     }
