@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::base::check::Change;
 use crate::base::fault::Effect;
+use crate::base::names::StepKey;
 use crate::base::permit::{Again, System};
 use crate::engine::event::{Event, Record};
 use crate::engine::state::{Illegal, Phase, RunState};
@@ -52,6 +53,8 @@ pub struct Report {
     pub consents: Vec<String>,
     /// What is gone for good: steps that destroy, were applied and are not undone.
     pub destroyed: Vec<String>,
+    /// What the undo left: step and why.
+    pub stays: Vec<String>,
     /// Holds that are still up.
     pub holds_up: Vec<String>,
     /// Changing calls for each system.
@@ -252,9 +255,15 @@ impl Report {
         let failed = state.failure.as_ref().map(|(key, _)| key);
         let steps: Vec<Row> = rows.into_iter().map(|row| row.finish(&state, failed)).collect();
         let opened = state.opened.clone();
+        let stays: Vec<_> = stays(records).collect();
+        // Passed by the undo: its row says undone, and nothing of it came back.
+        let passed: Vec<&str> = stays.iter().map(|(key, _)| key.as_str()).collect();
         let destroyed = steps
             .iter()
-            .filter(|row| row.risk == Risk::Destroys && matches!(row.word, Word::Done | Word::Begun | Word::Failed))
+            .filter(|row| row.risk == Risk::Destroys)
+            .filter(|row| {
+                matches!(row.word, Word::Done | Word::Begun | Word::Failed) || passed.contains(&row.key.as_str())
+            })
             .filter(|row| !row.calls.is_empty())
             .map(|row| format!("{}: {}", row.key, row.title))
             .collect();
@@ -275,6 +284,7 @@ impl Report {
             comment,
             consents: state.consents.iter().map(ToString::to_string).collect(),
             destroyed,
+            stays: stays.iter().map(|(key, why)| format!("{key}: {why}")).collect(),
             holds_up: state.holds_up().into_iter().map(ToString::to_string).collect(),
             calls,
             next: next_commands(run, &state),
@@ -286,6 +296,18 @@ impl Report {
     pub fn elapsed(&self) -> std::time::Duration {
         between(self.began, self.last)
     }
+}
+
+/// What an undo left as it is: the notes of `undone` lines that say so, in the one word that all of them use for it.
+pub fn stays(records: &[Record]) -> impl Iterator<Item = (&StepKey, &str)> {
+    let left = |note: &&String| note.split(|c: char| !c.is_alphabetic()).any(|word| matches!(word, "stay" | "stays"));
+    records.iter().flat_map(move |record| {
+        let (key, notes) = match &record.event {
+            Event::Undone { key, notes } => (Some(key), notes.as_slice()),
+            _ => (None, Default::default()),
+        };
+        notes.iter().filter(left).filter_map(move |note| Some((key?, note.as_str())))
+    })
 }
 
 /// The commands that are possible with a run as it stands.
