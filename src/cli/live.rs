@@ -35,6 +35,8 @@ struct Inner {
     asked: BTreeSet<StepKey>,
     now: Option<Now>,
     drawn: bool,
+    /// What was said last below a step, where there is no moving line.
+    below: String,
 }
 
 struct Now {
@@ -218,8 +220,11 @@ impl Ear for Live {
             Event::UndoFailed { key, .. } => self.settled(inner, key, ("✗", "undo failed"), red, &[]),
             Event::Interrupted { key } => self.settled(inner, key, ("✗", "interrupted"), yellow, &[]),
             Event::Closed { outcome: Outcome::Done } => self.line(inner, "done"),
-            Event::Closed { outcome: Outcome::Undone } => self.line(inner, "undone: everything is back as it was"),
-            Event::Got { .. } | Event::Filed { .. } | Event::Abandoned { .. } => {}
+            // What stays is said with it, at the very end.
+            Event::Closed { outcome: Outcome::Undone }
+            | Event::Got { .. }
+            | Event::Filed { .. }
+            | Event::Abandoned { .. } => {}
         });
         let hands = self.hands.lock().ok().and_then(|hands| hands.clone());
         if let Some(hands) = hands {
@@ -231,8 +236,9 @@ impl Ear for Live {
         self.with(|inner| {
             if self.out.live {
                 self.busy(inner, key, text);
-            } else {
+            } else if inner.below != text {
                 self.below(inner, text);
+                inner.below = text.to_owned();
             }
         });
     }

@@ -16,7 +16,8 @@ use super::lab;
 use super::live::{INDENT, Live};
 use super::out::Out;
 use super::report;
-use super::session::Session;
+use super::session::{Session, would_destroy};
+use super::undo::Past;
 
 /// Starts a lab, runs the migration of its site to the end (and back, with `--undo`), and prints the report.
 pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<Exit> {
@@ -40,16 +41,17 @@ pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<E
     let mut going = Going { yes: true, destroy: Vec::new(), wait: Some(Wait::Forever) };
     let live = Arc::new(Live::new(*out, session.clock));
     live.hands(Arc::new(LabHands { lab: running.clone(), out: *out }));
-    let work = session.begin(opened, steps, None, &going, live.clone())?;
+    let work = session.begin(session.lock_for_new()?, opened, steps, None, &going, live.clone())?;
     let id = work.recorder.dir().id().to_owned();
-    let (_, mut exit) = work.go(None).await?;
+    let mut exit = work.go(None).await?;
     drop(work);
     if exit == Exit::Done && args.undo {
         // In a rehearsal nobody's data is at stake: what the undo asks consent for is given.
         let run = session.store.run(&id)?.read()?;
-        going.destroy = consents(&session, &run)?;
-        let work = session.reopen(&run, &going, live)?;
-        exit = work.go(Some(&[])).await?.1;
+        let (_, steps) = session.steps_of(&run.state)?;
+        going.destroy = would_destroy(&steps, &run.state)?.into_iter().map(|t| t.0).collect();
+        let work = session.reopen(session.lock(&id)?, &run, &going, live)?;
+        exit = work.go(Some(&Past::default())).await?;
     }
     if !out.json {
         out.data(&format!("\n{}", report::text(&session.store.run(&id)?.read()?)?))?;
@@ -58,19 +60,6 @@ pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<E
         out.say(&format!("journal and files are in {}", scratch.path().display()));
     }
     Ok(exit)
-}
-
-/// Everything that the undo of a run would destroy.
-fn consents(session: &Session, run: &crate::engine::store::RunRead) -> anyhow::Result<Vec<String>> {
-    let (_, steps) = session.steps_of(&run.state)?;
-    let mut things = Vec::new();
-    for step in steps {
-        if let Some(before) = run.state.steps.get(&step.key()).and_then(|s| s.before.as_ref()) {
-            let destroyed = step.undo_destroys(before).map_err(super::fail::failure)?;
-            things.extend(destroyed.into_iter().map(|t| t.0));
-        }
-    }
-    Ok(things)
 }
 
 /// Does what a run asks for, as soon as it asks.
