@@ -35,7 +35,8 @@ pub(super) fn abandon(common: &Common, args: &AbandonArgs, out: &Out) -> anyhow:
     }
     let up: Vec<_> = run.state.holds_up().iter().map(ToString::to_string).collect();
     recorder.write(Event::Abandoned { comment: args.comment.clone() })?;
-    out.say(&format!("run {} is abandoned; what it did stays", run.id));
+    let left = if run.state.changed { "what it did stays" } else { "it had changed nothing" };
+    out.say(&format!("run {} is abandoned; {left}", run.id));
     if !up.is_empty() {
         out.say(&format!("  still held, and nobody takes it back: {}", up.join(", ")));
         out.say("  a new run of the same migration takes these holds over");

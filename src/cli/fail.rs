@@ -145,6 +145,9 @@ impl Told<'_> {
     /// What is still held, and the commands that are possible now.
     pub(super) fn afterwards(&self, why: Option<&Why>) {
         self.held();
+        if self.session.passing {
+            return;
+        }
         self.session.out.say("");
         self.possible(why).iter().for_each(|line| self.session.out.say(line));
     }
@@ -236,7 +239,8 @@ fn stopped(out: &Out, stop: &Stop) -> Exit {
                 Some(key) => format!("{key} cannot be undone"),
                 None => "the undo would destroy what has been written since".to_owned(),
             };
-            tell(out, &text, notes, Some("nothing was changed"), &[]);
+            tell(out, &text, &[], Some("nothing was changed"), &[]);
+            notes.iter().for_each(|note| out.say(&format!("  - {note}")));
             Exit::Blocked
         }
         Why::Interrupted => {

@@ -16,8 +16,9 @@ use crate::engine::recorder::Ear;
 use super::out::Out;
 use super::plan::wrap;
 
-/// Where the words below a step's line begin.
-pub(super) const INDENT: &str = "                               ";
+/// Where the words below a step's line begin: under its last column, or on a narrow terminal further left.
+const INDENT: &str = "                               ";
+const NARROW: &str = "      ";
 
 /// The display.
 pub(super) struct Live {
@@ -87,6 +88,16 @@ impl Live {
         self.with(|inner| self.line(inner, text));
     }
 
+    /// The moving line again, with the time that has passed.
+    pub(super) fn tick(&self) {
+        self.with(|inner| self.draw(inner));
+    }
+
+    /// A line below the step at work.
+    pub(super) fn aside(&self, text: &str) {
+        self.with(|inner| self.below(inner, text));
+    }
+
     /// No more of it: the moving line goes away.
     pub(super) fn end(&self) {
         self.with(|inner| {
@@ -143,9 +154,21 @@ impl Live {
 
     /// A line that belongs to the step above it.
     fn below(&self, inner: &mut Inner, text: &str) {
-        let room = if self.out.live { self.out.width().saturating_sub(INDENT.len()) } else { usize::MAX };
-        for part in wrap(text, room.max(20)) {
-            self.line(inner, &format!("{INDENT}{part}"));
+        self.styled_below(inner, text, &colour().dim());
+    }
+
+    fn styled_below(&self, inner: &mut Inner, text: &str, style: &Style) {
+        let indent = if self.out.live && self.out.width() < 100 { NARROW } else { INDENT };
+        self.wrapped(inner, indent, text, style);
+    }
+
+    /// A line with its beginning, broken where a terminal would break it.
+    fn wrapped(&self, inner: &mut Inner, head: &str, text: &str, style: &Style) {
+        let lead = measure_text_width(head);
+        let room = if self.out.live { self.out.width().saturating_sub(lead + 1) } else { usize::MAX };
+        for (n, part) in wrap(text, room.max(20)).into_iter().enumerate() {
+            let head = if n == 0 { head.to_owned() } else { " ".repeat(lead) };
+            self.line(inner, &format!("{}", style.apply_to(format!("{head}{part}"))));
         }
     }
 
@@ -193,9 +216,10 @@ impl Ear for Live {
             Event::Applied { key, notes } => self.settled(inner, key, ("✓", "done"), green, notes),
             Event::Undone { key, notes } => self.settled(inner, key, ("↶", "undone"), green, notes),
             Event::Applying { key, changes, .. } => {
-                self.line(inner, &format!("  ▸ {:<24} begins", key.to_string()));
+                let title = inner.titles.get(key).cloned().unwrap_or_default();
+                self.wrapped(inner, &format!("  ▸ {:<24} ", key.to_string()), &title, &colour());
                 for change in changes {
-                    self.below(inner, &change.to_string());
+                    self.styled_below(inner, &change.to_string(), &colour());
                 }
                 self.busy(inner, key, "begins");
             }
@@ -208,11 +232,10 @@ impl Ear for Live {
             }
             Event::Asked { key, ask, hint, .. } => {
                 inner.asked.insert(key.clone());
-                let hint = hint.as_ref().map(|h| format!("\n{:31}{h}", "")).unwrap_or_default();
-                self.line(
-                    inner,
-                    &format!("{}", yellow.apply_to(format!("  ? {:<24} please: {ask}{hint}", key.to_string()))),
-                );
+                self.wrapped(inner, &format!("  ? {:<24} ", key.to_string()), &format!("please: {ask}"), &yellow);
+                if let Some(hint) = hint {
+                    self.below(inner, hint);
+                }
                 self.busy(inner, key, "waits for you");
             }
             Event::HoldFell { key, .. } => self.line(inner, &format!("  ! {key:<24} was taken down by somebody else")),

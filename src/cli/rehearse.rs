@@ -1,6 +1,6 @@
 //! `pvemig rehearse BLUEPRINT`: the whole migration against the embedded estate.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::base::clock::Clock;
 use crate::blueprint;
@@ -13,7 +13,7 @@ use super::exit::Exit;
 use super::fail::Words;
 use super::hands;
 use super::lab;
-use super::live::{INDENT, Live};
+use super::live::Live;
 use super::out::Out;
 use super::report;
 use super::session::{Session, would_destroy};
@@ -35,12 +35,12 @@ pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<E
         return Err(Words::usage(text, "`pvemig lab worlds` lists the worlds").into());
     };
     let migration = migration.clone();
-    let session = Session::with(site, scratch.path().join("state"), Clock::fast(args.speed), out)?;
+    let session = Session::with(site, scratch.path().join("state"), Clock::fast(args.speed), out, true)?;
     let (_, steps) = session.migration(&migration)?;
     let opened = session.opened(blueprint, Some(&migration), &steps, false)?;
     let mut going = Going { yes: true, destroy: Vec::new(), wait: Some(Wait::Forever) };
     let live = Arc::new(Live::new(*out, session.clock));
-    live.hands(Arc::new(LabHands { lab: running.clone(), out: *out }));
+    live.hands(Arc::new(LabHands { lab: running.clone(), live: Arc::downgrade(&live) }));
     let work = session.begin(session.lock_for_new()?, opened, steps, None, &going, live.clone())?;
     let id = work.recorder.dir().id().to_owned();
     let mut exit = work.go(None).await?;
@@ -54,7 +54,7 @@ pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<E
         exit = work.go(Some(&Past::default())).await?;
     }
     if !out.json {
-        out.data(&format!("\n{}", report::text(&session.store.run(&id)?.read()?)?))?;
+        out.data(&format!("\n{}", report::rehearsed(&session.store.run(&id)?.read()?, *out)?))?;
     }
     if args.dir.is_some() {
         out.say(&format!("journal and files are in {}", scratch.path().display()));
@@ -65,15 +65,15 @@ pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<E
 /// Does what a run asks for, as soon as it asks.
 struct LabHands {
     lab: Arc<Lab>,
-    out: Out,
+    live: Weak<Live>,
 }
 
 impl Ear for LabHands {
     fn event(&self, record: &Record) {
         let Event::Asked { hands: Some(asked), .. } = &record.event else { return };
-        match hands::act(&self.lab, asked) {
-            Ok(said) => self.out.say(&format!("{INDENT}{said}")),
-            Err(error) => self.out.say(&format!("{INDENT}{error}")),
+        let said = hands::act(&self.lab, asked).unwrap_or_else(|error| error.to_string());
+        if let Some(live) = self.live.upgrade() {
+            live.aside(&said);
         }
     }
 }
@@ -88,7 +88,7 @@ impl Scratch {
     fn new(named: Option<&std::path::Path>) -> anyhow::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         if let Some(path) = named {
-            return Ok(Self::Named(path.to_owned()));
+            return Ok(Self::Named(std::path::absolute(path)?));
         }
         let mut tail = [0; 6];
         getrandom::fill(&mut tail).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;

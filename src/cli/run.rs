@@ -13,8 +13,8 @@ use super::session::Session;
 /// Runs a migration from its beginning. Refuses while another run of the site is open.
 pub(super) async fn run(common: &Common, args: &RunArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open(common, out)?;
-    session.refuse_beside_another(None)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
+    session.refuse_beside_another(None)?;
     if !args.going.yes {
         if !out.asks {
             let help = format!("add `--yes`; `pvemig plan {}` shows what would be done", args.migration);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use etcetera::BaseStrategy;
@@ -10,6 +11,7 @@ use etcetera::BaseStrategy;
 use crate::base::clock::Clock;
 use crate::base::fault::Failure;
 use crate::base::permit::Thing;
+use crate::base::wait::pause;
 use crate::blueprint::{self, Blueprint, BoxedStep};
 use crate::engine::event::{Event, Opened};
 use crate::engine::plan::planned;
@@ -37,6 +39,8 @@ pub(super) struct Session {
     pub(super) clock: Clock,
     pub(super) host: String,
     pub(super) out: Out,
+    /// Its estate ends with the process: no command of later can go on with its runs.
+    pub(super) passing: bool,
 }
 
 /// A run at work.
@@ -59,14 +63,20 @@ impl Session {
         let path = site_path(common)?;
         let site = Site::load(&path).map_err(|error| fail::site_error(&error, out.width()))?;
         let state = state_dir(common, &site)?;
-        Self::with(Arc::new(site), state, Clock::real(), out)
+        Self::with(Arc::new(site), state, Clock::real(), out, false)
     }
 
     /// With a given site, state directory and clock (a rehearsal's).
-    pub(super) fn with(site: Arc<Site>, state: PathBuf, clock: Clock, out: &Out) -> anyhow::Result<Self> {
+    pub(super) fn with(
+        site: Arc<Site>,
+        state: PathBuf,
+        clock: Clock,
+        out: &Out,
+        passing: bool,
+    ) -> anyhow::Result<Self> {
         let store = Store::open(&state, &site.name, Ids::Random)?;
         let estate = Estate::new(site.clone(), clock, store.dir().to_owned());
-        Ok(Self { site, store, estate, clock, host: hostname(), out: *out })
+        Ok(Self { site, store, estate, clock, host: hostname(), out: *out, passing })
     }
 
     /// A migration's blueprint and steps.
@@ -314,8 +324,15 @@ impl Work<'_> {
                 Some(past) => engine.backward(&past.steps.iter().cloned().collect()).await,
             }
         };
+        let ticking = async {
+            loop {
+                pause(Clock::real(), Duration::from_secs(1)).await;
+                self.live.tick();
+            }
+        };
         let ended = tokio::select! {
             ended = work => Some(ended),
+            () = ticking => None,
             () = second_signal(&self.interrupted, &self.live) => None,
         };
         self.live.end();
