@@ -32,6 +32,8 @@ pub(super) struct Live {
 struct Inner {
     run: String,
     titles: BTreeMap<StepKey, String>,
+    /// The plan's steps.
+    order: Vec<StepKey>,
     settled: Option<Instant>,
     asked: BTreeSet<StepKey>,
     now: Option<Now>,
@@ -80,7 +82,22 @@ impl Live {
 
     /// The titles of the steps, for a run that is gone on with.
     pub(super) fn titles(&self, titles: impl IntoIterator<Item = (StepKey, String)>) {
-        self.with(|inner| inner.titles.extend(titles));
+        self.with(|inner| {
+            for (key, title) in titles {
+                inner.order.push(key.clone());
+                inner.titles.insert(key, title);
+            }
+        });
+    }
+
+    /// From here on the order of the plan says nothing about what comes next.
+    pub(super) fn backwards(&self) {
+        self.with(|inner| inner.order.clear());
+    }
+
+    /// A step that is being asked, which may take its time where a system does not answer.
+    pub(super) fn looks(&self, key: &StepKey) {
+        self.with(|inner| self.busy(inner, key, "looks"));
     }
 
     /// A line besides.
@@ -164,11 +181,20 @@ impl Live {
 
     /// A line with its beginning, broken where a terminal would break it.
     fn wrapped(&self, inner: &mut Inner, head: &str, text: &str, style: &Style) {
-        let lead = measure_text_width(head);
+        // Below a step the rest of a line hangs under its words, not under its symbol.
+        let lead = measure_text_width(head) + if head.trim().is_empty() { 2 } else { 0 };
         let room = if self.out.live { self.out.width().saturating_sub(lead + 1) } else { usize::MAX };
         for (n, part) in wrap(text, room.max(20)).into_iter().enumerate() {
             let head = if n == 0 { head.to_owned() } else { " ".repeat(lead) };
             self.line(inner, &format!("{}", style.apply_to(format!("{head}{part}"))));
+        }
+    }
+
+    /// The turn of the step behind `key` comes.
+    fn next(&self, inner: &mut Inner, key: Option<&StepKey>) {
+        let at = key.map_or(Some(0), |key| inner.order.iter().position(|k| k == key).map(|at| at + 1));
+        if let Some(next) = at.and_then(|at| inner.order.get(at)).cloned() {
+            self.busy(inner, &next, "looks");
         }
     }
 
@@ -196,9 +222,11 @@ impl Ear for Live {
         self.with(|inner| match &record.event {
             Event::Opened(opened) => {
                 inner.titles.extend(opened.plan.iter().map(|p| (p.key.clone(), p.title.clone())));
+                inner.order = opened.plan.iter().map(|p| p.key.clone()).collect();
                 let what = opened.migration.as_deref().unwrap_or(&opened.blueprint);
                 let text = format!("run {} of {what}, site {}", inner.run, opened.site);
                 self.line(inner, &text);
+                self.next(inner, None);
             }
             Event::Consented { thing } => self.line(inner, &format!("  ! may be destroyed: {thing}")),
             Event::Checked { key, answer, notes, back } => {
@@ -211,9 +239,16 @@ impl Ear for Live {
             // A step that asked a person changed nothing itself, and yet it was not "already so".
             Event::AlreadySo { key, notes } if inner.asked.contains(key) => {
                 self.settled(inner, key, ("✓", "there now"), green, notes);
+                self.next(inner, Some(key));
             }
-            Event::AlreadySo { key, notes } => self.settled(inner, key, ("=", "already so"), colour().dim(), notes),
-            Event::Applied { key, notes } => self.settled(inner, key, ("✓", "done"), green, notes),
+            Event::AlreadySo { key, notes } => {
+                self.settled(inner, key, ("=", "already so"), colour().dim(), notes);
+                self.next(inner, Some(key));
+            }
+            Event::Applied { key, notes } => {
+                self.settled(inner, key, ("✓", "done"), green, notes);
+                self.next(inner, Some(key));
+            }
             Event::Undone { key, notes } => self.settled(inner, key, ("↶", "undone"), green, notes),
             Event::Applying { key, changes, .. } => {
                 let title = inner.titles.get(key).cloned().unwrap_or_default();

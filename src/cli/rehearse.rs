@@ -16,8 +16,9 @@ use super::lab;
 use super::live::Live;
 use super::out::Out;
 use super::report;
-use super::session::{Session, would_destroy};
+use super::session::Session;
 use super::undo::Past;
+use super::work::would_destroy;
 
 /// Starts a lab, runs the migration of its site to the end (and back, with `--undo`), and prints the report.
 pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<Exit> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::state::Phase;
+use crate::engine::state::{Phase, Stage};
 use crate::engine::store::RunRead;
 
 use super::args::{Common, ResumeArgs};
@@ -27,8 +27,12 @@ pub(super) async fn resume(common: &Common, args: &ResumeArgs, out: &Out) -> any
     }
     let live = Arc::new(Live::new(*out, session.clock));
     live.titles(run.state.opened.plan.iter().map(|p| (p.key.clone(), p.title.clone())));
-    let work = session.reopen(lock, &run, &args.going, live)?;
+    let work = session.reopen(lock, &run, &args.going, live.clone())?;
     out.say(&format!("run {id} goes on"));
+    let settled = |stage| matches!(stage, Stage::Applied | Stage::Already);
+    if let Some(first) = run.state.opened.plan.iter().find(|p| !settled(run.state.stage(&p.key))) {
+        live.looks(&first.key);
+    }
     work.go(None).await
 }
 
