@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic and spawn")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -183,6 +184,22 @@ impl Up {
         std::fs::read_dir(runs).unwrap().map(of).sum()
     }
 
+    /// Asks the lab's control socket, as `pvemig lab move` does.
+    fn control(&self, request: &serde_json::Value) {
+        let mut socket = UnixStream::connect(self.shell.path().join("lab/control")).unwrap();
+        writeln!(socket, "{request}").unwrap();
+        let mut answer = String::new();
+        BufReader::new(socket).read_line(&mut answer).unwrap();
+        assert!(answer.contains("\"ok\":true"), "{answer}");
+    }
+
+    /// From now on the requests of a front that match are refused.
+    fn refuse(&self, front: &str, path: &str, class: Option<&str>) {
+        self.control(&serde_json::json!({
+            "fault": { "front": front, "path": path, "class": class, "effect": "refuse" }
+        }));
+    }
+
     fn run_id(&self) -> String {
         let status: serde_json::Value = serde_json::from_str(&self.run(&["status", "--all", "--json"]).stdout).unwrap();
         status.as_array().unwrap().last().unwrap()["run"].as_str().unwrap().to_owned()
@@ -201,7 +218,6 @@ fn one_step_alone_sets_usb3_and_the_second_time_nothing() {
     let up = Up::new("usb-move", "auto");
     let blocked = up.run(&["step", "04-add-usb", "--vmid", "108", "--yes"]);
     expect(&blocked, 4, &["still passed to vm 105", "pvemig step 01-remove-usb --vmid 105", "nothing was changed"]);
-    expect(&up.run(&["abandon", "--comment", "a try"]), 0, &[]);
     expect(&up.run(&["step", "01", "--vmid", "105"]), 0, &[]);
     expect(&up.run(&["step", "03", "--vmid", "108", "--wait=5m"]), 0, &["there now"]);
     let first = up.run(&["step", "04-add-usb", "--vmid", "108"]);
@@ -209,7 +225,181 @@ fn one_step_alone_sets_usb3_and_the_second_time_nothing() {
     let changes = up.changes();
     expect(&up.run(&["step", "04", "--vmid", "108"]), 0, &["already so"]);
     assert_eq!(up.changes(), changes);
-    expect(&up.run(&["step", "04", "--vmid", "999"]), 2, &["--vmid 108"]);
+    expect(
+        &up.run(&["step", "04", "--vmid", "999"]),
+        2,
+        &["--vmid 108", "by flags alone: no node of the site is --vmid"],
+    );
+    // The refused try of the beginning changed nothing: it keeps no run from beginning, but can still be given up.
+    expect(&up.run(&["status"]), 0, &["step 04-add-usb alone", "stopped at"]);
+    expect(&up.run(&["run", "nowhere", "--yes"]), 2, &["no migration `nowhere`"]);
+    expect(&up.run(&["abandon", "--comment", "a try"]), 0, &[]);
+}
+
+#[test]
+fn resume_of_a_blocked_step_asks_what_keeps_it_from_its_work_again() {
+    let up = Up::new("usb-move", "manual");
+    up.refuse("kubernetes", "*selfsubjectaccessreviews*", None);
+    let changes = up.changes();
+    expect(&up.run(&["step", "00a"]), 4, &["step 00a-retain-volumes is blocked", "pvemig resume"]);
+    expect(&up.run(&["resume"]), 4, &["step 00a-retain-volumes is blocked"]);
+    assert_eq!(up.changes(), changes);
+    up.control(&"clear-faults".into());
+    expect(&up.run(&["resume"]), 0, &["Retain"]);
+    assert!(up.changes() > changes);
+}
+
+#[test]
+fn every_flag_that_a_step_declares_is_one_of_the_command_line() {
+    let shell = Shell::new();
+    let mut flags = 0;
+    for row in pvemig::blueprint::ALL.iter().flat_map(|b| b.rows) {
+        for (flag, ..) in row.flags {
+            let value = match *flag {
+                "vmid" | "from" => "108",
+                "attach" => "id",
+                _ => "x",
+            };
+            // Understood, and then in want of a site file.
+            expect(&shell.run(&["step", row.id, &format!("--{flag}"), value]), 2, &["there is no site file"]);
+            flags += 1;
+        }
+    }
+    assert!(flags > 30, "{flags}");
+}
+
+#[test]
+fn a_step_goes_by_flags_alone_where_the_site_has_no_migration() {
+    let up = Up::new("usb-move", "auto");
+    let site = up.shell.path().join("lab/site.yaml");
+    let text = std::fs::read_to_string(&site).unwrap();
+    std::fs::write(&site, text.split_once("\nmigrations:").unwrap().0).unwrap();
+    expect(&up.run(&["step", "04"]), 2, &["--vmid is missing; --device is missing; --attach is missing"]);
+    expect(&up.run(&["step", "10"]), 2, &["more than flags can say"]);
+    expect(&up.run(&["step", "01", "--vmid", "105", "--device", "corral"]), 2, &["there is coral"]);
+    expect(&up.run(&["step", "02", "--node", "nowhere", "--label", "x"]), 2, &["105 (k3s-vm-pumped-piglet)"]);
+    let four = ["step", "04-add-usb", "--vmid", "108", "--device", "coral", "--attach", "id"];
+    let kept = up.run(&[&four[..], &["--from", "105"]].concat());
+    expect(&kept, 4, &["still passed to vm 105"]);
+    expect(&up.run(&["step", "01", "--vmid", "105", "--device", "coral"]), 0, &["by flags alone", "done"]);
+    expect(&up.run(&["step", "03", "--vmid", "108", "--device", "coral", "--wait=5m"]), 0, &["there now"]);
+    expect(&up.run(&four), 0, &["host=1a6e:089a,usb3=1"]);
+    for rest in [
+        vec!["05", "--vmid", "108", "--device", "coral", "--attach", "id"],
+        vec!["06", "--vmid", "108"],
+        vec!["07", "--vmid", "108", "--device", "coral"],
+        vec!["09", "--node", "k3s-vm-still-fawn", "--label", "coral=true"],
+        vec!["02", "--node", "k3s-vm-pumped-piglet", "--label", "coral"],
+    ] {
+        expect(&up.run(&[&["step"], rest.as_slice()].concat()), 0, &["done"]);
+    }
+    expect(&up.run(&["report"]), 0, &["one step (usb-move"]);
+    expect(&up.run(&["undo", "--yes"]), 0, &["everything is back as it was"]);
+}
+
+#[test]
+fn the_ends_of_a_run_have_their_own_exit_codes() {
+    let up = Up::new("usb-move", "manual");
+    expect(&up.run(&["plan", "frigate-coral", "--exit-code"]), 5, &["00a-retain-volumes"]);
+
+    // 1 and 6: what was asked for is refused, forwards and backwards.
+    up.refuse("kubernetes", "*/persistentvolumes/*", Some("change"));
+    expect(&up.run(&["step", "00a"]), 1, &["step 00a-retain-volumes failed", "pvemig resume", "pvemig undo"]);
+    up.control(&"clear-faults".into());
+    expect(&up.run(&["resume"]), 0, &["done"]);
+    let retain = up.run_id();
+    expect(&up.run(&["abandon", &retain, "--comment", "x"]), 2, &["is done", "pvemig undo"]);
+    up.refuse("kubernetes", "*/persistentvolumes/*", Some("change"));
+    expect(&up.run(&["undo", &retain, "--yes"]), 6, &["the undo of step 00a-retain-volumes failed", "pvemig undo"]);
+    expect(&up.run(&["resume", &retain]), 6, &["goes on with the undo"]);
+    up.control(&"clear-faults".into());
+    expect(&up.run(&["undo", &retain, "--yes"]), 0, &["undone: everything is back as it was"]);
+    expect(&up.run(&["abandon", &retain, "--comment", "x"]), 2, &["is undone"]);
+
+    // 130: it waits for a person, and is interrupted.
+    let mut run = up.command(&["run", "frigate-coral", "--yes", "--wait"]);
+    let mut run = run.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
+    assert!(lines.any(|l| l.unwrap().contains("please: plug coral")));
+    assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+    let rest: Vec<_> = lines.map(|l| l.unwrap()).collect();
+    assert_eq!(run.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|l| l.contains("still held: 00b-suspend-gitops")), "{rest:?}");
+    assert!(rest.iter().any(|l| l.contains("pvemig resume")), "{rest:?}");
+}
+
+#[test]
+fn undo_passes_only_what_there_is_to_pass_and_says_what_stays() {
+    let up = Up::new("usb-move", "auto");
+    expect(&up.run(&["step", "00a"]), 0, &["done"]);
+    let first = up.run_id();
+    expect(&up.run(&["step", "01"]), 0, &["done"]);
+    let second = up.run_id();
+    expect(&up.run(&["undo", &first, "--yes"]), 4, &["step 01-remove-usb alone", "changed something after"]);
+    for (past, words) in [
+        ("00a", "was not tried to be taken back yet, so it is not passed"),
+        ("11", "is neither a step of run"),
+        (first.as_str(), "nor another run"),
+    ] {
+        expect(&up.run(&["undo", &first, "--yes", "--past", past]), 2, &[words]);
+    }
+    let passed = up.run(&["undo", &first, "--yes", "--past", &second, "--destroy", "pvc/frigate"]);
+    expect(&passed, 0, &["but for what stays:", &format!("run {second}"), "asks for `--destroy pvc/frigate`"]);
+    assert!(!passed.stderr.contains("back as it was\n"), "{}", passed.stderr);
+}
+
+#[test]
+fn status_lists_a_hold_for_as_long_as_it_is_up() {
+    let up = Up::new("usb-move", "auto");
+    expect(&up.run(&["status"]), 0, &["no run is open"]);
+    expect(&up.run(&["step", "00d"]), 0, &["done", "still held: 00d-scale-down"]);
+    let id = up.run_id();
+    expect(&up.run(&["status"]), 0, &[&id, "done", "still held: 00d-scale-down"]);
+    assert!(up.run(&["status", "--json"]).stdout.contains("\"holds\":[\"00d-scale-down\"]"));
+    expect(&up.run(&["undo", &id, "--yes"]), 0, &[]);
+    expect(&up.run(&["status"]), 0, &["no run is open; one is over"]);
+}
+
+/// Answers the question of `args` on a terminal, after `meanwhile`; gives the exit code and what was shown.
+fn answer(up: &Up, args: &str, question: &str, meanwhile: impl FnOnce()) -> (Option<i32>, String) {
+    let line = format!("{} {args}", env!("CARGO_BIN_EXE_pvemig"));
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &line, "/dev/null"]).envs(up.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))));
+    let mut terminal = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut shown = BufReader::new(terminal.stdout.take().unwrap());
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains(question) {
+        assert!(shown.read_until(b'?', &mut text).unwrap() > 0, "{}", String::from_utf8_lossy(&text));
+    }
+    meanwhile();
+    let mut stdin = terminal.stdin.take().unwrap();
+    stdin.write_all(b"y\n").unwrap();
+    shown.read_to_end(&mut text).unwrap();
+    (terminal.wait().unwrap().code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn what_began_while_a_question_stood_is_seen_under_the_lock() {
+    let up = Up::new("usb-move", "manual");
+    let (code, text) = answer(&up, "run frigate-coral", "Begin?", || {
+        expect(&up.run(&["run", "frigate-coral", "--yes"]), 3, &["plug coral"]);
+    });
+    assert_eq!(code, Some(7), "{text}");
+    assert!(text.contains("is not finished"), "{text}");
+    let (code, text) = answer(&up, "undo", "Undo?", || {
+        expect(&up.run(&["resume"]), 3, &["plug coral"]);
+    });
+    assert_eq!(code, Some(7), "{text}");
+    assert!(text.contains("went on in the meantime"), "{text}");
+}
+
+#[test]
+fn explain_with_a_site_file_that_was_named_and_is_not_there_says_so() {
+    let shell = Shell::new();
+    expect(&shell.run(&["--site", "nowhere.yaml", "explain", "04"]), 2, &["nowhere.yaml"]);
+    std::fs::write(shell.path().join("site.yaml"), "sites: x\n").unwrap();
+    let said = shell.run(&["explain", "04"]);
+    expect(&said, 0, &["notice: the site file cannot be used", "example: "]);
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub struct Row {
     pub id: &'static str,
     /// The script names that people know it by.
     pub aliases: &'static [&'static str],
-    /// The flags of `pvemig step`, which choose the migration.
+    /// The flags of `pvemig step`: they choose the migration, or stand for it.
     pub flags: &'static [Flag],
     /// The id of its closer, for a hold.
     pub holds_until: Option<&'static str>,
@@ -49,6 +49,23 @@ fn rebuild<S: Step<Estate>>(fields: &Value) -> Result<BoxedStep, serde_json::Err
     Ok(Box::new(S::deserialize(fields)?))
 }
 
+/// What the flags of `pvemig step` say where no migration does.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// The VM.
+    pub vmid: Option<u32>,
+    /// The VM that had the device.
+    pub from: Option<u32>,
+    /// The device's name in the site file.
+    pub device: Option<String>,
+    /// The node's name in Kubernetes.
+    pub node: Option<String>,
+    /// `id`, `port` or `mapping`.
+    pub attach: Option<String>,
+    /// A label's key, or `KEY=VALUE`.
+    pub label: Option<String>,
+}
+
 /// A kind of migration.
 pub struct Blueprint {
     /// Its name in site files.
@@ -60,6 +77,7 @@ pub struct Blueprint {
     /// The list.
     pub rows: &'static [Row],
     build: fn(&Site, &Item<'_>) -> Option<Vec<BoxedStep>>,
+    alone: fn(&Site, &str, &Given) -> Result<BoxedStep, Vec<String>>,
 }
 
 /// Every blueprint.
@@ -89,6 +107,14 @@ impl Blueprint {
             problems.push(Problem::new(path, "the parameters are missing", "`pvemig site example` shows them"));
         }
         Err(site.invalid(problems))
+    }
+
+    /// A step from flags alone.
+    ///
+    /// # Errors
+    /// Everything that is missing or wrong, a line each.
+    pub fn alone(&self, site: &Site, id: &str, given: &Given) -> Result<BoxedStep, Vec<String>> {
+        (self.alone)(site, id, given)
     }
 
     /// A step from its id and fields, as the journal keeps them.

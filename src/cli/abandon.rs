@@ -2,6 +2,7 @@
 
 use crate::engine::event::Event;
 use crate::engine::recorder::{Recorder, Wiring};
+use crate::engine::state::Phase;
 
 use super::args::{AbandonArgs, Common};
 use super::exit::Exit;
@@ -17,10 +18,25 @@ pub(super) fn abandon(common: &Common, args: &AbandonArgs, out: &Out) -> anyhow:
     let session = Session::open(common, out)?;
     let run = session.the_run(args.run.as_deref())?;
     let _lock = session.lock(&run.id)?;
-    let (recorder, _) = Recorder::reopen(session.store.run(&run.id)?, &Wiring::default())?;
+    // Read under the lock: until here another process may have gone on with it.
+    let run = session.store.run(&run.id)?.read()?;
+    let over = match run.state.phase {
+        Phase::Forward | Phase::Undoing | Phase::Stuck => None,
+        Phase::Done => Some(("done", format!("`pvemig undo {}` takes it back", run.id))),
+        Phase::Undone => Some(("undone", "nothing is left to do".to_owned())),
+        Phase::Abandoned => Some(("abandoned already", "nothing is left to do".to_owned())),
+    };
+    if let Some((word, help)) = over {
+        return Err(Words::usage(format!("run {} is {word}", run.id), help).into());
+    }
+    let (recorder, torn) = Recorder::reopen(session.store.run(&run.id)?, &Wiring::default())?;
+    if let Some(torn) = torn {
+        out.say(&format!("notice: {torn}"));
+    }
     let up: Vec<_> = run.state.holds_up().iter().map(ToString::to_string).collect();
     recorder.write(Event::Abandoned { comment: args.comment.clone() })?;
-    out.say(&format!("run {} is abandoned; what it did stays", run.id));
+    let left = if run.state.changed { "what it did stays" } else { "it had changed nothing" };
+    out.say(&format!("run {} is abandoned; {left}", run.id));
     if !up.is_empty() {
         out.say(&format!("  still held, and nobody takes it back: {}", up.join(", ")));
         out.say("  a new run of the same migration takes these holds over");

@@ -124,7 +124,7 @@ pub(super) struct StepArgs {
     #[arg(short, long, value_name = "NAME")]
     pub(super) migration: Option<String>,
     /// The VM of this step
-    #[arg(long)]
+    #[arg(long, value_name = "VMID")]
     pub(super) vmid: Option<u32>,
     /// The device, by its name in the site file
     #[arg(long)]
@@ -135,6 +135,18 @@ pub(super) struct StepArgs {
     /// The workload's namespace
     #[arg(long, short)]
     pub(super) namespace: Option<String>,
+    /// The workload's name
+    #[arg(long)]
+    pub(super) workload: Option<String>,
+    /// How the VM gets the device
+    #[arg(long, value_parser = ["id", "port", "mapping"])]
+    pub(super) attach: Option<String>,
+    /// The VM that had the device
+    #[arg(long, value_name = "VMID")]
+    pub(super) from: Option<u32>,
+    /// The label that the workload selects its node by; KEY alone where it is taken away
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) label: Option<String>,
     /// In 05: pull the plug where the guest does not power off in time
     #[arg(long)]
     pub(super) force_off: bool,

@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
 use super::plan::wrap;
-use super::session::Session;
+use super::session::{Session, site_path};
 
 /// What a step does, what can go wrong, what one would type by hand. With a site file: with its real names.
 pub(super) fn explain(common: &Common, args: &ExplainArgs, out: &Out) -> anyhow::Result<Exit> {
@@ -36,19 +36,30 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs, out: &Out) -> anyhow:
     let home = Some(std::path::PathBuf::from("/root"));
     let example = crate::site::Site::parse(crate::site::example(), std::path::Path::new("site.yaml"), home)
         .map_err(|error| super::fail::site_error(&error, out.width()))?;
-    let (steps, real) = match Session::open(common, out) {
-        Ok(session) => {
-            let of = |name: &String| session.migration(name).ok();
-            let mut fitting = session.site.migrations.keys().filter_map(of).filter(|(b, _)| b.name == blueprint.name);
-            match fitting.next() {
-                Some((_, steps)) => (steps, true),
-                None => (example_steps(&example, blueprint)?, false),
+    let session = match Session::open(common, out) {
+        Ok(session) => Some(session),
+        // A file that was named is meant.
+        Err(error) if common.site.is_some() => return Err(error),
+        Err(error) => {
+            // No site file at all is as usual as one; a broken one is worth a word.
+            if site_path(common).is_ok() {
+                out.say(&format!(
+                    "notice: the site file cannot be used (`pvemig site check`), so this is the example's: {error}"
+                ));
             }
+            None
         }
-        Err(_) => (example_steps(&example, blueprint)?, false),
+    };
+    let real = session.as_ref().and_then(|session| {
+        let of = |name: &String| session.migration(name).ok();
+        session.site.migrations.keys().filter_map(of).find(|(b, _)| b.name == blueprint.name)
+    });
+    let names = if real.is_some() { "" } else { "example: " };
+    let steps = match real {
+        Some((_, steps)) => steps,
+        None => example_steps(&example, blueprint)?,
     };
     if let Some(step) = steps.iter().find(|s| s.id() == row.id) {
-        let names = if real { "" } else { "example: " };
         text.push_str(&format!("\n{names}{}\n\n", step.title()));
         for line in step.why() {
             for (n, part) in wrap(&line, out.width().saturating_sub(4)).into_iter().enumerate() {

@@ -1,17 +1,21 @@
 //! How an error and a stop are told: what, why, whether anything changed, and what to do now.
 
+use std::collections::BTreeSet;
+
 use console::style;
 
 use crate::base::fault::{Effect, Failure};
 use crate::engine::recorder::RecordError;
 use crate::engine::run::{Ended, Stop, Why};
-use crate::engine::state::{Phase, RunState, Stage};
+use crate::engine::state::{Phase, RunState, Stage, StepState};
 use crate::engine::store::StoreError;
+use crate::report;
 use crate::site::SiteError;
 
 use super::exit::Exit;
 use super::out::Out;
 use super::session::Session;
+use super::undo::Past;
 
 /// An error in words, with its exit code.
 #[derive(Debug, thiserror::Error)]
@@ -72,13 +76,18 @@ pub(super) fn show(out: &Out, error: &anyhow::Error) -> Exit {
         (Some(StoreError::NoRun { .. } | StoreError::Ambiguous { .. }), _) => {
             vec!["`pvemig status --all` lists the runs".to_owned()]
         }
+        (Some(StoreError::Empty { .. }), _) => {
+            vec!["nothing is owed; `pvemig run` or `pvemig step` begins a new one".to_owned()]
+        }
         (Some(_), _) => vec!["`--state DIR` names another state directory".to_owned()],
-        (_, Some(_)) => vec!["nothing is changed without a journal; mend that, then `pvemig resume`".to_owned()],
+        (_, Some(RecordError::Journal(_) | RecordError::File(_))) => {
+            vec!["make room or rights in the state directory; nothing is changed without a journal".to_owned()]
+        }
         _ => Vec::new(),
     };
     tell(out, &error.to_string(), &causes, None, &help);
     match error.downcast_ref::<StoreError>() {
-        Some(StoreError::NoRun { .. } | StoreError::Ambiguous { .. }) => Exit::Usage,
+        Some(StoreError::NoRun { .. } | StoreError::Ambiguous { .. } | StoreError::Empty { .. }) => Exit::Usage,
         _ => Exit::Failed,
     }
 }
@@ -98,21 +107,94 @@ fn tell(out: &Out, text: &str, causes: &[String], effect: Option<&str>, help: &[
     }
 }
 
-/// Tells how a run ended in this process and what is possible now; gives the exit code.
-pub(super) fn ended(session: &Session, state: &RunState, id: &str, ended: &Ended) -> Exit {
-    let Ended::Stopped(stop) = ended else { return Exit::Done };
-    let out = &session.out;
-    let exit = stopped(out, state, stop);
-    let up = state.holds_up();
-    if !up.is_empty() {
-        let up: Vec<_> = up.iter().map(ToString::to_string).collect();
-        out.say(&format!("  still held: {}", up.join(", ")));
+/// A run that is told about at its end in this process.
+pub(super) struct Told<'a> {
+    pub(super) session: &'a Session,
+    pub(super) state: &'a RunState,
+    pub(super) id: &'a str,
+    /// What its undo passes.
+    pub(super) past: &'a Past,
+}
+
+impl Told<'_> {
+    /// How it ended and what is possible now; gives the exit code.
+    pub(super) fn ended(&self, ended: &Ended) -> anyhow::Result<Exit> {
+        match ended {
+            Ended::Done => {
+                self.held();
+                Ok(Exit::Done)
+            }
+            Ended::Undone => {
+                let run = self.session.store.run(self.id)?.read()?;
+                let mut stays: Vec<_> = report::stays(&run.records).map(|(key, why)| format!("{key}: {why}")).collect();
+                stays.extend(self.past.runs.iter().map(|id| format!("run {id}: passed by `--past {id}`")));
+                if stays.is_empty() {
+                    self.session.out.say("undone: everything is back as it was");
+                } else {
+                    self.session.out.say("undone: everything is back as it was, but for what stays:");
+                    stays.iter().for_each(|line| self.session.out.say(&format!("  {line}")));
+                }
+                Ok(Exit::Done)
+            }
+            Ended::Stopped(stop) => {
+                let exit = stopped(&self.session.out, self.state, stop);
+                self.afterwards(Some(&stop.why));
+                Ok(exit)
+            }
+        }
     }
-    out.say("");
-    for line in possible(state.phase, id, &stop.why) {
-        out.say(&line);
+
+    /// What is still held, and the commands that are possible now.
+    pub(super) fn afterwards(&self, why: Option<&Why>) {
+        self.held();
+        if self.session.passing {
+            return;
+        }
+        self.session.out.say("");
+        self.possible(why).iter().for_each(|line| self.session.out.say(line));
     }
-    exit
+
+    /// The holds that are up, with the step that takes each back.
+    fn held(&self) {
+        let up: Vec<_> = self.state.holds_up().iter().map(ToString::to_string).collect();
+        if !up.is_empty() {
+            self.session.out.say(&format!("  still held: {}", up.join(", ")));
+        }
+    }
+
+    fn possible(&self, why: Option<&Why>) -> Vec<String> {
+        let (id, phase) = (self.id, self.state.phase);
+        let mut past = self.past.given();
+        let mut commands = Vec::new();
+        if let Some(Why::Consent { things, past: further, .. }) = why {
+            past.extend(further.iter().map(|key| key.id().to_owned()));
+            let things: BTreeSet<_> = self.state.consents.iter().chain(things).collect();
+            let consents: String = things.iter().map(|t| format!(" --destroy {t}")).collect();
+            commands.push((format!("pvemig undo {id}{}{consents}", flags(&past)), "go on with it"));
+        } else {
+            if phase == Phase::Forward {
+                commands.push((format!("pvemig resume {id}"), "go on from here"));
+            }
+            if self.state.steps.values().any(StepState::owes) {
+                commands.push((format!("pvemig undo {id}{}", flags(&past)), "take everything back"));
+            }
+        }
+        if phase != Phase::Done {
+            commands.push((format!("pvemig abandon {id} --comment '...'"), "leave it as it stands"));
+        }
+        // A long command stands alone, so that it can be copied.
+        let width = commands.iter().map(|(c, _)| c.len()).filter(|n| *n <= 40).max().unwrap_or(0);
+        let line = |(command, what): &(String, &str)| match command.len() {
+            0..=40 => format!("  {command:width$}   {what}"),
+            _ => format!("  {command}"),
+        };
+        commands.iter().map(line).collect()
+    }
+}
+
+/// `--past` for each.
+pub(super) fn flags(past: &[String]) -> String {
+    past.iter().map(|id| format!(" --past {id}")).collect()
 }
 
 fn stopped(out: &Out, state: &RunState, stop: &Stop) -> Exit {
@@ -156,7 +238,8 @@ fn stopped(out: &Out, state: &RunState, stop: &Stop) -> Exit {
                 Some(key) => format!("{key} cannot be undone"),
                 None => "the undo would destroy what has been written since".to_owned(),
             };
-            tell(out, &text, notes, Some("nothing was changed"), &[]);
+            tell(out, &text, &[], Some("nothing was changed"), &[]);
+            notes.iter().for_each(|note| out.say(&format!("  - {note}")));
             Exit::Blocked
         }
         Why::Interrupted => {
@@ -172,39 +255,4 @@ fn effect_words(effect: Effect) -> &'static str {
         Effect::Maybe => "it may have changed something; resume looks first",
         Effect::Partial => "some of it may have been changed; resume looks first",
     }
-}
-
-/// A line that cannot be written: the holds and the possible commands are said all the same.
-pub(super) fn unwritten(error: RecordError, state: &RunState, id: &str) -> anyhow::Error {
-    let causes = std::iter::successors(std::error::Error::source(&error), |e| e.source()).map(ToString::to_string);
-    let mut words = Words::new(Exit::Failed, error.to_string(), Vec::new());
-    words.causes = causes.collect();
-    if matches!(error, RecordError::Journal(_) | RecordError::File(_)) {
-        words.help.push("make room or rights in the state directory; nothing is changed without a journal".to_owned());
-    }
-    let up: Vec<_> = state.holds_up().iter().map(ToString::to_string).collect();
-    if !up.is_empty() {
-        words.help.push(format!("still held: {}", up.join(", ")));
-    }
-    words.help.extend(possible(state.phase, id, &Why::Interrupted).into_iter().map(|line| line.trim().to_owned()));
-    words.into()
-}
-
-/// The commands that are possible now.
-pub(super) fn possible(phase: Phase, id: &str, why: &Why) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Why::Consent { things, past, .. } = why {
-        let consents: String = things.iter().map(|t| format!(" --destroy {t}")).collect();
-        let past = past.as_ref().map(|key| format!(" --past {}", key.id())).unwrap_or_default();
-        lines.push(format!("  pvemig undo {id}{consents}{past}"));
-    } else {
-        if phase == Phase::Forward {
-            lines.push(format!("  pvemig resume {id}      go on from here"));
-        }
-        lines.push(format!("  pvemig undo {id}        take everything back"));
-    }
-    if phase != Phase::Done {
-        lines.push(format!("  pvemig abandon {id} --comment '...'   leave it as it stands"));
-    }
-    lines
 }

@@ -47,9 +47,15 @@ pub(super) fn free_socket(world: &World, host: &str) -> Result<String, LabError>
 /// Follows the journals of a state directory and does what they ask for, until dropped.
 pub(super) async fn follow(lab: &Lab, store: &Store, out: Out) {
     let mut done: BTreeSet<(String, u64)> = BTreeSet::new();
+    let mut refused: BTreeSet<String> = BTreeSet::new();
     loop {
-        // A journal that is being written may be torn for a moment; it is read again.
-        for run in store.runs().unwrap_or_default() {
+        let runs = store.runs().unwrap_or_else(|error| {
+            if refused.insert(error.to_string()) {
+                out.say(&format!("hands: the journals cannot be read, so nobody knows what is asked for: {error}"));
+            }
+            Vec::new()
+        });
+        for run in runs {
             if matches!(run.state.phase, Phase::Undone | Phase::Abandoned) {
                 continue;
             }

@@ -52,7 +52,7 @@ pub(super) fn site(lab: &Lab, out: &Out) -> anyhow::Result<Arc<Site>> {
 async fn up(world: &str, dir: &Path, speed: u32, who: Who, out: &Out) -> anyhow::Result<Exit> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let lab = start(world, dir, speed).await?;
+    let lab = start(world, &std::path::absolute(dir)?, speed).await?;
     let site = site(&lab, out)?;
     let store = Store::open(&lab.dir().join("state"), &site.name, Ids::Random)?;
     let folder = lab.dir().display().to_string();

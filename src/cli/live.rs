@@ -16,8 +16,9 @@ use crate::engine::recorder::Ear;
 use super::out::Out;
 use super::plan::wrap;
 
-/// Where the words below a step's line begin.
-pub(super) const INDENT: &str = "                               ";
+/// Where the words below a step's line begin: under its last column, or on a narrow terminal further left.
+const INDENT: &str = "                               ";
+const NARROW: &str = "      ";
 
 /// The display.
 pub(super) struct Live {
@@ -31,10 +32,14 @@ pub(super) struct Live {
 struct Inner {
     run: String,
     titles: BTreeMap<StepKey, String>,
+    /// The plan's steps.
+    order: Vec<StepKey>,
     settled: Option<Instant>,
     asked: BTreeSet<StepKey>,
     now: Option<Now>,
     drawn: bool,
+    /// What was said last below a step, where there is no moving line.
+    below: String,
 }
 
 struct Now {
@@ -77,12 +82,37 @@ impl Live {
 
     /// The titles of the steps, for a run that is gone on with.
     pub(super) fn titles(&self, titles: impl IntoIterator<Item = (StepKey, String)>) {
-        self.with(|inner| inner.titles.extend(titles));
+        self.with(|inner| {
+            for (key, title) in titles {
+                inner.order.push(key.clone());
+                inner.titles.insert(key, title);
+            }
+        });
+    }
+
+    /// From here on the order of the plan says nothing about what comes next.
+    pub(super) fn backwards(&self) {
+        self.with(|inner| inner.order.clear());
+    }
+
+    /// A step that is being asked, which may take its time where a system does not answer.
+    pub(super) fn looks(&self, key: &StepKey) {
+        self.with(|inner| self.busy(inner, key, "looks"));
     }
 
     /// A line besides.
     pub(super) fn note(&self, text: &str) {
         self.with(|inner| self.line(inner, text));
+    }
+
+    /// The moving line again, with the time that has passed.
+    pub(super) fn tick(&self) {
+        self.with(|inner| self.draw(inner));
+    }
+
+    /// A line below the step at work.
+    pub(super) fn aside(&self, text: &str) {
+        self.with(|inner| self.below(inner, text));
     }
 
     /// No more of it: the moving line goes away.
@@ -141,9 +171,30 @@ impl Live {
 
     /// A line that belongs to the step above it.
     fn below(&self, inner: &mut Inner, text: &str) {
-        let room = if self.out.live { self.out.width().saturating_sub(INDENT.len()) } else { usize::MAX };
-        for part in wrap(text, room.max(20)) {
-            self.line(inner, &format!("{INDENT}{part}"));
+        self.styled_below(inner, text, &colour().dim());
+    }
+
+    fn styled_below(&self, inner: &mut Inner, text: &str, style: &Style) {
+        let indent = if self.out.live && self.out.width() < 100 { NARROW } else { INDENT };
+        self.wrapped(inner, indent, text, style);
+    }
+
+    /// A line with its beginning, broken where a terminal would break it.
+    fn wrapped(&self, inner: &mut Inner, head: &str, text: &str, style: &Style) {
+        // Below a step the rest of a line hangs under its words, not under its symbol.
+        let lead = measure_text_width(head) + if head.trim().is_empty() { 2 } else { 0 };
+        let room = if self.out.live { self.out.width().saturating_sub(lead + 1) } else { usize::MAX };
+        for (n, part) in wrap(text, room.max(20)).into_iter().enumerate() {
+            let head = if n == 0 { head.to_owned() } else { " ".repeat(lead) };
+            self.line(inner, &format!("{}", style.apply_to(format!("{head}{part}"))));
+        }
+    }
+
+    /// The turn of the step behind `key` comes.
+    fn next(&self, inner: &mut Inner, key: Option<&StepKey>) {
+        let at = key.map_or(Some(0), |key| inner.order.iter().position(|k| k == key).map(|at| at + 1));
+        if let Some(next) = at.and_then(|at| inner.order.get(at)).cloned() {
+            self.busy(inner, &next, "looks");
         }
     }
 
@@ -171,9 +222,11 @@ impl Ear for Live {
         self.with(|inner| match &record.event {
             Event::Opened(opened) => {
                 inner.titles.extend(opened.plan.iter().map(|p| (p.key.clone(), p.title.clone())));
+                inner.order = opened.plan.iter().map(|p| p.key.clone()).collect();
                 let what = opened.migration.as_deref().unwrap_or(&opened.blueprint);
                 let text = format!("run {} of {what}, site {}", inner.run, opened.site);
                 self.line(inner, &text);
+                self.next(inner, None);
             }
             Event::Consented { thing } => self.line(inner, &format!("  ! may be destroyed: {thing}")),
             Event::Checked { key, answer, notes, back } => {
@@ -186,17 +239,25 @@ impl Ear for Live {
             // A step that asked a person changed nothing itself, and yet it was not "already so".
             Event::AlreadySo { key, notes, .. } if inner.asked.contains(key) => {
                 self.settled(inner, key, ("✓", "there now"), green, notes);
+                self.next(inner, Some(key));
             }
-            Event::AlreadySo { key, notes, .. } => self.settled(inner, key, ("=", "already so"), colour().dim(), notes),
-            Event::Applied { key, notes } => self.settled(inner, key, ("✓", "done"), green, notes),
+            Event::AlreadySo { key, notes, .. } => {
+                self.settled(inner, key, ("=", "already so"), colour().dim(), notes);
+                self.next(inner, Some(key));
+            }
+            Event::Applied { key, notes } => {
+                self.settled(inner, key, ("✓", "done"), green, notes);
+                self.next(inner, Some(key));
+            }
             Event::Undone { key, notes, passed } => {
                 let word = if *passed { "stays" } else { "undone" };
                 self.settled(inner, key, ("↶", word), green, notes);
             }
             Event::Applying { key, changes, .. } => {
-                self.line(inner, &format!("  ▸ {:<24} begins", key.to_string()));
+                let title = inner.titles.get(key).cloned().unwrap_or_default();
+                self.wrapped(inner, &format!("  ▸ {:<24} ", key.to_string()), &title, &colour());
                 for change in changes {
-                    self.below(inner, &change.to_string());
+                    self.styled_below(inner, &change.to_string(), &colour());
                 }
                 self.busy(inner, key, "begins");
             }
@@ -209,11 +270,10 @@ impl Ear for Live {
             }
             Event::Asked { key, ask, hint, .. } => {
                 inner.asked.insert(key.clone());
-                let hint = hint.as_ref().map(|h| format!("\n{:31}{h}", "")).unwrap_or_default();
-                self.line(
-                    inner,
-                    &format!("{}", yellow.apply_to(format!("  ? {:<24} please: {ask}{hint}", key.to_string()))),
-                );
+                self.wrapped(inner, &format!("  ? {:<24} ", key.to_string()), &format!("please: {ask}"), &yellow);
+                if let Some(hint) = hint {
+                    self.below(inner, hint);
+                }
                 self.busy(inner, key, "waits for you");
             }
             Event::HoldFell { key, .. } => self.line(inner, &format!("  ! {key:<24} does not stand any more")),
@@ -221,8 +281,11 @@ impl Ear for Live {
             Event::UndoFailed { key, .. } => self.settled(inner, key, ("✗", "undo failed"), red, &[]),
             Event::Interrupted { key } => self.settled(inner, key, ("✗", "interrupted"), yellow, &[]),
             Event::Closed { outcome: Outcome::Done } => self.line(inner, "done"),
-            Event::Closed { outcome: Outcome::Undone } => self.line(inner, "undone: everything is back as it was"),
-            Event::Got { .. } | Event::Filed { .. } | Event::Abandoned { .. } => {}
+            // What stays is said with it, at the very end.
+            Event::Closed { outcome: Outcome::Undone }
+            | Event::Got { .. }
+            | Event::Filed { .. }
+            | Event::Abandoned { .. } => {}
         });
         let hands = self.hands.lock().ok().and_then(|hands| hands.clone());
         if let Some(hands) = hands {
@@ -234,8 +297,9 @@ impl Ear for Live {
         self.with(|inner| {
             if self.out.live {
                 self.busy(inner, key, text);
-            } else {
+            } else if inner.below != text {
                 self.below(inner, text);
+                inner.below = text.to_owned();
             }
         });
     }

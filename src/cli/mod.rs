@@ -20,6 +20,7 @@ mod site;
 mod status;
 mod step;
 mod undo;
+mod work;
 
 pub use exit::Exit;
 

@@ -96,19 +96,23 @@ pub(super) fn text(lines: &[Line], width: usize) -> String {
     text
 }
 
-/// Breaks at spaces.
+/// Breaks at spaces, and in words that are longer than a line.
 pub(super) fn wrap(words: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in words.split_whitespace() {
+    for mut word in words.split_whitespace() {
         let Some(last) = lines.last_mut() else { break };
         if !last.is_empty() && last.chars().count() + 1 + word.chars().count() > room {
-            lines.push(word.to_owned());
-        } else {
-            if !last.is_empty() {
-                last.push(' ');
-            }
-            last.push_str(word);
+            lines.push(String::new());
+        } else if !last.is_empty() {
+            last.push(' ');
         }
+        while let Some((at, _)) = word.char_indices().nth(room) {
+            let (head, tail) = word.split_at(at);
+            lines.last_mut().into_iter().for_each(|last| last.push_str(head));
+            lines.push(String::new());
+            word = tail;
+        }
+        lines.last_mut().into_iter().for_each(|last| last.push_str(word));
     }
     lines
 }
@@ -146,4 +150,17 @@ fn exit_of(lines: &[Line]) -> Exit {
 /// Without `--exit-code` only what could not be asked is a failure.
 fn error_exit(lines: &[Line]) -> Exit {
     if lines.iter().any(|l| matches!(l.said, Said::Failed(_))) { Exit::Failed } else { Exit::Done }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrap;
+
+    #[test]
+    fn words_are_kept_whole_where_they_fit_and_broken_where_they_do_not() {
+        assert_eq!(wrap("vm 108 gets it", 7), ["vm 108", "gets it"]);
+        assert_eq!(wrap("~ a/very/long/path x", 6), ["~", "a/very", "/long/", "path x"]);
+        assert_eq!(wrap("", 5), [""]);
+        assert_eq!(wrap("any length", usize::MAX), ["any length"]);
+    }
 }

@@ -1,6 +1,6 @@
 //! `pvemig rehearse BLUEPRINT`: the whole migration against the embedded estate.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::base::clock::Clock;
 use crate::blueprint;
@@ -13,10 +13,12 @@ use super::exit::Exit;
 use super::fail::Words;
 use super::hands;
 use super::lab;
-use super::live::{INDENT, Live};
+use super::live::Live;
 use super::out::Out;
 use super::report;
 use super::session::Session;
+use super::undo::Past;
+use super::work::would_destroy;
 
 /// Starts a lab, runs the migration of its site to the end (and back, with `--undo`), and prints the report.
 pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<Exit> {
@@ -34,25 +36,26 @@ pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<E
         return Err(Words::usage(text, "`pvemig lab worlds` lists the worlds").into());
     };
     let migration = migration.clone();
-    let session = Session::with(site, scratch.path().join("state"), Clock::fast(args.speed), out)?;
+    let session = Session::with(site, scratch.path().join("state"), Clock::fast(args.speed), out, true)?;
     let (_, steps) = session.migration(&migration)?;
     let opened = session.opened(blueprint, Some(&migration), &steps, false)?;
     let mut going = Going { yes: true, destroy: Vec::new(), wait: Some(Wait::Forever) };
     let live = Arc::new(Live::new(*out, session.clock));
-    live.hands(Arc::new(LabHands { lab: running.clone(), out: *out }));
-    let work = session.begin(opened, steps, None, &going, live.clone())?;
+    live.hands(Arc::new(LabHands { lab: running.clone(), live: Arc::downgrade(&live) }));
+    let work = session.begin(session.lock_for_new()?, opened, steps, None, &going, live.clone())?;
     let id = work.recorder.dir().id().to_owned();
-    let (_, mut exit) = work.go(None).await?;
+    let mut exit = work.go(None).await?;
     drop(work);
     if exit == Exit::Done && args.undo {
         // In a rehearsal nobody's data is at stake: what the undo asks consent for is given.
         let run = session.store.run(&id)?.read()?;
-        going.destroy = consents(&session, &run)?;
-        let work = session.reopen(&run, &going, live)?;
-        exit = work.go(Some(&[])).await?.1;
+        let (_, steps) = session.steps_of(&run.state)?;
+        going.destroy = would_destroy(&steps, &run.state)?.into_iter().map(|t| t.0).collect();
+        let work = session.reopen(session.lock(&id)?, &run, &going, live)?;
+        exit = work.go(Some(&Past::default())).await?;
     }
     if !out.json {
-        out.data(&format!("\n{}", report::text(&session.store.run(&id)?.read()?)?))?;
+        out.data(&format!("\n{}", report::rehearsed(&session.store.run(&id)?.read()?, *out)?))?;
     }
     if args.dir.is_some() {
         out.say(&format!("journal and files are in {}", scratch.path().display()));
@@ -60,31 +63,18 @@ pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<E
     Ok(exit)
 }
 
-/// Everything that the undo of a run would destroy.
-fn consents(session: &Session, run: &crate::engine::store::RunRead) -> anyhow::Result<Vec<String>> {
-    let (_, steps) = session.steps_of(&run.state)?;
-    let mut things = Vec::new();
-    for step in steps {
-        if let Some(before) = run.state.steps.get(&step.key()).and_then(|s| s.before.as_ref()) {
-            let destroyed = step.undo_destroys(before).map_err(super::fail::failure)?;
-            things.extend(destroyed.into_iter().map(|t| t.0));
-        }
-    }
-    Ok(things)
-}
-
 /// Does what a run asks for, as soon as it asks.
 struct LabHands {
     lab: Arc<Lab>,
-    out: Out,
+    live: Weak<Live>,
 }
 
 impl Ear for LabHands {
     fn event(&self, record: &Record) {
         let Event::Asked { hands: Some(asked), .. } = &record.event else { return };
-        match hands::act(&self.lab, asked) {
-            Ok(said) => self.out.say(&format!("{INDENT}{said}")),
-            Err(error) => self.out.say(&format!("{INDENT}{error}")),
+        let said = hands::act(&self.lab, asked).unwrap_or_else(|error| error.to_string());
+        if let Some(live) = self.live.upgrade() {
+            live.aside(&said);
         }
     }
 }
@@ -99,7 +89,7 @@ impl Scratch {
     fn new(named: Option<&std::path::Path>) -> anyhow::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         if let Some(path) = named {
-            return Ok(Self::Named(path.to_owned()));
+            return Ok(Self::Named(std::path::absolute(path)?));
         }
         let mut tail = [0; 6];
         getrandom::fill(&mut tail).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;

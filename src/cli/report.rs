@@ -1,5 +1,7 @@
 //! `pvemig report [RUN]`.
 
+use std::io::{self, IsTerminal};
+
 use crate::engine::store::RunRead;
 use crate::report::{self, Report};
 
@@ -7,6 +9,7 @@ use super::args::{Common, Format, ReportArgs};
 use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
+use super::plan::wrap;
 use super::session::Session;
 
 /// Renders a run's journal on stdout.
@@ -21,7 +24,7 @@ pub(super) fn report(common: &Common, args: &ReportArgs, out: &Out) -> anyhow::R
     };
     let Some(read) = Report::of(&run.id, &run.records)? else { return Ok(Exit::Done) };
     let rendered = match args.format {
-        Format::Text => report::text(&read),
+        Format::Text => folded(&report::text(&read), *out),
         Format::Markdown => report::markdown(&read),
         Format::Json => format!("{}\n", report::json(&read)?),
     };
@@ -29,7 +32,31 @@ pub(super) fn report(common: &Common, args: &ReportArgs, out: &Out) -> anyhow::R
     Ok(Exit::Done)
 }
 
-/// For a terminal.
-pub(super) fn text(run: &RunRead) -> anyhow::Result<String> {
-    Ok(Report::of(&run.id, &run.records)?.map(|read| report::text(&read)).unwrap_or_default())
+/// After a rehearsal: its estate is gone, and so is what could be done about it.
+pub(super) fn rehearsed(run: &RunRead, out: Out) -> anyhow::Result<String> {
+    let Some(mut read) = Report::of(&run.id, &run.records)? else { return Ok(String::new()) };
+    read.next.clear();
+    Ok(folded(&report::text(&read), out))
+}
+
+/// On a terminal, lines that are too long are broken and go on below their own words.
+fn folded(text: &str, out: Out) -> String {
+    if !io::stdout().is_terminal() {
+        return text.to_owned();
+    }
+    let mut folded = String::new();
+    for line in text.lines() {
+        let words = line.trim_start_matches([' ', '├', '└']);
+        let head = &line[..line.len() - words.len()];
+        let indent = head.replace('├', "│").replace('└', " ") + if head.is_empty() { "" } else { "  " };
+        let room = out.width().saturating_sub(indent.chars().count() + 1).max(20);
+        if line.chars().count() < out.width() {
+            folded += &format!("{line}\n");
+            continue;
+        }
+        for (n, part) in wrap(words, room).into_iter().enumerate() {
+            folded += &format!("{}{part}\n", if n == 0 { head } else { indent.as_str() });
+        }
+    }
+    folded
 }

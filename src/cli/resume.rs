@@ -2,44 +2,56 @@
 
 use std::sync::Arc;
 
-use crate::engine::state::Phase;
+use crate::engine::state::{Phase, Stage};
+use crate::engine::store::RunRead;
 
 use super::args::{Common, ResumeArgs};
 use super::exit::Exit;
 use super::fail::Words;
 use super::live::Live;
 use super::out::Out;
-use super::session::Session;
+use super::session::{Session, begun};
 
 /// Goes on with a run at its first step that is not settled.
 pub(super) async fn resume(common: &Common, args: &ResumeArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open(common, out)?;
     let run = session.the_run(args.run.as_deref())?;
     let id = &run.id;
-    let refuse = |exit, text: String, help: String| Err(Words::new(exit, text, vec![help]).into());
-    match run.state.phase {
-        Phase::Forward => {}
-        Phase::Done => {
-            return refuse(Exit::Usage, format!("run {id} is done"), format!("`pvemig report {id}` shows it"));
-        }
-        Phase::Undone => {
-            return refuse(Exit::Usage, format!("run {id} is undone"), "begin a new one with `pvemig run`".into());
-        }
-        Phase::Abandoned => {
-            return refuse(Exit::Usage, format!("run {id} was abandoned"), "begin a new one with `pvemig run`".into());
-        }
-        Phase::Undoing | Phase::Stuck => {
-            let help = format!("`pvemig undo {id}` goes on with the undo");
-            return refuse(Exit::Stuck, format!("run {id} is being undone and cannot go forwards any more"), help);
-        }
-    }
-    if run.state.opened.site_digest != session.site.digest {
-        out.say("notice: the site file was changed since this run began; its plan stays as it was");
+    refuse(&run)?;
+    let lock = session.lock(id)?;
+    // Until here another process may have gone on with it.
+    let run = session.store.run(id)?.read()?;
+    refuse(&run)?;
+    if !run.state.opened.single && !begun(&run.state) {
+        session.refuse_beside_another(Some(id))?;
     }
     let live = Arc::new(Live::new(*out, session.clock));
     live.titles(run.state.opened.plan.iter().map(|p| (p.key.clone(), p.title.clone())));
-    let work = session.reopen(&run, &args.going, live)?;
+    let work = session.reopen(lock, &run, &args.going, live.clone())?;
     out.say(&format!("run {id} goes on"));
-    let (_, exit) = work.go(None).await?;
-    Ok(exit)
+    let settled = |stage| matches!(stage, Stage::Applied | Stage::Already);
+    if let Some(first) = run.state.opened.plan.iter().find(|p| !settled(run.state.stage(&p.key))) {
+        live.looks(&first.key);
+    }
+    work.go(None).await
+}
+
+/// Only a run that is on its way forwards can be resumed.
+fn refuse(run: &RunRead) -> Result<(), Words> {
+    let id = &run.id;
+    let backwards = || {
+        let text = format!("run {id} is being undone and cannot go forwards any more");
+        (text, format!("`pvemig undo {id}` goes on with the undo"))
+    };
+    let (exit, (text, help)) = match run.state.phase {
+        Phase::Forward => return Ok(()),
+        Phase::Done => (Exit::Usage, (format!("run {id} is done"), format!("`pvemig report {id}` shows it"))),
+        Phase::Undone => (Exit::Usage, (format!("run {id} is undone"), "begin a new one with `pvemig run`".into())),
+        Phase::Abandoned => {
+            (Exit::Usage, (format!("run {id} was abandoned"), "begin a new one with `pvemig run`".into()))
+        }
+        Phase::Undoing => (Exit::Usage, backwards()),
+        Phase::Stuck => (Exit::Stuck, backwards()),
+    };
+    Err(Words::new(exit, text, vec![help]))
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, anyhow};
 use etcetera::BaseStrategy;
@@ -15,8 +15,9 @@ use crate::engine::event::{Event, Opened};
 use crate::engine::plan::planned;
 use crate::engine::point::Points;
 use crate::engine::recorder::{Recorder, Wiring};
-use crate::engine::run::{Ended, Engine, Hand, Policy};
-use crate::engine::state::{Phase, RunState};
+use crate::engine::run::{Hand, Policy};
+use crate::engine::state::{Phase, RunState, Stage};
+use crate::engine::step::AnyStep;
 use crate::engine::store::{Holder, Ids, RunRead, SiteLock, Store};
 use crate::estate::Estate;
 use crate::site::Site;
@@ -26,6 +27,7 @@ use super::exit::Exit;
 use super::fail::{self, Words};
 use super::live::Live;
 use super::out::Out;
+use super::work::Work;
 
 /// The site, its journals, and the way to its systems.
 pub(super) struct Session {
@@ -35,18 +37,8 @@ pub(super) struct Session {
     pub(super) clock: Clock,
     pub(super) host: String,
     pub(super) out: Out,
-}
-
-/// A run at work.
-pub(super) struct Work<'a> {
-    pub(super) session: &'a Session,
-    pub(super) steps: Vec<BoxedStep>,
-    pub(super) guard: Option<BoxedStep>,
-    pub(super) recorder: Arc<Recorder>,
-    pub(super) live: Arc<Live>,
-    pub(super) interrupted: Arc<AtomicBool>,
-    pub(super) hand: Hand,
-    pub(super) _lock: SiteLock,
+    /// Its estate ends with the process: no command of later can go on with its runs.
+    pub(super) passing: bool,
 }
 
 impl Session {
@@ -55,14 +47,20 @@ impl Session {
         let path = site_path(common)?;
         let site = Site::load(&path).map_err(|error| fail::site_error(&error, out.width()))?;
         let state = state_dir(common, &site)?;
-        Self::with(Arc::new(site), state, Clock::real(), out)
+        Self::with(Arc::new(site), state, Clock::real(), out, false)
     }
 
     /// With a given site, state directory and clock (a rehearsal's).
-    pub(super) fn with(site: Arc<Site>, state: PathBuf, clock: Clock, out: &Out) -> anyhow::Result<Self> {
+    pub(super) fn with(
+        site: Arc<Site>,
+        state: PathBuf,
+        clock: Clock,
+        out: &Out,
+        passing: bool,
+    ) -> anyhow::Result<Self> {
         let store = Store::open(&state, &site.name, Ids::Random)?;
         let estate = Estate::new(site.clone(), clock, store.dir().to_owned());
-        Ok(Self { site, store, estate, clock, host: hostname(), out: *out })
+        Ok(Self { site, store, estate, clock, host: hostname(), out: *out, passing })
     }
 
     /// A migration's blueprint and steps.
@@ -125,6 +123,31 @@ impl Session {
         Ok(self.store.runs()?.into_iter().filter(open).collect())
     }
 
+    /// What somebody who has not heard of a run's id knows it by.
+    pub(super) fn called(run: &RunRead) -> String {
+        let opened = &run.state.opened;
+        let what = opened.migration.clone().unwrap_or_else(|| opened.blueprint.clone());
+        match opened.plan.first().filter(|_| opened.single) {
+            Some(step) => format!("{what}, step {} alone", step.key),
+            None => what,
+        }
+    }
+
+    /// Refuses beside an open run that has begun something; names the three ways out.
+    pub(super) fn refuse_beside_another(&self, own: Option<&str>) -> anyhow::Result<()> {
+        let mut others = self.open_runs()?.into_iter().filter(|run| Some(run.id.as_str()) != own && begun(&run.state));
+        let Some(run) = others.next_back() else { return Ok(()) };
+        let mut help = vec![
+            format!("`pvemig undo {}` takes it back", run.id),
+            format!("`pvemig abandon {} --comment '...'` leaves it as it stands", run.id),
+        ];
+        if run.state.phase == Phase::Forward {
+            help.insert(0, format!("`pvemig resume {}` goes on with it", run.id));
+        }
+        let text = format!("run {} ({}) of this site is not finished", run.id, Self::called(&run));
+        Err(Words::new(Exit::Held, text, help).into())
+    }
+
     /// The run that was named, else the only open one.
     pub(super) fn the_run(&self, given: Option<&str>) -> anyhow::Result<RunRead> {
         if let Some(given) = given {
@@ -138,9 +161,9 @@ impl Session {
                     .into())
             }
             (Some(last), _) => {
-                let mut ids: Vec<_> = open.iter().map(|r| r.id.clone()).collect();
-                ids.push(last.id);
-                let text = format!("several runs of this site are open: {}", ids.join(", "));
+                open.push(last);
+                let runs: Vec<_> = open.iter().map(|r| format!("{} ({})", r.id, Self::called(r))).collect();
+                let text = format!("several runs of this site are open: {}", runs.join("; "));
                 Err(Words::usage(text, "name the one that is meant").into())
             }
         }
@@ -165,16 +188,21 @@ impl Session {
         })
     }
 
-    /// Opens a new run: lock, directory, first line.
+    /// Takes the site's lock for a run that has no id yet.
+    pub(super) fn lock_for_new(&self) -> anyhow::Result<SiteLock> {
+        self.lock("(beginning)")
+    }
+
+    /// Opens a new run under the lock: directory, first line.
     pub(super) fn begin(
         &self,
+        lock: SiteLock,
         opened: Opened,
         steps: Vec<BoxedStep>,
         guard: Option<BoxedStep>,
         going: &Going,
         live: Arc<Live>,
     ) -> anyhow::Result<Work<'_>> {
-        let lock = self.lock("(beginning)")?;
         let dir = self.store.new_run()?;
         lock.name(&self.holder(dir.id()))?;
         live.run(dir.id());
@@ -184,10 +212,30 @@ impl Session {
         self.work(steps, guard, recorder, live, interrupted, going, lock)
     }
 
-    /// Goes on with a run: lock, journal, steps as planned then.
-    pub(super) fn reopen(&self, run: &RunRead, going: &Going, live: Arc<Live>) -> anyhow::Result<Work<'_>> {
-        let lock = self.lock(&run.id)?;
-        let (_, steps) = self.steps_of(&run.state)?;
+    /// Goes on with a run under the lock: journal, steps as planned then. `run` was read under the lock.
+    pub(super) fn reopen(
+        &self,
+        lock: SiteLock,
+        run: &RunRead,
+        going: &Going,
+        live: Arc<Live>,
+    ) -> anyhow::Result<Work<'_>> {
+        let (blueprint, steps) = self.steps_of(&run.state)?;
+        let guard = self.guard_of(&run.state)?;
+        let opened = &run.state.opened;
+        if opened.site_digest != self.site.digest {
+            self.out.say("notice: the site file was changed since this run began; its plan stays as it was");
+        }
+        if opened.blueprint_version != blueprint.version {
+            self.out.say(&format!(
+                "notice: pvemig {} planned this run by version {} of {}; this is pvemig {}, version {}",
+                opened.tool,
+                opened.blueprint_version,
+                blueprint.name,
+                env!("CARGO_PKG_VERSION"),
+                blueprint.version
+            ));
+        }
         live.run(&run.id);
         let interrupted = Arc::new(AtomicBool::new(false));
         let wiring = self.wiring(&live, &interrupted)?;
@@ -195,7 +243,20 @@ impl Session {
         if let Some(torn) = torn {
             self.out.say(&format!("notice: {torn}"));
         }
-        self.work(steps, None, recorder, live, interrupted, going, lock)
+        self.work(steps, guard, recorder, live, interrupted, going, lock)
+    }
+
+    /// The preflight of a single step that has not begun: what keeps it from its work is asked again.
+    fn guard_of(&self, state: &RunState) -> anyhow::Result<Option<BoxedStep>> {
+        let opened = &state.opened;
+        let (true, Some(name), Some(step)) = (opened.single, &opened.migration, opened.plan.first()) else {
+            return Ok(None);
+        };
+        if state.phase != Phase::Forward || state.stage(&step.key) != Stage::Pending {
+            return Ok(None);
+        }
+        let (_, steps) = self.migration(name)?;
+        Ok(steps.into_iter().find(|s| is_preflight(&**s) && s.key() != step.key))
     }
 
     #[expect(clippy::too_many_arguments, reason = "one private place puts a run together")]
@@ -219,7 +280,8 @@ impl Session {
             None if self.out.asks => Hand::Wait,
             None => Hand::Stop,
         };
-        Ok(Work { session: self, steps, guard, recorder, live, interrupted, hand, _lock: lock })
+        let destroy = going.destroy.clone();
+        Ok(Work { session: self, steps, guard, recorder, live, interrupted, hand, destroy, _lock: lock })
     }
 
     /// How long to wait for what.
@@ -228,50 +290,19 @@ impl Session {
     }
 }
 
-impl Work<'_> {
-    /// Runs forwards or backwards until it ends, stops, or is interrupted; says how it ended.
-    pub(super) async fn go(&self, back: Option<&[String]>) -> anyhow::Result<(Ended, Exit)> {
-        let id = self.recorder.dir().id().to_owned();
-        let engine = Engine {
-            cx: &self.session.estate,
-            steps: &self.steps,
-            guard: self.guard.as_deref(),
-            recorder: self.recorder.clone(),
-            policy: self.session.policy(self.hand),
-            info: self.session.store.info(&id, &self.session.host)?,
-        };
-        let work = async {
-            match back {
-                None => engine.forward().await,
-                Some(past) => engine.backward(&past.iter().cloned().collect()).await,
-            }
-        };
-        let ended = tokio::select! {
-            ended = work => ended,
-            () = second_signal(&self.interrupted, &self.live) => return Ok((Ended::Done, Exit::Interrupted)),
-        };
-        self.live.end();
-        let state = self.recorder.state()?;
-        let ended = ended.map_err(|error| fail::unwritten(error, &state, &id))?;
-        let exit = fail::ended(self.session, &state, &id, &ended);
-        Ok((ended, exit))
-    }
+/// `1 step`, `2 steps`.
+pub(super) fn plural(n: usize, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
 }
 
-/// The first signal asks the run to stop before its next change; the second ends the process.
-async fn second_signal(interrupted: &AtomicBool, live: &Live) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        return std::future::pending().await;
-    };
-    for n in 0..2 {
-        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-        interrupted.store(true, Ordering::SeqCst);
-        if n == 0 {
-            live.note("stopping before the next change; once more to stop at once (the journal knows what was begun)");
-        }
-    }
-    live.end();
+/// Whether a run has begun anything, or asked a person to: one that has not keeps nobody from anything.
+pub(super) fn begun(state: &RunState) -> bool {
+    state.steps.values().any(|step| step.before.is_some() || step.asked.is_some())
+}
+
+/// Whether a step is its blueprint's preflight.
+pub(super) fn is_preflight(step: &dyn AnyStep<Estate>) -> bool {
+    step.id().starts_with("00-")
 }
 
 /// `PVEMIG_CRASH_AT=N` aborts the process at crash point N, for tests of a real kill.

@@ -7,7 +7,7 @@ use super::args::{Common, SiteArgs, SiteVerb};
 use super::exit::Exit;
 use super::fail;
 use super::out::Out;
-use super::session::site_path;
+use super::session::{plural, site_path};
 
 pub(super) fn site(common: &Common, args: &SiteArgs, out: &Out) -> anyhow::Result<Exit> {
     match args.verb {
@@ -50,8 +50,7 @@ fn check(common: &Common, out: &Out) -> anyhow::Result<Exit> {
         (site.devices.len(), "device"),
         (site.migrations.len(), "migration"),
     ];
-    let plural = |(n, word): (usize, &str)| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
-    let counts: Vec<_> = counts.into_iter().map(plural).collect();
+    let counts: Vec<_> = counts.into_iter().map(|(n, word)| plural(n, word)).collect();
     out.data(&format!("{}: good ({})\n", path.display(), counts.join(", ")))?;
     Ok(Exit::Done)
 }

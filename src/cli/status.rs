@@ -1,5 +1,9 @@
 //! `pvemig status`: the runs, how they stand, the holds that are up.
 
+use serde_json::Value;
+
+use crate::base::names::StepKey;
+use crate::engine::event::{Event, Planned, Record};
 use crate::engine::state::{Phase, Stage};
 use crate::engine::store::RunRead;
 
@@ -12,14 +16,17 @@ pub(super) fn status(common: &Common, args: &StatusArgs, out: &Out) -> anyhow::R
     let session = Session::open(common, out)?;
     let runs = session.store.runs()?;
     let open = |run: &&RunRead| matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
-    let shown: Vec<_> = if args.all { runs.iter().collect() } else { runs.iter().filter(open).collect() };
+    let held = |run: &RunRead| -> Vec<String> {
+        let still = |key: &&StepKey| !taken_back(&runs, run, key);
+        run.state.holds_up().into_iter().filter(still).map(ToString::to_string).collect()
+    };
+    let shown: Vec<_> = runs.iter().filter(|run| args.all || open(run) || !held(run).is_empty()).collect();
     if out.json {
         let line = |run: &&RunRead| {
-            let holds: Vec<_> = run.state.holds_up().iter().map(ToString::to_string).collect();
             serde_json::json!({
                 "run": run.id, "migration": run.state.opened.migration, "since": run.state.since,
                 "last": run.state.last, "stands": word(run), "settled": settled(run),
-                "steps": run.state.opened.plan.len(), "holds": holds, "failure": run.state.failure,
+                "steps": run.state.opened.plan.len(), "holds": held(run), "failure": run.state.failure,
             })
         };
         let lines: Vec<_> = shown.iter().map(line).collect();
@@ -27,26 +34,24 @@ pub(super) fn status(common: &Common, args: &StatusArgs, out: &Out) -> anyhow::R
         return Ok(Exit::Done);
     }
     if shown.is_empty() {
-        let over =
-            if runs.is_empty() { String::new() } else { format!("; {} are over (`--all` shows them)", runs.len()) };
+        let over = match runs.len() {
+            0 => String::new(),
+            1 => "; one is over (`--all` shows it)".to_owned(),
+            n => format!("; {n} are over (`--all` shows them)"),
+        };
         out.data(&format!("site {}: no run is open{over}\n", session.site.name))?;
         return Ok(Exit::Done);
     }
     let mut text = String::new();
     for run in shown {
-        let what = run.state.opened.migration.clone().unwrap_or_else(|| run.state.opened.blueprint.clone());
-        let what = if run.state.opened.single {
-            run.state.opened.plan.first().map(|p| format!("{what}, step {} alone", p.key)).unwrap_or(what)
-        } else {
-            what
-        };
+        let what = Session::called(run);
         let since = run.state.since.strftime("%Y-%m-%d %H:%M UTC");
         let (settled, all) = (settled(run), run.state.opened.plan.len());
         text.push_str(&format!("{:<5} {:<10} {settled:>2}/{all:<2} {since}  {what}\n", run.id, word(run)));
         if let Some((key, error)) = &run.state.failure {
             text.push_str(&format!("      stopped at {key}: {error}\n"));
         }
-        let up: Vec<_> = run.state.holds_up().iter().map(ToString::to_string).collect();
+        let up = held(run);
         if !up.is_empty() {
             text.push_str(&format!("      still held: {}\n", up.join(", ")));
         }
@@ -56,6 +61,28 @@ pub(super) fn status(common: &Common, args: &StatusArgs, out: &Out) -> anyhow::R
     }
     out.data(&text)?;
     Ok(Exit::Done)
+}
+
+/// Whether a later run took a hold of this one back: its closer, about the same thing, was done after the hold.
+fn taken_back(runs: &[RunRead], run: &RunRead, holder: &StepKey) -> bool {
+    let Some(hold) = run.state.opened.plan.iter().find(|p| p.key == *holder) else { return false };
+    let Some(up) = run.records.iter().rfind(|r| r.event.key() == Some(holder)).map(|r| r.at) else { return false };
+    let closes = |other: &&RunRead| {
+        let closer =
+            |p: &&Planned| Some(p.key.id()) == hold.holds_until.as_deref() && same_subject(&p.step, &hold.step);
+        other.state.opened.plan.iter().filter(closer).any(|p| {
+            let done = |r: &&Record| matches!(&r.event, Event::Applied { key, .. } | Event::AlreadySo { key, .. } if *key == p.key);
+            other.records.iter().filter(done).any(|r| r.at > up)
+        })
+    };
+    runs.iter().filter(|other| other.id != run.id).any(|other| closes(&other))
+}
+
+/// Two steps are about the same thing where the fields that both have are equal, and there is one.
+fn same_subject(a: &Value, b: &Value) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return false };
+    let mut both = a.iter().filter_map(|(name, value)| Some((value, b.get(name)?))).peekable();
+    both.peek().is_some() && both.all(|(a, b)| a == b)
 }
 
 fn word(run: &RunRead) -> &'static str {

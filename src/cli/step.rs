@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::base::fault::Failure;
-use crate::blueprint::{self, BoxedStep, Row};
-use crate::engine::step::Standing;
+use crate::blueprint::{self, Blueprint, BoxedStep, Given, Row};
 
 use super::args::{Common, StepArgs};
 use super::exit::Exit;
@@ -14,45 +13,49 @@ use super::explain::known_steps;
 use super::fail::{self, Words};
 use super::live::Live;
 use super::out::Out;
-use super::session::Session;
+use super::session::{Session, begun, is_preflight};
 
 /// A step that fits, with its migration and the migration's preflight.
 struct Fit {
-    migration: String,
+    /// None: the flags gave everything.
+    migration: Option<String>,
     step: BoxedStep,
     guard: Option<BoxedStep>,
 }
 
 pub(super) async fn step(common: &Common, args: &StepArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open(common, out)?;
-    let fit = choose(&session, args)?;
-    let blueprint = &session.site.migrations[&fit.migration].blueprint;
-    let Some(blueprint) = blueprint::named(blueprint) else {
-        return Err(Words::usage(format!("there is no blueprint `{blueprint}`"), known_steps()).into());
-    };
-    for run in session.open_runs()? {
-        let holds = run.state.holds_up().iter().any(|k| k.id() == fit.step.id());
-        if holds && run.state.standing() == Standing::Open {
+    let (blueprint, row) = find(&args.step)?;
+    let fit = choose(&session, args, blueprint, row)?;
+    let lock = session.lock_for_new()?;
+    for run in session.open_runs()?.iter().filter(|run| begun(&run.state)) {
+        if run.state.holds_up().iter().any(|k| k.id() == fit.step.id()) {
             let text = format!("run {} holds {} already", run.id, fit.step.id());
             let help = vec![format!("`pvemig resume {}` or `pvemig undo {}`", run.id, run.id)];
             return Err(Words::new(Exit::Held, text, help).into());
         }
         out.say(&format!("notice: run {} of this site is not finished; this step goes beside it", run.id));
     }
+    if fit.migration.is_none() {
+        let from = row.flags.iter().any(|(flag, ..)| *flag == "from") && args.from.is_none();
+        let from = if from { "; without `--from` nobody looks whether another VM still has the device" } else { "" };
+        out.say(&format!("notice: by flags alone, so no preflight comes before it{from}"));
+    }
     let steps = vec![fit.step];
-    let opened = session.opened(blueprint, Some(&fit.migration), &steps, true)?;
+    let opened = session.opened(blueprint, fit.migration.as_deref(), &steps, true)?;
     let live = Arc::new(Live::new(*out, session.clock));
-    let work = session.begin(opened, steps, fit.guard, &args.going, live)?;
-    let (_, exit) = work.go(None).await?;
-    Ok(exit)
+    let work = session.begin(lock, opened, steps, fit.guard, &args.going, live)?;
+    work.go(None).await
 }
 
-/// The step of the migration that was named, else of the only one that has it and matches the flags.
-fn choose(session: &Session, args: &StepArgs) -> anyhow::Result<Fit> {
-    let row = blueprint::ALL.iter().find_map(|b| b.row(&args.step));
-    let Some(row) = row else {
-        return Err(Words::usage(format!("there is no step `{}`", args.step), known_steps()).into());
-    };
+fn find(name: &str) -> anyhow::Result<(&'static Blueprint, &'static Row)> {
+    let found = blueprint::ALL.iter().find_map(|b| Some((b, b.row(name)?)));
+    Ok(found.ok_or_else(|| Words::usage(format!("there is no step `{name}`"), known_steps()))?)
+}
+
+/// The step of the migration that was named, else of the only one that has it and matches the flags, else by flags
+/// alone.
+fn choose(session: &Session, args: &StepArgs, blueprint: &Blueprint, row: &Row) -> anyhow::Result<Fit> {
     let flags = flags(args, row)?;
     let mut fitting = Vec::new();
     let mut others = Vec::new();
@@ -65,33 +68,39 @@ fn choose(session: &Session, args: &StepArgs) -> anyhow::Result<Fit> {
         let mut guard = None;
         for step in steps {
             let fields = step.fields().map_err(fail::failure)?;
-            if step.id().starts_with("00-") {
+            if is_preflight(&*step) {
                 guard = Some(step);
             } else if step.id() == row.id && agrees(&fields, &flags) {
                 let step = with_force(step, args)?;
-                fitting.push(Fit { migration: name.clone(), step, guard: guard.take() });
+                fitting.push(Fit { migration: Some(name.clone()), step, guard: guard.take() });
             } else if step.id() == row.id {
                 others.push(describe(name, row, &fields));
             }
         }
         // The preflight asked for by its own name.
         if let Some(guard) = guard.take().filter(|g| g.id() == row.id) {
-            fitting.push(Fit { migration: name.clone(), step: guard, guard: None });
+            fitting.push(Fit { migration: Some(name.clone()), step: guard, guard: None });
         }
     }
     match (fitting.pop(), fitting.len()) {
         (Some(fit), 0) => Ok(fit),
         (None, _) => {
-            let help = if others.is_empty() {
+            let mut help = vec![if others.is_empty() {
                 "the site file has no migration with this step".to_owned()
             } else {
                 format!("the site file has {}", others.join("; "))
-            };
-            Err(Words::usage(format!("no migration has step {} with these flags", row.id), help).into())
+            }];
+            if args.migration.is_none() {
+                match blueprint.alone(&session.site, row.id, &given(args)) {
+                    Ok(step) => return Ok(Fit { migration: None, step: with_force(step, args)?, guard: None }),
+                    Err(problems) => help.push(format!("by flags alone: {}", problems.join("; "))),
+                }
+            }
+            Err(Words::new(Exit::Usage, format!("no migration has step {} with these flags", row.id), help).into())
         }
         (Some(last), _) => {
-            let mut names: Vec<_> = fitting.iter().map(|f| f.migration.clone()).collect();
-            names.push(last.migration);
+            let mut names: Vec<_> = fitting.iter().filter_map(|f| f.migration.clone()).collect();
+            names.extend(last.migration);
             let text = format!("several migrations have step {}: {}", row.id, names.join(", "));
             Err(Words::usage(text, "name one with `-m`").into())
         }
@@ -105,6 +114,10 @@ fn flags(args: &StepArgs, row: &Row) -> anyhow::Result<Vec<(&'static str, Value)
         ("device", args.device.clone().map(Value::from)),
         ("node", args.node.clone().map(Value::from)),
         ("namespace", args.namespace.clone().map(Value::from)),
+        ("workload", args.workload.clone().map(Value::from)),
+        ("attach", args.attach.clone().map(Value::from)),
+        ("from", args.from.map(Value::from)),
+        ("label", args.label.as_deref().map(label)),
     ];
     let mut flags = Vec::new();
     for (name, value) in given {
@@ -122,6 +135,23 @@ fn flags(args: &StepArgs, row: &Row) -> anyhow::Result<Vec<(&'static str, Value)
     Ok(flags)
 }
 
+/// A label as the steps keep it: a key, or key and value.
+fn label(text: &str) -> Value {
+    text.split_once('=').map_or_else(|| text.into(), |(key, value)| json!({ "key": key, "value": value }))
+}
+
+/// The flags for a step that no migration gives.
+fn given(args: &StepArgs) -> Given {
+    Given {
+        vmid: args.vmid,
+        from: args.from,
+        device: args.device.clone(),
+        node: args.node.clone(),
+        attach: args.attach.clone(),
+        label: args.label.clone(),
+    }
+}
+
 fn agrees(fields: &Value, flags: &[(&str, Value)]) -> bool {
     flags.iter().all(|(pointer, value)| fields.pointer(pointer) == Some(value))
 }
@@ -133,6 +163,9 @@ fn describe(migration: &str, row: &Row, fields: &Value) -> String {
 }
 
 fn plain(value: &Value) -> String {
+    if let (Some(key), Some(value)) = (value.get("key"), value.get("value")) {
+        return format!("{}={}", plain(key), plain(value));
+    }
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

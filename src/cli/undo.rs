@@ -2,36 +2,45 @@
 
 use std::sync::Arc;
 
+use crate::engine::event::Planned;
 use crate::engine::state::Phase;
 use crate::engine::store::RunRead;
 
 use super::args::{Common, UndoArgs};
 use super::exit::Exit;
-use super::fail::Words;
+use super::fail::{Words, flags};
 use super::live::Live;
 use super::out::Out;
-use super::session::Session;
+use super::plan::wrap;
+use super::session::{Session, plural};
+
+/// What an undo passes, resolved.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// Ids of steps of the run that cannot be undone.
+    pub(super) steps: Vec<String>,
+    /// Ids of runs that came after.
+    pub(super) runs: Vec<String>,
+}
+
+impl Past {
+    /// As it was given, in full.
+    pub(super) fn given(&self) -> Vec<String> {
+        self.steps.iter().chain(&self.runs).cloned().collect()
+    }
+}
 
 /// Takes back what a run has done, last step first.
 pub(super) async fn undo(common: &Common, args: &UndoArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open(common, out)?;
-    let runs = session.store.runs()?;
     let run = match &args.run {
         Some(given) => session.store.run(given)?.read()?,
-        None => newest_that_changed(runs_again(&session)?)?,
+        None => newest_that_changed(session.store.runs()?)?,
     };
     let id = run.id.clone();
-    match run.state.phase {
-        Phase::Undone => {
-            return Err(Words::usage(format!("run {id} is undone already"), "nothing is left to do").into());
-        }
-        Phase::Abandoned => {
-            let help = "what it left stays; `pvemig report` shows what that is";
-            return Err(Words::usage(format!("run {id} was abandoned"), help).into());
-        }
-        Phase::Forward | Phase::Done | Phase::Undoing | Phase::Stuck => {}
-    }
-    refuse_under_others(&run, &runs, &args.past)?;
+    refuse(&run)?;
+    let past = resolve(&session, &run, &args.past)?;
+    refuse_under_others(&run, &session.store.runs()?, &past)?;
     let owed: Vec<_> =
         run.state.opened.plan.iter().filter(|p| run.state.steps.get(&p.key).is_some_and(|s| s.owes())).collect();
     if !args.going.yes {
@@ -39,23 +48,79 @@ pub(super) async fn undo(common: &Common, args: &UndoArgs, out: &Out) -> anyhow:
             let help = format!("add `--yes`; `pvemig report {id}` shows what it did");
             return Err(Words::usage("nobody can be asked here whether to undo", help).into());
         }
-        out.say(&format!("to take back, last first ({} steps of run {id}):", owed.len()));
-        owed.iter().rev().for_each(|p| out.say(&format!("  ↶ {:<24} {}", p.key.to_string(), p.title)));
+        out.say(&format!("to take back, last first ({} of run {id}):", plural(owed.len(), "step")));
+        for planned in owed.iter().rev() {
+            let head = format!("  ↶ {:<24} ", planned.key.to_string());
+            let indent = " ".repeat(head.chars().count());
+            let room = out.width().saturating_sub(indent.len()).max(20);
+            for (n, part) in wrap(&planned.title, room).into_iter().enumerate() {
+                out.say(&format!("{}{part}", if n == 0 { &head } else { &indent }));
+            }
+        }
         if !out.ask("Undo?")? {
             out.say("nothing was changed");
-            return Ok(Exit::Usage);
+            return Ok(Exit::Interrupted);
         }
     }
+    let lock = session.lock(&id)?;
+    // While the question stood another process may have gone on with it, or begun something else.
+    let now = session.store.run(&id)?.read()?;
+    refuse(&now)?;
+    refuse_under_others(&now, &session.store.runs()?, &past)?;
+    if now.records.len() != run.records.len() {
+        let help = format!("`pvemig report {id}` shows what it did; then `pvemig undo {id}` again");
+        return Err(Words::new(Exit::Held, format!("run {id} went on in the meantime"), vec![help]).into());
+    }
     let live = Arc::new(Live::new(*out, session.clock));
-    live.titles(run.state.opened.plan.iter().map(|p| (p.key.clone(), p.title.clone())));
-    let work = session.reopen(&run, &args.going, live)?;
+    live.titles(now.state.opened.plan.iter().map(|p| (p.key.clone(), p.title.clone())));
+    let work = session.reopen(lock, &now, &args.going, live)?;
     out.say(&format!("run {id} is being undone"));
-    let (_, exit) = work.go(Some(&args.past)).await?;
-    Ok(exit)
+    work.go(Some(&past)).await
 }
 
-fn runs_again(session: &Session) -> anyhow::Result<Vec<RunRead>> {
-    Ok(session.store.runs()?)
+fn refuse(run: &RunRead) -> Result<(), Words> {
+    let id = &run.id;
+    match run.state.phase {
+        Phase::Undone => Err(Words::usage(format!("run {id} is undone already"), "nothing is left to do")),
+        Phase::Abandoned => {
+            let help = format!("what it left stays; `pvemig report {id}` shows what that is");
+            Err(Words::usage(format!("run {id} was abandoned"), help))
+        }
+        Phase::Forward | Phase::Done | Phase::Undoing | Phase::Stuck => Ok(()),
+    }
+}
+
+/// Each `--past` is an applied step of the run that cannot be undone or whose undo was tried and stopped there (by id or
+/// number), or another run.
+fn resolve(session: &Session, run: &RunRead, given: &[String]) -> anyhow::Result<Past> {
+    let mut past = Past::default();
+    for name in given {
+        let is = |p: &&Planned| p.key.id() == name || p.key.id().split('-').next() == Some(name.as_str());
+        let step = run.state.opened.plan.iter().find(is);
+        if let Some(step) = step {
+            let owed = run.state.steps.get(&step.key).is_some_and(|s| s.owes());
+            if run.state.may_be_passed(step) {
+                past.steps.push(step.key.id().to_owned());
+                continue;
+            }
+            let why = if owed {
+                "was not tried to be taken back yet, so it is not passed"
+            } else {
+                "did nothing that is still there"
+            };
+            let help = format!("leave `--past {name}` out");
+            return Err(Words::usage(format!("step {} of run {} {why}", step.key, run.id), help).into());
+        }
+        match session.store.run(name) {
+            Ok(other) if other.id() != run.id => past.runs.push(other.id().to_owned()),
+            _ => {
+                let text = format!("`--past {name}` is neither a step of run {} nor another run", run.id);
+                let help = format!("`pvemig report {}` lists its steps, `pvemig status --all` the runs", run.id);
+                return Err(Words::usage(text, help).into());
+            }
+        }
+    }
+    Ok(past)
 }
 
 /// The newest run of a whole migration that changed something and is not undone; else the newest single step.
@@ -70,16 +135,17 @@ fn newest_that_changed(runs: Vec<RunRead>) -> anyhow::Result<RunRead> {
 }
 
 /// A run that changed something during the life of this one is undone first, or passed.
-fn refuse_under_others(run: &RunRead, runs: &[RunRead], past: &[String]) -> anyhow::Result<()> {
+fn refuse_under_others(run: &RunRead, runs: &[RunRead], past: &Past) -> anyhow::Result<()> {
     for other in runs {
         let during = other.id != run.id && other.state.since > run.state.since;
         let open = !matches!(other.state.phase, Phase::Undone | Phase::Abandoned);
-        if during && open && other.state.changed && !past.contains(&other.id) {
+        if during && open && other.state.changed && !past.runs.contains(&other.id) {
             let help = vec![
                 format!("`pvemig undo {}` first", other.id),
-                format!("or leave what it did: `pvemig undo {} --past {}`", run.id, other.id),
+                format!("or leave what it did: `pvemig undo {}{} --past {}`", run.id, flags(&past.given()), other.id),
             ];
-            let text = format!("run {} changed something after run {} began", other.id, run.id);
+            let what = Session::called(other);
+            let text = format!("run {} ({what}) changed something after run {} began", other.id, run.id);
             return Err(Words::new(Exit::Blocked, text, help).into());
         }
     }

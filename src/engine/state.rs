@@ -9,7 +9,7 @@ use crate::base::names::StepKey;
 use crate::base::permit::{Again, CallId, Handle, Note, Thing};
 
 use super::event::{Event, Opened, Outcome, Planned, Record};
-use super::step::{Got, Lost, Standing};
+use super::step::{Got, Lost, Risk, Standing};
 
 /// Where a step stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +210,15 @@ impl RunState {
             Effect::None if begun.is_some_and(|step| !step.calls.is_empty()) => Effect::Partial,
             said => said,
         }
+    }
+
+    /// Whether an undo may go past a step and leave what it did: where that cannot come back, or where an undo was
+    /// tried and stopped there. Not past a hold: that is released, or the run is abandoned.
+    pub fn may_be_passed(&self, planned: &Planned) -> bool {
+        let Some(step) = self.steps.get(&planned.key).filter(|step| step.owes()) else { return false };
+        let stopped = self.failure.as_ref().is_some_and(|(key, _)| *key == planned.key)
+            && matches!(step.stage, Stage::Applied | Stage::Undoing | Stage::UndoFailed);
+        planned.risk == Risk::Destroys || (stopped && planned.holds_until.is_none())
     }
 
     /// How other runs should see this one.

@@ -9,7 +9,7 @@ mod text;
 mod track;
 
 pub use markdown::markdown;
-pub use model::{CallRow, Fell, Report, Row, Standing, Trouble, Word, next_commands};
+pub use model::{CallRow, Fell, Report, Row, Standing, Trouble, Word, next_commands, stays};
 pub use text::text;
 
 /// The report as JSON: the fields of [`Report`], times in RFC 3339, lengths of time in milliseconds.

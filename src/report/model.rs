@@ -53,6 +53,8 @@ pub struct Report {
     pub consents: Vec<String>,
     /// What is gone for good: steps that destroy, were applied and are not undone.
     pub destroyed: Vec<String>,
+    /// What the undo left: step and why.
+    pub stays: Vec<String>,
     /// Holds that are still up.
     pub holds_up: Vec<String>,
     /// Changing calls for each system.
@@ -253,11 +255,13 @@ impl Report {
         let failed = state.failure.as_ref().map(|(key, _)| key);
         let steps: Vec<Row> = rows.into_iter().map(|row| row.finish(&state, failed)).collect();
         let opened = state.opened.clone();
-        let stays = |row: &Row| matches!(row.word, Word::Done | Word::Begun | Word::Failed);
+        let stays: Vec<_> = stays(records).collect();
+        // Passed by the undo: its row says undone, and nothing of it came back.
         let passed = |row: &Row| state.steps.get(&StepKey::from(row.key.as_str())).is_some_and(|step| step.passed);
+        let done = |row: &Row| matches!(row.word, Word::Done | Word::Begun | Word::Failed);
         let destroyed = steps
             .iter()
-            .filter(|row| row.risk == Risk::Destroys && (stays(row) || passed(row)))
+            .filter(|row| row.risk == Risk::Destroys && (done(row) || passed(row)))
             .filter(|row| !row.calls.is_empty())
             .map(|row| format!("{}: {}", row.key, row.title))
             .collect();
@@ -278,6 +282,7 @@ impl Report {
             comment,
             consents: state.consents.iter().map(ToString::to_string).collect(),
             destroyed,
+            stays: stays.iter().map(|(key, why)| format!("{key}: {why}")).collect(),
             holds_up: state.holds_up().into_iter().map(ToString::to_string).collect(),
             calls,
             next: next_commands(run, &state),
@@ -289,6 +294,19 @@ impl Report {
     pub fn elapsed(&self) -> std::time::Duration {
         between(self.began, self.last)
     }
+}
+
+/// What an undo left as it is: the notes of `undone` lines that say so, in the one word that all of them use for it.
+pub fn stays(records: &[Record]) -> impl Iterator<Item = (&StepKey, &str)> {
+    let left = |note: &str| note.split(|c: char| !c.is_alphabetic()).any(|word| matches!(word, "stay" | "stays"));
+    records.iter().flat_map(move |record| {
+        let (key, notes, passed) = match &record.event {
+            Event::Undone { key, notes, passed } => (Some(key), notes.as_slice(), *passed),
+            _ => (None, Default::default(), false),
+        };
+        let notes = notes.iter().filter(move |note| passed || left(note));
+        notes.filter_map(move |note| Some((key?, note.as_str())))
+    })
 }
 
 /// The commands that are possible with a run as it stands.

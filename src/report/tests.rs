@@ -334,3 +334,26 @@ fn a_hold_that_fell_is_told_and_markup_stays_text() {
     assert!(Report::of("7k2", &[]).unwrap().is_none());
     assert!(Report::of("7k2", &failed().0[1..]).is_err());
 }
+
+#[test]
+fn what_an_undo_left_is_said_and_what_it_passed_is_still_gone() {
+    let mut lines = done();
+    let undone = |lines: &mut Lines, key: &str, note: &str| {
+        lines.add(Event::Undoing { key: key.into() });
+        lines.add(Event::Undone { key: key.into(), notes: vec![note.into()], passed: false });
+    };
+    undone(&mut lines, "11-recreate-pvcs", "passed by `--past 11-recreate-pvcs`: what it did stays");
+    undone(&mut lines, "04-add-usb", "asked over the API");
+    let report = lines.report();
+    assert_eq!(report.stays, ["11-recreate-pvcs: passed by `--past 11-recreate-pvcs`: what it did stays"]);
+    assert_eq!(report.destroyed, ["11-recreate-pvcs: recreate | 1 claim"]);
+    assert!(text(&report).contains("left as it is by the undo:\n  11-recreate-pvcs: passed"));
+}
+
+#[test]
+fn a_failure_is_over_once_its_step_is_undone() {
+    let mut lines = failed();
+    assert!(crate::engine::state::RunState::fold(&lines.0).unwrap().unwrap().failure.is_some());
+    lines.add(Event::Undone { key: "04-add-usb".into(), notes: vec![], passed: false });
+    assert_eq!(crate::engine::state::RunState::fold(&lines.0).unwrap().unwrap().failure, None);
+}

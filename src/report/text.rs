@@ -34,9 +34,10 @@ pub fn text(report: &Report) -> String {
 
 /// The parts behind the steps that have something in them.
 pub(super) fn sections(report: &Report) -> Vec<(&'static str, &[String])> {
-    let all: [(&'static str, &[String]); 4] = [
+    let all: [(&'static str, &[String]); 5] = [
         ("consented to lose", &report.consents),
         ("gone for good", &report.destroyed),
+        ("left as it is by the undo", &report.stays),
         ("holds still up", &report.holds_up),
         ("possible now", &report.next),
     ];

@@ -126,3 +126,17 @@ async fn an_undo_that_asks_a_person_or_cannot_ask_is_not_stuck() {
         undone(&undo(&bench, &bed, &steps, &run.id, How::default()).await);
     }
 }
+
+#[tokio::test]
+async fn a_step_whose_undo_stopped_there_may_be_passed_and_no_other_one() {
+    let (bench, bed, steps): (_, _, Steps) = (Bench::new(), Bed::new(), vec![boxed(Keep), boxed(First)]);
+    let run = go(&bench, &bed, &steps, None, How::default()).await;
+    done(&run);
+    bed.say("03-first back", &[Say::Error]);
+    let stopped = undo(&bench, &bed, &steps, &run.id, How::default()).await;
+    assert_eq!(stop(&stopped).key.as_str(), "03-first");
+    let refused = undo(&bench, &bed, &steps, &run.id, past("01-keep")).await;
+    assert!(matches!(stop(&refused).why, Why::Blocked(_)), "{:?}", refused.ended);
+    undone(&undo(&bench, &bed, &steps, &run.id, past("03-first")).await);
+    assert_eq!((bed.is("01-keep"), bed.is("03-first")), (false, true));
+}

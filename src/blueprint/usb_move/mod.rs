@@ -4,6 +4,7 @@
 //! the old node), and 09a before 11 (a wait for somebody's push must not fall between taking a claim away and bringing
 //! it back). 00c is kept free for a copy of the data made ahead.
 
+mod alone;
 pub mod claims;
 pub mod deploy;
 pub mod device;
@@ -67,6 +68,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     summary: "move a USB device and its workload from one VM to another",
     rows: ROWS,
     build,
+    alone: alone::step,
 };
 
 const VM: super::Flag = ("vmid", "/vm/vmid", "the VM of this step");
@@ -74,6 +76,8 @@ const DEVICE: super::Flag = ("device", "/device/name", "the device, by its name 
 const NODE: super::Flag = ("node", "/node/name", "the node, by its name in Kubernetes");
 const NAMESPACE: super::Flag = ("namespace", "/work/namespace", "the workload's namespace");
 const WORKLOAD: super::Flag = ("workload", "/work/name", "the workload's name");
+const FROM: super::Flag = ("from", "/source/vmid", "the VM that had the device");
+const ATTACH: super::Flag = ("attach", "/attach", "how the VM gets it: id, port or mapping");
 
 /// The list: order, aliases, flags. Holds are in the steps (`HOLDS_UNTIL`).
 const ROWS: &[Row] = &[
@@ -82,16 +86,16 @@ const ROWS: &[Row] = &[
     Row::of::<SuspendGitops>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<ScaleDown>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<RemoveUsb>(&["01-remove-usb-from-source"], &[VM, DEVICE]),
-    Row::of::<RemoveLabel>(&["02-remove-source-label"], &[NODE]),
-    Row::of::<CheckHostHardware>(&["03-check-hardware-on-host"], &[VM, DEVICE]),
-    Row::of::<AddUsb>(&["04-add-usb-passthrough"], &[VM, DEVICE]),
+    Row::of::<RemoveLabel>(&["02-remove-source-label"], &[NODE, ("label", "/key", "the label's key")]),
+    Row::of::<CheckHostHardware>(&["03-check-hardware-on-host"], &[VM, DEVICE, FROM]),
+    Row::of::<AddUsb>(&["04-add-usb-passthrough"], &[VM, DEVICE, ATTACH, FROM]),
     Row::of::<DrainNode>(&[], &[VM, NODE]),
-    Row::of::<RebootVm>(&["05-reboot-target-vm"], &[VM, DEVICE]),
+    Row::of::<RebootVm>(&["05-reboot-target-vm"], &[VM, DEVICE, ATTACH]),
     Row::of::<WaitForVm>(&["06-wait-for-vm-ready"], &[VM, NODE]),
     Row::of::<UncordonNode>(&[], &[NODE]),
     Row::of::<CheckVmHardware>(&["07-check-hardware-in-vm"], &[VM, DEVICE]),
     Row::of::<InstallDrivers>(&[], &[VM]),
-    Row::of::<LabelNode>(&["09-label-target-node"], &[NODE]),
+    Row::of::<LabelNode>(&["09-label-target-node"], &[NODE, ("label", "/label", "the label, KEY=VALUE")]),
     Row::of::<UpdateManifests>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<RecreatePvcs>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<DeployAndVerify>(&[], &[NAMESPACE, WORKLOAD]),

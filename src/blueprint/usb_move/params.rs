@@ -265,7 +265,11 @@ impl Params {
 }
 
 fn device(site: &Site, item: &Item<'_>) -> Option<Device> {
-    let name = item.name_of("a device", site.devices.keys().map(String::as_str))?;
+    device_named(site, item.name_of("a device", site.devices.keys().map(String::as_str))?)
+}
+
+/// A device of the site.
+pub(super) fn device_named(site: &Site, name: String) -> Option<Device> {
     let d = site.devices.get(&name)?;
     let socket = |pair: &crate::site::PortPair| Socket { port: pair.port.clone(), sibling: pair.sibling.clone() };
     Some(Device {
@@ -279,7 +283,11 @@ fn device(site: &Site, item: &Item<'_>) -> Option<Device> {
 }
 
 fn node(site: &Site, item: &Item<'_>) -> Option<(Vm, KubeNode)> {
-    let name = item.name_of("a node", site.nodes.keys().map(String::as_str))?;
+    node_named(site, item.name_of("a node", site.nodes.keys().map(String::as_str))?)
+}
+
+/// A node of the site, as a VM and as a node of Kubernetes.
+pub(super) fn node_named(site: &Site, name: String) -> Option<(Vm, KubeNode)> {
     let n = site.nodes.get(&name)?;
     let kube = KubeNode { cluster: n.kubernetes.clone(), name: n.node_name.clone() };
     Some((Vm { cluster: n.proxmox.clone(), vmid: n.vmid, node: name }, kube))

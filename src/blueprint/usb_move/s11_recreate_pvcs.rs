@@ -359,7 +359,7 @@ async fn lost(
     let Some(volume) = volume.filter(|v| v.meta.uid == uid) else {
         return Ok(Some(Problem::new(
             format!("the old volume {name} of claim {namespace}/{} is gone", was.name),
-            "keep the new claim: give this step up with `--past 11-recreate-pvcs`",
+            "keep the new claim: give this step up with `pvemig undo --past 11-recreate-pvcs`",
         )));
     };
     let other = volume.claim.filter(|c| c.namespace != namespace || c.name != was.name);
@@ -369,7 +369,7 @@ async fn lost(
                 "the old volume {name} of claim {namespace}/{} is bound to {}/{} now",
                 was.name, c.namespace, c.name
             ),
-            "free it, or give this step up with `--past 11-recreate-pvcs`",
+            "free it, or give this step up with `pvemig undo --past 11-recreate-pvcs`",
         )
     }))
 }

@@ -165,7 +165,9 @@ fn what_is_written_bears_the_present() {
     let mut sim = Sim::new();
     for seconds in [0, 7] {
         sim.pass(seconds);
-        sim.edit(kinds::nodes(), "", TARGET, |n| place::set(n, &["metadata", "annotations", "at"], seconds.to_string()));
+        sim.edit(kinds::nodes(), "", TARGET, |n| {
+            place::set(n, &["metadata", "annotations", "at"], seconds.to_string())
+        });
         let node = sim.get(kinds::nodes(), "", TARGET).unwrap();
         let entry = place::list(&node, "/metadata/managedFields").iter().find(|e| text(e, "/manager") == "test");
         let written: jiff::Timestamp = text(entry.unwrap(), "/time").parse().unwrap();

@@ -1,0 +1,133 @@
+//! A run at work: forwards or backwards, with the operator's signals, to its end in this process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::base::clock::Clock;
+use crate::base::permit::Thing;
+use crate::base::wait::pause;
+use crate::blueprint::BoxedStep;
+use crate::engine::recorder::Recorder;
+use crate::engine::run::{Engine, Hand};
+use crate::engine::state::RunState;
+use crate::engine::step::Risk;
+use crate::engine::store::SiteLock;
+
+use super::exit::Exit;
+use super::fail;
+use super::live::Live;
+use super::session::Session;
+use super::undo::Past;
+
+/// A run at work.
+pub(super) struct Work<'a> {
+    pub(super) session: &'a Session,
+    pub(super) steps: Vec<BoxedStep>,
+    pub(super) guard: Option<BoxedStep>,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) live: Arc<Live>,
+    pub(super) interrupted: Arc<AtomicBool>,
+    pub(super) hand: Hand,
+    /// The consents that were given on this command line.
+    pub(super) destroy: Vec<String>,
+    pub(super) _lock: SiteLock,
+}
+
+impl Work<'_> {
+    /// Runs forwards or, with `past`, backwards until it ends, stops, or is interrupted; says how it ended.
+    pub(super) async fn go(&self, back: Option<&Past>) -> anyhow::Result<Exit> {
+        let id = self.recorder.dir().id().to_owned();
+        if back.is_some() {
+            self.live.backwards();
+        }
+        let engine = Engine {
+            cx: &self.session.estate,
+            steps: &self.steps,
+            guard: self.guard.as_deref(),
+            recorder: self.recorder.clone(),
+            policy: self.session.policy(self.hand),
+            info: self.session.store.info(&id, &self.session.host)?,
+        };
+        let work = async {
+            match back {
+                None => engine.forward().await,
+                Some(past) => engine.backward(&past.steps.iter().cloned().collect()).await,
+            }
+        };
+        let ticking = async {
+            loop {
+                pause(Clock::real(), Duration::from_secs(1)).await;
+                self.live.tick();
+            }
+        };
+        let ended = tokio::select! {
+            ended = work => Some(ended),
+            () = ticking => None,
+            () = second_signal(&self.interrupted, &self.live) => None,
+        };
+        self.live.end();
+        let none = Past::default();
+        let told =
+            fail::Told { session: self.session, state: &self.recorder.state()?, id: &id, past: back.unwrap_or(&none) };
+        self.say_useless_consents(told.state)?;
+        match ended {
+            Some(Ok(ended)) => told.ended(&ended),
+            // The journal cannot be written: what is held and what is possible is said all the same.
+            Some(Err(error)) => {
+                let exit = fail::show(&self.session.out, &error.into());
+                told.afterwards(None);
+                Ok(exit)
+            }
+            None => {
+                self.session.out.say("stopped at once; what was begun is in the journal");
+                told.afterwards(None);
+                Ok(Exit::Interrupted)
+            }
+        }
+    }
+
+    /// A consent that no step can ask for is most likely mistyped.
+    fn say_useless_consents(&self, state: &RunState) -> anyhow::Result<()> {
+        if self.steps.iter().any(|step| step.risk() == Risk::Destroys) {
+            // What such a step destroys it asks for at work, and not beforehand.
+            return Ok(());
+        }
+        let known = would_destroy(&self.steps, state)?;
+        for thing in self.destroy.iter().filter(|t| !known.contains(&Thing((*t).clone()))) {
+            let known: Vec<_> = known.iter().map(ToString::to_string).collect();
+            let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+            self.session.out.say(&format!(
+                "notice: nothing in this run asks for `--destroy {thing}`; its undo would destroy {known}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Everything that the undo of a run would destroy.
+pub(super) fn would_destroy(steps: &[BoxedStep], state: &RunState) -> anyhow::Result<Vec<Thing>> {
+    let mut things = Vec::new();
+    for step in steps {
+        if let Some(before) = state.steps.get(&step.key()).and_then(|s| s.before.as_ref()) {
+            things.extend(step.undo_destroys(before).map_err(fail::failure)?);
+        }
+    }
+    Ok(things)
+}
+
+/// The first signal asks the run to stop before its next change; the second ends the process.
+async fn second_signal(interrupted: &AtomicBool, live: &Live) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return std::future::pending().await;
+    };
+    for n in 0..2 {
+        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+        interrupted.store(true, Ordering::SeqCst);
+        if n == 0 {
+            live.note("stopping before the next change; once more to stop at once (the journal knows what was begun)");
+        }
+    }
+    live.end();
+}
