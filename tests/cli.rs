@@ -111,6 +111,8 @@ fn help_version_and_completions_go_to_stdout() {
 fn every_step_is_found_by_id_number_and_script_name() {
     let shell = Shell::new();
     let names = [
+        "00-preflight-checks",
+        "00-preflight",
         "01-remove-usb-from-source",
         "02-remove-source-label",
         "03-check-hardware-on-host",
@@ -489,5 +491,5 @@ fn the_readme_shows_what_happens() {
         expect(&said, 0, &words);
         commands += 1;
     }
-    assert_eq!(commands, 9);
+    assert_eq!(commands, 10);
 }

@@ -161,7 +161,7 @@ async fn everything_is_found_at_once() {
     assert_found(
         &problems,
         &[
-            ("00d", "ScaledObject frigate/nights scales Deployment frigate/frigate", "paused-replicas=0"),
+            ("00d", "ScaledObject frigate/nights scales Deployment frigate/frigate", "autoscaling.keda.sh/paused=true"),
             ("00d", "belongs to ConfigMap frigate-config, which puts its replicas back", "stop its operator first"),
             ("01", "vm 105 is locked (backup) and no pve task works on it", "qm unlock 105"),
             ("04", "vm 120 on still-fawn passes the device too (usb3: host=18d1:9302)", "qm set 120 --delete usb3"),

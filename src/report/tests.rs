@@ -340,7 +340,8 @@ fn what_an_undo_left_is_said_and_what_it_passed_is_still_gone() {
     let mut lines = done();
     let undone = |lines: &mut Lines, key: &str, note: &str| {
         lines.add(Event::Undoing { key: key.into() });
-        lines.add(Event::Undone { key: key.into(), notes: vec![note.into()], passed: false });
+        let passed = note.starts_with("passed");
+        lines.add(Event::Undone { key: key.into(), notes: vec![note.into()], passed });
     };
     undone(&mut lines, "11-recreate-pvcs", "passed by `--past 11-recreate-pvcs`: what it did stays");
     undone(&mut lines, "04-add-usb", "asked over the API");

@@ -89,6 +89,10 @@ impl Step<Estate> for UncordonNode {
         }
         Ok(())
     }
+
+    async fn back(&self, _: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        Ok(Check::done().note("04a looks after how the node was before"))
+    }
 }
 
 /// Whose the cordon is: the mark says it, else what this run remembers of 04a, as long as this step has not begun.
