@@ -207,7 +207,8 @@ impl Live {
 }
 
 fn whole(elapsed: std::time::Duration) -> std::time::Duration {
-    std::time::Duration::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX) / 100 * 100)
+    let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    std::time::Duration::from_millis(if millis < 100 { millis } else { millis / 100 * 100 })
 }
 
 impl Ear for Live {

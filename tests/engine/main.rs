@@ -318,3 +318,22 @@ async fn a_problem_that_protects_a_step_blocks_until_that_step_is_done() {
     let done = bench.go(&*estate, &steps, None, false, &how, |_| {}).await;
     assert!(matches!(done.ended, Ok(Ended::Done)), "{:?}", done.ended);
 }
+
+#[test]
+fn journals_of_format_1_are_read() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/journals/1-usb-move.jsonl");
+    let records = pvemig::engine::journal::read(&path).unwrap().records;
+    let state = pvemig::engine::state::RunState::fold(&records).unwrap().unwrap();
+    assert_eq!((state.phase, calls(&records)), (Phase::Done, 22));
+    let report = pvemig::report::Report::of("8n2", &records).unwrap().unwrap();
+    assert_eq!((report.steps.len(), state.opened.plan.len()), (18, 18));
+    // A step is rebuilt from its id and fields: an undo of that run is still possible.
+    let blueprint = pvemig::blueprint::named(&state.opened.blueprint).unwrap();
+    for planned in &state.opened.plan {
+        let step = blueprint.rebuild(planned.key.id(), &planned.step).unwrap();
+        assert_eq!(step.key(), planned.key);
+        if let Some(before) = state.steps[&planned.key].before.as_ref() {
+            step.undo_destroys(before).unwrap();
+        }
+    }
+}
