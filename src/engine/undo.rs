@@ -29,13 +29,13 @@ impl<Cx: Settle> Engine<'_, Cx> {
 
     async fn backward_steps(&self, past: &BTreeSet<String>) -> Result<Ended, RecordError> {
         let state = self.recorder.state()?;
-        let refused = |s: &&Box<dyn AnyStep<Cx>>| {
-            let key = s.key();
-            let planned = state.opened.plan.iter().find(|p| p.key == key);
+        for step in self.steps.iter().filter(|step| past.contains(step.id())) {
+            let key = step.key();
             let owed = state.steps.get(&key).is_some_and(|step| step.owes());
-            past.contains(s.id()) && owed && !planned.is_some_and(|p| state.may_be_passed(p))
-        };
-        if let Some(step) = self.steps.iter().find(refused) {
+            let planned = state.opened.plan.iter().find(|planned| planned.key == key);
+            if !owed || planned.is_some_and(|planned| state.may_be_passed(planned)) {
+                continue;
+            }
             let text = format!("{} can be undone, so it is not passed", step.key());
             let problem = Problem::new(text, format!("leave `--past {}` out", step.id()));
             return Ok(stopped(&**step, Why::Blocked(vec![problem])));
