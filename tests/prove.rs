@@ -374,7 +374,8 @@ async fn faults_on_reads(world: &str) {
         for n in 0..RULES {
             let rig = Rig::new(world).await.hasty();
             let skip = u32::try_from(if front == Front::Ssh { n } else { 9 * n + 3 }).unwrap();
-            rig.lab.fault(FaultRule::on(front, rule(n)).class(Class::Read).skip(skip).times(1));
+            let class = if front == Front::Ssh { Class::Look } else { Class::Read };
+            rig.lab.fault(FaultRule::on(front, rule(n)).class(class).skip(skip).times(1));
             let what = format!("{front:?} read {skip} {:?}", rule(n));
             let mut run = rig.forward(None, &How::default()).await;
             if let Ok(Ended::Stopped(_)) = &run.ended {
