@@ -165,18 +165,19 @@ fn make_odd(rig: &mut Rig, way: Way, which: impl Fn(usize) -> bool) {
     rig.steps = steps.map(wrap).collect();
 }
 
-/// Step `n` fails, there and only there; then it goes on as if nothing had been.
-async fn fails_there(world: &str, n: usize, undisturbed: &[Record], last: &Value) {
+/// Step `n` fails, there and only there; then it goes on as if nothing had been. False where it is a hold that guards
+/// nothing: what that would have said does not matter.
+async fn fails_there(world: &str, n: usize, undisturbed: &[Record], last: &Value) -> bool {
     let mut rig = Rig::new(world).await;
     let key = rig.steps[n].key();
     let applies = undisturbed.iter().any(|r| matches!(&r.event, Event::Applied { key: of, .. } if *of == key));
     let way = if applies { Way::NoApply } else { Way::NoCheck };
     make_odd(&mut rig, way, |k| k == n);
     let stopped = rig.forward(None, &How::default()).await;
-    // What a hold that guards nothing would have said does not matter.
     let needless = |r: &Record| matches!(&r.event, Event::AlreadySo { key: of, needless: true, .. } if *of == key);
     if !applies && stopped.records.iter().any(needless) {
-        return assert_done(&stopped, &format!("{key}, which guards nothing"));
+        assert_done(&stopped, &format!("{key}, which guards nothing"));
+        return false;
     }
     let Ok(Ended::Stopped(stop)) = &stopped.ended else { panic!("{key}: {:#?}", stopped.ended) };
     // A hold asks what lies between it and its closer before it is put up.
@@ -185,6 +186,7 @@ async fn fails_there(world: &str, n: usize, undisturbed: &[Record], last: &Value
     rig.mend();
     assert_done(&rig.forward(Some(&stopped.id), &How::default()).await, &format!("after a failure of {key}"));
     assert_same(&rig.picture().await, last, &format!("after a failure of {key}"));
+    true
 }
 
 /// Idempotent, undoable after every step, and a check never changes anything.
@@ -237,8 +239,7 @@ async fn prove(world: &str) {
 
     let (mut failed, mut undone) = (0, 0);
     for n in 1..=rig.steps.len() {
-        fails_there(world, n - 1, &run.records, &last).await;
-        failed += 1;
+        failed += usize::from(fails_there(world, n - 1, &run.records, &last).await);
 
         let rig = Rig::new(world).await;
         let part = rig.first(n, &How::default()).await;
@@ -247,7 +248,9 @@ async fn prove(world: &str) {
         assert_same(&rig.picture().await, &first, &format!("undo after {n}"));
         undone += 1;
     }
-    assert_eq!((failed, undone), (rig.steps.len(), rig.steps.len()));
+    // 04a alone may guard nothing.
+    assert!(failed + 1 >= rig.steps.len(), "{failed}");
+    assert_eq!(undone, rig.steps.len());
     println!(
         "prove {world}: {} steps, {all} calls, {asked} checks asked, {failed} failed and resumed, {undone} undone",
         rig.steps.len()
@@ -273,7 +276,7 @@ async fn crash(world: &str, then: Then) {
         let run = rig.forward(None, &How::default()).await;
         let back = rig.backward(&run.id, &How::default()).await;
         assert_undone(&back, "undisturbed");
-        // What a run that is opened again reads is not written again.
+        assert_eq!(back.points.passed().len(), points_expected(&back.records));
         back.points.passed()
     } else {
         assert_eq!(run.points.passed().len(), points_expected(&run.records));
@@ -336,7 +339,7 @@ async fn faults(world: &str, all_of_them: bool) {
     let of = |system: System| {
         run.records.iter().filter(|r| matches!(&r.event, Event::Call { note, .. } if note.system == system)).count()
     };
-    let (mut met, mut expected) = (0, 0);
+    let (mut met, mut behind, mut expected) = (0, 0, 0);
     for (front, system) in [(Front::Proxmox, System::Proxmox), (Front::Kubernetes, System::Kubernetes)] {
         let here = of(system);
         expected += here * if all_of_them { RULES } else { 1 };
@@ -349,7 +352,7 @@ async fn faults(world: &str, all_of_them: bool) {
                 let what = format!("{front:?} call {n} {:?}", rule(turn));
                 // How often step 10 has to ask Flux again varies with the clock: the last call may not come.
                 if n + 1 == here && matches!(failed.ended, Ok(Ended::Done)) {
-                    met += 1;
+                    behind += 1;
                     continue;
                 }
                 let Ok(Ended::Stopped(stop)) = &failed.ended else { panic!("{what}: {:#?}", failed.ended) };
@@ -361,9 +364,10 @@ async fn faults(world: &str, all_of_them: bool) {
             }
         }
     }
-    assert_eq!(met, expected);
-    println!("faults {world}: {met} at {} changing calls", of(System::Proxmox) + of(System::Kubernetes));
-    assert!(met > 10, "{met}");
+    assert_eq!(met + behind, expected);
+    let calls = of(System::Proxmox) + of(System::Kubernetes);
+    println!("faults {world}: {met} at {calls} changing calls, {behind} behind the end");
+    assert!(met > 10 && behind <= RULES, "{met} {behind}");
 }
 
 /// A question that is answered badly once changes nothing of the outcome: it is asked again, at once or by `resume`.
