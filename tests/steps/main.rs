@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+mod foreign;
+#[path = "../harness/mod.rs"]
 mod harness;
 
 use harness::estate::Rig;
@@ -433,120 +435,5 @@ impl Bench {
             config.into_iter().filter(|(key, _)| key.starts_with("usb")).collect()
         };
         self.rig.lab.shared().read(usb)
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_somebody_else_passes_to_the_vm_is_left_alone() {
-    for (attach, slots) in [("port", 2), ("id", 2)] {
-        let bench = Bench::attached(attach).await;
-        let run = bench.forward(None).await;
-        done(&run);
-        assert_eq!(bench.usb().len(), slots, "{attach}: {:?}", bench.usb());
-        bench.rig.lab.shared().change(|world| {
-            world.vms.get_mut(&108).unwrap().config.insert("usb5".into(), "host=1-5".into());
-        });
-        undone(&bench.rig.backward(&run.id, &How::default()).await);
-        assert_eq!(bench.usb(), [("usb5".to_owned(), "host=1-5".to_owned())], "{attach}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_that_somebody_else_took_blocks_the_undo_until_it_is_free() {
-    let bench = Bench::attached("id").await;
-    let run = bench.forward(None).await;
-    done(&run);
-    let slot = bench.usb()[0].0.clone();
-    bench.rig.lab.shared().change(|world| {
-        world.vms.get_mut(&108).unwrap().config.insert(slot.clone(), "host=1-5".into());
-    });
-    let text = blocked(&bench.rig.backward(&run.id, &How::default()).await);
-    assert!(["was `free`", "this run set `host=", "now it is `host=1-5`"].iter().all(|p| text.contains(p)), "{text}");
-    bench.rig.lab.shared().change(|world| {
-        world.vms.get_mut(&108).unwrap().config.remove(&slot);
-    });
-    undone(&bench.rig.backward(&run.id, &How::default()).await);
-    assert!(bench.usb().is_empty(), "{:?}", bench.usb());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn entries_that_were_added_to_a_mapping_stay() {
-    for others in [Vec::new(), vec!["node=pve,id=0001:0002,path=1-2".to_owned()]] {
-        let bench = Bench::attached("mapping").await;
-        let run = bench.forward(None).await;
-        done(&run);
-        let entries = || bench.rig.lab.shared().read(|w| w.mappings.get("coral").map(|m| m.map.clone()));
-        assert_eq!(entries().map(|map| map.len()), Some(1));
-        bench.rig.lab.shared().change(|world| {
-            world.mappings.get_mut("coral").unwrap().map.extend(others.clone());
-        });
-        undone(&bench.rig.backward(&run.id, &How::default()).await);
-        assert_eq!(entries(), (!others.is_empty()).then_some(others));
-        assert!(bench.usb().is_empty(), "{:?}", bench.usb());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_does_not_matter_where_there_is_nothing_to_reboot_for() {
-    let bench = Bench::new("usb-move", &["05-reboot-vm"]).await;
-    bench.rig.lab.shared().change(|world| world.vms.get_mut(&108).unwrap().lock = Some("backup".into()));
-    let run = bench.forward(None).await;
-    done(&run);
-    assert_eq!(answers(&run, "05-reboot-vm").last().map(String::as_str), Some("already"));
-    assert_eq!(bench.changes(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_cannot_be_seen_is_not_back() {
-    let bench = Bench::new("usb-move", USB).await;
-    let run = bench.forward(None).await;
-    done(&run);
-    bench.rig.lab.fault(FaultRule::on(Front::Proxmox, FaultEffect::Refuse).path("*/hardware/usb"));
-    bench.rig.lab.fault(FaultRule::on(Front::Ssh, FaultEffect::Refuse));
-    let back = bench.rig.backward(&run.id, &How::default()).await;
-    assert_eq!(stop(&back).key.as_str(), "03-check-host-hardware");
-    assert!(blocked(&back).contains("cannot be seen"), "{}", blocked(&back));
-    bench.rig.lab.shared().clear_faults();
-    undone(&bench.rig.backward(&run.id, &How::default()).await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_route_that_cannot_be_opened_keeps_no_other_one_from_being_tried() {
-    let bench = Bench::new("usb-move", USB).await;
-    std::fs::remove_file(bench.rig.dir().join("pve-password")).unwrap();
-    let guest = bench.rig.estate.guest(TARGET).await.unwrap();
-    assert!(guest.boot_id().await.unwrap().route.starts_with("ssh "));
-    bench.rig.lab.fault(FaultRule::on(Front::Ssh, FaultEffect::Refuse));
-    let error = guest.boot_id().await.unwrap_err().to_string();
-    let reason = "its secret cannot be read";
-    assert_eq!((error.matches(reason).count(), error.lines().count()), (2, 4), "{error}");
-    assert!(error.contains("\n  agent: ") && error.contains("\n  host-ssh: "), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_pve_task_is_over_only_where_its_node_says_so() {
-    use pvemig::base::settle::{Lost, Settle, Settled};
-    let bench = Bench::new("usb-move", &["01-remove-usb"]).await;
-    let run = bench.forward(None).await;
-    done(&run);
-    let got = run.records.iter().find_map(|r| match &r.event {
-        Event::Got { handle, .. } if handle.kind == "upid" => Some(handle.clone()),
-        _ => None,
-    });
-    let call = run.records.iter().find_map(|r| match &r.event {
-        Event::Call { note, .. } if note.task.is_some() => Some((note.clone(), r.at)),
-        _ => None,
-    });
-    let (note, at) = call.unwrap();
-    let ask = async |handle| bench.rig.estate.settle(&Lost { note: note.clone(), handle, at }).await;
-    assert!(matches!(ask(got.clone()).await.unwrap(), Settled::Over(how) if how.contains("ended well")));
-    let mut unknown = got.clone().unwrap();
-    unknown.value = unknown.value.replacen(":qm", ":vz", 1);
-    assert!(matches!(ask(Some(unknown)).await.unwrap(), Settled::Over(_)));
-    for rule in ["*/status", "*/tasks"] {
-        bench.rig.lab.fault(FaultRule::on(Front::Proxmox, FaultEffect::Refuse).path(rule));
-        let handle = got.clone().filter(|_| rule == "*/status");
-        let refused = ask(handle).await;
-        assert!(refused.is_err(), "{rule}: {refused:?}");
     }
 }
