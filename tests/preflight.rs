@@ -262,6 +262,47 @@ async fn credentials_are_held_against_every_later_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_else_applies_the_workload_is_named() {
+    let bench = Bench::new("usb-move").await;
+    bench.rig.lab.shared().change(|world| world.kube.absent.remove("argoproj.io"));
+    let workload = "/apis/apps/v1/namespaces/frigate/deployments/frigate";
+    let annotations = json!({"metadata": {"annotations": {
+        "argocd.argoproj.io/tracking-id": "cams:apps/Deployment:frigate/frigate",
+        "objectset.rio.cattle.io/owner-gvk": "k3s.cattle.io/v1, Kind=Addon",
+        "objectset.rio.cattle.io/owner-name": "frigate",
+        "meta.helm.sh/release-name": "nvr",
+    }}});
+    bench.send("PATCH", workload, MERGE, annotations).await;
+    let applications = "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications";
+    bench.send("POST", "/api/v1/namespaces", JSON, json!({"metadata": {"name": "argocd"}})).await;
+    let told = |check: Check<Value>, part: &str| {
+        let notes = check.notes.join("\n");
+        assert!(notes.contains(part), "`{part}` is not in\n{notes}");
+    };
+    for part in [
+        "Application cams of Argo CD, which this cluster does not have, applies Deployment frigate/frigate",
+        "k3s addon frigate applies Deployment frigate/frigate, again at each start",
+        "Helm release nvr made Deployment frigate/frigate",
+    ] {
+        told(bench.look().await.unwrap(), part);
+    }
+    let app = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": "cams"},
+        "spec": {"syncPolicy": {"automated": {"selfHeal": true}}}});
+    bench.send("POST", applications, JSON, app).await;
+    let expected = (
+        "00b",
+        "Application cams of Argo CD applies Deployment frigate/frigate and syncs by itself",
+        "argocd app set cams --sync-policy none",
+    );
+    assert_found(&bench.problems().await, &[expected]);
+    let run = bench.rig.forward(None, &How::default()).await;
+    assert!(matches!(run.ended, Ok(Ended::Stopped(_))) && calls(&run.records) == 0, "{:#?}", run.ended);
+    let off = json!({"spec": {"syncPolicy": {"automated": {"enabled": false}}}});
+    bench.send("PATCH", &format!("{applications}/cams"), MERGE, off).await;
+    told(bench.look().await.unwrap(), "applies Deployment frigate/frigate, not by itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_problem_of_a_step_that_has_nothing_to_do_is_dropped() {
     let bench = Bench::new("usb-move").await;
     let run = bench.rig.forward(None, &How::default()).await;

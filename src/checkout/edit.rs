@@ -107,14 +107,9 @@ impl Edit {
     /// # Errors
     /// The text is no YAML, or the object is there twice.
     pub fn contained_in(&self, text: &str) -> Result<Found, CheckoutError> {
-        let documents = yaml::documents(&self.file, text)?;
-        let Some(index) = self.find(&documents)? else { return Ok(Found::MissingObject) };
-        let differences = documents.get(index).map(|object| self.differences(object, |a, b, _| a == b));
-        Ok(match differences {
-            Some(differences) if differences.is_empty() => Found::Already,
-            Some(differences) => Found::Differs(differences),
-            None => Found::MissingObject,
-        })
+        let Some(object) = self.object_in(text)? else { return Ok(Found::MissingObject) };
+        let differences = self.differences(&object, |a, b, _| a == b);
+        Ok(if differences.is_empty() { Found::Already } else { Found::Differs(differences) })
     }
 
     /// The object's `apiVersion` in a file's text; None where the object is not in it.
@@ -122,9 +117,14 @@ impl Edit {
     /// # Errors
     /// As [`Edit::contained_in`].
     pub fn api_version(&self, text: &str) -> Result<Option<String>, CheckoutError> {
-        let documents = yaml::documents(&self.file, text)?;
-        let object = self.find(&documents)?.and_then(|index| documents.get(index));
-        Ok(object.and_then(|o| o.get("apiVersion")).and_then(Value::as_str).map(str::to_owned))
+        let object = self.object_in(text)?;
+        Ok(object.as_ref().and_then(|o| o.get("apiVersion")).and_then(Value::as_str).map(str::to_owned))
+    }
+
+    /// The object in a file's text.
+    pub(super) fn object_in(&self, text: &str) -> Result<Option<Value>, CheckoutError> {
+        let mut documents = yaml::documents(&self.file, text)?;
+        Ok(self.find(&documents)?.map(|index| documents.swap_remove(index)))
     }
 
     /// The text with the declared values, every other line as it was (a blank line beside one that was taken away may go

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::edit::{Difference, Edit};
+use super::error::CheckoutError;
 use super::path::Part;
 
 /// Mappings in which an additional key means something else: nothing defaults them, somebody wrote it.
@@ -22,6 +23,43 @@ impl Edit {
             let quantity = parts.next().is_some_and(|parent| QUANTITIES.contains(&parent));
             if quantity { same_quantity(found, wanted) } else { same(found, wanted, last) }
         })
+    }
+
+    /// What of a file's text, at the places that this edit names, a live object does not carry; None where the object
+    /// is not in the text.
+    ///
+    /// A value that is filled in when it is applied (`${NAME}`) is not compared. Where the text has no value, the
+    /// live object may have a default, but not the declared value.
+    ///
+    /// # Errors
+    /// The text is no YAML, or the object is there twice.
+    pub fn drift(&self, text: &str, live: &Value) -> Result<Option<Vec<Difference>>, CheckoutError> {
+        let Some(object) = self.object_in(text)? else { return Ok(None) };
+        let places =
+            |set, remove, replace| Self { file: self.file.clone(), object: self.object.clone(), set, remove, replace };
+        let (mut set, mut remove, mut replace) = (Vec::new(), Vec::new(), Vec::new());
+        for (path, declared) in self.set.iter().map(|(p, v)| (p, Some(v))).chain(self.remove.iter().map(|p| (p, None)))
+        {
+            let carried =
+                |value: &Value| places(vec![(path.clone(), value.clone())], Vec::new(), Vec::new()).holds_in(live);
+            match path.get(&object) {
+                Some(value) if value.to_string().contains("${") => {}
+                Some(value) => set.push((path.clone(), value.clone())),
+                None if declared.is_none_or(carried) => remove.push(path.clone()),
+                None => {}
+            }
+        }
+        for (path, from, to) in &self.replace {
+            let there = |from: &String, to: &String| vec![(path.clone(), from.clone(), to.clone())];
+            let (now, back) = (there(from, to), there(to, from));
+            let in_text = |replace| places(Vec::new(), Vec::new(), replace).holds_in(&object);
+            if in_text(now.clone()) {
+                replace.extend(now);
+            } else if in_text(back.clone()) {
+                replace.extend(back);
+            }
+        }
+        Ok(Some(places(set, remove, replace).differences_in(live)))
     }
 
     /// True where a live object carries every declared value.

@@ -283,6 +283,40 @@ fn live_objects_are_compared_as_an_api_server_writes_them() {
     assert_eq!(e.differences_in(&other)[0].to_string(), "`spec.runtimeClassName` is `\"nvidia\"`, not to be there");
 }
 
+#[test]
+fn a_live_object_is_held_against_a_files_own_values() {
+    let mut e = edit("Deployment/frigate/frigate");
+    e.set = vec![
+        (path("spec.nodeSelector"), json!({"coral": "true"})),
+        (path("spec.revisionHistoryLimit"), json!(2)),
+        (path("spec.host"), json!("new")),
+    ];
+    e.remove = vec![path("spec.runtimeClassName")];
+    e.replace = vec![(path("spec.preset"), "nvidia".into(), "vaapi".into())];
+    let text = "kind: Deployment\nmetadata: {name: frigate, namespace: frigate}\nspec:\n  nodeSelector: {gpu: 'true'}\n  \
+                runtimeClassName: nvidia\n  preset: preset-nvidia\n  host: ${HOST}\n";
+    // What the file leaves open has a default, what it fills in is not compared.
+    let live = json!({"spec": {"nodeSelector": {"gpu": "true"}, "runtimeClassName": "nvidia",
+        "preset": "preset-nvidia", "revisionHistoryLimit": 10, "host": "here"}});
+    let drift = |live: &Value| {
+        let differences = e.drift(text, live).unwrap().unwrap();
+        differences.iter().map(|d| d.path.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(drift(&live), Vec::<String>::new());
+    let breaks = [
+        ("/spec/nodeSelector", json!({"coral": "true"})),
+        ("/spec/runtimeClassName", json!("runc")),
+        ("/spec/preset", json!("preset-vaapi")),
+        ("/spec/revisionHistoryLimit", json!(2)),
+    ];
+    for (pointer, value) in breaks {
+        let mut other = live.clone();
+        *other.pointer_mut(pointer).unwrap() = value;
+        assert_eq!(drift(&other), [pointer[1..].replace('/', ".")]);
+    }
+    assert_eq!(e.drift("kind: Deployment\nmetadata: {name: other}\n", &live).unwrap(), None);
+}
+
 /// Keys, values and a number for their looks.
 type Entries = Vec<(String, Typed, u8)>;
 

@@ -5,6 +5,7 @@
 //! and key, never by value.
 
 pub mod access;
+pub mod appliers;
 pub mod budget;
 pub mod claim;
 pub mod drain;

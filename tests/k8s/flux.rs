@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use pvemig::base::hold::MARK;
 use pvemig::k8s::KubeError;
+use pvemig::k8s::appliers::Applier;
 use pvemig::k8s::flux::{FluxKind, REQUESTED_AT};
+use pvemig::k8s::meta::Meta;
 use serde_json::{Value, json};
 use wiremock::matchers::{method, path, query_param};
 use wiremock::{Mock, ResponseTemplate};
@@ -62,6 +64,38 @@ async fn owners_are_walked_up_to_the_root_that_owns_itself() {
     assert!(error.is_not_found(), "{error:?}");
     orphan.labels.clear();
     assert!(wire.kube.flux_owners(&orphan).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_application_of_argo_cd_is_looked_up_by_what_it_writes() {
+    let wire = Wire::start().await;
+    let version = json!({"groupVersion": "argoproj.io/v1alpha1", "version": "v1alpha1"});
+    let groups = json!({"kind": "APIGroupList", "groups": [
+        {"name": "argoproj.io", "versions": [version], "preferredVersion": version}]});
+    wire.on("GET", "/apis", ok(&groups)).await;
+    let kinds = json!({"resources": [{"name": "applications", "kind": "Application", "namespaced": true}]});
+    wire.on("GET", "/apis/argoproj.io/v1alpha1", ok(&kinds)).await;
+    let app = |name: &str, policy: Value| json!({"metadata": {"name": name}, "spec": {"syncPolicy": policy}});
+    let apps = [
+        app("heals", json!({"automated": {"selfHeal": true}})),
+        app("off", json!({"automated": {"enabled": false}})),
+        app("manual", json!({})),
+    ];
+    wire.on("GET", "/apis/argoproj.io/v1alpha1/applications", ok(&list(&apps))).await;
+    for (name, automated) in [
+        ("heals", Some(true)),
+        ("argocd_heals", Some(true)),
+        ("off", Some(false)),
+        ("manual", Some(false)),
+        ("x", None),
+    ] {
+        let mut meta = Meta::default();
+        let id = format!("{name}:apps/Deployment:frigate/frigate");
+        meta.annotations.insert("argocd.argoproj.io/tracking-id".into(), id);
+        let name = name.trim_start_matches("argocd_").to_owned();
+        assert_eq!(wire.kube.appliers(&meta).await.unwrap(), [Applier::Argo { name, automated }]);
+    }
+    assert_eq!(wire.kube.appliers(&Meta::default()).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -116,3 +116,31 @@ async fn a_lost_pve_task_is_over_only_where_its_node_says_so() {
         assert!(refused.is_err(), "{rule}: {refused:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undo_of_the_hold_is_over_only_where_the_workload_is_as_the_branch_says() {
+    let mut rig = Rig::new("usb-move").await;
+    rig.steps.retain(|step| step.id() == "00b-suspend-gitops");
+    let run = rig.forward(None, &How::default()).await;
+    done(&run);
+    undone(&rig.backward(&run.id, &How::default()).await);
+
+    let file = kube::config::Kubeconfig::from_yaml(&rig.lab.reach().kubernetes.kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+    let change = json!({"spec": {"template": {"spec": {"nodeSelector": {"coral": "elsewhere"}}}}});
+    let request = http::Request::patch("/apis/apps/v1/namespaces/frigate/deployments/frigate")
+        .header("content-type", "application/merge-patch+json")
+        .body(change.to_string().into_bytes())
+        .unwrap();
+    kube::Client::try_from(config).unwrap().request::<Value>(request).await.unwrap();
+
+    let step = &rig.steps[0];
+    let state = rig.bench.read(&run.id).state;
+    let before = state.steps[&step.key()].before.clone().unwrap();
+    let info = rig.bench.store.info(&run.id, "here").unwrap();
+    let held = std::collections::BTreeMap::new();
+    let seen = Seen { since: None, got: &[], held: &held, run: &info };
+    let check = step.back(&rig.estate, &before, seen).await.unwrap();
+    let Answer::Waiting { reason, .. } = &check.answer else { panic!("{check:#?}") };
+    assert!(reason.contains("Deployment/frigate/frigate: `spec.template.spec.nodeSelector` is"), "{reason}");
+}

@@ -9,10 +9,12 @@ mod harness;
 
 use harness::estate::Rig;
 use harness::{How, Run, calls};
+use pvemig::base::check::Answer;
 use pvemig::base::hold::{MARK, Mark};
 use pvemig::blueprint;
 use pvemig::engine::event::Event;
 use pvemig::engine::run::{Ended, Stop, Why};
+use pvemig::engine::step::Seen;
 use pvemig::lab::{Class, FaultEffect, FaultRule, Front, Place};
 use serde_json::{Value, json};
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::check::Problem;
@@ -14,6 +16,7 @@ use crate::k8s::flux::FluxObject;
 use crate::k8s::meta::Condition;
 use crate::k8s::{KubeError, Kubernetes, Pod, Workload};
 
+use super::live;
 use super::manifests::{commit_of, missing, short};
 use super::params::{Gitops, Verify, Work};
 use super::release;
@@ -45,7 +48,12 @@ pub async fn source(cx: &Estate, kube: &Kubernetes, gitops: &Gitops, edits: &[Ed
         return Ok(Source::Has);
     }
     let checkout = cx.checkout(&gitops.checkout)?;
-    let tip = checkout.fetch().await?;
+    let found = release::source(kube, gitops).await?;
+    // This is asked at every poll, and the forge only where our clone does not know enough.
+    let tip = match (checkout.fetched().await?, &found) {
+        (Some(tip), Some(source)) if knows(&checkout, &tip, source, edits).await? => tip,
+        _ => checkout.fetch().await?,
+    };
     let lacking = missing(&checkout, &tip, edits).await?;
     if !lacking.is_empty() {
         let text = format!("branch {} at {} lacks declared values", checkout.branch, short(&tip));
@@ -53,7 +61,7 @@ pub async fn source(cx: &Estate, kube: &Kubernetes, gitops: &Gitops, edits: &[Ed
         return Ok(Source::Blocked(problem.mended_by("09a-update-manifests")));
     }
     let title = format!("GitRepository {}/{}", gitops.namespace, gitops.name);
-    let Some(source) = release::source(kube, gitops).await? else {
+    let Some(source) = found else {
         let help = "correct `gitops.source` of the cluster in the site file";
         return Ok(Source::Blocked(Problem::new(format!("{title} is not there"), help)));
     };
@@ -65,6 +73,13 @@ pub async fn source(cx: &Estate, kube: &Kubernetes, gitops: &Gitops, edits: &[Ed
         return Ok(Source::Blocked(Problem::new(format!("{title} is suspended at {}", source.artifact), help)));
     }
     Ok(Source::Behind(format!("{title} is at {}, which lacks declared values ({})", source.artifact, source.summary())))
+}
+
+/// Whether our clone has the values and the commit that the source is at: then what it has is enough until the source
+/// moves on.
+async fn knows(checkout: &Checkout, tip: &str, source: &FluxObject, edits: &[Edit]) -> Result<bool, Failure> {
+    let Some(commit) = commit_of(&source.artifact) else { return Ok(false) };
+    Ok(checkout.is_in_tip(commit).await? && missing(checkout, tip, edits).await?.is_empty())
 }
 
 /// Whether the tree at the artifact's revision has every declared value.
@@ -110,45 +125,6 @@ fn late(last: &str, limit: Duration, gitops: &Gitops) -> Failure {
     Failure::plain(format!("still not so after {}: {last}", show(limit)), Some(help))
 }
 
-/// What the live objects lack of the declared values, one line each.
-///
-/// # Errors
-/// What keeps the API or git from answering.
-pub async fn lacking(
-    cx: &Estate,
-    kube: &Kubernetes,
-    gitops: &Gitops,
-    edits: &[Edit],
-    work: &Work,
-) -> Result<Vec<String>, Failure> {
-    let mut lines = Vec::new();
-    if edits.is_empty() {
-        return Ok(lines);
-    }
-    let checkout = cx.checkout(&gitops.checkout)?;
-    let tip = match checkout.fetched().await? {
-        Some(tip) => tip,
-        None => checkout.fetch().await?,
-    };
-    for edit in edits {
-        // Which API the object is of only its file says.
-        let text = checkout.read(&tip, &edit.file).await?.unwrap_or_default();
-        let Some(api) = edit.api_version(&text)? else {
-            lines.push(format!("{} is not in {}", edit.object, edit.file));
-            continue;
-        };
-        let namespace = edit.object.namespace.as_deref().unwrap_or(&work.namespace);
-        match kube.object(&api, &edit.object.kind, namespace, &edit.object.name).await? {
-            None => lines.push(format!("{} is not there", edit.object)),
-            Some(live) => {
-                let lacks = edit.differences_in(&live);
-                lines.extend(lacks.iter().map(|difference| format!("{}: {difference}", edit.object)));
-            }
-        }
-    }
-    Ok(lines)
-}
-
 /// Asks the owners to reconcile and waits until the live objects carry the declared values.
 ///
 /// # Errors
@@ -160,7 +136,7 @@ pub async fn reconcile_owners(
     owners: &[FluxObject],
     permit: &Permit,
 ) -> Result<(), Failure> {
-    let mut lines = lacking(cx, kube, gitops, edits, work).await?;
+    let mut lines = live::lacking(cx, kube, (gitops, edits, work)).await?;
     if lines.is_empty() {
         return Ok(());
     }
@@ -174,7 +150,7 @@ pub async fn reconcile_owners(
         while !lines.is_empty() {
             permit.progress(&lines.join("; "));
             pauses.pause().await;
-            lines = lacking(cx, kube, gitops, edits, work).await?;
+            lines = live::lacking(cx, kube, (gitops, edits, work)).await?;
         }
         Ok(())
     };
@@ -202,9 +178,28 @@ pub struct Unready<'p> {
     pub pod: Option<&'p Pod>,
 }
 
-/// Why the pods are not all new, Ready and on `node`; None where they are. `old` are uids of pods from before the
-/// hold.
-pub fn unready<'p>(workload: &Workload, pods: &'p [Pod], node: &str, old: &[String]) -> Option<Unready<'p>> {
+/// The pods from before a hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Old {
+    /// The uids of those that were there although the workload is scaled to 0.
+    pub pods: Vec<String>,
+    /// When the hold's mark was written, RFC 3339 by the API server's clock; None where there was no mark.
+    #[serde(default)]
+    pub held_at: Option<String>,
+}
+
+impl Old {
+    /// Whether a pod is one of them. The server writes whole seconds: one of the same second counts as new, as a
+    /// workload of 0 replicas makes none.
+    fn has(&self, pod: &Pod) -> bool {
+        let time = |text: &str| text.parse::<Timestamp>().ok();
+        let before = |at: &String| Some(time(&pod.meta.created)? < time(at)?);
+        self.pods.contains(&pod.meta.uid) || self.held_at.as_ref().and_then(before).unwrap_or(false)
+    }
+}
+
+/// Why the pods are not all new, Ready and on `node`; None where they are.
+pub fn unready<'p>(workload: &Workload, pods: &'p [Pod], node: &str, old: &Old) -> Option<Unready<'p>> {
     let whole = |why: String| Some(Unready { why, pod: None });
     if workload.observed_generation < workload.meta.generation {
         return whole(format!("{}: its controller has not seen its present spec", workload.title()));
@@ -213,7 +208,7 @@ pub fn unready<'p>(workload: &Workload, pods: &'p [Pod], node: &str, old: &[Stri
     for pod in &live {
         let name = &pod.meta.name;
         let why = match &pod.node {
-            _ if old.contains(&pod.meta.uid) => format!("pod {name} is from before the hold"),
+            _ if old.has(pod) => format!("pod {name} is from before the hold"),
             Some(on) if on != node => format!("pod {name} is on {on}, not on {node}"),
             _ if pod.is_ready() => continue,
             Some(on) => format!("pod {name} is on {on} and does not start"),
@@ -350,14 +345,20 @@ mod tests {
 
     #[test]
     fn pods_must_be_new_ready_and_on_the_target() {
-        let why = |workload: &Workload, pods: &[Pod]| {
-            unready(workload, pods, "target", &["old".to_owned()]).map(|unready| unready.why)
+        let old = Old { pods: vec!["old".into()], held_at: Some("2025-01-01T00:00:10Z".into()) };
+        let why =
+            |workload: &Workload, pods: &[Pod]| unready(workload, pods, "target", &old).map(|unready| unready.why);
+        let of = |created: &str| {
+            let mut pod = pod("a", Some("target"), true);
+            pod.meta.created = created.into();
+            vec![pod]
         };
         let good = pod("a", Some("target"), true);
         assert_eq!(why(&workload(1, 1), std::slice::from_ref(&good)), None);
         let table = [
             (workload(1, 1), vec![pod("a", Some("source"), true)], "not on target"),
             (workload(1, 1), vec![pod("old", Some("target"), true)], "from before the hold"),
+            (workload(1, 1), of("2025-01-01T00:00:09Z"), "from before the hold"),
             (workload(1, 1), vec![pod("a", None, false)], "is Pending"),
             (workload(1, 1), vec![pod("a", Some("target"), false)], "does not start"),
             (workload(1, 1), vec![], "0 of 1 pods: exceeded quota"),
@@ -369,7 +370,8 @@ mod tests {
             let said = why(workload, pods).unwrap_or_default();
             assert!(said.contains(word), "{word}: {said}");
         }
-        assert_eq!(table.len(), 8);
+        assert_eq!(table.len(), 9);
+        assert_eq!(why(&workload(1, 1), &of("2025-01-01T00:00:10Z")), None);
         // One that goes does not count, neither for nor against.
         let mut going = pod("b", Some("source"), true);
         going.meta.deleting = Some("2025-01-01T00:00:00Z".into());

@@ -11,6 +11,7 @@ pub mod device;
 pub mod fault;
 pub mod hold;
 mod label;
+pub mod live;
 pub mod manifests;
 pub mod owners;
 pub mod params;
@@ -115,6 +116,7 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
             gitops: p.gitops.clone(),
             claims: claims.clone(),
             nodes: nodes.clone(),
+            edits: p.edits.clone(),
         }),
         Box::new(ScaleDown { work: work.clone() }),
         Box::new(RemoveUsb { vm: source.clone(), device: device.clone() }),

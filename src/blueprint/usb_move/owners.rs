@@ -1,11 +1,15 @@
-//! What of Flux could put back what is changed: who applies the workload, its claims and its nodes, up to the root,
-//! and who commits to the same source.
+//! What could put back what is changed: who of Flux applies the workload, its claims and its nodes, up to the root,
+//! who commits to the same source, and who else applies them.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::base::check::Problem;
 use crate::base::fault::Failure;
 use crate::k8s::Kubernetes;
+use crate::k8s::appliers::Applier;
 use crate::k8s::flux::{FluxKind, FluxObject};
 use crate::k8s::meta::Meta;
 
@@ -143,6 +147,43 @@ pub async fn find(kube: &Kubernetes, subjects: &[Subject]) -> Result<Vec<FluxObj
     }
     automations.extend(owners);
     Ok(automations)
+}
+
+/// Whoever else applies the subjects, with what that means for them: a problem where it would put back what is changed
+/// by itself, else a note.
+///
+/// # Errors
+/// What keeps the API from answering.
+pub async fn others(kube: &Kubernetes, subjects: &[Subject]) -> Result<Vec<Result<String, Problem>>, Failure> {
+    let mut by: BTreeMap<Applier, Vec<String>> = BTreeMap::new();
+    for subject in subjects {
+        for applier in kube.appliers(&subject.meta).await? {
+            by.entry(applier).or_default().push(format!("{} {}", subject.kind, subject.meta.full_name()));
+        }
+    }
+    Ok(by.into_iter().map(|(applier, what)| stand(&applier, &what.join(", "))).collect())
+}
+
+fn stand(applier: &Applier, what: &str) -> Result<String, Problem> {
+    match applier {
+        Applier::Argo { name, automated: Some(true) } => Err(Problem::new(
+            format!("{applier} applies {what} and syncs by itself: it would put back what is changed"),
+            format!(
+                "`argocd app set {name} --sync-policy none`, in git where it comes from there; set it back afterwards"
+            ),
+        )),
+        Applier::Argo { automated: Some(false), .. } => {
+            Ok(format!("{applier} applies {what}, not by itself: the next sync brings what its source says"))
+        }
+        Applier::Argo { automated: None, .. } => Ok(format!(
+            "{applier}, which this cluster does not have, applies {what}: see that it does not sync by itself meanwhile"
+        )),
+        Applier::Addon(name) => Ok(format!(
+            "{applier} applies {what}, again at each start of a k3s server: an empty file {name}.yaml.skip beside its \
+             manifest, on every server, keeps it from that"
+        )),
+        Applier::Helm(_) => Ok(format!("{applier} made {what}: the next upgrade brings what its chart and values say")),
+    }
 }
 
 /// Whether a reconciliation runs. One that failed keeps `Reconciling` with this reason until its next try, and a

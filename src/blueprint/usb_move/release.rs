@@ -11,6 +11,7 @@ use crate::k8s::flux::{FluxKind, FluxObject, REQUESTED_AT};
 use crate::k8s::meta::Meta;
 
 use super::hold::{Held, held};
+use super::live::{self, Declared};
 use super::manifests::{commit_of, short};
 use super::owners::OwnerWas;
 use super::params::Gitops;
@@ -131,22 +132,26 @@ pub fn pending(object: &FluxObject, got: &[Got]) -> bool {
     ours && asked != Some(&object.last_handled)
 }
 
-/// Whether what the owners own is as the branch says: the source is at its tip, and each owner that ran before and
-/// was Ready is Ready again at its source's present revision, with our request handled.
+/// Whether what the owners own is as the branch says: the source is at its tip, each owner that ran before and was
+/// Ready is Ready again at its source's present revision with our request handled, and the live objects carry at the
+/// declared places what the tip has there.
 ///
 /// # Errors
 /// What keeps the API from answering.
 pub async fn settled(
     cx: &Estate,
     kube: &Kubernetes,
-    gitops: &Gitops,
+    declared: Declared<'_>,
     owners: &[OwnerWas],
     got: &[Got],
 ) -> Result<Check<()>, Failure> {
-    let mut notes = Vec::new();
+    let (mut notes, gitops) = (Vec::new(), declared.0);
+    // An owner that does not apply does not bring what the tip has either.
+    let mut brought = owners.iter().any(applies) && !owners.iter().any(|was| applies(was) && was.was_suspended());
     if let Some(source) = source(kube, gitops).await? {
         if source.is_suspended() {
             notes.push(format!("{} is suspended at {}", source.title(), source.artifact));
+            brought = false;
         } else {
             if pending(&source, got) {
                 return Ok(Check::waiting(format!("{} has not yet handled our request", source.title())));
@@ -162,13 +167,19 @@ pub async fn settled(
         let Some(now) = was.read(kube).await? else { continue };
         if !was.ready {
             notes.push(format!("{} was not Ready before and is not waited for", was.title()));
+            brought = false;
             continue;
         }
         if let Some(reason) = behind(kube, &now, got).await? {
             return Ok(Check::waiting(reason).notes(notes));
         }
     }
-    Ok(Check::done().notes(notes))
+    let differs = live::unlike_tip(cx, kube, declared).await?;
+    if differs.is_empty() {
+        return Ok(Check::done().notes(notes));
+    }
+    let text = format!("the branch's tip has other values: {}", differs.join("; "));
+    Ok(if brought { Check::waiting(text).notes(notes) } else { Check::done().notes(notes).note(text) })
 }
 
 /// Why an owner has not yet applied what its source has; None where it has.

@@ -1,4 +1,4 @@
-//! 00b: nothing of Flux puts back what the next steps change.
+//! 00b: nothing of GitOps puts back what the next steps change.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use crate::base::fault::Failure;
 use crate::base::hold::Mark;
 use crate::base::permit::Permit;
 use crate::base::wait::{Backoff, within};
+use crate::checkout::Edit;
 use crate::engine::step::{Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::k8s::Kubernetes;
@@ -16,7 +17,7 @@ use crate::k8s::flux::FluxObject;
 
 use super::fault::refusal;
 use super::hold::{Held, held, mark, was as former_of};
-use super::owners::{self, OwnerWas};
+use super::owners::{self, OwnerWas, Subject};
 use super::params::{Gitops, Work};
 use super::release;
 
@@ -35,6 +36,9 @@ pub struct SuspendGitops {
     pub claims: Vec<String>,
     /// The nodes whose labels and cordons change.
     pub nodes: Vec<String>,
+    /// Where the manifests are changed: there the live objects carry the tip's values again after an undo.
+    #[serde(default)]
+    pub edits: Vec<Edit>,
 }
 
 /// The owners as they were, in the order in which they are suspended.
@@ -79,14 +83,24 @@ impl Step<Estate> for SuspendGitops {
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let kube = cx.kubernetes(&self.work.cluster).await?;
-        let owners = self.owners(&kube, seen.since).await?;
+        let subjects = owners::subjects(&kube, &self.work, &self.claims, &self.nodes).await?;
+        let owners = self.owners(&kube, &subjects, seen.since).await?;
         if kube.workload(&self.work.kind, &self.work.namespace, &self.work.name).await?.is_none() && owners.is_empty() {
             return Ok(Check::blocked(vec![self.work.missing()]));
         }
-        if self.gitops.is_none() {
-            return Ok(undeclared(&self.work.cluster, &owners));
-        }
         let (mut changes, mut problems, mut notes, mut before) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for other in owners::others(&kube, &subjects).await? {
+            match other {
+                Ok(note) => notes.push(note),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if self.gitops.is_none() {
+            problems.extend(undeclared(&self.work.cluster, &owners));
+            notes.push(format!("the site file names no GitOps for {}", self.work.cluster));
+            let check = if problems.is_empty() { Check::done() } else { Check::blocked(problems) };
+            return Ok(check.notes(notes));
+        }
         for owner in &owners {
             let was = seen.since.and_then(|b| b.of(owner));
             let former = match judge(owner, was, seen.run) {
@@ -124,7 +138,8 @@ impl Step<Estate> for SuspendGitops {
         let kube = cx.kubernetes(&self.work.cluster).await?;
         // The second pass is for what a parent that still ran has resumed.
         for _ in 0..2 {
-            for owner in self.owners(&kube, seen.since).await? {
+            let subjects = owners::subjects(&kube, &self.work, &self.claims, &self.nodes).await?;
+            for owner in self.owners(&kube, &subjects, seen.since).await? {
                 let was = seen.since.and_then(|b| b.of(&owner));
                 match judge(&owner, was, seen.run) {
                     Stand::Held(_) => {}
@@ -160,7 +175,8 @@ impl Step<Estate> for SuspendGitops {
             return Ok(Check::todo(changes, ()).notes(notes));
         }
         let Some(gitops) = &self.gitops else { return Ok(Check::done().notes(notes)) };
-        Ok(release::settled(cx, &kube, gitops, &owners, seen.got).await?.notes(notes))
+        let declared = (gitops, self.edits.as_slice(), &self.work);
+        Ok(release::settled(cx, &kube, declared, &owners, seen.got).await?.notes(notes))
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
@@ -186,9 +202,13 @@ impl SuspendGitops {
 
     /// The owners as they are now, in the order in which they are suspended; those that this run has recorded are
     /// among them even where what they own is gone for the moment.
-    async fn owners(&self, kube: &Kubernetes, since: Option<&Before>) -> Result<Vec<FluxObject>, Failure> {
-        let subjects = owners::subjects(kube, &self.work, &self.claims, &self.nodes).await?;
-        let found = owners::find(kube, &subjects).await?;
+    async fn owners(
+        &self,
+        kube: &Kubernetes,
+        subjects: &[Subject],
+        since: Option<&Before>,
+    ) -> Result<Vec<FluxObject>, Failure> {
+        let found = owners::find(kube, subjects).await?;
         let mut owners = Vec::new();
         for was in since.iter().flat_map(|b| &b.owners) {
             owners.extend(was.read(kube).await?);
@@ -272,18 +292,14 @@ fn word(suspend: Option<bool>) -> &'static str {
 }
 
 /// Without `gitops:` in the site file nothing may own the workload.
-fn undeclared(cluster: &str, owners: &[FluxObject]) -> Check<Before> {
-    if owners.is_empty() {
-        return Check::done()
-            .note(format!("the site file names no GitOps for {cluster}, and nothing of Flux is there"));
-    }
+fn undeclared(cluster: &str, owners: &[FluxObject]) -> Vec<Problem> {
     let problem = |owner: &FluxObject| {
         Problem::new(
             format!("{} owns what is changed, and the site file names no GitOps for {cluster}", owner.title()),
             format!("add `gitops: {{ kind: flux, checkout: NAME, source: .. }}` to kubernetes.{cluster}"),
         )
     };
-    Check::blocked(owners.iter().map(problem).collect())
+    owners.iter().map(problem).collect()
 }
 
 /// Waits, not for ever, until an owner's reconciliation is over.
@@ -360,7 +376,7 @@ mod tests {
 
     #[test]
     fn an_owner_without_gitops_in_the_site_is_told() {
-        assert!(undeclared("k3s", &[]).is_done());
-        assert_eq!(undeclared("k3s", &[kustomization("apps", None, &json!({}))]).word(), "blocked");
+        assert_eq!(undeclared("k3s", &[]), []);
+        assert_eq!(undeclared("k3s", &[kustomization("apps", None, &json!({}))]).len(), 1);
     }
 }

@@ -123,7 +123,18 @@ impl CheckVmHardware {
     async fn absent(&self, cx: &Estate, reason: String) -> Result<String, Failure> {
         let (pve, at) = self.vm.find(cx).await?;
         Ok(match needs_power_cycle(&pve, &at).await? {
-            Cycle::NotNeeded => reason,
+            // A mapping is resolved when the VM starts or the entry is plugged in: no key shows that it changed since.
+            Cycle::NotNeeded => match self.device.mapping.as_ref().map(|name| format!("mapping={name}")) {
+                Some(entry) if pve.running_config(&at).await?.values().any(|v| v.split(',').any(|p| p == entry)) => {
+                    let vmid = self.vm.vmid;
+                    format!(
+                        "{reason}; vm {vmid} has it by {entry}: where the mapping was changed since vm {vmid} started, \
+                         `qm shutdown {vmid} --timeout 300 && qm start {vmid}` on {} applies it",
+                        at.node
+                    )
+                }
+                _ => reason,
+            },
             Cycle::Start(state) => format!("{reason}; vm {} is {state}", self.vm.vmid),
             Cycle::Restart(changes) => {
                 let changes = changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

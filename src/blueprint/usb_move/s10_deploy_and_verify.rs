@@ -8,15 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
+use crate::base::hold::MARK;
 use crate::base::permit::Permit;
 use crate::checkout::Edit;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
+use crate::k8s::fields::owners_of;
 use crate::k8s::flux::{FluxKind, FluxObject};
 use crate::k8s::{Kubernetes, Workload};
 
-use super::deploy::{self, Source};
+use super::deploy::{self, Old, Source};
 use super::hold::was as former_of;
+use super::live;
 use super::owners::{self, OwnerWas};
 use super::params::{Gitops, KubeNode, Verify, Work};
 use super::release::{self, known, pending};
@@ -46,8 +49,9 @@ pub struct DeployAndVerify {
 pub struct Before {
     /// The image of each container in the workload's template.
     pub images: BTreeMap<String, String>,
-    /// The uids of pods from before the hold: those of a workload that is scaled to 0 do not count as new.
-    pub pods: Vec<String>,
+    /// The pods that do not count as new.
+    #[serde(flatten)]
+    pub old: Old,
 }
 
 /// What is still held, and how it was.
@@ -112,7 +116,7 @@ impl Step<Estate> for DeployAndVerify {
             }
         }
         if let Some(gitops) = &self.gitops {
-            let lacking = deploy::lacking(cx, &kube, gitops, &self.edits, &self.work).await?;
+            let lacking = live::lacking(cx, &kube, (gitops, &self.edits, &self.work)).await?;
             if !lacking.is_empty() {
                 problems.extend(self.stays_suspended(&held));
             }
@@ -230,11 +234,14 @@ impl DeployAndVerify {
     }
 
     async fn before(&self, kube: &Kubernetes, workload: &Workload) -> Result<Before, Failure> {
-        let mut before = Before { images: images(workload), pods: Vec::new() };
+        // The API server's own time of the mark: the same clock as that of a pod's creation.
+        let mark = owners_of(&workload.meta.managed_fields, &["f:metadata", "f:annotations", &format!("f:{MARK}")]);
+        let held_at = mark.first().map(|owner| owner.time.clone()).filter(|time| !time.is_empty());
+        let mut old = Old { pods: Vec::new(), held_at };
         if workload.replicas == 0 {
-            before.pods = kube.workload_pods(workload).await?.into_iter().map(|p| p.meta.uid).collect();
+            old.pods = kube.workload_pods(workload).await?.into_iter().map(|p| p.meta.uid).collect();
         }
-        Ok(before)
+        Ok(Before { images: images(workload), old })
     }
 
     /// Owners that somebody else has suspended: nothing brings the values while they are.
@@ -266,8 +273,8 @@ impl DeployAndVerify {
             return Ok(Check::done().note(format!("{} had no replicas before and has none", self.work)));
         }
         let pods = kube.workload_pods(workload).await?;
-        let old = seen.since.map(|since| since.pods.as_slice()).unwrap_or_default();
-        if let Some(unready) = deploy::unready(workload, &pods, &self.node.name, old) {
+        let old = seen.since.map(|since| since.old.clone()).unwrap_or_default();
+        if let Some(unready) = deploy::unready(workload, &pods, &self.node.name, &old) {
             let mut reason = unready.why;
             if let Some(pod) = unready.pod {
                 for line in kube.why_not_running(pod).await? {

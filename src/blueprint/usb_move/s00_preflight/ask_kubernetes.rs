@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::check::Problem;
 use crate::base::fault::Failure;
 use crate::base::wait::{Elapsed, limit, within};
 use crate::estate::Estate;
@@ -36,6 +37,8 @@ pub(super) struct KubeFacts {
     pub(super) drain: Asked<(Vec<Pod>, Surroundings)>,
     /// What of Flux is concerned.
     pub(super) flux: Asked<FluxFacts>,
+    /// Who else applies what is changed, a note or a problem each.
+    pub(super) others: Asked<Vec<Result<String, Problem>>>,
     /// The rights that these credentials lack.
     pub(super) lacking: Asked<Vec<Right>>,
     /// The runtime classes that are named.
@@ -107,15 +110,19 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure
     let version = kube.version().await?;
     let namespace = p.work.namespace.as_str();
     let round = async { futures::try_join!(kube.pods_on(&p.node.name), kube.surroundings()) };
-    let (nodes, volumes, claims, pods, work, drain, flux) = futures::join!(
+    let (nodes, volumes, claims, pods, work, drain, owned) = futures::join!(
         kube.nodes(),
         kube.volumes(),
         kube.claims(Some(namespace)),
         kube.pods_in(namespace),
         work(p, kube),
         round,
-        flux(p, kube),
+        owned(p, kube),
     );
+    let (flux, others) = match asked(owned) {
+        Ok((flux, others)) => (Ok(flux), Ok(others)),
+        Err(why) => (Err(why.clone()), Err(why)),
+    };
     let mut facts = KubeFacts {
         version,
         nodes: asked(nodes),
@@ -124,7 +131,8 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure
         pods: asked(pods),
         work: asked(work),
         drain: asked(drain),
-        flux: asked(flux),
+        flux,
+        others,
         lacking: Ok(Vec::new()),
         runtimes: BTreeMap::new(),
         classes: BTreeMap::new(),
@@ -165,11 +173,13 @@ async fn work(p: &Preflight, kube: &Kubernetes) -> Result<Option<WorkFacts>, Fai
     Ok(Some(WorkFacts { own: asked(own), scalers: asked(scalers), missing: asked(missing), now, after, pod }))
 }
 
-async fn flux(p: &Preflight, kube: &Kubernetes) -> Result<FluxFacts, Failure> {
+type Owned = (FluxFacts, Vec<Result<String, Problem>>);
+
+async fn owned(p: &Preflight, kube: &Kubernetes) -> Result<Owned, Failure> {
     let claims: Vec<String> = p.claims.keys().cloned().collect();
     let nodes = [p.source_node.name.clone(), p.node.name.clone()];
     let subjects = owners::subjects(kube, &p.work, &claims, &nodes).await?;
-    let owners = owners::find(kube, &subjects).await?;
+    let (owners, others) = (owners::find(kube, &subjects).await?, owners::others(kube, &subjects).await?);
     let workload: Vec<Subject> =
         subjects.into_iter().filter(|s| s.kind != "Node" && s.meta.name == p.work.name).collect();
     let applies = owners::find(kube, &workload).await?;
@@ -179,7 +189,7 @@ async fn flux(p: &Preflight, kube: &Kubernetes) -> Result<FluxFacts, Failure> {
         Some(gitops) => release::source(kube, gitops).await?,
         None => None,
     };
-    Ok(FluxFacts { owners, applies, source })
+    Ok((FluxFacts { owners, applies, source }, others))
 }
 
 async fn runtimes(

@@ -1,4 +1,4 @@
-//! Flux: who could put back what is changed, whether they are well, and who else holds them.
+//! GitOps: who could put back what is changed, whether they are well, and who else holds them.
 
 use crate::base::permit::System;
 use crate::engine::step::RunInfo;
@@ -13,6 +13,12 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, run: &RunInfo) -> Findings {
     let mut out = Findings::of(System::Kubernetes);
     let what = format!("Flux of cluster {}", p.work.cluster);
     let Some(flux) = out.need(on::SUSPEND, &what, &f.flux) else { return out };
+    for other in f.others.iter().flatten() {
+        match other {
+            Ok(note) => out.note(on::SUSPEND, note),
+            Err(problem) => out.borrowed(on::SUSPEND, problem.clone()),
+        }
+    }
     if p.gitops.is_none() {
         undeclared(p, flux, &mut out);
         return out;

@@ -11,6 +11,9 @@ pub(super) fn find(p: &Preflight, facts: Option<&WayFacts>) -> Findings {
     let vm = format!("vm {} ({})", p.vm.vmid, p.vm.node);
     let Some(facts) = facts else {
         out.note(on::WAIT, format!("{vm} is off: ways into its guest are not tried, 05 starts it"));
+        for path in &p.needs.paths {
+            out.note(on::GUEST, format!("whether the guest of {vm} has {path} is not seen before 07, as it is off"));
+        }
         return out;
     };
     match &facts.answer {
