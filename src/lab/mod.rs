@@ -12,6 +12,8 @@ pub mod fault;
 pub mod files;
 pub mod kube;
 pub mod log;
+pub mod machine;
+pub mod passthrough;
 pub mod physics;
 pub mod programs;
 pub mod pve;

@@ -83,6 +83,7 @@ pub static KINDS: &[Kind] = &[
     Kind { short: &["imgpol"], ..flux("image.toolkit.fluxcd.io", "v1", "imagepolicies", "ImagePolicy") },
     Kind { short: &["imgrepo"], ..flux("image.toolkit.fluxcd.io", "v1", "imagerepositories", "ImageRepository") },
     Kind { short: &["so"], ..flux("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject") },
+    Kind { short: &["app", "apps"], ..flux("argoproj.io", "v1alpha1", "applications", "Application") },
 ];
 
 /// A resource by group and plural.
