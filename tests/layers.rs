@@ -110,4 +110,7 @@ fn permits_are_minted_by_the_engine_alone() {
     assert_eq!(mints("Permit::mint("), ["engine/run.rs", "engine/undo.rs"]);
     // The notebook's permit writes to no journal: only tests may use it.
     assert_eq!(mints("Notebook::permit"), Vec::<String>::new());
+    // Programs that are run without a permit: only what is known, or declared, to read.
+    assert_eq!(mints(".agent_look("), ["guest/agent.rs"]);
+    assert_eq!(mints("kube.exec("), ["blueprint/usb_move/deploy.rs"]);
 }

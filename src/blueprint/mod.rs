@@ -102,7 +102,7 @@ impl Blueprint {
             return Ok(steps);
         }
         let mut problems = sink.into_problems();
-        if problems.is_empty() {
+        if problems.is_empty() && site.is_whole() {
             let path = format!("migrations.{migration}.params");
             problems.push(Problem::new(path, "the parameters are missing", "`pvemig site example` shows them"));
         }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::base::names::BadName;
 
 use super::error::CheckoutError;
+use super::git::without_passwords;
 use super::path::{Part, Path};
 use super::yaml;
 
@@ -94,7 +95,7 @@ impl fmt::Display for Difference {
 }
 
 fn short(value: &Value) -> String {
-    let text = value.to_string();
+    let text = without_passwords(&value.to_string());
     match text.char_indices().nth(60) {
         Some((cut, _)) => format!("`{}…`", text.get(..cut).unwrap_or_default()),
         None => format!("`{text}`"),
@@ -320,10 +321,12 @@ fn set_in(object: &mut Value, path: &Path, value: &Value) -> Result<(), &'static
     }
 }
 
-/// The difference of two texts as people know it from `diff -u`.
+/// The difference of two texts as people know it from `diff -U0`. It is shown, kept and sent on: no line beside a
+/// change is in it, which may be anybody's password, and none of an address that changes.
 pub fn diff(file: &str, old: &str, new: &str) -> String {
     let diff = similar::TextDiff::from_lines(old, new);
-    diff.unified_diff().header(&format!("a/{file}"), &format!("b/{file}")).to_string()
+    let text = diff.unified_diff().context_radius(0).header(&format!("a/{file}"), &format!("b/{file}")).to_string();
+    without_passwords(&text)
 }
 
 impl FromStr for Object {

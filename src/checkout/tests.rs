@@ -29,6 +29,21 @@ fn changed(old: &str, new: &str) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
+fn a_diff_shows_what_changes_and_no_password_beside_it() {
+    let text = |preset: &str| {
+        format!(
+            "cameras:\n  path: rtsp://admin:hunter2@cam/1\n  hwaccel: preset-{preset}\n  input: -i \
+             rtsp://admin:hunter2@cam/2 -hwaccel {preset}\nmqtt:\n  password: hunter2\n"
+        )
+    };
+    assert!(text("nvidia").contains("hunter2"));
+    let shown = diff("config.yml", &text("nvidia"), &text("vaapi"));
+    assert!(shown.contains("-  hwaccel: preset-nvidia\n-  input: -i rtsp://"), "{shown}");
+    assert!(shown.contains("+  hwaccel: preset-vaapi\n") && shown.contains("cam/2 -hwaccel vaapi"), "{shown}");
+    assert!(!shown.contains("hunter2") && !shown.contains("mqtt"), "{shown}");
+}
+
+#[test]
 fn paths_round_trip_and_bad_ones_are_refused() {
     for good in
         ["a", "spec.template.spec.containers[frigate].resources.limits[nvidia.com/gpu]", "data[config.yml]", "[a.b].c"]

@@ -4,18 +4,18 @@ use crate::engine::event::Event;
 use crate::engine::recorder::{Recorder, Wiring};
 use crate::engine::state::Phase;
 
-use super::args::{AbandonArgs, Common};
+use super::args::{AbandonArgs, Global};
 use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
 use super::session::Session;
 
 /// Gives a run up. What it did stays, and what is still held is said.
-pub(super) fn abandon(common: &Common, args: &AbandonArgs, out: &Out) -> anyhow::Result<Exit> {
+pub(super) fn abandon(global: &Global, args: &AbandonArgs, out: &Out) -> anyhow::Result<Exit> {
     if args.comment.trim().is_empty() {
         return Err(Words::usage("the comment is empty", "say why, for whoever finds the estate like this").into());
     }
-    let session = Session::open(common, out)?;
+    let session = Session::open(global, out)?;
     let run = session.the_run(args.run.as_deref())?;
     let _lock = session.lock(&run.id)?;
     // Read under the lock: until here another process may have gone on with it.

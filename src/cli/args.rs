@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "pvemig", version, max_term_width = 100, disable_help_subcommand = true)]
 pub(super) struct Cli {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) global: Global,
     /// Print the run's events as JSON lines on stdout
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -22,7 +22,7 @@ pub(super) struct Cli {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Common {
+pub(super) struct Global {
     /// The site file [default: ./site.yaml, then the configuration directory]
     #[arg(long, global = true, env = "PVEMIG_SITE", value_name = "FILE")]
     pub(super) site: Option<PathBuf>,
@@ -63,7 +63,7 @@ pub(super) enum Verb {
     Man,
 }
 
-/// What running and undoing have in common.
+/// What running and undoing have in global.
 #[derive(Debug, Args)]
 pub(super) struct Going {
     /// Do not ask before the first change

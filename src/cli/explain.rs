@@ -3,7 +3,7 @@
 use crate::blueprint;
 use crate::engine::step::Risk;
 
-use super::args::{Common, ExplainArgs};
+use super::args::{ExplainArgs, Global};
 use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
@@ -11,7 +11,7 @@ use super::plan::wrap;
 use super::session::{Session, site_path};
 
 /// What a step does, what can go wrong, what one would type by hand. With a site file: with its real names.
-pub(super) fn explain(common: &Common, args: &ExplainArgs, out: &Out) -> anyhow::Result<Exit> {
+pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow::Result<Exit> {
     let found = blueprint::ALL.iter().find_map(|b| Some((b, b.row(&args.step)?)));
     let Some((blueprint, row)) = found else {
         return Err(Words::usage(format!("there is no step `{}`", args.step), known_steps()).into());
@@ -36,13 +36,13 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs, out: &Out) -> anyhow:
     let home = Some(std::path::PathBuf::from("/root"));
     let example = crate::site::Site::parse(crate::site::example(), std::path::Path::new("site.yaml"), home)
         .map_err(|error| super::fail::site_error(&error, out.width()))?;
-    let session = match Session::open(common, out) {
+    let session = match Session::open(global, out) {
         Ok(session) => Some(session),
         // A file that was named is meant.
-        Err(error) if common.site.is_some() => return Err(error),
+        Err(error) if global.site.is_some() => return Err(error),
         Err(error) => {
             // No site file at all is as usual as one; a broken one is worth a word.
-            if site_path(common).is_ok() {
+            if site_path(global).is_ok() {
                 out.say(&format!(
                     "notice: the site file cannot be used (`pvemig site check`), so this is the example's: {error}"
                 ));

@@ -55,20 +55,20 @@ pub fn main() -> Exit {
 }
 
 async fn dispatch(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
-    let common = &cli.common;
+    let global = &cli.global;
     match cli.verb {
-        Verb::Run(args) => run::run(common, &args, out).await,
-        Verb::Plan(args) => plan::plan(common, &args, out).await,
-        Verb::Step(args) => step::step(common, &args, out).await,
-        Verb::Resume(args) => resume::resume(common, &args, out).await,
-        Verb::Undo(args) => undo::undo(common, &args, out).await,
-        Verb::Abandon(args) => abandon::abandon(common, &args, out),
-        Verb::Status(args) => status::status(common, &args, out),
-        Verb::Report(args) => report::report(common, &args, out),
-        Verb::Explain(args) => explain::explain(common, &args, out),
+        Verb::Run(args) => run::run(global, &args, out).await,
+        Verb::Plan(args) => plan::plan(global, &args, out).await,
+        Verb::Step(args) => step::step(global, &args, out).await,
+        Verb::Resume(args) => resume::resume(global, &args, out).await,
+        Verb::Undo(args) => undo::undo(global, &args, out).await,
+        Verb::Abandon(args) => abandon::abandon(global, &args, out),
+        Verb::Status(args) => status::status(global, &args, out),
+        Verb::Report(args) => report::report(global, &args, out),
+        Verb::Explain(args) => explain::explain(global, &args, out),
         Verb::Rehearse(args) => rehearse::rehearse(&args, out).await,
         Verb::Lab(args) => lab::lab(args, out).await,
-        Verb::Site(args) => site::site(common, &args, out),
+        Verb::Site(args) => site::site(global, &args, out),
         Verb::Completions(args) => shell::completions(&args, out),
         Verb::Man => shell::man(out),
     }

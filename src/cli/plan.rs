@@ -9,13 +9,13 @@ use crate::engine::plan::{Line, Said};
 use crate::engine::recorder::{Recorder, Wiring};
 use crate::engine::run::{Engine, Hand, Policy};
 
-use super::args::{Common, PlanArgs};
+use super::args::{Global, PlanArgs};
 use super::exit::Exit;
 use super::out::Out;
 use super::session::Session;
 
-pub(super) async fn plan(common: &Common, args: &PlanArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(common, out)?;
+pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow::Result<Exit> {
+    let session = Session::open(global, out)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
     let lines = look(&session, blueprint, Some(&args.migration), &steps).await?;
     if out.json {

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use crate::engine::store::RunRead;
 use crate::report::{self, Report};
 
-use super::args::{Common, Format, ReportArgs};
+use super::args::{Format, Global, ReportArgs};
 use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
@@ -13,8 +13,8 @@ use super::plan::wrap;
 use super::session::Session;
 
 /// Renders a run's journal on stdout.
-pub(super) fn report(common: &Common, args: &ReportArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(common, out)?;
+pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::Result<Exit> {
+    let session = Session::open(global, out)?;
     let run = match &args.run {
         Some(given) => session.store.run(given)?.read()?,
         None => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::engine::state::{Phase, Stage};
 use crate::engine::store::RunRead;
 
-use super::args::{Common, ResumeArgs};
+use super::args::{Global, ResumeArgs};
 use super::exit::Exit;
 use super::fail::Words;
 use super::live::Live;
@@ -13,8 +13,8 @@ use super::out::Out;
 use super::session::{Session, begun};
 
 /// Goes on with a run at its first step that is not settled.
-pub(super) async fn resume(common: &Common, args: &ResumeArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(common, out)?;
+pub(super) async fn resume(global: &Global, args: &ResumeArgs, out: &Out) -> anyhow::Result<Exit> {
+    let session = Session::open(global, out)?;
     let run = session.the_run(args.run.as_deref())?;
     let id = &run.id;
     refuse(&run)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::args::{Common, RunArgs};
+use super::args::{Global, RunArgs};
 use super::exit::Exit;
 use super::fail::Words;
 use super::live::Live;
@@ -11,8 +11,8 @@ use super::plan;
 use super::session::Session;
 
 /// Runs a migration from its beginning. Refuses while another run of the site is open.
-pub(super) async fn run(common: &Common, args: &RunArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(common, out)?;
+pub(super) async fn run(global: &Global, args: &RunArgs, out: &Out) -> anyhow::Result<Exit> {
+    let session = Session::open(global, out)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
     session.refuse_beside_another(None)?;
     if !args.going.yes {

@@ -22,7 +22,7 @@ use crate::engine::store::{Holder, Ids, RunRead, SiteLock, Store};
 use crate::estate::Estate;
 use crate::site::Site;
 
-use super::args::{Common, Going, Wait};
+use super::args::{Global, Going, Wait};
 use super::exit::Exit;
 use super::fail::{self, Words};
 use super::live::Live;
@@ -43,10 +43,10 @@ pub(super) struct Session {
 
 impl Session {
     /// Loads the site file and opens its journals; talks to no system.
-    pub(super) fn open(common: &Common, out: &Out) -> anyhow::Result<Self> {
-        let path = site_path(common)?;
+    pub(super) fn open(global: &Global, out: &Out) -> anyhow::Result<Self> {
+        let path = site_path(global)?;
         let site = Site::load(&path).map_err(|error| fail::site_error(&error, out.width()))?;
-        let state = state_dir(common, &site)?;
+        let state = state_dir(global, &site)?;
         Self::with(Arc::new(site), state, Clock::real(), out, false)
     }
 
@@ -315,8 +315,8 @@ fn crash_point() -> anyhow::Result<Points> {
 }
 
 /// `--site`, `$PVEMIG_SITE`, `./site.yaml`, the configuration directory.
-pub(super) fn site_path(common: &Common) -> anyhow::Result<PathBuf> {
-    if let Some(path) = &common.site {
+pub(super) fn site_path(global: &Global) -> anyhow::Result<PathBuf> {
+    if let Some(path) = &global.site {
         return Ok(path.clone());
     }
     let here = PathBuf::from("site.yaml");
@@ -334,8 +334,8 @@ pub(super) fn site_path(common: &Common) -> anyhow::Result<PathBuf> {
 }
 
 /// `--state`, `$PVEMIG_STATE`, the site file's `state`, the XDG state directory.
-fn state_dir(common: &Common, site: &Site) -> anyhow::Result<PathBuf> {
-    if let Some(path) = common.state.as_ref().or(site.state.as_ref()) {
+fn state_dir(global: &Global, site: &Site) -> anyhow::Result<PathBuf> {
+    if let Some(path) = global.state.as_ref().or(site.state.as_ref()) {
         return Ok(path.clone());
     }
     let base = etcetera::choose_base_strategy().context("there is no home directory")?;

@@ -3,28 +3,28 @@
 use crate::blueprint;
 use crate::site::{self, Site};
 
-use super::args::{Common, SiteArgs, SiteVerb};
+use super::args::{Global, SiteArgs, SiteVerb};
 use super::exit::Exit;
 use super::fail;
 use super::out::Out;
 use super::session::{plural, site_path};
 
-pub(super) fn site(common: &Common, args: &SiteArgs, out: &Out) -> anyhow::Result<Exit> {
+pub(super) fn site(global: &Global, args: &SiteArgs, out: &Out) -> anyhow::Result<Exit> {
     match args.verb {
         SiteVerb::Example => {
             out.data(site::example())?;
             Ok(Exit::Done)
         }
-        SiteVerb::Check => check(common, out),
+        SiteVerb::Check => check(global, out),
     }
 }
 
 /// Every problem at once: of the file itself, of the migrations' parameters, of the files and variables that it names.
-fn check(common: &Common, out: &Out) -> anyhow::Result<Exit> {
-    let path = site_path(common)?;
+fn check(global: &Global, out: &Out) -> anyhow::Result<Exit> {
+    let path = site_path(global)?;
     let width = out.width();
-    let site = Site::load(&path).map_err(|error| fail::site_error(&error, width))?;
-    let mut problems = site.check_references();
+    let (site, mut problems) = Site::inspect(&path).map_err(|error| fail::site_error(&error, width))?;
+    problems.extend(site.check_references());
     for (name, migration) in &site.migrations {
         match blueprint::named(&migration.blueprint) {
             Some(blueprint) => {

@@ -7,13 +7,13 @@ use crate::engine::event::{Event, Planned, Record};
 use crate::engine::state::{Phase, Stage};
 use crate::engine::store::RunRead;
 
-use super::args::{Common, StatusArgs};
+use super::args::{Global, StatusArgs};
 use super::exit::Exit;
 use super::out::Out;
 use super::session::Session;
 
-pub(super) fn status(common: &Common, args: &StatusArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(common, out)?;
+pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::Result<Exit> {
+    let session = Session::open(global, out)?;
     let runs = session.store.runs()?;
     let open = |run: &&RunRead| matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
     let held = |run: &RunRead| -> Vec<String> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::base::fault::Failure;
 use crate::blueprint::{self, Blueprint, BoxedStep, Given, Row};
 
-use super::args::{Common, StepArgs};
+use super::args::{Global, StepArgs};
 use super::exit::Exit;
 use super::explain::known_steps;
 use super::fail::{self, Words};
@@ -23,8 +23,8 @@ struct Fit {
     guard: Option<BoxedStep>,
 }
 
-pub(super) async fn step(common: &Common, args: &StepArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(common, out)?;
+pub(super) async fn step(global: &Global, args: &StepArgs, out: &Out) -> anyhow::Result<Exit> {
+    let session = Session::open(global, out)?;
     let (blueprint, row) = find(&args.step)?;
     let fit = choose(&session, args, blueprint, row)?;
     let lock = session.lock_for_new()?;

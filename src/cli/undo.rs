@@ -6,7 +6,7 @@ use crate::engine::event::Planned;
 use crate::engine::state::Phase;
 use crate::engine::store::RunRead;
 
-use super::args::{Common, UndoArgs};
+use super::args::{Global, UndoArgs};
 use super::exit::Exit;
 use super::fail::{Words, flags};
 use super::live::Live;
@@ -31,8 +31,8 @@ impl Past {
 }
 
 /// Takes back what a run has done, last step first.
-pub(super) async fn undo(common: &Common, args: &UndoArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(common, out)?;
+pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow::Result<Exit> {
+    let session = Session::open(global, out)?;
     let run = match &args.run {
         Some(given) => session.store.run(given)?.read()?,
         None => newest_that_changed(session.store.runs()?)?,

@@ -36,9 +36,18 @@ impl fmt::Display for Applier {
 
 /// The Application that tracks an object: `APP:GROUP/KIND:NAMESPACE/NAME`, where APP is `NAMESPACE_NAME` outside of
 /// Argo CD's own namespace (Argo CD, "Resource Tracking", annotation tracking).
-fn tracked_by(meta: &Meta) -> Option<&str> {
+fn tracked_by(meta: &Meta) -> Option<(Option<&str>, &str)> {
+    if let Some(label) = meta.labels.get("argocd.argoproj.io/instance") {
+        return Some((None, label));
+    }
     let (app, _) = meta.annotations.get("argocd.argoproj.io/tracking-id")?.split_once(':')?;
-    Some(app.rsplit('_').next().unwrap_or(app))
+    Some(app.rsplit_once('_').map_or((None, app), |(namespace, name)| (Some(namespace), name)))
+}
+
+fn is_automated(app: &Value) -> bool {
+    // `enabled: false` switches it off since Argo CD 3.1.
+    let automated = app.pointer("/spec/syncPolicy/automated").and_then(Value::as_object);
+    automated.is_some_and(|policy| policy.get("enabled") != Some(&Value::Bool(false)))
 }
 
 impl Kubernetes {
@@ -48,10 +57,7 @@ impl Kubernetes {
     /// What keeps the API from answering.
     pub async fn appliers(&self, meta: &Meta) -> Result<Vec<Applier>, KubeError> {
         let mut found = Vec::new();
-        let instance = meta.labels.get("argocd.argoproj.io/instance").map(String::as_str);
-        if let Some(name) = tracked_by(meta).or(instance) {
-            found.push(Applier::Argo { name: name.to_owned(), automated: self.syncs_by_itself(name).await? });
-        }
+        found.extend(self.argo(meta).await?);
         // k3s, deploy controller: every object that it applies is of an Addon's set (rancher/wrangler, objectset).
         let set = |key: &str| meta.annotations.get(&format!("objectset.rio.cattle.io/{key}"));
         if set("owner-gvk").is_some_and(|gvk| gvk.contains("k3s.cattle.io") && gvk.contains("Addon"))
@@ -66,14 +72,34 @@ impl Kubernetes {
         Ok(found)
     }
 
-    /// Whether an Application has an automated sync policy that is not switched off (`enabled: false`, Argo CD 3.1).
-    async fn syncs_by_itself(&self, name: &str) -> Result<Option<bool>, KubeError> {
-        let Some(resource) = self.resource("argoproj.io", "Application").await? else { return Ok(None) };
-        let all: Vec<Value> = self.list(&resource, None, &[]).await?;
-        let named = all.iter().find(|app| Meta::of(app).name == name);
-        Ok(named.map(|app| match app.pointer("/spec/syncPolicy/automated") {
-            Some(Value::Object(policy)) => policy.get("enabled") != Some(&Value::Bool(false)),
-            _ => false,
-        }))
+    async fn argo(&self, meta: &Meta) -> Result<Option<Applier>, KubeError> {
+        // What other tools set as well: it means Argo CD only where there is an Application of this name for this
+        // namespace (the default way of tracking up to Argo CD 2).
+        let instance = meta.labels.get("app.kubernetes.io/instance").filter(|_| tracked_by(meta).is_none());
+        if tracked_by(meta).is_none() && instance.is_none() {
+            return Ok(None);
+        }
+        let apps: Vec<Value> = match self.resource("argoproj.io", "Application").await? {
+            Some(resource) => self.list(&resource, None, &[]).await?,
+            None => Vec::new(),
+        };
+        let named = |app: &&Value| {
+            let of = Meta::of(app);
+            match (tracked_by(meta), instance) {
+                (Some((namespace, name)), _) => of.name == name && namespace.is_none_or(|ns| of.namespace == ns),
+                (None, Some(name)) => {
+                    let into = app.pointer("/spec/destination/namespace").and_then(Value::as_str);
+                    of.name == *name && into == Some(&meta.namespace)
+                }
+                (None, None) => false,
+            }
+        };
+        let found: Vec<&Value> = apps.iter().filter(named).collect();
+        let automated = (!found.is_empty()).then(|| found.iter().any(|app| is_automated(app)));
+        Ok(match (tracked_by(meta), instance, automated) {
+            (Some((_, name)), ..) => Some(Applier::Argo { name: name.to_owned(), automated }),
+            (None, Some(name), Some(_)) => Some(Applier::Argo { name: name.clone(), automated }),
+            _ => None,
+        })
     }
 }

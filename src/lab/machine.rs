@@ -30,7 +30,7 @@ pub struct Vm {
     pub guest: Guest,
 }
 
-/// The UPID of the waiting task, and whether a start follows.
+/// The UPID of the waiting pve task, and whether a start follows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shutdown {
     /// UPID.

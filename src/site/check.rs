@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::document::{Document, Invalid};
+use super::document::{Document, Problem};
 use super::fields::{Fields, Item, Sink};
 use super::types::{
     Access, Author, Checkout, Device, Gitops, GitopsKind, Host, Kubernetes, Migration, Node, PortPair, Proxmox,
@@ -24,17 +24,17 @@ impl Site {
     /// # Errors
     /// [`SiteError::Invalid`] with every problem.
     pub fn parse(text: &str, path: &Path, home: Home) -> Result<Self, SiteError> {
-        let invalid = |problems, document| SiteError::Invalid(Box::new(Invalid { problems, document }));
+        let (site, problems) = Self::partly(text, path, home)?;
+        if problems.is_empty() { Ok(site) } else { Err(site.invalid(problems)) }
+    }
+
+    /// What of a text can be read, and every problem of the rest.
+    fn partly(text: &str, path: &Path, home: Home) -> Result<(Self, Vec<Problem>), SiteError> {
         let (document, value) = Document::read(path, text).map_err(|invalid| SiteError::Invalid(Box::new(invalid)))?;
         let sink = Sink::new();
         let reader = Reader { places: Places { dir: path.parent().map(Path::to_owned).unwrap_or_default(), home } };
         let site = reader.site(&Item::new(&value, "", &sink), text, &document);
-        let mut problems = sink.into_problems();
-        document.sort(&mut problems);
-        match site {
-            Some(site) if problems.is_empty() => Ok(site),
-            _ => Err(invalid(problems, document)),
-        }
+        Ok((site, sink.into_problems()))
     }
 
     /// Reads and checks a site file.
@@ -42,10 +42,20 @@ impl Site {
     /// # Errors
     /// [`SiteError`].
     pub fn load(path: &Path) -> Result<Self, SiteError> {
+        let (site, problems) = Self::inspect(path)?;
+        if problems.is_empty() { Ok(site) } else { Err(site.invalid(problems)) }
+    }
+
+    /// Reads a site file as far as it can be read, with every problem of the rest: so that the parameters of its
+    /// migrations can be looked at all the same.
+    ///
+    /// # Errors
+    /// It cannot be read at all, or is no YAML.
+    pub fn inspect(path: &Path) -> Result<(Self, Vec<Problem>), SiteError> {
         let unreadable = |source| SiteError::Unreadable { path: path.to_owned(), source };
         let path = std::path::absolute(path).map_err(unreadable)?;
         let text = std::fs::read_to_string(&path).map_err(unreadable)?;
-        Self::parse(&text, &path, home())
+        Self::partly(&text, &path, home())
     }
 }
 
@@ -59,7 +69,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn site(&self, root: &Item<'_>, text: &str, document: &Document) -> Option<Site> {
+    /// What cannot be read is empty, and a problem in the sink.
+    fn site(&self, root: &Item<'_>, text: &str, document: &Document) -> Site {
         let known = [
             "version",
             "name",
@@ -73,7 +84,7 @@ impl Reader {
             "migrations",
         ];
         let fields = root.fields(&known);
-        let version = fields.need("version", "add the line `version: 1`").and_then(|v| v.number(1..=1));
+        let _only_one: Option<u32> = fields.need("version", "add the line `version: 1`").and_then(|v| v.number(1..=1));
         let name = fields.need("name", "add a line like `name: homelab`").and_then(|v| plain_name(&v, v.text()?));
         let patience = match fields.get("patience") {
             None => Some(Duration::from_secs(600)),
@@ -102,21 +113,22 @@ impl Reader {
         let devices = section(&fields, "devices", |_, item| device(item, &hosts));
         let migrations = section(&fields, "migrations", |_, item| migration(item));
         twins(&fields, &nodes);
-        version?;
-        Some(Site {
-            name: name?,
+        Site {
+            name: name.unwrap_or_default(),
             digest: Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
             path: document.path().to_owned(),
-            state: state?,
-            patience: patience?,
+            state: state.flatten(),
+            patience: patience.unwrap_or_default(),
             proxmox,
             kubernetes,
             checkouts,
             nodes,
             devices,
             migrations,
+            node_names: keys(&fields, "nodes"),
+            device_names: keys(&fields, "devices"),
             document: document.clone(),
-        })
+        }
     }
 
     fn proxmox(&self, item: &Item<'_>) -> Option<Proxmox> {

@@ -37,6 +37,10 @@ pub struct Site {
     pub devices: BTreeMap<String, Device>,
     /// Migrations by name.
     pub migrations: BTreeMap<String, Migration>,
+    /// The names of all nodes of the file: more than in `nodes` where [`Site::inspect`] found problems in some.
+    pub node_names: Vec<String>,
+    /// The names of all devices of the file, likewise.
+    pub device_names: Vec<String>,
     pub(super) document: Document,
 }
 
@@ -294,6 +298,11 @@ impl Site {
     pub fn invalid(&self, mut problems: Vec<Problem>) -> SiteError {
         self.document.sort(&mut problems);
         SiteError::Invalid(Box::new(Invalid { problems, document: self.document.clone() }))
+    }
+
+    /// False where a node or a device is not known as its part of the file has problems.
+    pub fn is_whole(&self) -> bool {
+        self.nodes.len() == self.node_names.len() && self.devices.len() == self.device_names.len()
     }
 
     /// The file's directory.

@@ -75,27 +75,41 @@ async fn an_application_of_argo_cd_is_looked_up_by_what_it_writes() {
     wire.on("GET", "/apis", ok(&groups)).await;
     let kinds = json!({"resources": [{"name": "applications", "kind": "Application", "namespaced": true}]});
     wire.on("GET", "/apis/argoproj.io/v1alpha1", ok(&kinds)).await;
-    let app = |name: &str, policy: Value| json!({"metadata": {"name": name}, "spec": {"syncPolicy": policy}});
+    let app = |name: &str, policy: Value| {
+        json!({"metadata": {"name": name, "namespace": "argocd"},
+            "spec": {"syncPolicy": policy, "destination": {"namespace": "frigate"}}})
+    };
     let apps = [
         app("heals", json!({"automated": {"selfHeal": true}})),
         app("off", json!({"automated": {"enabled": false}})),
         app("manual", json!({})),
+        app("twice", json!({})),
+        app("twice", json!({"automated": {}})),
     ];
     wire.on("GET", "/apis/argoproj.io/v1alpha1/applications", ok(&list(&apps))).await;
-    for (name, automated) in [
+    let table = [
         ("heals", Some(true)),
         ("argocd_heals", Some(true)),
+        ("elsewhere_heals", None),
         ("off", Some(false)),
         ("manual", Some(false)),
+        ("twice", Some(true)),
         ("x", None),
-    ] {
+    ];
+    for (name, automated) in table {
         let mut meta = Meta::default();
         let id = format!("{name}:apps/Deployment:frigate/frigate");
         meta.annotations.insert("argocd.argoproj.io/tracking-id".into(), id);
-        let name = name.trim_start_matches("argocd_").to_owned();
+        let name = name.rsplit('_').next().unwrap().to_owned();
         assert_eq!(wire.kube.appliers(&meta).await.unwrap(), [Applier::Argo { name, automated }]);
     }
     assert_eq!(wire.kube.appliers(&Meta::default()).await.unwrap(), []);
+    // A label that other tools set, too.
+    for (name, namespace, found) in [("heals", "frigate", 1), ("heals", "other", 0), ("x", "frigate", 0)] {
+        let labels = [("app.kubernetes.io/instance".to_owned(), name.to_owned())].into();
+        let meta = Meta { namespace: namespace.into(), labels, ..Meta::default() };
+        assert_eq!(wire.kube.appliers(&meta).await.unwrap().len(), found, "{name} {namespace}");
+    }
 }
 
 #[tokio::test]

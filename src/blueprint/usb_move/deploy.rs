@@ -100,7 +100,10 @@ pub async fn reconcile_source(
     edits: &[Edit],
     permit: &Permit,
 ) -> Result<(), Failure> {
-    let (mut asked, mut last) = (false, String::new());
+    let mut last = String::new();
+    if let Some(source) = release::source(kube, gitops).await?.filter(|source| !source.is_suspended()) {
+        kube.flux_request(permit, &source, &release::token(cx)).await?;
+    }
     let work = async {
         let mut pauses = Backoff::poll(cx.clock());
         loop {
@@ -109,10 +112,7 @@ pub async fn reconcile_source(
                 Source::Blocked(problem) => return Err(Failure::plain(problem.text, Some(problem.help))),
                 Source::Behind(how) => last = how,
             }
-            if !asked && let Some(source) = release::source(kube, gitops).await? {
-                kube.flux_request(permit, &source, &release::token(cx)).await?;
-                asked = true;
-            }
+            permit.go_on()?;
             permit.progress(&last);
             pauses.pause().await;
         }
@@ -136,18 +136,16 @@ pub async fn reconcile_owners(
     owners: &[FluxObject],
     permit: &Permit,
 ) -> Result<(), Failure> {
-    let mut lines = live::lacking(cx, kube, (gitops, edits, work)).await?;
-    if lines.is_empty() {
-        return Ok(());
-    }
     // From the root down: a parent may have to change its child before the child can change the workload.
     let token = release::token(cx);
     for owner in owners {
         kube.flux_request(permit, owner, &token).await?;
     }
+    let mut lines = live::lacking(cx, kube, (gitops, edits, work)).await?;
     let work = async {
         let mut pauses = Backoff::poll(cx.clock());
         while !lines.is_empty() {
+            permit.go_on()?;
             permit.progress(&lines.join("; "));
             pauses.pause().await;
             lines = live::lacking(cx, kube, (gitops, edits, work)).await?;

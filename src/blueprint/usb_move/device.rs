@@ -156,14 +156,20 @@ impl Device {
     }
 
     /// The slots of which nobody can tell whether they pass the device: a port of a host that cannot be seen and whose
-    /// socket the site does not name, and a mapping that these credentials may not list.
+    /// socket the site does not name, a mapping that these credentials may not list, a value of an unknown form.
     pub fn unjudged(&self, config: &Pending, host: &str, sight: &Sight, mappings: &[UsbMapping]) -> Vec<Problem> {
-        let Sight::CannotSee(reasons) = sight else { return Vec::new() };
         let ports = self.sockets.contains_key(host);
         let mut problems = Vec::new();
         for (slot, key) in config.usb() {
             let Some(text) = key.configured() else { continue };
-            let Ok(value) = text.parse::<UsbValue>() else { continue };
+            let Ok(value) = text.parse::<UsbValue>() else {
+                problems.push(Problem::new(
+                    format!("whether usb{slot} (`{text}`) is {} this version cannot read", self.name),
+                    format!("take usb{slot} out of the VM, or write it in a form that `qm config` documents"),
+                ));
+                continue;
+            };
+            let Sight::CannotSee(reasons) = sight else { continue };
             let unknown = match &value.source {
                 UsbSource::Id(_) | UsbSource::Spice => false,
                 UsbSource::Port(_) => !ports,
@@ -252,6 +258,18 @@ impl Device {
                 format!("add `ports: {{ {host}: {{ port: BUS-PORT }} }}` to the device {}", self.name),
             )),
         }
+    }
+
+    /// Where the device is before it is carried away: at a port that one of the VM's own entries names, else as in
+    /// [`Device::place_for`]. None where several are there and nothing tells which one it is.
+    pub fn origin(&self, host: &str, places: &[Place], entries: &[(String, String)]) -> Option<Place> {
+        let port = |(_, value): &(String, String)| match value.parse::<UsbValue>().ok()?.source {
+            UsbSource::Port(port) => Some(port),
+            _ => None,
+        };
+        let ports: Vec<UsbPort> = entries.iter().filter_map(port).collect();
+        let named = places.iter().find(|place| ports.contains(&place.port));
+        named.or_else(|| self.place_for(None, host, places).ok().flatten()).cloned()
     }
 
     fn sort(&self, all: Vec<Place>, by: String) -> Sight {
@@ -375,6 +393,14 @@ mod tests {
             assert_eq!(found, expected.map(|p| p.map(str::to_owned)), "row {i}");
         }
         assert_eq!(table.len(), 8);
+        let entries = |values: &[&str]| values.iter().map(|v| ("usb0".to_owned(), (*v).to_owned())).collect::<Vec<_>>();
+        let origin = |socket: Option<&str>, seen: &[Place], values: &[&str]| {
+            device(socket).origin("fawn", seen, &entries(values)).map(|place| place.port.to_string())
+        };
+        assert_eq!(origin(Some("2-1"), &two, &["host=2-3"]).as_deref(), Some("2-3"));
+        assert_eq!(origin(Some("2-1"), &two, &["host=18d1:9302"]).as_deref(), Some("2-1"));
+        assert_eq!(origin(None, &two[1..], &["host=18d1:9302"]).as_deref(), Some("2-3"));
+        assert_eq!(origin(None, &two, &["host=18d1:9302"]), None);
         let problem = device(None).place_for(None, "fawn", &two).unwrap_err();
         assert!(problem.text.contains("2-1") && problem.text.contains("2-3"), "{problem:?}");
     }

@@ -238,7 +238,8 @@ impl Params {
             namespace: g.namespace.clone(),
             name: g.name.clone(),
         });
-        if gitops.is_none() && edits.as_ref().is_some_and(|edits| !edits.is_empty()) {
+        let known = site.kubernetes.contains_key(&target_node.cluster);
+        if known && gitops.is_none() && edits.as_ref().is_some_and(|edits| !edits.is_empty()) {
             fields.problem(
                 format!("`manifests` needs a checkout, and kubernetes.{} has no `gitops`", target_node.cluster),
                 "add `gitops: { kind: flux, checkout: NAME, source: { namespace: .., name: .. } }` there",
@@ -265,7 +266,7 @@ impl Params {
 }
 
 fn device(site: &Site, item: &Item<'_>) -> Option<Device> {
-    device_named(site, item.name_of("a device", site.devices.keys().map(String::as_str))?)
+    device_named(site, item.name_of("a device", site.device_names.iter().map(String::as_str))?)
 }
 
 /// A device of the site.
@@ -283,7 +284,7 @@ pub(super) fn device_named(site: &Site, name: String) -> Option<Device> {
 }
 
 fn node(site: &Site, item: &Item<'_>) -> Option<(Vm, KubeNode)> {
-    node_named(site, item.name_of("a node", site.nodes.keys().map(String::as_str))?)
+    node_named(site, item.name_of("a node", site.node_names.iter().map(String::as_str))?)
 }
 
 /// A node of the site, as a VM and as a node of Kubernetes.

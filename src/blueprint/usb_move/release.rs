@@ -134,7 +134,7 @@ pub fn pending(object: &FluxObject, got: &[Got]) -> bool {
 
 /// Whether what the owners own is as the branch says: the source is at its tip, each owner that ran before and was
 /// Ready is Ready again at its source's present revision with our request handled, and the live objects carry at the
-/// declared places what the tip has there.
+/// declared places what the tip has there, but for what was `unlike` it before the run.
 ///
 /// # Errors
 /// What keeps the API from answering.
@@ -142,7 +142,7 @@ pub async fn settled(
     cx: &Estate,
     kube: &Kubernetes,
     declared: Declared<'_>,
-    owners: &[OwnerWas],
+    (owners, unlike): (&[OwnerWas], &[String]),
     got: &[Got],
 ) -> Result<Check<()>, Failure> {
     let (mut notes, gitops) = (Vec::new(), declared.0);
@@ -174,11 +174,13 @@ pub async fn settled(
             return Ok(Check::waiting(reason).notes(notes));
         }
     }
-    let differs = live::unlike_tip(cx, kube, declared).await?;
-    if differs.is_empty() {
+    let mut differs = live::unlike_tip(cx, kube, declared).await?;
+    let (before, since): (Vec<_>, Vec<_>) = differs.drain(..).partition(|line| unlike.contains(line));
+    notes.extend(before.into_iter().map(|line| format!("{line} at the branch's tip, and was so before this run")));
+    if since.is_empty() {
         return Ok(Check::done().notes(notes));
     }
-    let text = format!("the branch's tip has other values: {}", differs.join("; "));
+    let text = format!("the branch's tip has other values: {}", since.join("; "));
     Ok(if brought { Check::waiting(text).notes(notes) } else { Check::done().notes(notes).note(text) })
 }
 
@@ -197,8 +199,11 @@ pub async fn behind(kube: &Kubernetes, now: &FluxObject, got: &[Got]) -> Result<
         return Ok(None);
     }
     let Some(named) = &now.source else { return Ok(None) };
+    // Of a kind that this version does not know: that the owner is Ready and has handled our request is what is known.
     let Some(kind) = FluxKind::parse(&named.kind) else { return Ok(None) };
-    let Some(source) = kube.flux(kind, &named.namespace, &named.name).await? else { return Ok(None) };
+    let Some(source) = kube.flux(kind, &named.namespace, &named.name).await? else {
+        return Ok(Some(format!("{}: its source {} {} is not there", now.title(), named.kind, named.name)));
+    };
     if !source.artifact.is_empty() && source.artifact != now.last_applied {
         let text = format!("{} has applied {}, its source is at {}", now.title(), now.last_applied, source.artifact);
         return Ok(Some(text));

@@ -17,6 +17,7 @@ use crate::k8s::flux::FluxObject;
 
 use super::fault::refusal;
 use super::hold::{Held, held, mark, was as former_of};
+use super::live::{self, Declared};
 use super::owners::{self, OwnerWas, Subject};
 use super::params::{Gitops, Work};
 use super::release;
@@ -46,6 +47,9 @@ pub struct SuspendGitops {
 pub struct Before {
     /// The owners.
     pub owners: Vec<OwnerWas>,
+    /// What of the live objects was not as the branch's tip says already, one line each: no undo waits for that.
+    #[serde(default)]
+    pub unlike: Vec<String>,
 }
 
 impl Before {
@@ -123,7 +127,12 @@ impl Step<Estate> for SuspendGitops {
         let check = if !problems.is_empty() {
             Check::blocked(problems)
         } else if !changes.is_empty() {
-            Check::todo(changes, Before { owners: before })
+            let unlike = match (seen.since, &self.gitops) {
+                (Some(since), _) => since.unlike.clone(),
+                (None, Some(gitops)) => live::unlike_tip(cx, &kube, self.declared(gitops)).await?,
+                (None, None) => Vec::new(),
+            };
+            Check::todo(changes, Before { owners: before, unlike })
         } else if !running.is_empty() {
             Check::waiting(format!("a reconciliation still runs: {}", running.join(", ")))
         } else if owners.is_empty() {
@@ -175,8 +184,8 @@ impl Step<Estate> for SuspendGitops {
             return Ok(Check::todo(changes, ()).notes(notes));
         }
         let Some(gitops) = &self.gitops else { return Ok(Check::done().notes(notes)) };
-        let declared = (gitops, self.edits.as_slice(), &self.work);
-        Ok(release::settled(cx, &kube, declared, &owners, seen.got).await?.notes(notes))
+        let was = (owners.as_slice(), before.unlike.as_slice());
+        Ok(release::settled(cx, &kube, self.declared(gitops), was, seen.got).await?.notes(notes))
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
@@ -189,6 +198,10 @@ impl Step<Estate> for SuspendGitops {
 }
 
 impl SuspendGitops {
+    fn declared<'e>(&'e self, gitops: &'e Gitops) -> Declared<'e> {
+        (gitops, &self.edits, &self.work)
+    }
+
     /// What undo releases. An owner that appeared after the first record is held by its mark alone.
     async fn to_release(
         &self,
@@ -311,6 +324,7 @@ async fn idle(cx: &Estate, kube: &Kubernetes, owner: &FluxObject, permit: &Permi
             if !now.as_ref().is_some_and(owners::runs) {
                 return Ok(());
             }
+            permit.go_on()?;
             permit.progress(&format!("{} still reconciles", owner.title()));
             pauses.pause().await;
         }
@@ -366,7 +380,7 @@ mod tests {
     fn an_owner_that_was_found_later_is_released_too() {
         let named = |name: &str, run: &str| kustomization(name, Some(true), &marked(run, json!(false)));
         let first = kustomization("first", None, &json!({}));
-        let before = Before { owners: vec![OwnerWas::of(&first, None)] };
+        let before = Before { owners: vec![OwnerWas::of(&first, None)], ..Before::default() };
         let found = [named("first", "r"), named("later", "r"), named("theirs", "x"), named("left", "old")];
         let owners = with_later(&before, &found[..2], &run()).unwrap();
         let shown: Vec<_> = owners.iter().map(|o| (o.name.as_str(), o.suspend)).collect();

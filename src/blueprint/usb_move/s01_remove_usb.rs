@@ -74,7 +74,12 @@ impl Step<Estate> for RemoveUsb {
         }
         let change = |(slot, value): &(String, String)| Change::remove(format!("vm {} {slot}", self.vm.vmid), value);
         let changes = entries.iter().map(change).collect();
-        Ok(Check::todo(changes, Before { entries, place: sight.places().first().cloned() }))
+        let place = self.device.origin(&at.node, sight.places(), &entries);
+        let note = (place.is_none() && !sight.places().is_empty()).then(|| {
+            let all = sight.places().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+            format!("which of the equal devices {all} it is nobody can tell: note where you take it from")
+        });
+        Ok(Check::todo(changes, Before { entries, place }).notes(note))
     }
 
     async fn apply(&self, cx: &Estate, _seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
@@ -111,7 +116,7 @@ impl Step<Estate> for RemoveUsb {
             return Ok(Check::done());
         }
         let Some(place) = &before.place else {
-            return Ok(Check::todo(changes, ()).note("where the device is now cannot be seen with these credentials"));
+            return Ok(Check::todo(changes, ()).note("where the device was before is not known: see to it yourself"));
         };
         let sight = self.device.look(cx, &self.vm.cluster, &place.host).await?;
         let note = match &sight {

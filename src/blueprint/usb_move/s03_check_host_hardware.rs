@@ -125,8 +125,9 @@ impl CheckHostHardware {
     async fn origin(&self, cx: &Estate, target: &str) -> Result<Before, Failure> {
         let (_, source) = self.source.find(cx).await?;
         for host in [source.node.as_str(), target] {
-            if let Some(place) = self.device.look(cx, &self.source.cluster, host).await?.places().first() {
-                return Ok(Before { place: Some(place.clone()) });
+            let sight = self.device.look(cx, &self.source.cluster, host).await?;
+            if !sight.places().is_empty() {
+                return Ok(Before { place: self.device.origin(host, sight.places(), &[]) });
             }
         }
         Ok(Before { place: None })

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Change, Check};
+use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::proxmox::{MapEntry, Proxmox, VmRef, VmStatus, usb_slot};
 
-use super::device::{Attach, Device, Vm, same_usb};
+use super::device::{Attach, Device, Sight, Vm, same_usb};
 use super::fault::refusal;
 use super::power::{SHUTDOWN, finish, shutdown, start};
 use super::s04_add_usb::set_entry;
@@ -85,6 +85,9 @@ impl Step<Estate> for RebootVm {
             // Begun, and then hot-plugged by somebody: what is configured runs, so there is nothing left to reboot for.
             return Ok(Check::done().note("everything configured runs without the reboot"));
         }
+        if let Err(problem) = self.fresh_entry(cx, &pve, &at).await? {
+            return Ok(Check::blocked(vec![problem]));
+        }
         let mut changes = vec![Change::act(format!("vm {} shuts down and starts", self.vm.vmid))];
         changes.extend(stale);
         Ok(todo(changes))
@@ -103,6 +106,8 @@ impl Step<Estate> for RebootVm {
                 let upid = pve.reboot(&at, SHUTDOWN, permit).await?;
                 return finish(&pve, &upid, SHUTDOWN + Duration::from_secs(30), permit).await;
             }
+            // What would keep it from starting is found while it still runs.
+            self.fresh_entry(cx, &pve, &at).await?.map_err(refusal)?;
             self.switch_off(&pve, &at, permit).await?;
         }
         self.refresh_mapping(cx, &pve, &at, permit).await?;
@@ -143,18 +148,41 @@ impl RebootVm {
 
     /// A VM whose mapping names another id than the device shows does not start, and the id changes with use.
     async fn refresh_mapping(&self, cx: &Estate, pve: &Proxmox, at: &VmRef, permit: &Permit) -> Result<(), Failure> {
-        let (Attach::Mapping, Some(name)) = (self.attach, &self.device.mapping) else { return Ok(()) };
-        let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
+        let Some(fresh) = self.fresh_entry(cx, pve, at).await?.map_err(refusal)? else { return Ok(()) };
+        let Some(name) = &self.device.mapping else { return Ok(()) };
+        set_entry(pve, name, &at.node, &fresh, true, permit).await
+    }
+
+    /// The mapping's entry as it has to be for the VM to start; None where it is so, or where the VM gets the device in
+    /// another way. The problem: a mapped device that is not there, or that nobody can tell from another one.
+    async fn fresh_entry(
+        &self,
+        cx: &Estate,
+        pve: &Proxmox,
+        at: &VmRef,
+    ) -> Result<Result<Option<MapEntry>, Problem>, Failure> {
+        let (Attach::Mapping, Some(name)) = (self.attach, &self.device.mapping) else { return Ok(Ok(None)) };
         let mappings = pve.usb_mappings(None).await?;
         let entry = mappings.iter().find(|m| m.id == *name).and_then(|m| m.entry(&at.node));
-        let Some(entry) = entry else { return Ok(()) };
-        let place = self.device.place_for(Some(entry), &at.node, sight.places()).map_err(refusal)?;
-        let Some(place) = place else { return Ok(()) };
-        if entry.id() == Some(place.id) && entry.path().as_ref() == Some(&place.port) {
-            return Ok(());
+        let Some(entry) = entry else { return Ok(Ok(None)) };
+        let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
+        if let Sight::Absent(_, by) = &sight {
+            let text = format!(
+                "{} is not at {} ({by}): vm {}, which has it by mapping {name}, would not start again",
+                self.device.title(),
+                at.node,
+                self.vm.vmid
+            );
+            let help = format!("plug it in; `pvemig step 03-check-host-hardware --vmid {}` waits for it", self.vm.vmid);
+            return Ok(Err(Problem::new(text, help).mended_by("03-check-host-hardware")));
         }
-        let fresh = MapEntry::new(&at.node, place.id, Some(&place.port));
-        set_entry(pve, name, &at.node, &fresh, true, permit).await
+        let place = match self.device.place_for(Some(entry), &at.node, sight.places()) {
+            Ok(Some(place)) => place,
+            Ok(None) => return Ok(Ok(None)),
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let is = entry.id() == Some(place.id) && entry.path().as_ref() == Some(&place.port);
+        Ok(Ok((!is).then(|| MapEntry::new(&at.node, place.id, Some(&place.port)))))
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
+use crate::base::hold::MARK;
 use crate::base::permit::Permit;
 use crate::engine::step::{Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
@@ -103,7 +104,12 @@ fn closing(node: &Node, holder: Option<&Value>, begun: bool, run: &RunInfo) -> C
         Ok(Some(mark)) => {
             match remembered.filter(|_| mark.run == run.id).or_else(|| Former::deserialize(&mark.was).ok()) {
                 Some(former) => Closing::Release(former.unschedulable),
-                None => Closing::NotOurs(format!("the mark of node {name} does not say how it was before: it stays")),
+                None => Closing::Blocked(Problem::new(
+                    format!("the hold's mark on node {name} does not say how it was before"),
+                    format!(
+                        "`kubectl uncordon {name}` where it may take pods, then `kubectl annotate node {name} {MARK}-`"
+                    ),
+                )),
             }
         }
         Err(problem) => Closing::Blocked(problem),
@@ -123,7 +129,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::base::hold::{MARK, Mark};
+    use crate::base::hold::Mark;
     use crate::engine::step::Standing;
     use crate::k8s::meta::Meta;
 

@@ -52,14 +52,22 @@ const STATUS: &[&str] = &[
     "podIPs",
 ];
 
-/// Every volume's name and what stands for it in a comparison.
+/// Every volume's name and what stands for it in a comparison: further ones of one claim on one node are counted.
 pub(super) fn volume_names(world: &World) -> BTreeMap<String, String> {
     let mut names = BTreeMap::new();
-    for (_, volume) in world.kube.store.everything().filter(|(_, o)| text(o, "/kind") == "PersistentVolume") {
+    let mut known: BTreeMap<String, u32> = BTreeMap::new();
+    let volumes = world.kube.store.everything().filter(|(_, o)| text(o, "/kind") == "PersistentVolume");
+    let mut volumes: Vec<_> = volumes.map(|(_, volume)| volume).collect();
+    volumes.sort_by_key(|volume| text(volume, "/status/phase"));
+    for volume in volumes {
         let claim = format!("{}/{}", text(volume, "/spec/claimRef/namespace"), text(volume, "/spec/claimRef/name"));
         let terms = at::list(volume, "/spec/nodeAffinity/required/nodeSelectorTerms");
         let node = terms.first().map_or("", |t| text(t, "/matchExpressions/0/values/0"));
-        names.insert(at::name(volume).to_owned(), format!("volume of {claim} at {node}"));
+        let plain = format!("volume of {claim} at {node}");
+        let nth = known.entry(plain.clone()).or_default();
+        *nth += 1;
+        let plain = if *nth == 1 { plain } else { format!("{plain}, number {nth}") };
+        names.insert(at::name(volume).to_owned(), plain);
     }
     names
 }

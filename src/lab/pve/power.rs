@@ -67,14 +67,14 @@ impl World {
         }
     }
 
-    /// Somebody interrupts the task that waits for a machine's shutdown; the guest may power off all the same.
+    /// Somebody interrupts the pve task that waits for a machine's shutdown; the guest may power off all the same.
     pub(super) fn interrupt_shutdown(&mut self, vmid: u32) {
         if let Some(waiting) = self.vms.get_mut(&vmid).and_then(|vm| vm.shutdown.take()) {
             self.end_task(&waiting.upid, Err("received interrupt".into()));
         }
     }
 
-    /// Whether the file lock of a machine's config is held by somebody else than the task `upid`.
+    /// Whether the file lock of a machine's config is held by somebody else than the pve task `upid`.
     pub(super) fn flock_held(&self, vmid: u32, upid: &str) -> bool {
         self.vms.get(&vmid).is_some_and(|vm| {
             vm.shutdown.as_ref().is_some_and(|s| s.upid != upid) || vm.flock_until.is_some_and(|until| until > self.now)
@@ -105,8 +105,8 @@ impl World {
         self.later(seconds.saturating_mul(1_000), Event::TimeUp(upid.to_owned()));
     }
 
-    /// The patience of a shutdown ends: by force where it was asked for, else the task fails, and the guest may still
-    /// power off later and stay off.
+    /// The patience of a shutdown ends: by force where it was asked for, else the pve task fails, and the guest may
+    /// still power off later and stay off.
     pub(in crate::lab) fn time_up(&mut self, upid: &str) {
         let Some(task) = self.task(upid).filter(|t| t.end.is_none()) else { return };
         let force = task.order.get("forceStop").and_then(serde_json::Value::as_bool).unwrap_or(false);
@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    /// The process is gone: whoever waited for that is told. A reboot's start is another task, made by a daemon.
+    /// The process is gone: whoever waited for that is told. A reboot's start is another pve task, made by a daemon.
     fn after_stop(&mut self, vmid: u32) {
         let waiting = self.vms.get_mut(&vmid).and_then(|vm| vm.shutdown.take());
         if let Some(Shutdown { upid, start_again }) = waiting {
