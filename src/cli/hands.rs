@@ -25,7 +25,7 @@ pub(super) fn act(lab: &Lab, hands: &Hands) -> Result<String, LabError> {
             lab.move_stick(device, Some(Place { host: host.clone(), port: port.clone() }))?;
             Ok(format!("hands: {device} is in {host}, port {port}"))
         }
-        Hands::Push { checkout, branch, commit } => Err(LabError::Hands(format!(
+        Hands::Push { checkout, branch, commit, .. } => Err(LabError::Hands(format!(
             "push {commit} to {branch} of checkout {checkout}: the lab's hands cannot push"
         ))),
     }
