@@ -1,6 +1,7 @@
 //! Hands for a simulated estate: what a run asks a person for is done in the lab.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::base::check::Hands;
@@ -25,9 +26,11 @@ pub(super) fn act(lab: &Lab, hands: &Hands) -> Result<String, LabError> {
             lab.move_stick(device, Some(Place { host: host.clone(), port: port.clone() }))?;
             Ok(format!("hands: {device} is in {host}, port {port}"))
         }
-        Hands::Push { checkout, branch, commit, .. } => Err(LabError::Hands(format!(
-            "push {commit} to {branch} of checkout {checkout}: the lab's hands cannot push"
-        ))),
+        Hands::Push { branch, commit, from, .. } => {
+            lab.push(Path::new(from), commit, branch)?;
+            let short = commit.get(..7).unwrap_or(commit);
+            Ok(format!("hands: {short} is pushed to {branch}"))
+        }
     }
 }
 
@@ -72,5 +75,40 @@ pub(super) async fn follow(lab: &Lab, store: &Store, out: Out) {
             }
         }
         pause(Clock::real(), Duration::from_millis(200)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lab::{self, LabOptions};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn hands_plug_and_push() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = lab::load("usb-move").unwrap();
+        let lab = Lab::start(LabOptions { world, dir: dir.path().to_owned(), speed: 100 }).await.unwrap();
+        let plug = Hands::Plug {
+            device: "coral".into(),
+            ids: Vec::new(),
+            serial: None,
+            host: "still-fawn".into(),
+            port: None,
+        };
+        assert_eq!(act(&lab, &plug).unwrap(), "hands: coral is in still-fawn, port 2-2");
+
+        let head = |branch: &str| std::fs::read_to_string(lab.dir().join("gitops.git/refs/heads").join(branch));
+        let commit = head("main").unwrap().trim().to_owned();
+        let push = |commit: &str| Hands::Push {
+            checkout: "gitops".into(),
+            branch: "asked".into(),
+            commit: commit.to_owned(),
+            from: lab.dir().join("checkout").display().to_string(),
+        };
+        assert_eq!(act(&lab, &push(&commit)).unwrap(), format!("hands: {} is pushed to asked", &commit[..7]));
+        assert_eq!(head("asked").unwrap().trim(), commit);
+        let unknown = "0123456789012345678901234567890123456789";
+        assert!(matches!(act(&lab, &push(unknown)), Err(LabError::Hands(_))));
     }
 }
