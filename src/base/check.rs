@@ -122,6 +122,8 @@ pub enum Hands {
         branch: String,
         /// The commit id.
         commit: String,
+        /// The repository on this machine that has it, on a branch.
+        from: String,
     },
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::kube;
-use super::world::{Vm, World};
+use super::world::{Firmware, Vm, World};
 
 /// What is left out of a comparison, with the reason. Kubernetes has a list of its own.
 pub const LEFT_OUT: &[(&str, &str)] = &[
@@ -22,6 +22,10 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("vms.*.{shutdown,flock_until}", "pve tasks on their way"),
     ("hosts.*.devnum, sticks.*.devnum", "device numbers count plug-ins"),
     ("sticks.*.{state,present}", "a Coral's firmware is loaded by its first use"),
+    (
+        "mappings.*.map: which of a Coral's ids",
+        "an entry has to name the one that it shows, and its first use changes it",
+    ),
     ("access.users.*.password, access.tokens.*.secret", "made at the start of each lab"),
 ];
 
@@ -45,6 +49,16 @@ impl Vm {
 }
 
 impl World {
+    fn compared_mappings(&self) -> Value {
+        let mut text = json!(self.mappings).to_string();
+        for stick in self.sticks.values() {
+            if let Firmware::Coral { boot, run } = &stick.firmware {
+                text = text.replace(&format!("id={run}"), &format!("id={boot}"));
+            }
+        }
+        serde_json::from_str(&text).unwrap_or_else(|_| json!(self.mappings))
+    }
+
     /// What two worlds are compared by; [`LEFT_OUT`] says what is missing.
     pub fn compared(&self) -> Value {
         let vms: BTreeMap<String, Value> = self.vms.iter().map(|(id, vm)| (id.to_string(), vm.compared())).collect();
@@ -54,7 +68,7 @@ impl World {
             "hosts": hosts,
             "sticks": places,
             "vms": vms,
-            "mappings": self.mappings,
+            "mappings": self.compared_mappings(),
             "ha": self.ha,
             "quorate": !self.no_quorum,
             "acl": self.access.acl,
@@ -83,6 +97,15 @@ mod tests {
         world.vms.get_mut(&108).unwrap().running.as_mut().unwrap().pid = 4711;
         world.hosts.get_mut("still-fawn").unwrap().devnum.insert(2, 9);
         assert_eq!(world.compared(), first);
+        let mapped = |entry: &str| {
+            let mut world = load("usb-move-token").unwrap();
+            world.mappings.get_mut("coral").unwrap().map = vec![entry.to_owned()];
+            world.compared()
+        };
+        let run = mapped("node=pumped-piglet,id=18d1:9302,path=2-1");
+        assert_eq!(mapped("node=pumped-piglet,id=1a6e:089a,path=2-1"), run);
+        assert_ne!(mapped("node=pumped-piglet,id=1a6e:089a,path=2-2"), run);
+        assert_ne!(mapped("node=pumped-piglet,id=0001:0002,path=2-1"), run);
         let changes: Vec<fn(&mut crate::lab::World)> = vec![
             |w| w.sticks.get_mut("coral").unwrap().at = Some(Place { host: "still-fawn".into(), port: "2-3".into() }),
             |w| drop(w.vms.get_mut(&108).unwrap().config.insert("usb0".into(), "host=1a6e:089a".into())),

@@ -176,6 +176,15 @@ impl Lab {
         self.shared.change(|world| world.move_stick(stick, place))
     }
 
+    /// Pushes a commit that another repository on this machine holds, through `DIR/checkout`, as a person would whom
+    /// pvemig asks for it. Returns the branch's tip.
+    ///
+    /// # Errors
+    /// [`LabError::Hands`] where git refuses.
+    pub fn push(&self, from: &Path, commit: &str, branch: &str) -> Result<String, LabError> {
+        kube::push_from(&self.dir, from, commit, branch)
+    }
+
     /// The world without what a server sets by itself; see [`compare`].
     pub fn compared(&self) -> serde_json::Value {
         self.shared.read(World::compared)

@@ -19,7 +19,7 @@ use super::{Bench, How, Run};
 pub const SPEED: u32 = 100;
 
 /// A world at rest, which is brought there once for all labs of a test program.
-fn at_rest(name: &str) -> World {
+pub fn at_rest(name: &str) -> World {
     static KNOWN: Mutex<BTreeMap<String, World>> = Mutex::new(BTreeMap::new());
     let mut known = KNOWN.lock().unwrap();
     let fresh = || {
@@ -45,11 +45,20 @@ pub struct Rig {
 impl Rig {
     /// A fresh world with its only migration's steps.
     pub async fn new(world: &str) -> Self {
+        Self::of(at_rest(world), |_| {}).await
+    }
+
+    /// A world with the steps of its only migration, after `edit` of the site that the lab wrote.
+    pub async fn of(world: World, edit: impl FnOnce(&mut Value)) -> Self {
         let bench = Bench::new();
         let dir = bench.dir().join("lab");
-        let options = LabOptions { world: at_rest(world), dir: dir.clone(), speed: SPEED };
+        let options = LabOptions { world, dir: dir.clone(), speed: SPEED };
         let lab = Arc::new(Lab::start(options).await.unwrap());
-        let site = Arc::new(Site::load(&dir.join("site.yaml")).unwrap());
+        let file = dir.join("site.yaml");
+        let mut site: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        edit(&mut site);
+        std::fs::write(&file, serde_saphyr::to_string(&site).unwrap()).unwrap();
+        let site = Arc::new(Site::load(&file).unwrap());
         let steps = plan(&site);
         let estate = Estate::new(site, Clock::fast(SPEED), bench.store.dir().to_owned());
         Self { lab, estate, bench, steps }
@@ -89,12 +98,13 @@ impl Rig {
 
     fn hands(&self) -> impl Fn(&Hands) + Send + Sync + 'static {
         let lab = self.lab.clone();
-        move |hands| {
-            if let Hands::Plug { device, host, port, .. } = hands {
+        move |hands| match hands {
+            Hands::Plug { device, host, port, .. } => {
                 let port =
                     port.clone().unwrap_or_else(|| if host == "still-fawn" { "2-3".into() } else { "2-1".into() });
                 lab.move_stick(device, Some(Place { host: host.clone(), port })).unwrap();
             }
+            Hands::Push { branch, commit, from, .. } => drop(lab.push(Path::new(from), commit, branch).unwrap()),
         }
     }
 

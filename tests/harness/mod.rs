@@ -10,6 +10,7 @@
 
 pub mod estate;
 pub mod probe;
+pub mod same;
 pub mod toy;
 
 use std::collections::BTreeSet;

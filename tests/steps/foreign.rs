@@ -144,3 +144,21 @@ async fn an_undo_of_the_hold_is_over_only_where_the_workload_is_as_the_branch_sa
     let Answer::Waiting { reason, .. } = &check.answer else { panic!("{check:#?}") };
     assert!(reason.contains("Deployment/frigate/frigate: `spec.template.spec.nodeSelector` is"), "{reason}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_comes_back_with_the_next_power_cycle_says_so() {
+    let bench = Bench::new("usb-move", USB).await;
+    let run = bench.forward(None).await;
+    done(&run);
+    bench.rig.lab.shared().change(|world| {
+        world.vms.get_mut(&105).unwrap().running.as_mut().unwrap().machine = "pc-q35-6.2".into();
+    });
+    let back = bench.rig.backward(&run.id, &How::default()).await;
+    undone(&back);
+    let pending = bench.rig.lab.shared().read(|world| world.vms[&105].pending.keys().cloned().collect::<Vec<_>>());
+    assert_eq!(pending, ["usb0", "usb1"]);
+    let notes = notes(&back, "01-remove-usb");
+    for slot in pending {
+        assert!(notes.contains(&format!("{slot} takes effect at vm 105's next power cycle")), "{notes}");
+    }
+}

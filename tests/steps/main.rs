@@ -6,6 +6,8 @@
 mod foreign;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod scale;
+mod worlds;
 
 use harness::estate::Rig;
 use harness::{How, Run, calls};

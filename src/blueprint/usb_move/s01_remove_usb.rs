@@ -9,10 +9,11 @@ use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::proxmox::ConfigChange;
+use crate::proxmox::{ConfigChange, MapEntry, PendingKey, Proxmox, UsbSource, UsbValue, VmRef};
 
 use super::device::{Device, Place, Sight, Vm, same_usb};
 use super::power::write_config;
+use super::s04_add_usb::set_entry;
 
 /// Takes every entry that names the device out of a VM's config.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -99,10 +100,14 @@ impl Step<Estate> for RemoveUsb {
     async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let (pve, at) = self.vm.find(cx).await?;
         let config = pve.pending(&at).await?;
-        let mut changes = Vec::new();
+        let (mut changes, mut notes) = (Vec::new(), Vec::new());
         for (slot, value) in &before.entries {
             match config.configured(slot) {
-                now if same_usb(now, Some(value)) => {}
+                now if same_usb(now, Some(value)) => {
+                    if config.keys.get(slot).is_some_and(PendingKey::is_pending) {
+                        notes.push(format!("{slot} takes effect at vm {}'s next power cycle", self.vm.vmid));
+                    }
+                }
                 None => changes.push(Change::add(format!("vm {} {slot}", self.vm.vmid), value)),
                 Some(now) => {
                     return Ok(Check::blocked(vec![Problem::new(
@@ -113,7 +118,7 @@ impl Step<Estate> for RemoveUsb {
             }
         }
         if changes.is_empty() {
-            return Ok(Check::done());
+            return Ok(Check::done().notes(notes));
         }
         let Some(place) = &before.place else {
             return Ok(Check::todo(changes, ()).note("where the device was before is not known: see to it yourself"));
@@ -148,11 +153,38 @@ impl Step<Estate> for RemoveUsb {
         if change.set.is_empty() && change.revert.is_empty() {
             return Ok(());
         }
+        for (_, value) in &before.entries {
+            if let Ok(UsbSource::Mapping(name)) = value.parse::<UsbValue>().map(|value| value.source) {
+                self.refresh_entry(cx, &pve, &at, &name, permit).await?;
+            }
+        }
         write_config(&pve, &at, &change, permit).await
     }
 
     fn limit(&self) -> Duration {
         Duration::from_secs(30)
+    }
+}
+
+impl RemoveUsb {
+    /// Carried about, the device has lost its firmware and shows another id: a mapping that names the former one gives
+    /// the VM nothing, neither now nor at its next start. The port is not touched.
+    async fn refresh_entry(
+        &self,
+        cx: &Estate,
+        pve: &Proxmox,
+        at: &VmRef,
+        name: &str,
+        permit: &Permit,
+    ) -> Result<(), Failure> {
+        let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
+        let mappings = pve.usb_mappings(None).await?;
+        let entry = mappings.iter().find(|m| m.id == name).and_then(|m| m.entry(&at.node));
+        let Some(entry) = entry else { return Ok(()) };
+        let other = |place: &&Place| entry.path().as_ref() == Some(&place.port) && entry.id() != Some(place.id);
+        let Some(place) = sight.places().iter().find(other) else { return Ok(()) };
+        let fresh = MapEntry::new(&at.node, place.id, Some(&place.port));
+        set_entry(pve, name, &at.node, &fresh, true, permit).await
     }
 }
 

@@ -128,7 +128,10 @@ impl Step<Estate> for RebootVm {
         let (pve, at) = self.vm.find(cx).await?;
         let running = pve.status(&at).await?.is_running();
         match (before.ran, running) {
-            (true, false) => start(&pve, &at, permit).await,
+            (true, false) => {
+                self.refresh_mapping(cx, &pve, &at, permit).await?;
+                start(&pve, &at, permit).await
+            }
             (false, true) => shutdown(&pve, &at, permit).await,
             _ => Ok(()),
         }

@@ -178,8 +178,12 @@ fn undo_label(run: &RunInfo) -> String {
 
 /// Where pvemig may not push, a person does.
 fn by_hand<B>(checkout: &Checkout, gitops: &Gitops, made: &Made) -> Check<B> {
-    let hands =
-        Hands::Push { checkout: gitops.checkout.clone(), branch: checkout.branch.clone(), commit: made.id.clone() };
+    let hands = Hands::Push {
+        checkout: gitops.checkout.clone(),
+        branch: checkout.branch.clone(),
+        commit: made.id.clone(),
+        from: checkout.state_clone.display().to_string(),
+    };
     let ask = format!("push commit {} to branch {}", short(&made.id), checkout.branch);
     Check::manual(ask, Some(checkout.push_by_hand(made)), Some(hands))
 }

@@ -94,6 +94,13 @@ fn definition(kind: &kinds::Kind) -> Value {
         "plural": kind.resource, "singular": kind.singular(), "kind": kind.kind, "listKind": format!("{}List", kind.kind),
         "shortNames": kind.short,
     });
+    let mut parts = serde_json::json!({ "status": {} });
+    if kind.has("scale") {
+        parts["scale"] = serde_json::json!({
+            "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector",
+        });
+    }
     let condition =
         |what: &str| serde_json::json!({ "type": what, "status": "True", "reason": "InitialNamesAccepted" });
     serde_json::json!({
@@ -101,7 +108,7 @@ fn definition(kind: &kinds::Kind) -> Value {
         "metadata": { "name": kind.qualified() },
         "spec": {
             "group": kind.group, "names": names, "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
-            "versions": [{ "name": kind.version, "served": true, "storage": true, "subresources": { "status": {} } }],
+            "versions": [{ "name": kind.version, "served": true, "storage": true, "subresources": parts }],
         },
         "status": {
             "acceptedNames": names, "storedVersions": [kind.version],

@@ -82,6 +82,8 @@ pub static KINDS: &[Kind] = &[
     },
     Kind { short: &["imgpol"], ..flux("image.toolkit.fluxcd.io", "v1", "imagepolicies", "ImagePolicy") },
     Kind { short: &["imgrepo"], ..flux("image.toolkit.fluxcd.io", "v1", "imagerepositories", "ImageRepository") },
+    // It has no controller here: who uses it makes its pods and its status.
+    Kind { sub: SCALED, short: &["ro"], ..flux("argoproj.io", "v1alpha1", "rollouts", "Rollout") },
     Kind { short: &["so"], ..flux("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject") },
     Kind { short: &["app", "apps"], ..flux("argoproj.io", "v1alpha1", "applications", "Application") },
 ];

@@ -136,6 +136,14 @@ pub async fn push(_shared: &Arc<Shared>, dir: &Path) -> Result<String, LabError>
     pushed.map_err(|e| LabError::Hands(e.to_string()))?.map_err(LabError::Hands)
 }
 
+/// Pushes a commit of another repository by way of `DIR/checkout`; returns the branch's tip.
+///
+/// # Errors
+/// [`LabError::Hands`] where git refuses.
+pub fn push_from(dir: &Path, from: &Path, commit: &str, branch: &str) -> Result<String, LabError> {
+    flux::push_from(&dir.join("checkout"), &dir.join("gitops.git"), from, commit, branch).map_err(LabError::Hands)
+}
+
 /// Lets what is written next bear the present time, whether or not a controller has anything to do.
 pub(super) fn tell_time(world: &mut World) {
     world.kube.store.now = control::stamp(world, world.now);

@@ -16,6 +16,8 @@ pub(crate) fn of(object: &Value) -> Value {
         .flatten()
         .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
         .collect();
+    // A custom resource keeps it as one string, at its definition's `labelSelectorPath`.
+    let selector = object.pointer("/status/selector").and_then(Value::as_str).map_or(pairs.join(","), str::to_owned);
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
         "metadata": {
@@ -24,7 +26,7 @@ pub(crate) fn of(object: &Value) -> Value {
             "creationTimestamp": text(object, "/metadata/creationTimestamp"),
         },
         "spec": { "replicas": int(object, "/spec/replicas").unwrap_or(1) },
-        "status": { "replicas": int(object, "/status/replicas").unwrap_or(0), "selector": pairs.join(",") },
+        "status": { "replicas": int(object, "/status/replicas").unwrap_or(0), "selector": selector },
     })
 }
 

@@ -54,10 +54,14 @@ const PERSON: &[(&str, &str)] = &[
 
 /// Refuses every push while there is a file `refuse` beside it, with that file's text. Else a line of the request log
 /// for each commit that arrives on the branch, and one for the push itself: what changes a checkout is seen here first.
+/// `LAB_HANDS` names what of it the lab's hands did: that is no request of a program.
 const RECEIVE: &str = r#"#!/bin/sh
 if [ -e refuse ]; then cat refuse >&2; exit 1; fi
 line() {
-    printf '{"front":"checkout","class":"change","method":"%s","path":"%s","status":0}\n' "$1" "$2" >> ../requests.jsonl
+    class=change
+    case " $LAB_HANDS " in *" $1 "*) class=hand ;; esac
+    printf '{"front":"checkout","class":"%s","method":"%s","path":"%s","status":0}\n' "$class" "$1" "$2" \
+        >> ../requests.jsonl
 }
 while read -r old new ref; do
     [ "$ref" = refs/heads/main ] || continue
@@ -149,6 +153,22 @@ pub(crate) fn read(bare: &Path, commit: &str) -> Result<Tree, String> {
 
 /// Pushes a checkout's commits to the branch `main`, as a person would. Returns the tip.
 pub(crate) fn push(checkout: &Path, bare: &Path) -> Result<String, String> {
-    git(checkout, &["push", "-q", "origin", "HEAD:main"], b"", &[])?;
+    git(checkout, &["push", "-q", "origin", "HEAD:main"], b"", &[("LAB_HANDS", "commit push")])?;
     tip(bare, "main")
+}
+
+/// Pushes a commit that a program made in a repository of its own, as a person would whom it asks for that. Returns the
+/// tip.
+pub(crate) fn push_from(
+    checkout: &Path,
+    bare: &Path,
+    from: &Path,
+    commit: &str,
+    branch: &str,
+) -> Result<String, String> {
+    let from = from.display().to_string();
+    git(checkout, &["fetch", "-q", "--no-tags", &from, "+refs/heads/*:refs/remotes/asked-for/*"], b"", &[])?;
+    let refspec = format!("{commit}:refs/heads/{branch}");
+    git(checkout, &["push", "-q", "origin", &refspec], b"", &[("LAB_HANDS", "push")])?;
+    tip(bare, branch)
 }

@@ -19,7 +19,7 @@ use super::control::Round;
 use super::fields::Writer;
 use super::json::{self, flag, int, text};
 use super::kinds::{self, Kind};
-pub(crate) use git::push;
+pub(crate) use git::{push, push_from};
 pub(crate) use tree::create;
 
 /// The token by which a run is asked for.
