@@ -125,24 +125,65 @@ async fn an_undo_of_the_hold_is_over_only_where_the_workload_is_as_the_branch_sa
     done(&run);
     undone(&rig.backward(&run.id, &How::default()).await);
 
-    let file = kube::config::Kubeconfig::from_yaml(&rig.lab.reach().kubernetes.kubeconfig).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
     let change = json!({"spec": {"template": {"spec": {"nodeSelector": {"coral": "elsewhere"}}}}});
-    let request = http::Request::patch("/apis/apps/v1/namespaces/frigate/deployments/frigate")
-        .header("content-type", "application/merge-patch+json")
-        .body(change.to_string().into_bytes())
-        .unwrap();
-    kube::Client::try_from(config).unwrap().request::<Value>(request).await.unwrap();
+    by_hand(&rig, "PATCH", "/apis/apps/v1/namespaces/frigate/deployments/frigate", change).await;
+    let reason = waits(&rig, &run.id).await;
+    assert!(reason.contains("Deployment/frigate/frigate: `spec.template.spec.nodeSelector` is"), "{reason}");
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undo_of_the_hold_is_over_only_where_the_pods_run_again() {
+    let mut rig = Rig::new("usb-move").await;
+    rig.steps.retain(|step| step.id() == "00b-suspend-gitops");
+    let run = rig.forward(None, &How::default()).await;
+    done(&run);
+    undone(&rig.backward(&run.id, &How::default()).await);
+    by_hand(&rig, "PATCH", &format!("/api/v1/nodes/{SOURCE}"), json!({"spec": {"unschedulable": true}})).await;
+    by_hand(&rig, "DELETE", "/api/v1/namespaces/frigate/pods", json!({})).await;
+    let pending = |world: &pvemig::lab::World| {
+        let picture = world.compared();
+        let pods = picture["kubernetes"]["pods"].as_object()?;
+        pods.keys().any(|pod| pod.contains("frigate") && !pod.ends_with(" ready")).then_some(())
+    };
+    assert!(rig.lab.shared().until(std::time::Duration::from_secs(900), pending).await.is_some());
+    let reason = waits(&rig, &run.id).await;
+    assert!(reason.contains("Deployment frigate/frigate has 0 of 1 pods Ready; pod frigate-"), "{reason}");
+}
+
+/// What the undo of the first step, asked now, waits for.
+async fn waits(rig: &Rig, id: &str) -> String {
     let step = &rig.steps[0];
-    let state = rig.bench.read(&run.id).state;
+    let state = rig.bench.read(id).state;
     let before = state.steps[&step.key()].before.clone().unwrap();
-    let info = rig.bench.store.info(&run.id, "here").unwrap();
+    let info = rig.bench.store.info(id, "here").unwrap();
     let held = std::collections::BTreeMap::new();
     let seen = Seen { since: None, got: &[], held: &held, run: &info };
     let check = step.back(&rig.estate, &before, seen).await.unwrap();
-    let Answer::Waiting { reason, .. } = &check.answer else { panic!("{check:#?}") };
-    assert!(reason.contains("Deployment/frigate/frigate: `spec.template.spec.nodeSelector` is"), "{reason}");
+    let Answer::Waiting { reason, .. } = check.answer else { panic!("{check:#?}") };
+    reason
+}
+
+async fn by_hand(rig: &Rig, method: &str, path: &str, body: Value) {
+    let file = kube::config::Kubeconfig::from_yaml(&rig.lab.reach().kubernetes.kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+    let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
+    let client = kube::Client::try_from(config).unwrap();
+    client.request::<Value>(request.body(body.to_string().into_bytes()).unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_of_somebody_elses_open_run_are_left_alone() {
+    let mut rig = Rig::new("usb-move").await;
+    rig.steps.retain(|step| step.id() == "11-recreate-pvcs");
+    let mark = Mark { run: "xyz".into(), host: "elsewhere".into(), was: json!({"replicas": 1}) }.to_annotation();
+    let change = json!({"metadata": {"annotations": {(MARK): mark}}});
+    by_hand(&rig, "PATCH", "/apis/apps/v1/namespaces/frigate/deployments/frigate", change).await;
+    let run = rig.forward(None, &How::default()).await;
+    let text = blocked(&run);
+    let held = "Deployment frigate/frigate is held by run xyz on elsewhere, which this state directory does not know";
+    assert!(text.contains(held), "{text}");
+    assert_eq!(calls(&run.records), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,6 +200,9 @@ async fn an_entry_that_comes_back_with_the_next_power_cycle_says_so() {
     assert_eq!(pending, ["usb0", "usb1"]);
     let notes = notes(&back, "01-remove-usb");
     for slot in pending {
-        assert!(notes.contains(&format!("{slot} takes effect at vm 105's next power cycle")), "{notes}");
+        assert!(
+            notes.contains(&format!("{slot} is back in the config and stays pending until vm 105's next")),
+            "{notes}"
+        );
     }
 }

@@ -114,6 +114,12 @@ impl Device {
         }
     }
 
+    /// Whether two places are one socket: its other bus counts, as the link may come up at another speed.
+    pub fn same_socket(&self, a: &Place, b: &Place) -> bool {
+        let of = |p: &Place| self.names_port(&p.host, &p.port);
+        a.host == b.host && (a.port == b.port || (of(a) && of(b)))
+    }
+
     fn names_port(&self, host: &str, port: &UsbPort) -> bool {
         self.sockets.get(host).is_some_and(|s| s.port == *port || s.sibling.as_ref() == Some(port))
     }

@@ -50,6 +50,9 @@ pub struct Before {
     /// What of the live objects was not as the branch's tip says already, one line each: no undo waits for that.
     #[serde(default)]
     pub unlike: Vec<String>,
+    /// Whether all pods of the workload were Ready: then an undo is over when they are so again.
+    #[serde(default)]
+    pub ready: bool,
 }
 
 impl Before {
@@ -89,7 +92,8 @@ impl Step<Estate> for SuspendGitops {
         let kube = cx.kubernetes(&self.work.cluster).await?;
         let subjects = owners::subjects(&kube, &self.work, &self.claims, &self.nodes).await?;
         let owners = self.owners(&kube, &subjects, seen.since).await?;
-        if kube.workload(&self.work.kind, &self.work.namespace, &self.work.name).await?.is_none() && owners.is_empty() {
+        let workload = kube.workload(&self.work.kind, &self.work.namespace, &self.work.name).await?;
+        if workload.is_none() && owners.is_empty() {
             return Ok(Check::blocked(vec![self.work.missing()]));
         }
         let (mut changes, mut problems, mut notes, mut before) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -132,7 +136,11 @@ impl Step<Estate> for SuspendGitops {
                 (None, Some(gitops)) => live::unlike_tip(cx, &kube, self.declared(gitops)).await?,
                 (None, None) => Vec::new(),
             };
-            Check::todo(changes, Before { owners: before, unlike })
+            let ready = match seen.since {
+                Some(since) => since.ready,
+                None => workload.as_ref().is_some_and(|w| w.replicas > 0 && w.ready >= w.replicas),
+            };
+            Check::todo(changes, Before { owners: before, unlike, ready })
         } else if !running.is_empty() {
             Check::waiting(format!("a reconciliation still runs: {}", running.join(", ")))
         } else if owners.is_empty() {
@@ -183,9 +191,16 @@ impl Step<Estate> for SuspendGitops {
         if !changes.is_empty() {
             return Ok(Check::todo(changes, ()).notes(notes));
         }
-        let Some(gitops) = &self.gitops else { return Ok(Check::done().notes(notes)) };
-        let was = (owners.as_slice(), before.unlike.as_slice());
-        Ok(release::settled(cx, &kube, self.declared(gitops), was, seen.got).await?.notes(notes))
+        if let Some(gitops) = &self.gitops {
+            let was = (owners.as_slice(), before.unlike.as_slice());
+            let settled = release::settled(cx, &kube, self.declared(gitops), was, seen.got).await?;
+            if !settled.is_done() {
+                return Ok(settled.notes(notes));
+            }
+            notes.extend(settled.notes);
+        }
+        let unready = if before.ready { self.unready(&kube).await? } else { None };
+        Ok(unready.map_or_else(Check::done, Check::waiting).notes(notes))
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
@@ -198,6 +213,19 @@ impl Step<Estate> for SuspendGitops {
 }
 
 impl SuspendGitops {
+    /// Why the workload's pods do not run as before.
+    async fn unready(&self, kube: &Kubernetes) -> Result<Option<String>, Failure> {
+        let workload = kube.workload(&self.work.kind, &self.work.namespace, &self.work.name).await?;
+        let Some(workload) = workload.filter(|w| w.ready < w.replicas) else { return Ok(None) };
+        let mut reason = format!("{} has {} of {} pods Ready", self.work, workload.ready, workload.replicas);
+        for pod in kube.workload_pods(&workload).await?.iter().filter(|pod| !pod.is_ready()) {
+            for line in kube.why_not_running(pod).await? {
+                reason = format!("{reason}; pod {}: {line}", pod.meta.name);
+            }
+        }
+        Ok(Some(reason))
+    }
+
     fn declared<'e>(&'e self, gitops: &'e Gitops) -> Declared<'e> {
         (gitops, &self.edits, &self.work)
     }

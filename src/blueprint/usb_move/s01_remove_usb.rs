@@ -105,7 +105,10 @@ impl Step<Estate> for RemoveUsb {
             match config.configured(slot) {
                 now if same_usb(now, Some(value)) => {
                     if config.keys.get(slot).is_some_and(PendingKey::is_pending) {
-                        notes.push(format!("{slot} takes effect at vm {}'s next power cycle", self.vm.vmid));
+                        let vmid = self.vm.vmid;
+                        notes.push(format!(
+                            "{slot} is back in the config and stays pending until vm {vmid}'s next power cycle"
+                        ));
                     }
                 }
                 None => changes.push(Change::add(format!("vm {} {slot}", self.vm.vmid), value)),
@@ -125,8 +128,7 @@ impl Step<Estate> for RemoveUsb {
         };
         let sight = self.device.look(cx, &self.vm.cluster, &place.host).await?;
         let note = match &sight {
-            Sight::Here(places, _) if places.iter().any(|p| p.port == place.port) => None,
-            Sight::Here(places, _) if places.iter().any(|p| same_socket(&self.device, p, place)) => None,
+            Sight::Here(places, _) if places.iter().any(|p| self.device.same_socket(p, place)) => None,
             Sight::CannotSee(reasons) => Some(format!("cannot see the device: {}", reasons.join("; "))),
             Sight::Here(..) | Sight::Absent(..) => {
                 let ask = format!("plug {} back into {}, port {}", self.device.title(), place.host, place.port);
@@ -186,11 +188,4 @@ impl RemoveUsb {
         let fresh = MapEntry::new(&at.node, place.id, Some(&place.port));
         set_entry(pve, name, &at.node, &fresh, true, permit).await
     }
-}
-
-/// The same socket on its other bus counts as the same place: the link may come up at another speed.
-fn same_socket(device: &Device, a: &Place, b: &Place) -> bool {
-    let Some(socket) = device.sockets.get(&a.host) else { return false };
-    let of = |p: &Place| p.port == socket.port || socket.sibling.as_ref() == Some(&p.port);
-    a.host == b.host && of(a) && of(b)
 }

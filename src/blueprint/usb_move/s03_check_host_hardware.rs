@@ -106,7 +106,7 @@ impl Step<Estate> for CheckHostHardware {
             return Ok(Check::done().note("where the device was before is not known: it stays where it is"));
         };
         let sight = self.device.look(cx, &self.vm.cluster, &place.host).await?;
-        if sight.places().iter().any(|p| p.port == place.port) {
+        if sight.places().iter().any(|p| self.device.same_socket(p, place)) {
             return Ok(Check::done());
         }
         if let Sight::CannotSee(reasons) = &sight {
@@ -116,7 +116,9 @@ impl Step<Estate> for CheckHostHardware {
             )]));
         }
         let ask = format!("plug {} back into {}, port {}", self.device.title(), place.host, place.port);
-        Ok(Check::manual(ask, None, Some(self.device.plug(&place.host, Some(&place.port)))))
+        let seen = sight.places().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let hint = (!seen.is_empty()).then(|| format!("it is at {seen} now"));
+        Ok(Check::manual(ask, hint, Some(self.device.plug(&place.host, Some(&place.port)))))
     }
 }
 

@@ -9,15 +9,17 @@ use serde_json::Value;
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, Thing};
-use crate::engine::step::{Got, Risk, Seen, Step};
+use crate::engine::step::{Got, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::k8s::claim::{fresh_manifest, rebinding_manifest};
+use crate::k8s::flux::FluxObject;
 use crate::k8s::{Claim, Kubernetes, Volume};
 
 use super::claims::{Now, Standing, former_manifest, is_former, leftovers, ours, stand};
 use super::fault::refusal;
 use super::owners;
 use super::params::{ClaimFate, KubeNode, Work};
+use super::release::known;
 
 /// How long a claim without holders may take to go.
 const GONE: Duration = Duration::from_secs(120);
@@ -103,7 +105,7 @@ impl Step<Estate> for RecreatePvcs {
             }
         }
         if !changes.is_empty() {
-            problems.extend(self.unsuspended(&kube).await?);
+            problems.extend(self.unguarded(&kube, seen.run, "`pvemig step 00b-suspend-gitops` suspends it").await?);
         }
         notes.extend(self.left(&kube).await?);
         let check = if !problems.is_empty() {
@@ -193,7 +195,9 @@ impl Step<Estate> for RecreatePvcs {
             changes.push(Change::set(format!("{title} volume"), from, old.unwrap_or_else(|| "none".into())));
         }
         if !changes.is_empty() {
-            problems.extend(self.unsuspended(&kube).await?);
+            // Another step would be a later run, which would have to be undone before this one.
+            let help = "suspend it by hand (`flux suspend`) until this undo is over";
+            problems.extend(self.unguarded(&kube, seen.run, help).await?);
         }
         let check = if !problems.is_empty() {
             Check::blocked(problems)
@@ -268,19 +272,23 @@ impl RecreatePvcs {
         Ok(problems)
     }
 
-    /// Owners that would make a deleted claim anew, on any node.
-    async fn unsuspended(&self, kube: &Kubernetes) -> Result<Vec<Problem>, Failure> {
+    /// Owners that would make a deleted claim anew, on any node; and holds of somebody who is at work elsewhere, for
+    /// whom these claims are as they were.
+    async fn unguarded(&self, kube: &Kubernetes, run: &RunInfo, help: &str) -> Result<Vec<Problem>, Failure> {
         let claims: Vec<String> = self.recreated().map(str::to_owned).collect();
         let subjects = owners::subjects(kube, &self.work, &claims, &[]).await?;
         let owners = owners::find(kube, &subjects).await?;
-        let problem = |owner: &crate::k8s::flux::FluxObject| {
-            Problem::new(
-                format!("{} is not suspended and could make the claims anew", owner.title()),
-                "`pvemig step 00b-suspend-gitops` suspends it",
-            )
-            .mended_by("00b-suspend-gitops")
+        let problem = |owner: &FluxObject| {
+            let text = format!("{} is not suspended and could make the claims anew", owner.title());
+            Problem::new(text, help).mended_by("00b-suspend-gitops")
         };
-        Ok(owners.iter().filter(|o| !o.is_suspended()).map(problem).collect())
+        let mut problems: Vec<_> = owners.iter().filter(|o| !o.is_suspended()).map(problem).collect();
+        let workload = subjects.iter().filter(|s| s.kind == self.work.kind && s.meta.name == self.work.name);
+        let metas = workload.map(|s| (self.work.to_string(), &s.meta));
+        for (what, meta) in metas.chain(owners.iter().map(|owner| (owner.title(), &owner.meta))) {
+            problems.extend(known(&what, meta, run).err());
+        }
+        Ok(problems)
     }
 
     /// A line for each claim of the workload that stays as it is.
