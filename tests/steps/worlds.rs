@@ -80,19 +80,79 @@ fn asked_to_push(run: &Run) -> Vec<String> {
     run.records.iter().filter_map(|r| of(&r.event)).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_pvemig_may_not_push_hands_do_it_and_the_run_goes_on() {
-    let rig = Rig::of(at_rest("usb-move"), |site| {
+/// A site that lets pvemig commit, and leaves the push to a person.
+async fn pushed_by_hand() -> Rig {
+    let edit = |site: &mut Value| {
         assert_eq!(site["checkouts"]["gitops"]["push"], true);
         site["checkouts"]["gitops"]["push"] = json!(false);
-    })
-    .await;
-    let tip = |rig: &Rig| std::fs::read_to_string(rig.dir().join("gitops.git/refs/heads/main")).unwrap();
-    let (there, back) = there_and_back(&rig, |rig, run| assert_eq!(asked_to_push(run), [tip(rig).trim()])).await;
-    assert_eq!(asked_to_push(&back), [tip(&rig).trim()]);
+    };
+    Rig::of(at_rest("usb-move"), edit).await
+}
+
+fn tip(rig: &Rig) -> String {
+    std::fs::read_to_string(rig.dir().join("gitops.git/refs/heads/main")).unwrap().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_pvemig_may_not_push_hands_do_it_and_the_run_goes_on() {
+    let rig = pushed_by_hand().await;
+    let (there, back) = there_and_back(&rig, |rig, run| assert_eq!(asked_to_push(run), [tip(rig)])).await;
+    assert_eq!(asked_to_push(&back), [tip(&rig)]);
     for run in [&there, &back] {
         assert_eq!((called(run, "git commit"), called(run, "git push")), (1, 0));
     }
+    // A crash anywhere around either commit.
+    let around = |run: &Run| {
+        let points = run.points.passed();
+        let n = points.iter().filter(|p| p.key == "09a-update-manifests").map(|p| p.n).collect::<Vec<_>>();
+        assert!((4..=8).contains(&n.len()), "{n:?}");
+        n
+    };
+    let first = pushed_by_hand().await.picture().await;
+    for (points, undo) in [(around(&there), false), (around(&back), true)] {
+        for n in points {
+            let rig = pushed_by_hand().await;
+            let (whole, cut) = (How::default(), How { cut_at: Some(n), ..How::default() });
+            let run = rig.forward(None, if undo { &whole } else { &cut }).await;
+            if undo {
+                assert_done(&run, "before the cut");
+                assert!(rig.backward(&run.id, &cut).await.points.is_cut(), "{n}");
+            } else {
+                assert!(run.points.is_cut(), "{n}");
+                assert_done(&rig.forward(Some(&run.id), &How::default()).await, "after the cut");
+                assert_eq!(called_in(&rig, &run, "git push"), 0);
+            }
+            assert_undone(&rig.backward(&run.id, &How::default()).await, "after the cut");
+            assert_same(&rig.picture().await, &first, &format!("cut at {n}"));
+        }
+    }
+}
+
+/// How often the calls of a whole run name something.
+fn called_in(rig: &Rig, run: &Run, what: &str) -> usize {
+    let records = rig.bench.read(&run.id).records;
+    let of = |event: &Event| matches!(event, Event::Call { note, .. } if note.text.contains(what));
+    records.iter().filter(|r| of(&r.event)).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_pushed_need_not_be_taken_back() {
+    let rig = pushed_by_hand().await;
+    let (first, main) = (rig.picture().await, tip(&rig));
+    let alone = How { no_hands: true, ..How::default() };
+    let run = rig.forward(None, &alone).await;
+    assert_eq!(stop(&run).key.as_str(), "03-check-host-hardware");
+    rig.lab.move_stick("coral", Some(Place { host: "still-fawn".into(), port: "2-3".into() })).unwrap();
+    let asked = rig.forward(Some(&run.id), &alone).await;
+    assert!(matches!(&stop(&asked).why, Why::Manual { hands: Some(Hands::Push { .. }), .. }), "{:#?}", asked.ended);
+    assert_eq!((asked_to_push(&asked).len(), called_in(&rig, &run, "git commit"), tip(&rig)), (1, 1, main.clone()));
+    // The commit has not left the clone: the lab has seen all calls but that one.
+    assert_eq!(rig.changes() + 1, called_in(&rig, &run, ""));
+
+    let back = rig.backward(&run.id, &How::default()).await;
+    assert_undone(&back, "nobody pushed");
+    assert_eq!((asked_to_push(&back).len(), called(&back, "git commit"), tip(&rig)), (0, 0, main));
+    assert_same(&rig.picture().await, &first, "nobody pushed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
