@@ -34,6 +34,28 @@ async fn there_and_back(rig: &Rig, at_the_end: impl FnOnce(&Rig, &Run)) -> (Run,
     (there, back)
 }
 
+/// Cuts runs in fresh worlds at each point that `seen` passed in a step, and goes on from there: to the end and back, or
+/// back again where it is the undo that is cut. How often.
+async fn cut_around(fresh: impl AsyncFn() -> Rig, seen: &Run, key: &str, undo: bool) -> usize {
+    let first = fresh().await.picture().await;
+    let points: Vec<u64> = seen.points.passed().iter().filter(|p| p.key == key).map(|p| p.n).collect();
+    for n in &points {
+        let rig = fresh().await;
+        let (whole, cut) = (How::default(), How { cut_at: Some(*n), ..How::default() });
+        let run = rig.forward(None, if undo { &whole } else { &cut }).await;
+        if undo {
+            assert_done(&run, "before the cut");
+            assert!(rig.backward(&run.id, &cut).await.points.is_cut(), "{key} {n}");
+        } else {
+            assert!(run.points.is_cut(), "{key} {n}");
+            assert_done(&rig.forward(Some(&run.id), &whole).await, "after the cut");
+        }
+        assert_undone(&rig.backward(&run.id, &whole).await, "after the cut");
+        assert_same(&rig.picture().await, &first, &format!("{key}, cut at {n}"));
+    }
+    points.len()
+}
+
 /// The USB keys of a VM's config.
 fn usb(rig: &Rig, vmid: u32) -> Vec<(String, String)> {
     let usb = |world: &World| {
@@ -101,30 +123,9 @@ async fn where_pvemig_may_not_push_hands_do_it_and_the_run_goes_on() {
     for run in [&there, &back] {
         assert_eq!((called(run, "git commit"), called(run, "git push")), (1, 0));
     }
-    // A crash anywhere around either commit.
-    let around = |run: &Run| {
-        let points = run.points.passed();
-        let n = points.iter().filter(|p| p.key == "09a-update-manifests").map(|p| p.n).collect::<Vec<_>>();
-        assert!((4..=8).contains(&n.len()), "{n:?}");
-        n
-    };
-    let first = pushed_by_hand().await.picture().await;
-    for (points, undo) in [(around(&there), false), (around(&back), true)] {
-        for n in points {
-            let rig = pushed_by_hand().await;
-            let (whole, cut) = (How::default(), How { cut_at: Some(n), ..How::default() });
-            let run = rig.forward(None, if undo { &whole } else { &cut }).await;
-            if undo {
-                assert_done(&run, "before the cut");
-                assert!(rig.backward(&run.id, &cut).await.points.is_cut(), "{n}");
-            } else {
-                assert!(run.points.is_cut(), "{n}");
-                assert_done(&rig.forward(Some(&run.id), &How::default()).await, "after the cut");
-                assert_eq!(called_in(&rig, &run, "git push"), 0);
-            }
-            assert_undone(&rig.backward(&run.id, &How::default()).await, "after the cut");
-            assert_same(&rig.picture().await, &first, &format!("cut at {n}"));
-        }
+    for (run, undo) in [(&there, false), (&back, true)] {
+        let cuts = cut_around(pushed_by_hand, run, "09a-update-manifests", undo).await;
+        assert!((4..=8).contains(&cuts), "{cuts}");
     }
 }
 
@@ -159,7 +160,7 @@ async fn what_nobody_pushed_need_not_be_taken_back() {
 async fn a_token_with_a_mapping_gets_there_and_back() {
     let rig = Rig::new("usb-move-token").await;
     let source = "node=pumped-piglet,id=18d1:9302,path=2-1";
-    there_and_back(&rig, |rig, _| {
+    let (_, back) = there_and_back(&rig, |rig, _| {
         assert_eq!((usb(rig, 105), usb(rig, 108)), (vec![], keys(&[("usb0", "mapping=coral,usb3=1")])));
         let map = mapping(rig).unwrap();
         assert!(map.len() == 2 && map.contains(&source.to_owned()), "{map:?}");
@@ -168,6 +169,9 @@ async fn a_token_with_a_mapping_gets_there_and_back() {
     .await;
     // Carried about, the Coral shows its first id again, and an entry that names the other one would give nothing.
     assert_eq!(mapping(&rig).unwrap(), [source.replace("18d1:9302", "1a6e:089a")]);
+    let fresh = async || Rig::new("usb-move-token").await;
+    let cuts = cut_around(fresh, &back, "01-remove-usb", true).await;
+    assert!((6..=9).contains(&cuts), "{cuts}");
 }
 
 /// As `usb-move-token`, with machines that learn of a device when they start.
