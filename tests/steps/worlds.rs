@@ -34,6 +34,28 @@ async fn there_and_back(rig: &Rig, at_the_end: impl FnOnce(&Rig, &Run)) -> (Run,
     (there, back)
 }
 
+/// Cuts runs in fresh worlds at each point that `seen` passed in a step, and goes on from there: to the end and back, or
+/// back again where it is the undo that is cut. How often.
+async fn cut_around(fresh: impl AsyncFn() -> Rig, seen: &Run, key: &str, undo: bool) -> usize {
+    let first = fresh().await.picture().await;
+    let points: Vec<u64> = seen.points.passed().iter().filter(|p| p.key == key).map(|p| p.n).collect();
+    for n in &points {
+        let rig = fresh().await;
+        let (whole, cut) = (How::default(), How { cut_at: Some(*n), ..How::default() });
+        let run = rig.forward(None, if undo { &whole } else { &cut }).await;
+        if undo {
+            assert_done(&run, "before the cut");
+            assert!(rig.backward(&run.id, &cut).await.points.is_cut(), "{key} {n}");
+        } else {
+            assert!(run.points.is_cut(), "{key} {n}");
+            assert_done(&rig.forward(Some(&run.id), &whole).await, "after the cut");
+        }
+        assert_undone(&rig.backward(&run.id, &whole).await, "after the cut");
+        assert_same(&rig.picture().await, &first, &format!("{key}, cut at {n}"));
+    }
+    points.len()
+}
+
 /// The USB keys of a VM's config.
 fn usb(rig: &Rig, vmid: u32) -> Vec<(String, String)> {
     let usb = |world: &World| {
@@ -80,26 +102,65 @@ fn asked_to_push(run: &Run) -> Vec<String> {
     run.records.iter().filter_map(|r| of(&r.event)).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_pvemig_may_not_push_hands_do_it_and_the_run_goes_on() {
-    let rig = Rig::of(at_rest("usb-move"), |site| {
+/// A site that lets pvemig commit, and leaves the push to a person.
+async fn pushed_by_hand() -> Rig {
+    let edit = |site: &mut Value| {
         assert_eq!(site["checkouts"]["gitops"]["push"], true);
         site["checkouts"]["gitops"]["push"] = json!(false);
-    })
-    .await;
-    let tip = |rig: &Rig| std::fs::read_to_string(rig.dir().join("gitops.git/refs/heads/main")).unwrap();
-    let (there, back) = there_and_back(&rig, |rig, run| assert_eq!(asked_to_push(run), [tip(rig).trim()])).await;
-    assert_eq!(asked_to_push(&back), [tip(&rig).trim()]);
+    };
+    Rig::of(at_rest("usb-move"), edit).await
+}
+
+fn tip(rig: &Rig) -> String {
+    std::fs::read_to_string(rig.dir().join("gitops.git/refs/heads/main")).unwrap().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_pvemig_may_not_push_hands_do_it_and_the_run_goes_on() {
+    let rig = pushed_by_hand().await;
+    let (there, back) = there_and_back(&rig, |rig, run| assert_eq!(asked_to_push(run), [tip(rig)])).await;
+    assert_eq!(asked_to_push(&back), [tip(&rig)]);
     for run in [&there, &back] {
         assert_eq!((called(run, "git commit"), called(run, "git push")), (1, 0));
     }
+    for (run, undo) in [(&there, false), (&back, true)] {
+        let cuts = cut_around(pushed_by_hand, run, "09a-update-manifests", undo).await;
+        assert!((4..=8).contains(&cuts), "{cuts}");
+    }
+}
+
+/// How often the calls of a whole run name something.
+fn called_in(rig: &Rig, run: &Run, what: &str) -> usize {
+    let records = rig.bench.read(&run.id).records;
+    let of = |event: &Event| matches!(event, Event::Call { note, .. } if note.text.contains(what));
+    records.iter().filter(|r| of(&r.event)).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_pushed_need_not_be_taken_back() {
+    let rig = pushed_by_hand().await;
+    let (first, main) = (rig.picture().await, tip(&rig));
+    let alone = How { no_hands: true, ..How::default() };
+    let run = rig.forward(None, &alone).await;
+    assert_eq!(stop(&run).key.as_str(), "03-check-host-hardware");
+    rig.lab.move_stick("coral", Some(Place { host: "still-fawn".into(), port: "2-3".into() })).unwrap();
+    let asked = rig.forward(Some(&run.id), &alone).await;
+    assert!(matches!(&stop(&asked).why, Why::Manual { hands: Some(Hands::Push { .. }), .. }), "{:#?}", asked.ended);
+    assert_eq!((asked_to_push(&asked).len(), called_in(&rig, &run, "git commit"), tip(&rig)), (1, 1, main.clone()));
+    // The commit has not left the clone: the lab has seen all calls but that one.
+    assert_eq!(rig.changes() + 1, called_in(&rig, &run, ""));
+
+    let back = rig.backward(&run.id, &How::default()).await;
+    assert_undone(&back, "nobody pushed");
+    assert_eq!((asked_to_push(&back).len(), called(&back, "git commit"), tip(&rig)), (0, 0, main));
+    assert_same(&rig.picture().await, &first, "nobody pushed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_with_a_mapping_gets_there_and_back() {
     let rig = Rig::new("usb-move-token").await;
     let source = "node=pumped-piglet,id=18d1:9302,path=2-1";
-    there_and_back(&rig, |rig, _| {
+    let (_, back) = there_and_back(&rig, |rig, _| {
         assert_eq!((usb(rig, 105), usb(rig, 108)), (vec![], keys(&[("usb0", "mapping=coral,usb3=1")])));
         let map = mapping(rig).unwrap();
         assert!(map.len() == 2 && map.contains(&source.to_owned()), "{map:?}");
@@ -108,6 +169,9 @@ async fn a_token_with_a_mapping_gets_there_and_back() {
     .await;
     // Carried about, the Coral shows its first id again, and an entry that names the other one would give nothing.
     assert_eq!(mapping(&rig).unwrap(), [source.replace("18d1:9302", "1a6e:089a")]);
+    let fresh = async || Rig::new("usb-move-token").await;
+    let cuts = cut_around(fresh, &back, "01-remove-usb", true).await;
+    assert!((6..=9).contains(&cuts), "{cuts}");
 }
 
 /// As `usb-move-token`, with machines that learn of a device when they start.
