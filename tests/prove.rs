@@ -256,8 +256,10 @@ async fn crash(world: &str, then: Then) {
         } else {
             rig.forward(None, &cut).await
         };
-        // How often step 10 has to ask Flux again varies with the clock: a late point may lie behind this run's end.
+        // How many lines a wait for Flux writes varies with the clock: a late point may lie behind this run's end.
         if !is_cut(&run) {
+            let waits = if then == Then::UndoAgain { "00" } else { "10-deploy-and-verify" };
+            assert!(point.key.starts_with(waits) || point.key == "run", "{what}");
             assert!(matches!(run.ended, Ok(Ended::Done | Ended::Undone)), "{what}: {:#?}", run.ended);
             behind += 1;
             continue;

@@ -9,7 +9,7 @@ use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::proxmox::{ConfigChange, MapEntry, PendingKey, Proxmox, UsbSource, UsbValue, VmRef};
+use crate::proxmox::{ConfigChange, MapEntry, Pending, PendingKey, Proxmox, UsbSource, UsbValue, VmRef};
 
 use super::device::{Device, Place, Sight, Vm, same_usb};
 use super::power::write_config;
@@ -67,7 +67,7 @@ impl Step<Estate> for RemoveUsb {
                 .into_iter()
                 .filter(|(_, key)| key.delete)
                 .map(|(slot, _)| format!("usb{slot} leaves vm {} at its next power cycle", self.vm.vmid));
-            return Ok(Check::done().notes(leaving));
+            return Ok(Check::done().notes(leaving).notes(self.by_port(&config, &at.node, &sight)));
         }
         let status = pve.status(&at).await?;
         if let Some(lock) = status.lock {
@@ -169,6 +169,21 @@ impl Step<Estate> for RemoveUsb {
 }
 
 impl RemoveUsb {
+    /// Entries by port that nobody can hold against the device: it is not there, and the site names no socket.
+    fn by_port(&self, config: &Pending, host: &str, sight: &Sight) -> Vec<String> {
+        if !matches!(sight, Sight::Absent(..)) || self.device.sockets.contains_key(host) {
+            return Vec::new();
+        }
+        let entry = |(slot, key): (u8, &PendingKey)| {
+            let text = key.configured()?;
+            let by_port = matches!(text.parse::<UsbValue>().ok()?.source, UsbSource::Port(_));
+            by_port.then(|| {
+                format!("usb{slot} (`{text}`) stays: {} is not at {host}, so this may be another's", self.device.name)
+            })
+        };
+        config.usb().into_iter().filter_map(entry).collect()
+    }
+
     /// Carried about, the device has lost its firmware and shows another id: a mapping that names the former one gives
     /// the VM nothing, neither now nor at its next start. The port is not touched.
     async fn refresh_entry(
