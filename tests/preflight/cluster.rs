@@ -27,7 +27,7 @@ async fn pod_of_job(bench: &Bench, job: &str, restart: &str, claim: &str) {
     bench.send("POST", PODS, JSON, pod).await;
 }
 
-/// Waits until the pods of that label-less name are in these phases.
+/// Waits until the pods of these names are in these phases.
 async fn until_phases(bench: &Bench, expected: &[(&str, &str)]) {
     let there = |world: &World| {
         let of = |name: &str| {
@@ -104,14 +104,29 @@ async fn claims_sources_and_scalers_are_found_at_once() {
         source["status"]["artifact"]["revision"] = json!(foreign);
         world.kube.store.replace(kinds::repositories(), source, None);
     });
+    let unwell = |world: &World| {
+        let all = world.kube.store.all(kinds::kustomizations());
+        let failed = |object: &&std::sync::Arc<Value>| object["status"].to_string().contains("ArtifactFailed");
+        (all.iter().filter(failed).count() == 2).then_some(())
+    };
+    bench.rig.lab.shared().until(Duration::from_secs(1800), unwell).await.unwrap();
+    let failed = "Ready is False (ArtifactFailed)";
+    let texts = ["flux-system", "apps"].map(|name| format!("Kustomization flux-system/{name}: {failed}"));
+    let [root, apps] = texts.each_ref().map(|text| ("10", text.as_str(), "`flux get all -n flux-system` says more"));
     let text = format!("is at {foreign}, which branch main of checkout gitops does not have");
     let commit = ("09a", text.as_str(), "correct `branch` or `path` of checkout gitops");
-    assert_found(&bench.problems().await, &[commit, suspended, pending, runtime, ended, running, gone, going]);
+    assert_found(
+        &bench.problems().await,
+        &[commit, root, apps, suspended, pending, runtime, ended, running, gone, going],
+    );
 
     // Where the node is not there nothing is held against it.
     bench.declare(|fields| fields["node"]["name"] = json!("nowhere"));
     let nowhere = ("06", "kubernetes `k3s` has no node nowhere", "`node_name` of the node in the site file");
-    assert_found(&bench.problems().await, &[nowhere, commit, suspended, pending, ended, running, gone, going]);
+    assert_found(
+        &bench.problems().await,
+        &[nowhere, commit, root, apps, suspended, pending, ended, running, gone, going],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
