@@ -92,8 +92,11 @@ fn protects(problem: &Problem) -> &str {
     problem.protects.as_ref().map_or("nothing", |key| key.as_str())
 }
 
-/// Each of `expected` (step, part of the text, part of the help) is found once, and nothing else is.
-fn assert_found(problems: &[Problem], expected: &[(&str, &str, &str)]) {
+/// A problem as a test expects it: its step, a part of the text, a part of the help.
+type Expected<'e> = (&'e str, &'e str, &'e str);
+
+/// Each of `expected` is found once, and nothing else is.
+fn assert_found(problems: &[Problem], expected: &[Expected<'_>]) {
     for (step, text, help) in expected {
         let found = |p: &&Problem| protects(p).starts_with(step) && p.text.contains(text) && p.help.contains(help);
         let count = problems.iter().filter(found).count();

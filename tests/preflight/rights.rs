@@ -12,7 +12,7 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 use super::harness::estate::SPEED;
-use super::{Bench, assert_found, assert_noted, problems_of};
+use super::{Bench, Expected, assert_found, assert_noted, problems_of};
 
 /// Stands before the lab's cluster, in which everybody may do everything, and denies what a test wants: `get configmaps`.
 struct Gate {
@@ -47,7 +47,7 @@ impl Respond for Gate {
 }
 
 /// A problem of the kubeconfig's rights.
-fn role(step: &'static str, lacking: &'static str) -> (&'static str, &'static str, &'static str) {
+fn role(step: &'static str, lacking: &'static str) -> Expected<'static> {
     (step, lacking, "give its user a role with these verbs")
 }
 
@@ -75,7 +75,7 @@ async fn each_right_in_kubernetes_is_asked_for() {
     bench.rig.lab.shared().clear_faults();
     assert_found(&bench.problems().await, &[]);
     let claims = "may not get persistentvolumeclaims in frigate";
-    let table: &[(&[&'static str], &[(&str, &str, &str)])] = &[
+    let table: &[(&[&'static str], &[Expected<'_>])] = &[
         (&["get configmaps"], &[role("10", "k3s may not get configmaps in frigate")]),
         (&["get persistentvolumeclaims"], &[role("00a", claims)]),
         (&["get services"], &[role("10", "k3s may not get services in frigate")]),
@@ -110,7 +110,7 @@ async fn each_privilege_in_proxmox_is_asked_for() {
             assert!(had > 0, "nobody has {privilege}");
         });
     };
-    let table: &[(&str, &[(&str, &str, &str)])] = &[
+    let table: &[(&str, &[Expected<'_>])] = &[
         ("VM.PowerMgmt", &[("05", "lacks VM.PowerMgmt on /vms/108, for the power cycle of vm 108", "give it a role")]),
         (
             "VM.Config.HWType",
