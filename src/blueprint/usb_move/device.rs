@@ -93,9 +93,11 @@ pub enum Sight {
 }
 
 impl Device {
-    /// `coral (1a6e:089a or 18d1:9302)`.
+    /// `coral (1a6e:089a or 18d1:9302)`, with its serial number where the site names it: of equal devices that tells a
+    /// person which one is meant.
     pub fn title(&self) -> String {
-        format!("{} ({})", self.name, self.id_list(" or "))
+        let serial = self.serial.as_ref().map(|serial| format!(", serial {serial}")).unwrap_or_default();
+        format!("{} ({}{serial})", self.name, self.id_list(" or "))
     }
 
     /// The ids in one line.
@@ -438,6 +440,9 @@ mod tests {
         let port = "2-3".parse().unwrap();
         device.sockets.insert("fawn".into(), Socket { port, sibling: None });
         assert_eq!(slots(&device, &unseen), ["usb4"]);
+        assert_eq!(device.title(), "coral (18d1:9302)");
+        device.serial = Some("0042".into());
+        assert_eq!(device.title(), "coral (18d1:9302, serial 0042)");
     }
 
     #[test]

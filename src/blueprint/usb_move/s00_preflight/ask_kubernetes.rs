@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::base::check::Problem;
 use crate::base::fault::Failure;
 use crate::base::wait::{Elapsed, limit, within};
+use crate::checkout::Object;
 use crate::estate::Estate;
 use crate::k8s::access::Right;
 use crate::k8s::drain::Surroundings;
@@ -41,11 +42,13 @@ pub(super) struct KubeFacts {
     pub(super) others: Asked<Vec<Result<String, Problem>>>,
     /// The rights that these credentials lack.
     pub(super) lacking: Asked<Vec<Right>>,
+    /// The objects of the declared values, each with the right to read it where these credentials lack that.
+    pub(super) edited: Vec<(String, Asked<Option<Right>>)>,
     /// The runtime classes that are named.
     pub(super) runtimes: BTreeMap<String, Asked<Option<RuntimeClass>>>,
     /// The storage classes of the claims.
     pub(super) classes: BTreeMap<String, Asked<Option<StorageClass>>>,
-    /// How many bytes are on a volume, by its name, where somebody could be asked.
+    /// How many bytes are on a volume, by its name, or why nobody can tell.
     pub(super) bytes: BTreeMap<String, Asked<u64>>,
 }
 
@@ -134,6 +137,7 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure
         flux,
         others,
         lacking: Ok(Vec::new()),
+        edited: Vec::new(),
         runtimes: BTreeMap::new(),
         classes: BTreeMap::new(),
         bytes: BTreeMap::new(),
@@ -221,24 +225,68 @@ async fn classes(
     found
 }
 
+/// Which of the edited objects these credentials may not read: 10 looks at each of them. `apis` has the API of each.
+pub(super) async fn edited(
+    p: &Preflight,
+    cx: &Estate,
+    apis: &[(String, Object)],
+) -> Vec<(String, Asked<Option<Right>>)> {
+    let one = |(api, object): &(String, Object)| {
+        let (api, object) = (api.clone(), object.clone());
+        async move {
+            let right = async {
+                let kube = cx.kubernetes(&p.work.cluster).await?;
+                let group = api.split_once('/').map_or("", |(group, _)| group);
+                let kind = kube.served(group, &object.kind).await?;
+                let namespace = object.namespace.as_ref().unwrap_or(&p.work.namespace);
+                let namespace = if kind.namespaced { namespace.as_str() } else { "" };
+                let right = Right::new("get", &kind.group, &kind.plural, namespace);
+                Ok::<_, Failure>(if kube.may(&right).await? { None } else { Some(right) })
+            };
+            (object.to_string(), asked(right.await))
+        }
+    };
+    futures::future::join_all(apis.iter().map(one)).await
+}
+
 /// How many bytes are on the volumes, asked side by side of the guests that have them, each with a short deadline.
 async fn sizes(cx: &Estate, facts: &KubeFacts, names: &BTreeSet<String>) -> BTreeMap<String, Asked<u64>> {
     let nodes = facts.nodes.as_deref().unwrap_or_default();
-    let volumes: Vec<&Volume> = names.iter().filter_map(|name| facts.claim(name)?.1).collect();
-    let measure = volumes.into_iter().filter_map(|volume| {
-        let (Source::HostPath(path) | Source::Local(path)) = &volume.source else { return None };
-        let DataAt::Nodes(at) = volume.placement(nodes).data else { return None };
-        let [at] = at.as_slice() else { return None };
-        let site = cx.site().nodes.iter().find(|(_, node)| node.node_name == *at)?.0;
-        let look = async move {
-            let guest = cx.guest(site).await?;
-            Ok::<u64, Failure>(guest.disk_use(path).await?.value)
+    let volumes = names.iter().filter_map(|name| facts.claim(name)).filter_map(|(claim, v)| Some((claim, v?)));
+    let measure = volumes.map(|(claim, volume)| async move {
+        let size = match directory(cx, claim, volume, nodes) {
+            Ok((site, path)) => {
+                let look = async move {
+                    let guest = cx.guest(site).await?;
+                    Ok::<u64, Failure>(guest.disk_use(path).await?.value)
+                };
+                let late = |elapsed: Elapsed| Err(Unknown { text: elapsed.to_string(), help: None });
+                within(limit::MEASURE, look).await.map_or_else(late, asked)
+            }
+            Err(text) => Err(Unknown { text, help: None }),
         };
-        Some(async move {
-            let late = |elapsed: Elapsed| Err(Unknown { text: elapsed.to_string(), help: None });
-            let size = within(limit::MEASURE, look).await.map_or_else(late, asked);
-            (volume.meta.name.clone(), size)
-        })
+        (volume.meta.name.clone(), size)
     });
     futures::future::join_all(measure).await.into_iter().collect()
+}
+
+/// The node of the site, and the directory in its guest, that hold a volume's bytes; else why nobody can be asked.
+fn directory<'a>(
+    cx: &'a Estate,
+    claim: &Claim,
+    volume: &'a Volume,
+    nodes: &[Node],
+) -> Result<(&'a str, &'a str), String> {
+    let (Source::HostPath(path) | Source::Local(path)) = &volume.source else {
+        return Err("it is no directory of a node".to_owned());
+    };
+    let at = match volume.placement_for(Some(claim), nodes).data {
+        DataAt::Nodes(at) => at,
+        DataAt::Shared => return Err("it is on no node's own disks".to_owned()),
+        DataAt::Unknown => return Err("nothing tells which node has it".to_owned()),
+    };
+    let [node] = at.as_slice() else { return Err(format!("it may be on any of {}", at.join(", "))) };
+    let site = cx.site().nodes.iter().find(|(_, known)| known.node_name == *node);
+    let (site, _) = site.ok_or_else(|| format!("node {node} is not in the site file"))?;
+    Ok((site, path))
 }

@@ -1,7 +1,7 @@
 //! What the target's guest and the checkout are asked, once.
 
 use crate::base::fault::Failure;
-use crate::checkout::{Checkout, Status};
+use crate::checkout::{Checkout, Object, Status};
 use crate::estate::Estate;
 use crate::guest::Seen as Answer;
 
@@ -43,6 +43,8 @@ pub(super) struct GitFacts {
     pub(super) tip: String,
     /// What of the declared values the tip does not have, a line each.
     pub(super) differs: Vec<String>,
+    /// The objects that are edited, each with the `apiVersion` that its file says; none whose file cannot be read.
+    pub(super) apis: Vec<(String, Object)>,
     /// What a person has to correct.
     pub(super) wrong: Vec<Problem>,
     /// The person's own checkout.
@@ -63,6 +65,17 @@ async fn ask(p: &Preflight, cx: &Estate, name: &str) -> Result<GitFacts, Failure
     let missing = missing(&checkout, &tip, &p.edits).await?;
     let differs = missing.differences.iter().map(|(edit, d)| format!("{} {}: {d}", edit.file, edit.object)).collect();
     let mut problems = missing.problems;
+    let mut apis = Vec::new();
+    for edit in &p.edits {
+        // What is wrong with the file is among the problems already.
+        let text = match checkout.read(&tip, &edit.file).await {
+            Ok(text) => text.unwrap_or_default(),
+            Err(error) if is_declared_wrong(&error) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let api = edit.api_version(&text).ok().flatten().map(|api| (api, edit.object.clone()));
+        apis.extend(api.filter(|api| !apis.contains(api)));
+    }
     // An edit that cannot be made is known beforehand only by making it.
     if problems.is_empty()
         && let Err(error) = checkout.preview(&tip, &p.edits).await
@@ -73,7 +86,7 @@ async fn ask(p: &Preflight, cx: &Estate, name: &str) -> Result<GitFacts, Failure
         problems.push(wrong(&error));
     }
     let status = asked(checkout.status().await);
-    Ok(GitFacts { checkout, tip, differs, wrong: problems, status, known: None })
+    Ok(GitFacts { checkout, tip, differs, apis, wrong: problems, status, known: None })
 }
 
 /// Whether the branch has the commit that the cluster's source is at.

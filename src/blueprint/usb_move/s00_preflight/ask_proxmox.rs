@@ -42,6 +42,8 @@ pub(super) struct ProxmoxFacts {
     pub(super) mappings: Asked<Vec<UsbMapping>>,
     /// Where the device is to be seen, by host.
     pub(super) hosts: BTreeMap<String, Asked<Sight>>,
+    /// The hosts that were not looked at, as they are not online, with their state.
+    pub(super) unseen: Asked<Vec<(String, String)>>,
     /// The routes into the target's guest that the site names.
     pub(super) routes: Vec<Access>,
     /// The other VMs of the hosts on which it is or will be.
@@ -182,10 +184,22 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<ProxmoxFacts, Fail
         cycle(&pve, p.vm.vmid, &to),
     );
     let mut hosts: Vec<String> = [from.clone(), to.clone()].into_iter().filter(|h| !h.is_empty()).collect();
-    // Hosts that these credentials may not see, or that are off, are not asked; the two that count always are.
-    hosts.extend(nodes.unwrap_or_default().into_iter().filter(|n| n.status == "online").map(|n| n.node));
+    // A host that is off is not asked; the two that count always are.
+    let nodes = asked(nodes);
+    let (online, off): (Vec<_>, Vec<_>) =
+        nodes.as_deref().unwrap_or_default().iter().partition(|node| node.status == "online");
+    hosts.extend(online.into_iter().map(|node| node.node.clone()));
     hosts.sort();
     hosts.dedup();
+    let off: Vec<(String, String)> = off
+        .into_iter()
+        .filter(|node| !hosts.contains(&node.node))
+        .map(|node| {
+            let status = if node.status.is_empty() { "in a state that is not told" } else { &node.status };
+            (node.node.clone(), status.to_owned())
+        })
+        .collect();
+    let unseen = nodes.as_ref().map(|_| off).map_err(Clone::clone);
     let look = |host: String| async move {
         let sight = asked(p.device.look(cx, &p.vm.cluster, &host).await);
         (host, sight)
@@ -218,6 +232,7 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<ProxmoxFacts, Fail
         rights: asked(rights),
         mappings: asked(mappings),
         hosts,
+        unseen,
         routes: cx.site().nodes.get(&p.vm.node).map(|node| node.access.clone()).unwrap_or_default(),
         others,
     })

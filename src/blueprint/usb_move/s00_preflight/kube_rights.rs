@@ -18,6 +18,13 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, power: Power) -> Findings {
     for (step, right) in needed(p, f).into_iter().filter(|(_, right)| lacking.contains(right)) {
         by_step.entry(step).or_default().push(right.to_string());
     }
+    for (object, said) in &f.edited {
+        let what = format!("Kubernetes cluster {} whether {object} may be read", p.work.cluster);
+        let lacking = out.need(on::DEPLOY, &what, said).and_then(Option::as_ref).map(ToString::to_string);
+        let rights = by_step.entry(on::DEPLOY).or_default();
+        rights.extend(lacking.filter(|right| !rights.contains(right)));
+    }
+    by_step.retain(|_, rights| !rights.is_empty());
     for (step, rights) in by_step {
         let step = if step == on::DRAIN { power.guards(step).unwrap_or(step) } else { step };
         out.problem(
@@ -39,6 +46,7 @@ pub(super) fn needed(p: &Preflight, f: &KubeFacts) -> Vec<(&'static str, Right)>
     };
     add(on::RETAIN, &["get", "list", "patch"], "", "persistentvolumes", "");
     add(on::RETAIN, &["get", "list"], "", "nodes", "");
+    add(on::RETAIN, &["get"], "", "persistentvolumeclaims", namespace);
     if let Ok(flux) = &f.flux {
         let mut kinds: Vec<(&str, &str, &str)> = flux
             .owners
@@ -74,7 +82,7 @@ pub(super) fn needed(p: &Preflight, f: &KubeFacts) -> Vec<(&'static str, Right)>
         add(on::DRAIN, &["list"], "apps", "daemonsets", "");
     }
     if !p.claims.is_empty() {
-        add(on::CLAIMS, &["get", "list", "create", "delete"], "", "persistentvolumeclaims", namespace);
+        add(on::CLAIMS, &["list", "create", "delete"], "", "persistentvolumeclaims", namespace);
         add(on::CLAIMS, &["delete"], "", "persistentvolumes", "");
         add(on::CLAIMS, &["get"], "storage.k8s.io", "storageclasses", "");
     }

@@ -6,7 +6,7 @@ use crate::proxmox::{PendingKey, UsbSource, UsbStyle, UsbValue, free_usb_slots, 
 
 use super::super::device::Attach;
 use super::Preflight;
-use super::ask_proxmox::{Machine, ProxmoxFacts, State};
+use super::ask_proxmox::{Machine, Power, ProxmoxFacts, State};
 use super::finding::{Findings, on};
 
 pub(super) fn find(p: &Preflight, f: &ProxmoxFacts) -> Findings {
@@ -19,6 +19,9 @@ pub(super) fn find(p: &Preflight, f: &ProxmoxFacts) -> Findings {
     if let Some(state) = f.target.known() {
         room(p, f, state, &mut out);
         pending(p, f, state, &mut out);
+        if let (Power::Unknown, Err(why)) = (f.power(p), &f.cycle) {
+            out.unknown(on::REBOOT, &format!("whether vm {} runs what is configured", p.vm.vmid), why);
+        }
     }
     out
 }

@@ -156,8 +156,9 @@ impl Facts {
             way: machines.1,
             git,
         };
-        if let (Some(Ok(git)), Ok(kube)) = (&mut facts.git, &facts.kube) {
-            git.known = ask_others::known(p, cx, kube).await;
+        if let (Some(Ok(git)), Ok(kube)) = (&mut facts.git, &mut facts.kube) {
+            (git.known, kube.edited) =
+                futures::join!(ask_others::known(p, cx, kube), ask_kubernetes::edited(p, cx, &git.apis));
         }
         facts
     }

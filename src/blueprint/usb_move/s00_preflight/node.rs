@@ -136,6 +136,10 @@ fn quorum(node: &Node, nodes: &[Node], power: Power, out: &mut Findings) {
             out.note(on::REBOOT, format!("{text}: the Kubernetes API is away until the VM is back"));
         }
         Some(_) => out.note(on::REBOOT, format!("{text}, enough for etcd ({needed})")),
+        None if power == Power::Unknown => out.note(
+            on::REBOOT,
+            format!("{text}, and etcd needs {needed}; whether its VM is power-cycled while it runs is not known"),
+        ),
         None => out.note(on::REBOOT, format!("{text}; its VM is not power-cycled while it runs")),
     }
 }

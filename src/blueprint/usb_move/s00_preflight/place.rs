@@ -45,21 +45,54 @@ fn plugged(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
     for (host, why) in unseen {
         out.note(on::HOST, format!("whether {} is at {host} cannot be seen: {why}", p.device.name));
     }
+    elsewhere(p, f, out);
     let of = |host: &str| all.iter().copied().filter(|place| place.host == host).collect::<Vec<_>>();
     let (there, here) = (of(source), of(target));
     // What is at the source is carried to the target: with one that is there already, or with both of the source.
     let met = if source == target { here.len() } else { here.len() + usize::from(!there.is_empty()) };
-    if p.attach == Attach::Id && met > 1 {
+    // By port or mapping only the socket that the site names tells 03 and 04 which of them is meant.
+    if met > 1 && (p.attach == Attach::Id || !p.device.sockets.contains_key(target)) {
         let places = if source == target { here.clone() } else { here.iter().chain(&there).copied().collect() };
-        out.problem(
-            on::ADD,
-            format!("{target} would have {met} equal devices ({}): by id vm {} takes any", list(&places), p.vm.vmid),
-            format!("set `attach: port`, and the port of the device at {target} under its `ports` in the site file"),
-        );
+        let text = format!("{target} would have {met} equal devices ({})", list(&places));
+        let vmid = p.vm.vmid;
+        match p.attach {
+            Attach::Id => out.problem(
+                on::ADD,
+                format!("{text}: by id vm {vmid} takes any"),
+                format!(
+                    "set `attach: port`, and the port of the device at {target} under its `ports` in the site file"
+                ),
+            ),
+            Attach::Port | Attach::Mapping => out.problem(
+                on::ADD,
+                format!("{text}, and nothing names the socket of the one for vm {vmid}"),
+                format!(
+                    "name it: `ports: {{ {target}: {{ port: BUS-PORT }} }}` of device {} in the site file",
+                    p.device.name
+                ),
+            ),
+        }
     } else if all.len() > 1 {
         let text = format!("{} equal devices: make sure that the one at {source} is carried", all.len());
         let wanted = p.device.sockets.get(source).map(|s| format!(", port {}", s.port)).unwrap_or_default();
         out.note(on::HOST, format!("{text}{wanted}"));
+    }
+}
+
+/// The hosts that were not looked at: "nowhere else" is not said of them.
+fn elsewhere(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
+    let name = &p.device.name;
+    match &f.unseen {
+        Err(why) => {
+            let known: Vec<&str> = f.hosts.keys().map(String::as_str).collect();
+            let text = format!("hosts besides {} could not be listed", known.join(" and "));
+            out.note(on::HOST, format!("{text}: whether {name} is at another one is not known: {}", why.text));
+        }
+        Ok(hosts) if !hosts.is_empty() => {
+            let hosts: Vec<String> = hosts.iter().map(|(host, status)| format!("{host} is {status}")).collect();
+            out.note(on::HOST, format!("{}: whether {name} is there is not known", hosts.join(", ")));
+        }
+        Ok(_) => {}
     }
 }
 

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may panic, and says its counts")]
 
+mod cluster;
+#[path = "../harness/mod.rs"]
 mod harness;
+mod machines;
+mod rights;
 
 use harness::estate::Rig;
 use harness::{How, calls};
@@ -60,11 +64,22 @@ impl Bench {
     }
 
     async fn problems(&self) -> Vec<Problem> {
-        match self.look().await.unwrap().answer {
-            Answer::Blocked { problems } => problems,
-            Answer::Done => Vec::new(),
-            other => panic!("{other:?}"),
-        }
+        problems_of(self.look().await.unwrap())
+    }
+}
+
+fn problems_of(check: Check<Value>) -> Vec<Problem> {
+    match check.answer {
+        Answer::Blocked { problems } => problems,
+        Answer::Done => Vec::new(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Each of `parts` is in one of the notes.
+fn assert_noted(check: &Check<Value>, parts: &[&str]) {
+    for part in parts {
+        assert!(check.notes.iter().any(|note| note.contains(part)), "`{part}` is not in\n{}", check.notes.join("\n"));
     }
 }
 
@@ -77,8 +92,11 @@ fn protects(problem: &Problem) -> &str {
     problem.protects.as_ref().map_or("nothing", |key| key.as_str())
 }
 
-/// Each of `expected` (step, part of the text, part of the help) is found once, and nothing else is.
-fn assert_found(problems: &[Problem], expected: &[(&str, &str, &str)]) {
+/// A problem as a test expects it: its step, a part of the text, a part of the help.
+type Expected<'e> = (&'e str, &'e str, &'e str);
+
+/// Each of `expected` is found once, and nothing else is.
+fn assert_found(problems: &[Problem], expected: &[Expected<'_>]) {
     for (step, text, help) in expected {
         let found = |p: &&Problem| protects(p).starts_with(step) && p.text.contains(text) && p.help.contains(help);
         let count = problems.iter().filter(found).count();
@@ -93,8 +111,7 @@ async fn where_nothing_is_in_the_way_it_says_what_it_saw() {
     let bench = Bench::new("usb-move").await;
     let check = bench.look().await.unwrap();
     assert!(check.is_done(), "{:#?}", check.answer);
-    let notes = check.notes.join("\n");
-    for part in [
+    let parts = [
         "Proxmox cluster home 9.1.4 as root@pam",
         "vm 108 (k3s-vm-still-fawn) is on still-fawn, running",
         "machine q35, ostype l26, 14 USB slots, 14 free",
@@ -108,9 +125,8 @@ async fn where_nothing_is_in_the_way_it_says_what_it_saw() {
         "lacks 4 declared values; 09a commits them and pushes to origin main",
         "secrets frigate-secrets; config maps frigate-config",
         "data on k3s-vm-pumped-piglet, 39.0 GiB) stays as it is",
-    ] {
-        assert!(notes.contains(part), "`{part}` is not in\n{notes}");
-    }
+    ];
+    assert_noted(&check, &parts);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -275,17 +291,12 @@ async fn whoever_else_applies_the_workload_is_named() {
     bench.send("PATCH", workload, MERGE, annotations).await;
     let applications = "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications";
     bench.send("POST", "/api/v1/namespaces", JSON, json!({"metadata": {"name": "argocd"}})).await;
-    let told = |check: Check<Value>, part: &str| {
-        let notes = check.notes.join("\n");
-        assert!(notes.contains(part), "`{part}` is not in\n{notes}");
-    };
-    for part in [
+    let parts = [
         "Application cams of Argo CD, which this cluster does not have, applies Deployment frigate/frigate",
         "k3s addon frigate applies Deployment frigate/frigate, again at each start",
         "Helm release nvr made Deployment frigate/frigate",
-    ] {
-        told(bench.look().await.unwrap(), part);
-    }
+    ];
+    assert_noted(&bench.look().await.unwrap(), &parts);
     let app = json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": "cams"},
         "spec": {"syncPolicy": {"automated": {"selfHeal": true}}}});
     bench.send("POST", applications, JSON, app).await;
@@ -299,7 +310,7 @@ async fn whoever_else_applies_the_workload_is_named() {
     assert!(matches!(run.ended, Ok(Ended::Stopped(_))) && calls(&run.records) == 0, "{:#?}", run.ended);
     let off = json!({"spec": {"syncPolicy": {"automated": {"enabled": false}}}});
     bench.send("PATCH", &format!("{applications}/cams"), MERGE, off).await;
-    told(bench.look().await.unwrap(), "applies Deployment frigate/frigate, not by itself");
+    assert_noted(&bench.look().await.unwrap(), &["applies Deployment frigate/frigate, not by itself"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
