@@ -139,7 +139,9 @@ async fn an_undo_of_the_hold_is_over_only_where_the_pods_run_again() {
     done(&run);
     undone(&rig.backward(&run.id, &How::default()).await);
     by_hand(&rig, "PATCH", &format!("/api/v1/nodes/{SOURCE}"), json!({"spec": {"unschedulable": true}})).await;
-    by_hand(&rig, "DELETE", "/api/v1/namespaces/frigate/pods", json!({})).await;
+    let pods = by_hand(&rig, "GET", "/api/v1/namespaces/frigate/pods", json!({})).await;
+    let name = pods["items"][0]["metadata"]["name"].as_str().unwrap();
+    by_hand(&rig, "DELETE", &format!("/api/v1/namespaces/frigate/pods/{name}"), json!({})).await;
     let pending = |world: &pvemig::lab::World| {
         let picture = world.compared();
         let pods = picture["kubernetes"]["pods"].as_object()?;
@@ -163,13 +165,13 @@ async fn waits(rig: &Rig, id: &str) -> String {
     reason
 }
 
-async fn by_hand(rig: &Rig, method: &str, path: &str, body: Value) {
+async fn by_hand(rig: &Rig, method: &str, path: &str, body: Value) -> Value {
     let file = kube::config::Kubeconfig::from_yaml(&rig.lab.reach().kubernetes.kubeconfig).unwrap();
     let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
     let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
     let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
     let client = kube::Client::try_from(config).unwrap();
-    client.request::<Value>(request.body(body.to_string().into_bytes()).unwrap()).await.unwrap();
+    client.request(request.body(body.to_string().into_bytes()).unwrap()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
