@@ -15,6 +15,7 @@ pub mod plan;
 pub mod point;
 pub mod recorder;
 pub mod run;
+mod settle;
 pub mod state;
 pub mod step;
 pub mod store;

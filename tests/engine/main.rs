@@ -6,6 +6,7 @@
 mod harness;
 mod holds;
 mod laws;
+mod lost;
 mod store;
 mod undoing;
 
