@@ -7,6 +7,7 @@
 //! * [`point`]: the named places at which a run may be cut.
 
 mod ask;
+mod damaged;
 pub mod event;
 mod hold;
 pub mod journal;

@@ -17,8 +17,9 @@ use super::event::Record;
 use super::journal::{self, JournalError, private, sync_dir};
 use super::lock;
 use super::state::{Illegal, RunState};
-use super::step::RunInfo;
+use super::step::{RunInfo, Standing};
 
+pub use super::damaged::{Damaged, GivenUp};
 pub use super::lock::{Holder, SiteLock};
 
 /// Why the state directory cannot be used.
@@ -46,8 +47,8 @@ pub enum StoreError {
         /// Which line and rule.
         source: Illegal,
     },
-    /// A run whose journal has no whole line: it changed nothing.
-    #[error("run {run} has an empty journal: it ended before it began, and changed nothing")]
+    /// A run whose journal has no whole line. Its first one is written before any change; but lines can be lost.
+    #[error("the journal of run {run} has no whole line: it ended before its first one, or its lines were lost")]
     Empty {
         /// The run.
         run: String,
@@ -106,7 +107,7 @@ pub struct Store {
 #[derive(Debug, Clone)]
 pub struct RunDir {
     id: String,
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 /// A run as a reader sees it.
@@ -207,30 +208,49 @@ impl Store {
         RunDir { id: id.to_owned(), path: self.dir.join("runs").join(id) }
     }
 
-    /// All runs, oldest first. A run that ended before its first line was whole changed nothing and is left out.
+    /// All runs, oldest first. A run without a whole line is left out: [`Store::every_run`] has it.
     ///
     /// # Errors
     /// A journal cannot be read or breaks a rule: it is never skipped, because it may owe something.
     pub fn runs(&self) -> Result<Vec<RunRead>, StoreError> {
-        let mut runs = Vec::new();
-        for id in self.ids_in_use()? {
-            match self.dir_of(&id).read() {
+        let (runs, damaged) = self.every_run()?;
+        match damaged.into_iter().find(|run| !matches!(run.why, StoreError::Empty { .. })) {
+            Some(run) => Err(run.why),
+            None => Ok(runs),
+        }
+    }
+
+    /// All runs, oldest first, and those whose journal does not hold.
+    ///
+    /// # Errors
+    /// The runs cannot be listed.
+    pub fn every_run(&self) -> Result<(Vec<RunRead>, Vec<Damaged>), StoreError> {
+        let (mut runs, mut damaged) = (Vec::new(), Vec::new());
+        for dir in self.ids_in_use()?.iter().map(|id| self.dir_of(id)).filter(|dir| dir.path.is_dir()) {
+            match dir.read() {
                 Ok(run) => runs.push(run),
-                Err(StoreError::Empty { .. }) => {}
-                Err(error) => return Err(error),
+                Err(why) => damaged.push(Damaged { id: dir.id.clone(), why, good: dir.good_part() }),
             }
         }
         runs.sort_by(|a, b| (a.state.since, &a.id).cmp(&(b.state.since, &b.id)));
-        Ok(runs)
+        Ok((runs, damaged))
     }
 
-    /// What the steps of run `id` see of it and of the others.
+    /// What the steps of run `id` see of it and of the others; without an id, of all, damaged ones included.
     ///
     /// # Errors
-    /// As [`Store::runs`].
+    /// For a run as [`Store::runs`]; without one, the runs cannot be listed.
     pub fn info(&self, id: &str, host: &str) -> Result<RunInfo, StoreError> {
-        let others: BTreeMap<_, _> =
-            self.runs()?.iter().filter(|run| run.id != id).map(|run| (run.id.clone(), run.state.standing())).collect();
+        let (runs, damaged) = self.every_run()?;
+        let mut others = BTreeMap::new();
+        for run in damaged {
+            if !id.is_empty() && !matches!(run.why, StoreError::Empty { .. }) {
+                return Err(run.why);
+            }
+            others.insert(run.id, Standing::Unreadable);
+        }
+        others.extend(runs.into_iter().map(|run| (run.id.clone(), run.state.standing())));
+        others.remove(id);
         let files = (!id.is_empty()).then(|| self.dir_of(id).path.join("files"));
         Ok(RunInfo { id: id.to_owned(), host: host.to_owned(), others, files })
     }

@@ -25,7 +25,8 @@ pub enum Held {
 /// Reads the mark of an object. `what` is the object's name in texts.
 ///
 /// # Errors
-/// The annotation is there and is no mark: nobody knows what was before.
+/// The annotation is there and is no mark: nobody knows what was before. Or it is of a run of this machine of which
+/// nothing can be read.
 pub fn held(what: &str, meta: &Meta, run: &RunInfo) -> Result<Held, Problem> {
     let mark = match meta.mark() {
         Ok(None) => return Ok(Held::No),
@@ -43,6 +44,18 @@ pub fn held(what: &str, meta: &Meta, run: &RunInfo) -> Result<Held, Problem> {
             let help = format!("first `pvemig resume {id}`, `pvemig undo {id}`, or `pvemig abandon {id} --comment ..`");
             Held::Theirs(mark, Problem::new(text, help))
         }
+        // Not even a closer may go by it: the operator gives it up first.
+        Some(Standing::Unreadable) => {
+            let id = &mark.run;
+            let text = format!("{what} is held by run {id}, whose journal is empty or damaged");
+            let help = format!(
+                "`pvemig report {id}` shows what can be read of it; `pvemig abandon {id} --comment '...'` gives it up, \
+                 and the next run takes the hold over, with what the mark says of the state before: {}",
+                mark.was
+            );
+            return Err(Problem::new(text, help));
+        }
+        None if mark.host == run.host => return Err(lost(what, meta, &mark)),
         None => {
             let text = format!(
                 "{what} is held by run {} on {}, which this state directory does not know",
@@ -75,6 +88,23 @@ pub fn mark<B: Serialize>(run: &RunInfo, before: &B) -> Result<Mark, Failure> {
     Ok(Mark { run: run.id.clone(), host: run.host.clone(), was })
 }
 
+/// A mark of a run that was begun on this machine and whose journal is gone, or is in another state directory.
+fn lost(what: &str, meta: &Meta, mark: &Mark) -> Problem {
+    let kind = what.split(' ').next().unwrap_or_default().to_lowercase();
+    let place = if meta.namespace.is_empty() { String::new() } else { format!(" -n {}", meta.namespace) };
+    let text = format!(
+        "{what} is held by run {} of this machine ({}), which this state directory does not know",
+        mark.run, mark.host
+    );
+    let help = format!(
+        "where that run has another state directory, end it there (`pvemig --state DIR status`); where its journal is \
+         lost, set by hand what annotation {MARK} says was before: {}, then take it off: \
+         `kubectl annotate {kind} {}{place} {MARK}-`",
+        mark.was, meta.name
+    );
+    Problem::new(text, help)
+}
+
 fn unreadable(what: &str, error: &str) -> Problem {
     Problem::new(
         format!("{what} carries a mark that cannot be read, so the state before it is not known: {error}"),
@@ -94,7 +124,12 @@ mod tests {
     }
 
     fn run(id: &str) -> RunInfo {
-        let others = [("old", Standing::Abandoned), ("done", Standing::Closed), ("open", Standing::Open)];
+        let others = [
+            ("old", Standing::Abandoned),
+            ("done", Standing::Closed),
+            ("open", Standing::Open),
+            ("lost", Standing::Unreadable),
+        ];
         RunInfo {
             id: id.into(),
             host: "beta".into(),
@@ -115,6 +150,18 @@ mod tests {
         assert!(open.text.contains("run open") && open.help.contains("abandon open"), "{open:?}");
         let Ok(Held::Theirs(_, foreign)) = held("x", &meta("nobody"), &me) else { panic!() };
         assert!(foreign.text.contains("nobody on alpha"), "{foreign:?}");
+        // Of this very machine, and nobody knows it any more: what is said can be done without it.
+        let here = RunInfo { host: "alpha".into(), ..run("me") };
+        let object = Meta { namespace: "cam".into(), name: "frigate".into(), ..meta("nobody") };
+        let gone = held("Deployment cam/frigate", &object, &here).unwrap_err();
+        assert!(gone.text.contains("nobody of this machine (alpha)"), "{gone:?}");
+        for word in [r#"{"replicas":2}"#, "`kubectl annotate deployment frigate -n cam pvemig.io/hold-`"] {
+            assert!(gone.help.contains(word), "{gone:?}");
+        }
+        let node = held("node n1", &Meta { name: "n1".into(), ..meta("nobody") }, &here).unwrap_err();
+        assert!(node.help.contains("`kubectl annotate node n1 pvemig.io/hold-`"), "{node:?}");
+        let lost = held("x", &meta("lost"), &me).unwrap_err();
+        assert!(lost.help.contains("`pvemig abandon lost --comment") && lost.help.contains("replicas"), "{lost:?}");
         // A plan has no run of its own.
         assert!(matches!(held("x", &meta("open"), &run("")), Ok(Held::Theirs(..))));
     }
