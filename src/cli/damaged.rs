@@ -11,9 +11,9 @@ use super::exit::Exit;
 use super::out::Out;
 use super::session::Session;
 
-/// Where the marks of holds show, whatever became of the journals.
-const MARKS: &str =
-    "kubectl get deployments,statefulsets,kustomizations,helmreleases,nodes -A -o yaml | grep pvemig.io/hold";
+/// Where the marks of holds show, whatever became of the journals. Kinds that the cluster does not have are left out.
+const MARKS: &str = "kubectl get deployments,statefulsets,nodes,kustomizations,helmreleases,imageupdateautomations -A \
+                     -o yaml | grep pvemig.io/hold";
 
 /// What to do about an error of the state directory.
 pub(super) fn help(error: &StoreError) -> Vec<String> {
@@ -109,4 +109,40 @@ pub(super) fn abandon(session: &Session, given: &str, comment: &str, out: &Out) 
     out.say(&format!("  what is held shows by its marks: `{MARKS}`"));
     out.say("  a new run of the same migration takes these holds over");
     Ok(Some(Exit::Done))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_mends_the_state_directory_and_names_no_other() {
+        let path = || Path::new("/state/home/runs/7k2/journal.jsonl").to_owned();
+        let refused = |kind: io::ErrorKind| StoreError::Io { path: path(), what: "cannot open", source: kind.into() };
+        let bad = JournalError::BadLine { path: path(), line: 3, rule: "the checksum does not match".into() };
+        let full =
+            JournalError::Io { path: path(), what: "cannot write a line", source: io::ErrorKind::StorageFull.into() };
+        let newer = JournalError::Format { path: path(), line: 1, found: 7 };
+        let cases: [(StoreError, &[&str]); 6] = [
+            (
+                refused(io::ErrorKind::PermissionDenied),
+                &["yours to read and write", "/state/home/runs/7k2/journal.jsonl"],
+            ),
+            (refused(io::ErrorKind::NotADirectory), &["mend it"]),
+            (full.into(), &["make room"]),
+            (bad.into(), &["`pvemig report 7k2`", "backup", "`pvemig abandon 7k2 --comment", "kubectl get"]),
+            (newer.into(), &["version of pvemig"]),
+            (
+                StoreError::Empty { run: "7k2".into() },
+                &["kubectl get", "`pvemig plan`", "`pvemig abandon 7k2 --comment"],
+            ),
+        ];
+        for (error, words) in &cases {
+            let help = help(error).join("\n");
+            for word in *words {
+                assert!(help.contains(word), "{error}: {help}");
+            }
+            assert!(!help.contains("--state") && !help.contains("nothing is owed"), "{error}: {help}");
+        }
+    }
 }

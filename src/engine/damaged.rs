@@ -54,12 +54,13 @@ impl RunDir {
     /// # Errors
     /// It is not damaged but cannot be read, or the file system refused.
     pub fn give_up(&self, at: jiff::Timestamp, stand_in: Opened, comment: &str) -> Result<Option<GivenUp>, StoreError> {
-        match self.read() {
+        let why = match self.read() {
             Ok(_) => return Ok(None),
-            Err(why) if why.is_damage() => {}
+            Err(why) if why.is_damage() => why,
             Err(why) => return Err(why),
-        }
-        let abandoned = Event::Abandoned { comment: comment.to_owned() };
+        };
+        let comment = format!("{comment} (what it did is not known in full: {why})");
+        let abandoned = Event::Abandoned { comment };
         let mut records = self.good_part().map(|good| good.records).unwrap_or_default();
         // A run that was over went on in the lines that are lost.
         while !records.is_empty() && !may_end(&records, at, &abandoned) {

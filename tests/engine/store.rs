@@ -6,6 +6,7 @@ use pvemig::engine::run::{Ended, Why};
 use pvemig::engine::state::Phase;
 use pvemig::engine::step::Standing;
 use pvemig::engine::store::{GivenUp, Holder, StoreError};
+use pvemig::report::{self, Report};
 
 use crate::harness::toy::Estate;
 use crate::harness::{Bench, How};
@@ -83,6 +84,9 @@ async fn an_empty_journal_says_nothing_of_what_was_changed_and_is_given_up() {
         let state = bench.read(&id).state;
         assert_eq!((state.phase, state.opened.blueprint.as_str()), (Phase::Abandoned, "(lost)"));
         assert!(give_up(&bench, &id).is_none(), "it holds now");
+        let report = report::text(&Report::of(&id, &bench.read(&id).records).unwrap().unwrap());
+        assert!(report.contains("the disk was full (what it did is not known in full: "), "{report}");
+        assert!(!report.contains("nothing was changed"), "{report}");
         let taken = crate::run(&bench, &estate, None, How::default()).await;
         assert!(matches!(taken.ended, Ok(Ended::Done)), "{:?}", taken.ended);
         assert_eq!(estate.world().replicas, 2, "as the mark says");

@@ -257,7 +257,7 @@ fn every_pve_task_whose_end_was_not_seen_is_lost_however_safe_it_is() {
     let with = |more: &[Event]| [&begun[..], more].concat();
     assert_eq!(lost(&with(&[failed(STEP, Effect::Maybe)])).len(), 3);
     for seen in [failed(STEP, Effect::None), applied(STEP), undoing(STEP), applying(STEP)] {
-        assert_eq!(lost(&with(&[seen.clone()])), [], "{}", seen.name());
+        assert_eq!(lost(&with(std::slice::from_ref(&seen))), [], "{}", seen.name());
     }
     assert_eq!(lost(&[applying(STEP), plain(1)]), []);
 }
