@@ -27,6 +27,12 @@ pub trait Fault: Error + Send + Sync + 'static {
         false
     }
 
+    /// True where a change was refused because what it was decided by had changed meanwhile: nothing was changed by it,
+    /// and after another look it may be decided anew.
+    fn stale(&self) -> bool {
+        false
+    }
+
     /// The next thing to do, in one line.
     fn help(&self) -> Option<String> {
         None

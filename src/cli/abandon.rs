@@ -5,6 +5,7 @@ use crate::engine::recorder::{Recorder, Wiring};
 use crate::engine::state::Phase;
 
 use super::args::{AbandonArgs, Global};
+use super::damaged;
 use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
@@ -16,6 +17,11 @@ pub(super) fn abandon(global: &Global, args: &AbandonArgs, out: &Out) -> anyhow:
         return Err(Words::usage("the comment is empty", "say why, for whoever finds the estate like this").into());
     }
     let session = Session::open(global, out)?;
+    if let Some(given) = &args.run
+        && let Some(exit) = damaged::abandon(&session, given, &args.comment, out)?
+    {
+        return Ok(exit);
+    }
     let run = session.the_run(args.run.as_deref())?;
     let _lock = session.lock(&run.id)?;
     // Read under the lock: until here another process may have gone on with it.

@@ -12,6 +12,7 @@ use crate::engine::store::StoreError;
 use crate::report;
 use crate::site::SiteError;
 
+use super::damaged;
 use super::exit::Exit;
 use super::out::Out;
 use super::session::Session;
@@ -73,13 +74,7 @@ pub(super) fn show(out: &Out, error: &anyhow::Error) -> Exit {
     }
     let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
     let help = match (error.downcast_ref::<StoreError>(), error.downcast_ref::<RecordError>()) {
-        (Some(StoreError::NoRun { .. } | StoreError::Ambiguous { .. }), _) => {
-            vec!["`pvemig status --all` lists the runs".to_owned()]
-        }
-        (Some(StoreError::Empty { .. }), _) => {
-            vec!["nothing is owed; `pvemig run` or `pvemig step` begins a new one".to_owned()]
-        }
-        (Some(_), _) => vec!["`--state DIR` names another state directory".to_owned()],
+        (Some(error), _) => damaged::help(error),
         (_, Some(RecordError::Journal(_) | RecordError::File(_))) => {
             vec!["make room or rights in the state directory; nothing is changed without a journal".to_owned()]
         }

@@ -2,6 +2,7 @@
 
 mod abandon;
 mod args;
+mod damaged;
 mod exit;
 mod explain;
 mod fail;

@@ -6,6 +6,7 @@ use crate::engine::store::RunRead;
 use crate::report::{self, Report};
 
 use super::args::{Format, Global, ReportArgs};
+use super::damaged;
 use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
@@ -15,14 +16,18 @@ use super::session::Session;
 /// Renders a run's journal on stdout.
 pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open(global, out)?;
-    let run = match &args.run {
-        Some(given) => session.store.run(given)?.read()?,
+    let (run, whole) = match &args.run {
+        Some(given) => damaged::readable(&session, given)?,
         None => {
             let none = || Words::usage("this site has no run yet", "`pvemig run MIGRATION` begins one");
-            session.store.runs()?.into_iter().next_back().ok_or_else(none)?
+            (session.store.every_run()?.0.into_iter().next_back().ok_or_else(none)?, true)
         }
     };
-    let Some(read) = Report::of(&run.id, &run.records)? else { return Ok(Exit::Done) };
+    let Some(mut read) = Report::of(&run.id, &run.records)? else { return Ok(Exit::Done) };
+    if !whole {
+        // It neither goes on nor back by what is left of its journal.
+        read.next = vec![format!("pvemig abandon {} --comment TEXT", run.id)];
+    }
     let rendered = match args.format {
         Format::Text => folded(&report::text(&read), *out),
         Format::Markdown => report::markdown(&read),

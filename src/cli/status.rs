@@ -5,16 +5,20 @@ use serde_json::Value;
 use crate::base::names::StepKey;
 use crate::engine::event::{Event, Planned, Record};
 use crate::engine::state::{Phase, Stage};
-use crate::engine::store::RunRead;
+use crate::engine::store::{RunRead, StoreError};
 
 use super::args::{Global, StatusArgs};
+use super::damaged;
 use super::exit::Exit;
 use super::out::Out;
 use super::session::Session;
 
 pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open(global, out)?;
-    let runs = session.store.runs()?;
+    let (runs, bad) = session.store.every_run()?;
+    // Nothing is missing from the list where only a run without a line is not in it.
+    let whole = bad.iter().all(|run| matches!(run.why, StoreError::Empty { .. }));
+    let exit = if whole { Exit::Done } else { Exit::Failed };
     let open = |run: &&RunRead| matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
     let held = |run: &RunRead| -> Vec<String> {
         let still = |key: &&StepKey| !taken_back(&runs, run, key);
@@ -29,11 +33,15 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
                 "steps": run.state.opened.plan.len(), "holds": held(run), "failure": run.state.failure,
             })
         };
-        let lines: Vec<_> = shown.iter().map(line).collect();
+        let bad = bad.iter().map(|run| {
+            let error = whole_text(&run.why);
+            serde_json::json!({ "run": run.id, "stands": "damaged", "failure": error, "help": damaged::help(&run.why) })
+        });
+        let lines: Vec<_> = shown.iter().map(line).chain(bad).collect();
         out.data(&format!("{}\n", serde_json::Value::from(lines)))?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
-    if shown.is_empty() {
+    if shown.is_empty() && bad.is_empty() {
         let over = match runs.len() {
             0 => String::new(),
             1 => "; one is over (`--all` shows it)".to_owned(),
@@ -59,8 +67,22 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
             text.push_str(&format!("      notice: {torn}\n"));
         }
     }
+    for run in bad {
+        text.push_str(&format!("{:<5} {:<10} {}\n", run.id, "damaged", whole_text(&run.why)));
+        for line in damaged::help(&run.why) {
+            text.push_str(&format!("      help: {line}\n"));
+        }
+    }
     out.data(&text)?;
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+/// An error with its causes in one line.
+fn whole_text(error: &StoreError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let mut texts: Vec<_> = causes.map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
 }
 
 /// Whether a later run took a hold of this one back: its closer, about the same thing, was done after the hold.

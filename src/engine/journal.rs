@@ -38,6 +38,16 @@ pub enum JournalError {
         /// What it violates.
         rule: String,
     },
+    /// A line of another format: the journal is whole, and of another version of pvemig.
+    #[error("{path}, line {line}: journal format {found} is not known to this version of pvemig (it knows {FORMAT})")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The line's number, from 1.
+        line: usize,
+        /// The format that it has.
+        found: u32,
+    },
     /// An earlier write failed; the file is not touched again by this process.
     #[error("{path}: an earlier write failed, so nothing more is written: {first}")]
     Poisoned {
@@ -92,6 +102,17 @@ pub struct Read {
 /// # Errors
 /// The file cannot be read, or a line other than the last is bad.
 pub fn read(path: &Path) -> Result<Read, JournalError> {
+    match scan(path)? {
+        (read, None) => Ok(read),
+        (_, Some(bad)) => Err(bad),
+    }
+}
+
+/// The good lines of a journal, and what is wrong with the first one that is not.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn scan(path: &Path) -> Result<(Read, Option<JournalError>), JournalError> {
     let bytes = std::fs::read(path).map_err(JournalError::io(path, "cannot read the journal"))?;
     let mut out = Read { records: Vec::new(), torn: None, good: 0, last_sum: String::new() };
     let mut rest = bytes.as_slice();
@@ -106,9 +127,8 @@ pub fn read(path: &Path) -> Result<Read, JournalError> {
                 out.last_sum = sum;
                 out.good += text.len() as u64 + 1;
             }
-            (_, Err(Bad::Version(v))) => {
-                let rule = format!("journal format {v} is not known to this version of pvemig (it knows {FORMAT})");
-                return Err(JournalError::BadLine { path: path.to_owned(), line, rule });
+            (_, Err(Bad::Version(found))) => {
+                return Ok((out, Some(JournalError::Format { path: path.to_owned(), line, found })));
             }
             // A line that is whole was durable: where it does not hold it was changed, and what it said is lost.
             (_, parsed) if after.is_empty() && (end.is_none() || serde_json::from_slice::<Value>(text).is_err()) => {
@@ -120,13 +140,13 @@ pub fn read(path: &Path) -> Result<Read, JournalError> {
                 out.torn = Some(format!("line {line} of {} was torn and is left out: {why}", path.display()));
             }
             (_, Err(Bad::Rule(rule) | Bad::Sum(rule))) => {
-                return Err(JournalError::BadLine { path: path.to_owned(), line, rule });
+                return Ok((out, Some(JournalError::BadLine { path: path.to_owned(), line, rule })));
             }
             (None, Ok(_)) => {}
         }
         rest = after;
     }
-    Ok(out)
+    Ok((out, None))
 }
 
 enum Bad {
@@ -332,9 +352,9 @@ mod tests {
         for (text, line, word) in cases {
             std::fs::write(&path, text).unwrap();
             match read(&path) {
-                Err(JournalError::BadLine { line: at, rule, .. }) => {
+                Err(error @ (JournalError::BadLine { line: at, .. } | JournalError::Format { line: at, .. })) => {
                     assert_eq!(at, line);
-                    assert!(rule.contains(word), "{rule}");
+                    assert!(error.to_string().contains(word), "{error}");
                 }
                 other => panic!("{other:?}"),
             }

@@ -7,13 +7,16 @@
 //! * [`point`]: the named places at which a run may be cut.
 
 mod ask;
+mod damaged;
 pub mod event;
 mod hold;
 pub mod journal;
+mod lock;
 pub mod plan;
 pub mod point;
 pub mod recorder;
 pub mod run;
+mod settle;
 pub mod state;
 pub mod step;
 pub mod store;

@@ -1,6 +1,6 @@
 //! Forwards: each step's check, its apply, and its check again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +10,12 @@ use crate::base::check::{Change, Hands, Problem};
 use crate::base::fault::{Effect, Failure};
 use crate::base::names::StepKey;
 use crate::base::permit::{Permit, Refused, Thing};
-use crate::base::wait::{Backoff, show};
 
 use super::event::{Event, Outcome};
 use super::recorder::{RecordError, Recorder, whole};
+use super::settle::LOOKS_AGAIN;
 use super::state::{Phase, Stage};
-use super::step::{AnyStep, Got, Risk, RunInfo, Seen, Settle, Settled};
-use super::undo::before_of;
+use super::step::{AnyStep, Got, Risk, RunInfo, Seen, Settle};
 
 /// What the engine does where a person must act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +181,9 @@ impl<Cx: Settle> Engine<'_, Cx> {
     }
 
     async fn forward_steps(&self) -> Result<Ended, RecordError> {
+        if let Some(stop) = self.settle_lost(&BTreeSet::new()).await? {
+            return Ok(stop);
+        }
         if let Some(stop) = self.put_up_fallen().await? {
             return Ok(stop);
         }
@@ -212,8 +214,6 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 self.recorder.write(Event::AlreadySo { key, needless: true, notes })?;
                 return Ok(None);
             }
-        } else if let Some(why) = self.settle_lost(step).await? {
-            return self.stop(step, why);
         }
         match self.reach(step, Question::Check, true).await? {
             Reach::Done(notes) => {
@@ -232,55 +232,6 @@ impl<Cx: Settle> Engine<'_, Cx> {
             }
             Reach::Todo { changes, before } => self.make_so_from(step, step.blind_to(), changes, before).await,
         }
-    }
-
-    /// Law 5: a call that must not be sent twice and whose end was not seen is settled before anything else.
-    pub(super) async fn settle_lost(&self, step: &dyn AnyStep<Cx>) -> Result<Option<Why>, RecordError> {
-        let key = step.key();
-        let state = self.recorder.state()?;
-        let Some(lost) = state.steps.get(&key).and_then(|s| s.lost()) else { return Ok(None) };
-        self.recorder.ear().waiting(&key, "settling", &lost.note.text);
-        let note = match self.cx.settle(&lost).await {
-            Err(failure) => {
-                // It stays lost, whatever became of the question.
-                let Why::Failed { error, help, .. } = failed(&failure) else { return Ok(None) };
-                return Ok(Some(Why::Failed { error, effect: Effect::Maybe, help }));
-            }
-            Ok(Settled::Over(how)) => format!("settled `{}`: {how}", lost.note.text),
-            Ok(Settled::NoTrace) => format!("settled `{}`: there is no trace of it", lost.note.text),
-            Ok(Settled::Unknown(why)) => {
-                // Nobody can tell, so the world is watched for as long as the effect may take to show.
-                let undoing = matches!(state.stage(&key), Stage::Undoing | Stage::UndoFailed);
-                let before = before_of(&state, step);
-                let question = if undoing { Question::Back(&before) } else { Question::Check };
-                let Some(watched) = self.watch_until_done(step, question).await? else {
-                    return Ok(Some(Why::Interrupted));
-                };
-                format!("could not settle `{}`: {why}; watched for {}", lost.note.text, show(watched))
-            }
-        };
-        self.checked(&key, "settled", false, vec![note])?;
-        Ok(None)
-    }
-
-    /// How long it was watched; None where the operator interrupted.
-    async fn watch_until_done(
-        &self,
-        step: &dyn AnyStep<Cx>,
-        question: Question<'_>,
-    ) -> Result<Option<Duration>, RecordError> {
-        let clock = self.recorder.clock();
-        let (start, mut pauses) = (clock.instant(), Backoff::poll(clock));
-        while start.elapsed() < self.limit(step) {
-            if self.recorder.interrupted() {
-                return Ok(None);
-            }
-            if matches!(self.ask(step, question).await?, Ok(check) if check.is_done()) {
-                break;
-            }
-            pauses.pause().await;
-        }
-        Ok(Some(start.elapsed()))
     }
 
     /// Asks and applies: for a hold that is put up again.
@@ -306,21 +257,34 @@ impl<Cx: Settle> Engine<'_, Cx> {
         &self,
         step: &dyn AnyStep<Cx>,
         blind: &[&str],
-        changes: Vec<Change>,
-        before: Value,
+        mut changes: Vec<Change>,
+        mut before: Value,
     ) -> Result<Option<Ended>, RecordError> {
         let key = step.key();
-        if let Some(stop) = self.holds_stand(step, blind).await? {
-            return Ok(Some(stop));
-        }
-        if self.recorder.interrupted() {
-            return self.stop(step, Why::Interrupted);
-        }
-        self.recorder.write(Event::Applying { key: key.clone(), before, changes })?;
-        let permit = Permit::mint(self.recorder.desk(&key, step.risk() == Risk::Destroys));
-        let memory = self.memory(step)?;
-        if let Err(failure) = step.apply(self.cx, memory.seen(&self.info), &permit).await {
-            return self.stop(step, broke_off(&failure));
+        let mut looks = LOOKS_AGAIN;
+        loop {
+            if let Some(stop) = self.holds_stand(step, blind).await? {
+                return Ok(Some(stop));
+            }
+            if self.recorder.interrupted() {
+                return self.stop(step, Why::Interrupted);
+            }
+            self.recorder.write(Event::Applying { key: key.clone(), before, changes })?;
+            let permit = Permit::mint(self.recorder.desk(&key, step.risk() == Risk::Destroys));
+            let memory = self.memory(step)?;
+            let Err(failure) = step.apply(self.cx, memory.seen(&self.info), &permit).await else { break };
+            if !failure.fault().stale() || looks == 0 {
+                return self.stop(step, broke_off(&failure));
+            }
+            looks -= 1;
+            match self.look_again(step, Question::Check, &failure).await? {
+                Reach::Done(notes) => {
+                    self.recorder.write(Event::Applied { key, notes })?;
+                    return Ok(None);
+                }
+                Reach::Stop(why) => return self.stop(step, why),
+                Reach::Todo { changes: now, before: found } => (changes, before) = (now, found),
+            }
         }
         match self.reach(step, Question::Check, false).await? {
             Reach::Done(notes) => {
@@ -339,11 +303,13 @@ impl<Cx: Settle> Engine<'_, Cx> {
         match &mut why {
             Why::Failed { error, effect, help } => {
                 *effect = state.effect(&key, *effect);
+                *help = passable(state.phase, std::mem::take(help));
                 let event = Event::Failed { key, error: error.clone(), effect: *effect, help: help.clone() };
                 self.write_failure(event, error)?;
             }
             Why::Blocked(problems) => {
                 let effect = state.effect(&key, Effect::None);
+                problems.iter_mut().for_each(|p| p.help = passable_line(state.phase, &p.help));
                 let (error, help) = problems.iter().map(|p| (p.text.clone(), p.help.clone())).unzip();
                 self.recorder.write(Event::Failed { key, error, effect, help })?;
             }
@@ -370,6 +336,19 @@ impl<Cx: Settle> Engine<'_, Cx> {
     pub(super) fn limit(&self, step: &dyn AnyStep<Cx>) -> Duration {
         self.policy.limit.unwrap_or_else(|| step.limit())
     }
+}
+
+/// A help as it can be followed: a run that is being undone cannot go forwards any more.
+pub(super) fn passable_line(phase: Phase, help: &str) -> String {
+    if matches!(phase, Phase::Undoing | Phase::Stuck) {
+        help.replace("pvemig resume", "pvemig undo")
+    } else {
+        help.to_owned()
+    }
+}
+
+pub(super) fn passable(phase: Phase, help: Vec<String>) -> Vec<String> {
+    help.iter().map(|line| passable_line(phase, line)).collect()
 }
 
 pub(super) fn stopped<Cx: Sync>(step: &dyn AnyStep<Cx>, why: Why) -> Ended {

@@ -73,10 +73,15 @@ impl StepState {
         self.calls.iter().filter_map(got).collect()
     }
 
-    /// The last call that must not be sent twice and whose end was not seen.
-    pub fn lost(&self) -> Option<Lost> {
-        let call = self.calls.get(self.over..)?.iter().rev().find(|c| c.note.again == Again::Once)?;
-        Some(Lost { note: call.note.clone(), handle: call.handle.clone(), at: call.at })
+    /// The calls whose end was not seen and that have to be over before anything else is done, oldest first: each that
+    /// is a pve task, however safe it is to send again, because it goes on by itself; and the last one that must not be
+    /// sent twice.
+    pub fn lost(&self) -> Vec<Lost> {
+        let calls = self.calls.get(self.over..).unwrap_or_default();
+        let last = calls.iter().rev().find(|c| c.note.again == Again::Once).map(|c| c.id);
+        let lost = |c: &&Called| c.note.task.is_some() || Some(c.id) == last;
+        let call = |c: &Called| Lost { note: c.note.clone(), handle: c.handle.clone(), at: c.at };
+        calls.iter().filter(lost).map(call).collect()
     }
 
     /// Whether undo owes it a restore.

@@ -49,6 +49,8 @@ pub enum Standing {
     Abandoned,
     /// Done or undone.
     Closed,
+    /// Its journal is empty or damaged: nobody knows.
+    Unreadable,
 }
 
 /// The run that asks, and the others of its state directory.

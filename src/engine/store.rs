@@ -7,18 +7,20 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
 
 use crate::base::names::StepKey;
 
 use super::event::Record;
 use super::journal::{self, JournalError, private, sync_dir};
+use super::lock;
 use super::state::{Illegal, RunState};
-use super::step::RunInfo;
+use super::step::{RunInfo, Standing};
+
+pub use super::damaged::{Damaged, GivenUp};
+pub use super::lock::{Holder, SiteLock};
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +47,8 @@ pub enum StoreError {
         /// Which line and rule.
         source: Illegal,
     },
-    /// A run whose journal has no whole line: it changed nothing.
-    #[error("run {run} has an empty journal: it ended before it began, and changed nothing")]
+    /// A run whose journal has no whole line. Its first one is written before any change; but lines can be lost.
+    #[error("the journal of run {run} has no whole line: it ended before its first one, or its lines were lost")]
     Empty {
         /// The run.
         run: String,
@@ -80,27 +82,8 @@ pub enum StoreError {
     BadFileName(String),
 }
 
-fn io(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn io(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Io { path: path.to_owned(), what, source }
-}
-
-/// Who holds a site: the lock file's contents.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// The run.
-    pub run: String,
-    /// The process.
-    pub pid: u32,
-    /// The machine.
-    pub host: String,
-    /// Since when.
-    pub since: String,
-}
-
-impl std::fmt::Display for Holder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "run {}, process {} on {}, since {}", self.run, self.pid, self.host, self.since)
-    }
 }
 
 /// How run ids are made.
@@ -120,18 +103,11 @@ pub struct Store {
     ids: Ids,
 }
 
-/// The lock of a site; released when dropped or when the process ends, however it ends.
-#[derive(Debug)]
-pub struct SiteLock {
-    file: File,
-    path: PathBuf,
-}
-
 /// The directory of one run.
 #[derive(Debug, Clone)]
 pub struct RunDir {
     id: String,
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 /// A run as a reader sees it.
@@ -164,24 +140,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Held`] names the holder.
     pub fn lock(&self, holder: &Holder) -> Result<SiteLock, StoreError> {
-        let path = self.dir.join("lock");
-        let mut file = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
-            .open(&path)
-            .map_err(io(&path, "cannot open the lock file"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).map_err(io(&path, "cannot read the lock file"))?;
-                let unknown = Holder { run: "?".into(), pid: 0, host: "?".into(), since: "?".into() };
-                let holder = Box::new(serde_json::from_str(&text).unwrap_or(unknown));
-                return Err(StoreError::Held { site: self.site.clone(), holder });
-            }
-            Err(TryLockError::Error(source)) => return Err(io(&path, "cannot lock the lock file")(source)),
+        match lock::take(&self.dir.join("lock"), holder)? {
+            Ok(lock) => Ok(lock),
+            Err(holder) => Err(StoreError::Held { site: self.site.clone(), holder: Box::new(holder) }),
         }
-        let lock = SiteLock { file, path };
-        lock.name(holder)?;
-        Ok(lock)
+    }
+
+    /// The process that works on a run of the site at this moment, if one does; it does not keep one from beginning.
+    ///
+    /// # Errors
+    /// The lock file cannot be read.
+    pub fn at_work(&self) -> Result<Option<Holder>, StoreError> {
+        lock::holder(&self.dir.join("lock"))
     }
 
     /// Makes the directory of a new run.
@@ -238,30 +208,49 @@ impl Store {
         RunDir { id: id.to_owned(), path: self.dir.join("runs").join(id) }
     }
 
-    /// All runs, oldest first. A run that ended before its first line was whole changed nothing and is left out.
+    /// All runs, oldest first. A run without a whole line is left out: [`Store::every_run`] has it.
     ///
     /// # Errors
     /// A journal cannot be read or breaks a rule: it is never skipped, because it may owe something.
     pub fn runs(&self) -> Result<Vec<RunRead>, StoreError> {
-        let mut runs = Vec::new();
-        for id in self.ids_in_use()? {
-            match self.dir_of(&id).read() {
+        let (runs, damaged) = self.every_run()?;
+        match damaged.into_iter().find(|run| !matches!(run.why, StoreError::Empty { .. })) {
+            Some(run) => Err(run.why),
+            None => Ok(runs),
+        }
+    }
+
+    /// All runs, oldest first, and those whose journal does not hold.
+    ///
+    /// # Errors
+    /// The runs cannot be listed.
+    pub fn every_run(&self) -> Result<(Vec<RunRead>, Vec<Damaged>), StoreError> {
+        let (mut runs, mut damaged) = (Vec::new(), Vec::new());
+        for dir in self.ids_in_use()?.iter().map(|id| self.dir_of(id)).filter(|dir| dir.path.is_dir()) {
+            match dir.read() {
                 Ok(run) => runs.push(run),
-                Err(StoreError::Empty { .. }) => {}
-                Err(error) => return Err(error),
+                Err(why) => damaged.push(Damaged { id: dir.id.clone(), why, good: dir.good_part() }),
             }
         }
         runs.sort_by(|a, b| (a.state.since, &a.id).cmp(&(b.state.since, &b.id)));
-        Ok(runs)
+        Ok((runs, damaged))
     }
 
-    /// What the steps of run `id` see of it and of the others.
+    /// What the steps of run `id` see of it and of the others; without an id, of all, damaged ones included.
     ///
     /// # Errors
-    /// As [`Store::runs`].
+    /// For a run as [`Store::runs`]; without one, the runs cannot be listed.
     pub fn info(&self, id: &str, host: &str) -> Result<RunInfo, StoreError> {
-        let others: BTreeMap<_, _> =
-            self.runs()?.iter().filter(|run| run.id != id).map(|run| (run.id.clone(), run.state.standing())).collect();
+        let (runs, damaged) = self.every_run()?;
+        let mut others = BTreeMap::new();
+        for run in damaged {
+            if !id.is_empty() && !matches!(run.why, StoreError::Empty { .. }) {
+                return Err(run.why);
+            }
+            others.insert(run.id, Standing::Unreadable);
+        }
+        others.extend(runs.into_iter().map(|run| (run.id.clone(), run.state.standing())));
+        others.remove(id);
         let files = (!id.is_empty()).then(|| self.dir_of(id).path.join("files"));
         Ok(RunInfo { id: id.to_owned(), host: host.to_owned(), others, files })
     }
@@ -274,21 +263,6 @@ impl Store {
     /// The site's name.
     pub fn site(&self) -> &str {
         &self.site
-    }
-}
-
-impl SiteLock {
-    /// Says who holds it.
-    ///
-    /// # Errors
-    /// The file system refused.
-    pub fn name(&self, holder: &Holder) -> Result<(), StoreError> {
-        let refused = || io(&self.path, "cannot write the lock file");
-        let text = serde_json::to_string(holder).map_err(|e| refused()(e.into()))?;
-        let mut file = &self.file;
-        file.set_len(0).map_err(refused())?;
-        file.rewind().map_err(refused())?;
-        file.write_all(text.as_bytes()).map_err(refused())
     }
 }
 

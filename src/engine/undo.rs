@@ -10,7 +10,8 @@ use crate::base::permit::Permit;
 
 use super::event::{Event, Outcome};
 use super::recorder::RecordError;
-use super::run::{Ended, Engine, Question, Reach, Why, broke_off, failed, stopped};
+use super::run::{Ended, Engine, Question, Reach, Why, broke_off, failed, passable, stopped};
+use super::settle::LOOKS_AGAIN;
 use super::state::{RunState, Stage};
 use super::step::{AnyStep, Risk, Settle};
 
@@ -39,6 +40,9 @@ impl<Cx: Settle> Engine<'_, Cx> {
             let text = format!("{} can be undone, so it is not passed", step.key());
             let problem = Problem::new(text, format!("leave `--past {}` out", step.id()));
             return Ok(stopped(&**step, Why::Blocked(vec![problem])));
+        }
+        if let Some(ended) = self.settle_lost(past).await? {
+            return Ok(ended);
         }
         if let Some(ended) = self.consents_needed(past).await? {
             return Ok(ended);
@@ -138,9 +142,6 @@ impl<Cx: Settle> Engine<'_, Cx> {
             if !something {
                 continue;
             }
-            if let Some(why) = self.settle_lost(holder).await? {
-                return self.stop(holder, why);
-            }
             match self.ask(holder, Question::Check).await? {
                 Ok(check) if check.is_done() => continue,
                 Ok(_) => {}
@@ -168,36 +169,39 @@ impl<Cx: Settle> Engine<'_, Cx> {
             self.recorder.write(Event::Undone { key, passed: true, notes })?;
             return Ok(None);
         }
-        if let Some(why) = self.settle_lost(step).await? {
-            return self.stop(step, why);
-        }
         let before = before_of(&state, step);
-        let notes = match self.reach(step, Question::Back(&before), true).await? {
-            Reach::Done(notes) => notes,
-            Reach::Stop(why) => return self.stop(step, why),
-            Reach::Todo { .. } => {
-                if self.recorder.interrupted() {
-                    return self.stop(step, Why::Interrupted);
-                }
-                self.recorder.write(Event::Undoing { key: key.clone() })?;
-                let destroys = step.undo_destroys(&before).is_ok_and(|things| !things.is_empty());
-                let permit = Permit::mint(self.recorder.desk(&key, destroys || step.risk() == Risk::Destroys));
-                let memory = self.memory(step)?;
-                if let Err(failure) = step.undo(self.cx, &before, memory.seen(&self.info), &permit).await {
-                    return match broke_off(&failure) {
-                        why @ Why::Interrupted => self.stop(step, why),
-                        why => self.stuck(step, why),
-                    };
-                }
-                match self.reach(step, Question::Back(&before), false).await? {
-                    Reach::Done(notes) => notes,
-                    Reach::Todo { .. } => Vec::new(),
-                    Reach::Stop(why @ (Why::Manual { .. } | Why::Interrupted)) => {
-                        return self.stop(step, why);
-                    }
+        let question = Question::Back(&before);
+        let mut reach = self.reach(step, question, true).await?;
+        let mut looks = LOOKS_AGAIN;
+        let notes = loop {
+            match reach {
+                Reach::Done(notes) => break notes,
+                Reach::Stop(why) => return self.stop(step, why),
+                Reach::Todo { .. } => {}
+            }
+            if self.recorder.interrupted() {
+                return self.stop(step, Why::Interrupted);
+            }
+            self.recorder.write(Event::Undoing { key: key.clone() })?;
+            let destroys = step.undo_destroys(&before).is_ok_and(|things| !things.is_empty());
+            let permit = Permit::mint(self.recorder.desk(&key, destroys || step.risk() == Risk::Destroys));
+            let memory = self.memory(step)?;
+            let Err(failure) = step.undo(self.cx, &before, memory.seen(&self.info), &permit).await else {
+                match self.reach(step, question, false).await? {
+                    Reach::Done(notes) => break notes,
+                    Reach::Todo { .. } => break Vec::new(),
+                    Reach::Stop(why @ (Why::Manual { .. } | Why::Interrupted)) => return self.stop(step, why),
                     Reach::Stop(why) => return self.stuck(step, why),
                 }
+            };
+            if !failure.fault().stale() || looks == 0 {
+                return match broke_off(&failure) {
+                    why @ Why::Interrupted => self.stop(step, why),
+                    why => self.stuck(step, why),
+                };
             }
+            looks -= 1;
+            reach = self.look_again(step, question, &failure).await?;
         };
         self.recorder.write(Event::Undone { key, passed: false, notes })?;
         Ok(None)
@@ -220,6 +224,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             }
             other => return Ok(Some(stopped(step, other))),
         };
+        let help = passable(self.recorder.state()?.phase, help);
         let event = Event::UndoFailed { key: step.key(), error: error.clone(), effect, help: help.clone() };
         self.write_failure(event, &mut error)?;
         Ok(Some(stopped(step, Why::Stuck { error, help })))

@@ -62,8 +62,8 @@ pub enum Error {
     /// A lock file of the server is held by somebody else right now.
     #[error("{at}: the server's lock is busy: {why}")]
     LockBusy { at: String, why: String },
-    /// Somebody else changed the object between reading and writing.
-    #[error("{at}: changed by somebody else in the meantime")]
+    /// The object was changed between reading and writing: by somebody else, or by an earlier call that was on its way.
+    #[error("{at}: it was changed between looking and writing, so nothing was written")]
     DigestMismatch { at: String },
     /// The cluster cannot write.
     #[error("{at}: the cluster has no quorum")]
@@ -98,6 +98,14 @@ pub enum Error {
     /// A pve task that did not end in time.
     #[error("{at}: pve task {} did not end within {limit}: {why}", upid.kind)]
     TaskTooLong { at: String, upid: Box<Upid>, limit: String, why: String },
+    /// Whether a pve task that was sent has ended could not be asked; it goes on by itself.
+    #[error("{at}: whether pve task {} has ended cannot be asked", upid.kind)]
+    TaskUnasked {
+        at: String,
+        upid: Box<Upid>,
+        #[source]
+        source: Box<Error>,
+    },
     /// The node does not know the pve task.
     #[error("{at}: the node knows no such pve task")]
     NoSuchTask { at: String },
@@ -174,6 +182,7 @@ impl Fault for Error {
             | Self::ShutdownTimedOut { .. }
             | Self::TaskFailed { .. }
             | Self::TaskUnknown { .. }
+            | Self::TaskUnasked { .. }
             | Self::TaskTooLong { .. } => Effect::Maybe,
             Self::PendingKept { .. } | Self::NotRecorded { .. } => Effect::Partial,
             Self::BadAnswer { effect, .. } | Self::Unexpected { effect, .. } | Self::Agent { effect, .. } => *effect,
@@ -197,8 +206,13 @@ impl Fault for Error {
         }
     }
 
+    fn stale(&self) -> bool {
+        matches!(self, Self::DigestMismatch { .. })
+    }
+
     fn help(&self) -> Option<String> {
         Some(match self {
+            Self::TaskUnasked { source, .. } => return source.help(),
             Self::Setup { .. } => "correct the cluster's entry in the site file; `pvemig site check` reads it".into(),
             Self::Unreachable { .. } => {
                 "check address and port; any node of the cluster may be listed under `urls`".into()

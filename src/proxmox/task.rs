@@ -166,7 +166,7 @@ impl Proxmox {
     /// # Errors
     /// The cause, where its text is a known one ([`Error::RootOnly`], [`Error::PendingKept`], [`Error::Locked`], ...);
     /// else [`Error::TaskFailed`] with the tail of its log. [`Error::TaskUnknown`] where its worker died,
-    /// [`Error::TaskTooLong`] after `limit`.
+    /// [`Error::TaskTooLong`] after `limit`, [`Error::TaskUnasked`] where it cannot be asked for.
     pub async fn wait_task(
         &self,
         upid: &Upid,
@@ -195,7 +195,11 @@ impl Proxmox {
                 },
                 Ok(_) => None,
                 Err(error) if error.retryable() => Some(error.to_string()),
-                Err(error) => return Err(error),
+                Err(error @ Error::NoSuchTask { .. }) => return Err(error),
+                Err(error) => {
+                    let (at, upid, source) = (self.at(&target(upid)), Box::new(upid.clone()), Box::new(error));
+                    return Err(Error::TaskUnasked { at, upid, source });
+                }
             };
             if start.elapsed() >= limit {
                 return Err(Error::TaskTooLong {

@@ -48,6 +48,8 @@ pub(super) fn title(report: &Report) -> String {
     let name = match (&report.migration, report.single) {
         (Some(migration), true) => format!("one step of {migration}"),
         (Some(migration), false) => migration.clone(),
+        // Only what stands in for a journal that was lost has no step at all.
+        (None, _) if report.steps.is_empty() => "a run whose journal was lost".into(),
         (None, _) => "one step".into(),
     };
     format!("{name} ({} v{}) on {}, run {}", report.blueprint, report.blueprint_version, report.site, report.run)
@@ -59,6 +61,9 @@ pub(super) fn when(report: &Report) -> String {
 
 pub(super) fn calls(report: &Report) -> String {
     let total: u32 = report.calls.values().sum();
+    if total == 0 && report.comment.is_some() {
+        return "no changing call is in the journal".into();
+    }
     if total == 0 {
         return "nothing was changed".into();
     }

@@ -6,6 +6,8 @@
 mod harness;
 mod holds;
 mod laws;
+mod lost;
+mod store;
 mod undoing;
 
 use std::sync::Arc;

@@ -35,6 +35,8 @@ use pvemig::engine::store::{Ids, RunRead, Store, StoreError};
 pub struct Hearing {
     pub records: Mutex<Vec<Record>>,
     pub hands: Box<dyn Fn(&Hands) + Send + Sync>,
+    pub kill_after: Option<&'static str>,
+    pub killed: tokio::sync::Notify,
 }
 
 impl Ear for Hearing {
@@ -42,6 +44,9 @@ impl Ear for Hearing {
         self.records.lock().unwrap().push(record.clone());
         if let Event::Asked { hands: Some(hands), .. } = &record.event {
             (self.hands)(hands);
+        }
+        if self.kill_after == Some(record.event.name()) {
+            self.killed.notify_one();
         }
     }
 }
@@ -64,6 +69,8 @@ pub struct Run {
 #[derive(Clone, Default)]
 pub struct How {
     pub cut_at: Option<u64>,
+    /// The process is killed right after it has written the first event of this name.
+    pub kill_after: Option<&'static str>,
     pub consents: Vec<String>,
     pub past: Vec<String>,
     pub no_hands: bool,
@@ -97,7 +104,8 @@ impl Bench {
     ) -> Run {
         let points = Arc::new(how.cut_at.map_or_else(Points::count, Points::cut));
         let hands: Box<dyn Fn(&Hands) + Send + Sync> = if how.no_hands { Box::new(|_| {}) } else { Box::new(hands) };
-        let ear = Arc::new(Hearing { records: Mutex::default(), hands });
+        let (records, killed) = (Mutex::default(), tokio::sync::Notify::new());
+        let ear = Arc::new(Hearing { records, hands, kill_after: how.kill_after, killed });
         let wiring = Wiring {
             clock: Clock::fast(1000),
             points: points.clone(),
@@ -124,7 +132,12 @@ impl Bench {
         };
         let id = dir.id().to_owned();
         let ended = match recorder {
-            Ok(recorder) => self.drive(cx, steps, recorder, back, how, &id).await,
+            // Whoever is killed does nothing any more, whatever is on its way.
+            Ok(recorder) => tokio::select! {
+                biased;
+                () = ear.killed.notified() => Err(RecordError::Cut),
+                ended = self.drive(cx, steps, recorder, back, how, &id) => ended,
+            },
             Err(error) => Err(error),
         };
         let records = ear.records.lock().unwrap().clone();

@@ -31,6 +31,8 @@ pub enum Call {
     Happens,
     /// It is refused, and nothing happens.
     Refused,
+    /// It is refused because the world changed since the look.
+    Stale,
     /// Its effect happens and the answer is lost.
     Lost,
     /// The answer is lost, and nothing happens.
@@ -41,6 +43,8 @@ pub enum Call {
 pub enum Error {
     #[error("probe: {0} was refused")]
     Refused(String),
+    #[error("probe: {0} came too late")]
+    Stale(String),
     #[error("probe: no answer to {0}")]
     Lost(String),
     #[error("probe: cannot be asked")]
@@ -52,6 +56,12 @@ pub enum Error {
 impl Fault for Error {
     fn effect(&self) -> Effect {
         if matches!(self, Self::Lost(_)) { Effect::Maybe } else { Effect::None }
+    }
+    fn stale(&self) -> bool {
+        matches!(self, Self::Stale(_))
+    }
+    fn help(&self) -> Option<String> {
+        matches!(self, Self::Stale(_)).then(|| "`pvemig resume` looks again".into())
     }
 }
 
@@ -126,6 +136,7 @@ impl Bed {
         match next(&self.calls, what).unwrap_or(Call::Happens) {
             Call::Happens => effect(),
             Call::Refused => return Err(Error::Refused(note.text)),
+            Call::Stale => return Err(Error::Stale(note.text)),
             Call::Lost => {
                 effect();
                 return Err(Error::Lost(note.text));

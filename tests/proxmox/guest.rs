@@ -116,6 +116,11 @@ async fn a_wait_outlives_a_node_that_goes_away_and_ends_at_its_limit() {
     let body = r#"{"data":null,"errors":{"upid":"no such task"},"message":"Parameter verification failed.\n"}"#;
     let (end, _) = wait(vec![Reply::Say(400, "Parameter verification failed.", body.into())]).await;
     assert!(matches!(end.unwrap_err(), Error::NoSuchTask { .. }));
+
+    // Who may not ask any more does not know: the pve task goes on.
+    let (end, _) = wait(vec![running(), Reply::Say(403, "Permission check failed", String::new())]).await;
+    let error = end.unwrap_err();
+    assert!(matches!(error, Error::TaskUnasked { .. }) && error.effect() == Effect::Maybe, "{error:?}");
 }
 
 #[tokio::test]

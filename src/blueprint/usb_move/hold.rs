@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::base::check::Problem;
 use crate::base::fault::Failure;
@@ -25,7 +26,8 @@ pub enum Held {
 /// Reads the mark of an object. `what` is the object's name in texts.
 ///
 /// # Errors
-/// The annotation is there and is no mark: nobody knows what was before.
+/// The annotation is there and is no mark: nobody knows what was before. Or it is of a run of this machine of which
+/// nothing can be read.
 pub fn held(what: &str, meta: &Meta, run: &RunInfo) -> Result<Held, Problem> {
     let mark = match meta.mark() {
         Ok(None) => return Ok(Held::No),
@@ -43,16 +45,23 @@ pub fn held(what: &str, meta: &Meta, run: &RunInfo) -> Result<Held, Problem> {
             let help = format!("first `pvemig resume {id}`, `pvemig undo {id}`, or `pvemig abandon {id} --comment ..`");
             Held::Theirs(mark, Problem::new(text, help))
         }
-        None => {
-            let text = format!(
-                "{what} is held by run {} on {}, which this state directory does not know",
-                mark.run, mark.host
-            );
+        // Not even a closer may go by it: the operator gives it up first.
+        Some(Standing::Unreadable) if mark.host == run.host => {
+            let id = &mark.run;
+            let text = format!("{what} is held by run {id}, whose journal is empty or damaged");
             let help = format!(
-                "somebody may be at work there: `pvemig status` on {} shows it; let that run end or abandon it there",
-                mark.host
+                "`pvemig report {id}` shows what can be read of it; `pvemig abandon {id} --comment '...'` gives it up, \
+                 and the next run takes the hold over, with what the mark says of the state before: {}",
+                mark.was
             );
-            Held::Theirs(mark, Problem::new(text, help))
+            return Err(Problem::new(text, help));
+        }
+        None if mark.host == run.host => return Err(lost(what, meta, &mark)),
+        // Another machine's run of the same name.
+        Some(Standing::Unreadable) => return Err(foreign(what, &mark)),
+        None => {
+            let problem = foreign(what, &mark);
+            Held::Theirs(mark, problem)
         }
     })
 }
@@ -75,6 +84,52 @@ pub fn mark<B: Serialize>(run: &RunInfo, before: &B) -> Result<Mark, Failure> {
     Ok(Mark { run: run.id.clone(), host: run.host.clone(), was })
 }
 
+/// A mark of a run that was begun on this machine and whose journal is gone, or is in another state directory.
+fn lost(what: &str, meta: &Meta, mark: &Mark) -> Problem {
+    let kind = what.split(' ').next().unwrap_or_default().to_lowercase();
+    let place = if meta.namespace.is_empty() { String::new() } else { format!(" -n {}", meta.namespace) };
+    let object = format!("{kind} {}{place}", meta.name);
+    let text = format!(
+        "{what} is held by run {} of this machine ({}), which this state directory does not know",
+        mark.run, mark.host
+    );
+    let help = format!(
+        "where that run has another state directory, end it there (`pvemig --state DIR status`); where its journal is \
+         lost, bring back by hand what annotation {MARK} says was before, {}{}, then take it off: \
+         `kubectl annotate {object} {MARK}-`",
+        mark.was,
+        by_hand(&kind, &object, &mark.was).map(|command| format!(" (`{command}`)")).unwrap_or_default()
+    );
+    Problem::new(text, help)
+}
+
+/// The command that brings back what a mark says; None where nothing was different.
+fn by_hand(kind: &str, object: &str, was: &Value) -> Option<String> {
+    let on = |value: &Value| value.as_bool().unwrap_or(false);
+    match (kind, was.get("replicas"), was.get("unschedulable")) {
+        (_, Some(replicas), _) => Some(format!("kubectl scale {object} --replicas {replicas}")),
+        ("node", _, Some(before)) => {
+            (!on(before)).then(|| format!("kubectl uncordon {}", object.trim_start_matches("node ")))
+        }
+        // An owner: what was before is the value of its `suspend`, if it had one.
+        _ if was.is_null() || was.is_boolean() => {
+            let patch = r#"'{"spec":{"suspend":false}}'"#;
+            (!on(was)).then(|| format!("kubectl patch {object} --type merge -p {patch}"))
+        }
+        _ => None,
+    }
+}
+
+/// A mark of a run on another machine.
+fn foreign(what: &str, mark: &Mark) -> Problem {
+    let text = format!("{what} is held by run {} on {}, which this state directory does not know", mark.run, mark.host);
+    let help = format!(
+        "somebody may be at work there: `pvemig status` on {} shows it; let that run end or abandon it there",
+        mark.host
+    );
+    Problem::new(text, help)
+}
+
 fn unreadable(what: &str, error: &str) -> Problem {
     Problem::new(
         format!("{what} carries a mark that cannot be read, so the state before it is not known: {error}"),
@@ -94,7 +149,12 @@ mod tests {
     }
 
     fn run(id: &str) -> RunInfo {
-        let others = [("old", Standing::Abandoned), ("done", Standing::Closed), ("open", Standing::Open)];
+        let others = [
+            ("old", Standing::Abandoned),
+            ("done", Standing::Closed),
+            ("open", Standing::Open),
+            ("lost", Standing::Unreadable),
+        ];
         RunInfo {
             id: id.into(),
             host: "beta".into(),
@@ -115,6 +175,37 @@ mod tests {
         assert!(open.text.contains("run open") && open.help.contains("abandon open"), "{open:?}");
         let Ok(Held::Theirs(_, foreign)) = held("x", &meta("nobody"), &me) else { panic!() };
         assert!(foreign.text.contains("nobody on alpha"), "{foreign:?}");
+        // Of this very machine, and nobody knows it any more: what is said can be done without it.
+        let here = RunInfo { host: "alpha".into(), ..run("me") };
+        let object = Meta { namespace: "cam".into(), name: "frigate".into(), ..meta("nobody") };
+        let gone = held("Deployment cam/frigate", &object, &here).unwrap_err();
+        assert!(gone.text.contains("nobody of this machine (alpha)"), "{gone:?}");
+        for word in [
+            r#"{"replicas":2} (`kubectl scale deployment frigate -n cam --replicas 2`)"#,
+            "`kubectl annotate deployment frigate -n cam pvemig.io/hold-`",
+        ] {
+            assert!(gone.help.contains(word), "{gone:?}");
+        }
+        let node = held("node n1", &Meta { name: "n1".into(), ..meta("nobody") }, &here).unwrap_err();
+        assert!(node.help.contains("`kubectl annotate node n1 pvemig.io/hold-`"), "{node:?}");
+        let lost = held("x", &meta("lost"), &here).unwrap_err();
+        assert!(lost.help.contains("`pvemig abandon lost --comment") && lost.help.contains("replicas"), "{lost:?}");
+        let elsewhere = held("x", &meta("lost"), &me).unwrap_err();
+        assert!(elsewhere.text.contains("lost on alpha"), "a run of the same name: {elsewhere:?}");
+        let rows = [
+            (
+                "kustomization",
+                json!(null),
+                Some(r#"kubectl patch kustomization x -n n --type merge -p '{"spec":{"suspend":false}}'"#),
+            ),
+            ("kustomization", json!(true), None),
+            ("node", json!({"unschedulable": true}), None),
+        ];
+        for (kind, was, command) in rows {
+            assert_eq!(by_hand(kind, &format!("{kind} x -n n"), &was).as_deref(), command, "{kind} {was}");
+        }
+        let was = json!({"unschedulable": false});
+        assert_eq!(by_hand("node", "node n1", &was).as_deref(), Some("kubectl uncordon n1"));
         // A plan has no run of its own.
         assert!(matches!(held("x", &meta("open"), &run("")), Ok(Held::Theirs(..))));
     }

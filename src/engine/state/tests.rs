@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::base::permit::System;
+use crate::base::permit::{System, TaskTrace};
 use crate::engine::step::Risk;
 
 const HOLD: &str = "01-hold";
@@ -224,7 +224,7 @@ fn a_hold_is_up_from_its_intent_until_it_is_proved_released() {
 
 #[test]
 fn a_call_is_lost_only_where_its_end_was_not_seen() {
-    let lost = |events: &[Event]| run(events).steps[&STEP.into()].lost().is_some();
+    let lost = |events: &[Event]| run(events).steps[&STEP.into()].lost().len() == 1;
     let begun = [applying(STEP), call(STEP, 1)];
     let with = |more: &[Event]| [&begun[..], more].concat();
     assert!(lost(&begun) && lost(&with(&[got(STEP, 1)])));
@@ -237,6 +237,29 @@ fn a_call_is_lost_only_where_its_end_was_not_seen() {
     }
     // It was settled before anything else was begun.
     assert!(!lost(&with(&[undoing(STEP)])) && !lost(&with(&[applying(STEP)])) && !lost(&with(&[applied(STEP)])));
+}
+
+#[test]
+fn every_pve_task_whose_end_was_not_seen_is_lost_however_safe_it_is() {
+    let trace = TaskTrace { cluster: "home".into(), node: "alpha".into(), vmid: 105, kind: "qmconfig".into() };
+    let task = |n: u64| {
+        let note = Note::safe(System::Proxmox, format!("config {n}")).task(trace.clone());
+        Event::Call { key: STEP.into(), call: CallId(n), note }
+    };
+    let plain = |n: u64| Event::Call { key: STEP.into(), call: CallId(n), note: Note::safe(System::Toy, "patch") };
+    let lost = |events: &[Event]| -> Vec<(String, bool)> {
+        let calls = run(events).steps[&STEP.into()].lost();
+        calls.into_iter().map(|lost| (lost.note.text, lost.handle.is_some())).collect()
+    };
+    let of = |text: &str, known| (text.to_owned(), known);
+    let begun = [applying(STEP), task(1), got(STEP, 1), plain(2), call(STEP, 3), call(STEP, 4), task(5)];
+    assert_eq!(lost(&begun), [of("config 1", true), of("boot", false), of("config 5", false)]);
+    let with = |more: &[Event]| [&begun[..], more].concat();
+    assert_eq!(lost(&with(&[failed(STEP, Effect::Maybe)])).len(), 3);
+    for seen in [failed(STEP, Effect::None), applied(STEP), undoing(STEP), applying(STEP)] {
+        assert_eq!(lost(&with(std::slice::from_ref(&seen))), [], "{}", seen.name());
+    }
+    assert_eq!(lost(&[applying(STEP), plain(1)]), []);
 }
 
 #[test]
