@@ -224,11 +224,11 @@ impl Session {
         let guard = self.guard_of(&run.state)?;
         let opened = &run.state.opened;
         if opened.site_digest != self.site.digest {
-            self.out.say("notice: the site file was changed since this run began; its plan stays as it was");
+            self.out.notice("the site file was changed since this run began; its plan stays as it was");
         }
         if opened.blueprint_version != blueprint.version {
-            self.out.say(&format!(
-                "notice: pvemig {} planned this run by version {} of {}; this is pvemig {}, version {}",
+            self.out.notice(&format!(
+                "pvemig {} planned this run by version {} of {}; this is pvemig {}, version {}",
                 opened.tool,
                 opened.blueprint_version,
                 blueprint.name,
@@ -241,7 +241,7 @@ impl Session {
         let wiring = self.wiring(&live, &interrupted)?;
         let (recorder, torn) = Recorder::reopen(self.store.run(&run.id)?, &wiring)?;
         if let Some(torn) = torn {
-            self.out.say(&format!("notice: {torn}"));
+            self.out.notice(&torn);
         }
         self.work(steps, guard, recorder, live, interrupted, going, lock)
     }

@@ -1,5 +1,7 @@
 //! `pvemig status`: the runs, how they stand, the holds that are up.
 
+use std::io::{self, IsTerminal};
+
 use serde_json::Value;
 
 use crate::base::names::StepKey;
@@ -11,6 +13,7 @@ use super::args::{Global, StatusArgs};
 use super::exit::Exit;
 use super::out::Out;
 use super::session::Session;
+use super::words::lay;
 
 pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open(global, out)?;
@@ -26,7 +29,7 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
             serde_json::json!({
                 "run": run.id, "migration": run.state.opened.migration, "since": run.state.since,
                 "last": run.state.last, "stands": word(run), "settled": settled(run),
-                "steps": run.state.opened.plan.len(), "holds": held(run), "failure": run.state.failure,
+                "steps": run.state.opened.plan.len(), "not-needed": not_needed(run).collect::<Vec<_>>(), "holds": held(run), "failure": run.state.failure,
             })
         };
         let lines: Vec<_> = shown.iter().map(line).collect();
@@ -43,20 +46,28 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
         return Ok(Exit::Done);
     }
     let mut text = String::new();
+    let room = if io::stdout().is_terminal() { out.width() } else { usize::MAX };
     for run in shown {
         let what = Session::called(run);
         let since = run.state.since.strftime("%Y-%m-%d %H:%M UTC");
         let (settled, all) = (settled(run), run.state.opened.plan.len());
         text.push_str(&format!("{:<5} {:<10} {settled:>2}/{all:<2} {since}  {what}\n", run.id, word(run)));
+        let mut line = |head: &str, words: &str| {
+            lay(head, words, 8, room).iter().for_each(|line| text.push_str(&format!("{line}\n")));
+        };
         if let Some((key, error)) = &run.state.failure {
-            text.push_str(&format!("      stopped at {key}: {error}\n"));
+            line("      ", &format!("stopped at {key}: {error}"));
+        }
+        let needless: Vec<_> = not_needed(run).collect();
+        if !needless.is_empty() {
+            line("      not needed: ", &needless.join(", "));
         }
         let up = held(run);
         if !up.is_empty() {
-            text.push_str(&format!("      still held: {}\n", up.join(", ")));
+            line("      still held: ", &up.join(", "));
         }
         if let Some(torn) = &run.torn {
-            text.push_str(&format!("      notice: {torn}\n"));
+            line("      notice: ", torn);
         }
     }
     out.data(&text)?;
@@ -94,6 +105,12 @@ fn word(run: &RunRead) -> &'static str {
         Phase::Undone => "undone",
         Phase::Abandoned => "abandoned",
     }
+}
+
+/// Holds that are not up because nothing needs them: settled, and yet what their titles say is not so.
+fn not_needed(run: &RunRead) -> impl Iterator<Item = String> {
+    let needless = |p: &&Planned| run.state.steps.get(&p.key).is_some_and(|s| s.stage == Stage::Already && s.needless);
+    run.state.opened.plan.iter().filter(needless).map(|p| p.key.to_string())
 }
 
 fn settled(run: &RunRead) -> usize {
