@@ -10,6 +10,7 @@ mod ask;
 pub mod event;
 mod hold;
 pub mod journal;
+mod lock;
 pub mod plan;
 pub mod point;
 pub mod recorder;

@@ -7,18 +7,19 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
 
 use crate::base::names::StepKey;
 
 use super::event::Record;
 use super::journal::{self, JournalError, private, sync_dir};
+use super::lock;
 use super::state::{Illegal, RunState};
 use super::step::RunInfo;
+
+pub use super::lock::{Holder, SiteLock};
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -80,27 +81,8 @@ pub enum StoreError {
     BadFileName(String),
 }
 
-fn io(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn io(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Io { path: path.to_owned(), what, source }
-}
-
-/// Who holds a site: the lock file's contents.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// The run.
-    pub run: String,
-    /// The process.
-    pub pid: u32,
-    /// The machine.
-    pub host: String,
-    /// Since when.
-    pub since: String,
-}
-
-impl std::fmt::Display for Holder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "run {}, process {} on {}, since {}", self.run, self.pid, self.host, self.since)
-    }
 }
 
 /// How run ids are made.
@@ -118,13 +100,6 @@ pub struct Store {
     site: String,
     dir: PathBuf,
     ids: Ids,
-}
-
-/// The lock of a site; released when dropped or when the process ends, however it ends.
-#[derive(Debug)]
-pub struct SiteLock {
-    file: File,
-    path: PathBuf,
 }
 
 /// The directory of one run.
@@ -164,24 +139,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Held`] names the holder.
     pub fn lock(&self, holder: &Holder) -> Result<SiteLock, StoreError> {
-        let path = self.dir.join("lock");
-        let mut file = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
-            .open(&path)
-            .map_err(io(&path, "cannot open the lock file"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).map_err(io(&path, "cannot read the lock file"))?;
-                let unknown = Holder { run: "?".into(), pid: 0, host: "?".into(), since: "?".into() };
-                let holder = Box::new(serde_json::from_str(&text).unwrap_or(unknown));
-                return Err(StoreError::Held { site: self.site.clone(), holder });
-            }
-            Err(TryLockError::Error(source)) => return Err(io(&path, "cannot lock the lock file")(source)),
+        match lock::take(&self.dir.join("lock"), holder)? {
+            Ok(lock) => Ok(lock),
+            Err(holder) => Err(StoreError::Held { site: self.site.clone(), holder: Box::new(holder) }),
         }
-        let lock = SiteLock { file, path };
-        lock.name(holder)?;
-        Ok(lock)
+    }
+
+    /// The process that works on a run of the site at this moment, if one does; it does not keep one from beginning.
+    ///
+    /// # Errors
+    /// The lock file cannot be read.
+    pub fn at_work(&self) -> Result<Option<Holder>, StoreError> {
+        lock::holder(&self.dir.join("lock"))
     }
 
     /// Makes the directory of a new run.
@@ -274,21 +243,6 @@ impl Store {
     /// The site's name.
     pub fn site(&self) -> &str {
         &self.site
-    }
-}
-
-impl SiteLock {
-    /// Says who holds it.
-    ///
-    /// # Errors
-    /// The file system refused.
-    pub fn name(&self, holder: &Holder) -> Result<(), StoreError> {
-        let refused = || io(&self.path, "cannot write the lock file");
-        let text = serde_json::to_string(holder).map_err(|e| refused()(e.into()))?;
-        let mut file = &self.file;
-        file.set_len(0).map_err(refused())?;
-        file.rewind().map_err(refused())?;
-        file.write_all(text.as_bytes()).map_err(refused())
     }
 }
 

@@ -6,6 +6,7 @@
 mod harness;
 mod holds;
 mod laws;
+mod store;
 mod undoing;
 
 use std::sync::Arc;
