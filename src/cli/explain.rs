@@ -113,6 +113,12 @@ pub(super) fn may_ask(id: &str) -> bool {
     ASKING.contains(&id)
 }
 
+/// Whether a step puts something up that a later step takes back.
+pub(super) fn is_hold(id: &str) -> bool {
+    let row = blueprint::ALL.iter().flat_map(|b| b.rows).find(|row| row.id == id);
+    row.is_some_and(|row| row.holds_until.is_some())
+}
+
 fn example_steps(site: &crate::site::Site, blueprint: &Blueprint) -> anyhow::Result<Vec<BoxedStep>> {
     let name = site.migrations.iter().find(|(_, m)| m.blueprint == blueprint.name).map(|(name, _)| name);
     let Some(name) = name else { return Ok(Vec::new()) };

@@ -13,6 +13,7 @@ use crate::base::wait::show;
 use crate::engine::event::{Event, Outcome, Record};
 use crate::engine::recorder::Ear;
 
+use super::explain::is_hold;
 use super::out::Out;
 use super::words::{lay, one_line};
 
@@ -268,6 +269,11 @@ impl Ear for Live {
                 self.settled(inner, key, NOT_NEEDED, &dim, why.strip_prefix("not needed: ").unwrap_or(&why));
                 self.next(inner, Some(key));
             }
+            // Whoever says why a hold is not put up: its title is the state that it would bring about.
+            Event::AlreadySo { key, notes, .. } if is_hold(key.id()) && !notes.is_empty() => {
+                self.settled(inner, key, ("=", "already so"), &dim, &notes.join("; "));
+                self.next(inner, Some(key));
+            }
             Event::AlreadySo { key, notes, .. } => {
                 self.so(inner, key, ("=", "already so"), &dim, notes);
                 self.next(inner, Some(key));
@@ -338,7 +344,13 @@ impl Ear for Live {
             let said = word == "manual" || (word == "todo" && self.out.live);
             if !said && inner.reasons.insert(why.to_owned()) {
                 let head = format!("  … {:<24} {:<11} ", key.to_string(), word);
-                self.wrapped(inner, &head, why, &colour());
+                let narrow = self.out.live && self.out.width() < 100;
+                if narrow && measure_text_width(&head) + why.chars().count() > self.out.room() {
+                    self.line(inner, head.trim_end());
+                    self.wrapped(inner, NARROW, why, &colour());
+                } else {
+                    self.wrapped(inner, &head, why, &colour());
+                }
             }
             self.busy(inner, key, why);
         });

@@ -12,7 +12,7 @@ use crate::engine::run::{Engine, Hand, Policy};
 
 use super::args::{Global, PlanArgs};
 use super::exit::Exit;
-use super::explain::may_ask;
+use super::explain::{is_hold, may_ask};
 use super::out::Out;
 use super::session::{Session, plural};
 use super::words::lay;
@@ -62,6 +62,10 @@ pub(super) fn text(lines: &[Line], out: Out) -> String {
         let hang = head("=", "").chars().count();
         match said {
             Said::Answer(check) => match &check.answer {
+                // Of a hold that is not put up the notes say why; its title is the state that it would bring about.
+                Answer::Done if is_hold(key.id()) && !check.notes.is_empty() => {
+                    line(head("=", "done").trim_end(), "", hang)
+                }
                 Answer::Done => line(&head("=", "done"), title, hang),
                 Answer::Todo { changes, .. } => {
                     line(&head("~", "to do"), title, hang);

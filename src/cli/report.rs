@@ -14,6 +14,13 @@ use super::words::wrap;
 
 /// Renders a run's journal on stdout.
 pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::Result<Exit> {
+    let format = match args.format {
+        Some(Format::Text | Format::Markdown) if out.json => {
+            return Err(Words::usage("`--json` is a format of its own", "leave `--json` or `--format` out").into());
+        }
+        None if out.json => Format::Json,
+        given => given.unwrap_or(Format::Text),
+    };
     let session = Session::open(global, out)?;
     let run = match &args.run {
         Some(given) => session.store.run(given)?.read()?,
@@ -21,13 +28,6 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
             let none = || Words::usage("this site has no run yet", "`pvemig run MIGRATION` begins one");
             session.store.runs()?.into_iter().next_back().ok_or_else(none)?
         }
-    };
-    let format = match args.format {
-        Some(Format::Text | Format::Markdown) if out.json => {
-            return Err(Words::usage("`--json` is a format of its own", "leave `--json` or `--format` out").into());
-        }
-        None if out.json => Format::Json,
-        given => given.unwrap_or(Format::Text),
     };
     let Some(mut read) = Report::of(&run.id, &run.records)? else { return Ok(Exit::Done) };
     read.next.iter_mut().for_each(|command| *command = out.commands(command));

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::base::names::StepKey;
 use crate::engine::event::{Event, Planned, Record};
 use crate::engine::state::{Phase, Stage};
-use crate::engine::store::RunRead;
+use crate::engine::store::{Holder, RunRead};
 
 use super::args::{Global, StatusArgs};
 use super::exit::Exit;
@@ -17,6 +17,9 @@ use super::words::lay;
 
 pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open(global, out)?;
+    // Looked at first: of a process that ends meanwhile the journal says how.
+    let at_work = session.store.at_work()?;
+    let works = |run: &RunRead| at_work.as_ref().filter(|holder| holder.run == run.id);
     let runs = session.store.runs()?;
     let open = |run: &&RunRead| matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
     let held = |run: &RunRead| -> Vec<String> {
@@ -29,7 +32,8 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
             serde_json::json!({
                 "run": run.id, "migration": run.state.opened.migration, "since": run.state.since,
                 "last": run.state.last, "stands": word(run), "settled": settled(run),
-                "steps": run.state.opened.plan.len(), "not-needed": not_needed(run).collect::<Vec<_>>(), "holds": held(run), "failure": run.state.failure,
+                "steps": run.state.opened.plan.len(), "not-needed": not_needed(run).collect::<Vec<_>>(), "holds": held(run),
+                "at-work": works(run), "failure": run.state.failure,
             })
         };
         let lines: Vec<_> = shown.iter().map(line).collect();
@@ -53,8 +57,16 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
         let (settled, all) = (settled(run), run.state.opened.plan.len());
         text.push_str(&format!("{:<5} {:<10} {settled:>2}/{all:<2} {since}  {what}\n", run.id, word(run)));
         let mut line = |head: &str, words: &str| {
-            lay(head, words, 8, room).iter().for_each(|line| text.push_str(&format!("{line}\n")));
+            lay(head, &out.commands(words), 8, room).iter().for_each(|line| text.push_str(&format!("{line}\n")));
         };
+        match works(run).filter(|_| open(&run)) {
+            Some(holder) => {
+                let Holder { pid, host, since, .. } = holder;
+                line("      ", &format!("process {pid} on {host} is at work on it since {since}"));
+            }
+            None if open(&run) => line("      ", "no process is at work on it"),
+            None => {}
+        }
         if let Some((key, error)) = &run.state.failure {
             line("      ", &format!("stopped at {key}: {error}"));
         }

@@ -72,19 +72,18 @@ pub(super) fn calls(report: &Report) -> String {
 pub(super) fn what(row: &Row) -> String {
     let title = &row.title;
     match row.word {
+        Word::AlreadySo if row.holds_until.is_some() && !row.notes.is_empty() => row.notes.join("; "),
         Word::Done | Word::AlreadySo => title.clone(),
         Word::Undone if row.passed => title.clone(),
         Word::Undone => format!("no more: {title}"),
-        Word::NotNeeded => row.notes.iter().find_map(|note| not_needed(note)).unwrap_or_default().to_owned(),
+        Word::NotNeeded => {
+            let why = row.notes.join("; ");
+            why.strip_prefix("not needed: ").unwrap_or(&why).to_owned()
+        }
         Word::Begun | Word::Failed | Word::Asked | Word::Pending | Word::Undoing | Word::UndoFailed => {
             format!("wanted: {title}")
         }
     }
-}
-
-/// Why a hold was not needed, which stands in its own line.
-fn not_needed(note: &str) -> Option<&str> {
-    note.strip_prefix("not needed: ")
 }
 
 /// The word of a step and how long it took.
@@ -125,8 +124,9 @@ pub(super) fn details(row: &Row) -> Vec<String> {
         let who = if fell.notes.is_empty() { String::new() } else { format!(" ({})", fell.notes.join("; ")) };
         out.push(format!("this hold did not stand any more: {changes}{who}"));
     }
-    let said = |note: &&String| row.word == Word::NotNeeded && not_needed(note).is_some();
-    out.extend(row.notes.iter().filter(|note| !said(note)).map(|note| format!("note: {note}")));
+    // A hold that is not put up says why in its own line.
+    let hold = row.holds_until.is_some() && matches!(row.word, Word::AlreadySo | Word::NotNeeded);
+    out.extend(row.notes.iter().filter(|_| !hold).map(|note| format!("note: {note}")));
     for (i, trouble) in row.troubles.iter().enumerate() {
         // A failure that the run has got over is history.
         let stands = i + 1 == row.troubles.len() && matches!(row.word, Word::Failed | Word::UndoFailed);
