@@ -7,6 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+// Not a file of its own in this folder: it would be linked on its own.
+#[path = "cli/seen.rs"]
+mod seen;
+
 struct Shell {
     dir: tempfile::TempDir,
 }
@@ -69,11 +73,14 @@ fn wrong_command_lines_are_told_what_is_right() {
         (&["rehearse", "usb-move", "--world", "x"], &["no world `x`", "pvemig lab worlds"]),
         (&["run", "x", "--wait=5x"], &["5x"]),
         (&["abandon"], &["--comment"]),
+        (&["site", "check", "--json"], &["`site check` prints no JSON"]),
+        (&["--json", "man"], &["`man` prints no JSON"]),
+        (&["report", "--json", "--format", "markdown"], &["`--json` is a format of its own"]),
     ];
     for (args, words) in cases {
         expect(&shell.run(args), 2, words);
     }
-    assert_eq!(cases.len(), 9);
+    assert_eq!(cases.len(), 12);
 }
 
 #[test]
@@ -114,7 +121,13 @@ fn help_version_and_completions_go_to_stdout() {
         (vec!["--help"], "rehearse"),
         (vec!["step", "--help"], "--vmid"),
         (vec!["completions", "bash"], "complete"),
+        (vec!["--help"], "130  interrupted"),
+        (vec!["resume", "--help"], "Without effect"),
         (vec!["man"], ".TH"),
+        (vec!["man"], ".SS \"pvemig lab up\""),
+        (vec!["man"], ".SH \"EXIT STATUS\""),
+        (vec!["explain", "03"], "only looks; may ask a person to act"),
+        (vec!["explain", "05"], "--force-off"),
         (vec!["lab", "worlds"], "usb-move-old"),
         (vec!["explain", "04"], "usb3=1"),
     ] {
@@ -431,11 +444,21 @@ fn a_whole_migration_is_done_repeated_and_undone() {
     let changes = up.changes();
     assert_eq!(up.calls(), changes);
     let id = up.run_id();
-    expect(&up.run(&["run", "frigate-coral", "--yes", "--wait=5m"]), 0, &["already so"]);
+    let second = up.run(&["run", "frigate-coral", "--yes", "--wait=5m"]);
+    expect(&second, 0, &["already so", "· 00d-scale-down           not needed  nothing that it would guard"]);
+    // What a hold would bring about is not said where it is not up.
+    for line in ["has no pods", "is cordoned and drained"] {
+        assert!(!second.stderr.contains(line), "{}", second.stderr);
+    }
+    expect(&up.run(&["report"]), 0, &["· 00d-scale-down", "[not needed,"]);
+    expect(&up.run(&["status", "--all"]), 0, &["not needed: 00b-suspend-gitops, 00d-scale-down"]);
+    let report: serde_json::Value = serde_json::from_str(&up.run(&["report", "--json"]).stdout).unwrap();
+    assert_eq!(report["standing"], "done");
     assert_eq!(up.changes(), changes, "a second run changes nothing");
     expect(&up.run(&["plan", "frigate-coral", "--exit-code"]), 0, &[]);
     let consent = up.run(&["undo", &id, "--yes", "--wait=5m"]);
     expect(&consent, 4, &["--destroy pvc/frigate/frigate-config", "nothing was changed"]);
+    assert!(!consent.stderr.contains("is being undone"), "{}", consent.stderr);
     assert_eq!(up.changes(), changes);
     let undone = up.run(&[
         "undo",
@@ -446,7 +469,12 @@ fn a_whole_migration_is_done_repeated_and_undone() {
         "--destroy",
         "pvc/frigate/frigate-media",
     ]);
-    expect(&undone, 0, &["everything is back"]);
+    expect(
+        &undone,
+        0,
+        &["everything is back", &format!("run {id} is being undone\n"), "↶ 04-add-usb               undone"],
+    );
+    assert!(!undone.stderr.contains("gets coral"), "{}", undone.stderr);
     assert_eq!(up.calls(), up.changes());
     for (format, word) in [("text", "undone"), ("markdown", "| "), ("json", "\"run\"")] {
         expect(&up.run(&["report", &id, "--format", format]), 0, &[word]);

@@ -37,14 +37,17 @@ pub(super) fn abandon(global: &Global, args: &AbandonArgs, out: &Out) -> anyhow:
     }
     let (recorder, torn) = Recorder::reopen(session.store.run(&run.id)?, &Wiring::default())?;
     if let Some(torn) = torn {
-        out.say(&format!("notice: {torn}"));
+        out.notice(&torn);
     }
     let up: Vec<_> = run.state.holds_up().iter().map(ToString::to_string).collect();
-    recorder.write(Event::Abandoned { comment: args.comment.clone() })?;
+    let record = recorder.write(Event::Abandoned { comment: args.comment.clone() })?;
+    if out.json {
+        out.data(&format!("{}\n", serde_json::to_string(&record)?))?;
+    }
     let left = if run.state.changed { "what it did stays" } else { "it had changed nothing" };
     out.say(&format!("run {} is abandoned; {left}", run.id));
     if !up.is_empty() {
-        out.say(&format!("  still held, and nobody takes it back: {}", up.join(", ")));
+        out.tell("  still held, and nobody takes it back: ", &up.join(", "), 4);
         out.say("  a new run of the same migration takes these holds over");
     }
     Ok(Exit::Done)

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::exit::Exit;
+
 /// Infrastructure migrations as numbered steps that survive a crash, can be undone, and can be rehearsed.
 #[derive(Debug, Parser)]
-#[command(name = "pvemig", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "pvemig", version, max_term_width = 100, disable_help_subcommand = true, after_help = Exit::table())]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,
-    /// Print the run's events as JSON lines on stdout
+    /// JSON on stdout: of run, step, resume, undo, abandon and rehearse the run's events, a line each; of plan, status,
+    /// report and explain one value
     #[arg(long, global = true)]
     pub(super) json: bool,
     /// Say more (twice: every check; three times: the libraries' logs)
@@ -59,16 +62,13 @@ pub(super) enum Verb {
     Site(SiteArgs),
     /// Print a completion script
     Completions(CompletionsArgs),
-    /// Print the manual page
+    /// Print the manual page, with every verb
     Man,
 }
 
-/// What running and undoing have in global.
+/// What running and undoing have in common.
 #[derive(Debug, Args)]
 pub(super) struct Going {
-    /// Do not ask before the first change
-    #[arg(long, short)]
-    pub(super) yes: bool,
     /// Consent to the loss of a thing (pvc/NAMESPACE/NAME, pv/NAME); may be repeated
     #[arg(long, value_name = "THING")]
     pub(super) destroy: Vec<String>,
@@ -103,6 +103,9 @@ fn wait(text: &str) -> Result<Wait, String> {
 pub(super) struct RunArgs {
     /// The migration's name in the site file
     pub(super) migration: String,
+    /// Begin without asking; needed where nobody can be asked
+    #[arg(long, short)]
+    pub(super) yes: bool,
     #[command(flatten)]
     pub(super) going: Going,
 }
@@ -150,6 +153,9 @@ pub(super) struct StepArgs {
     /// In 05: pull the plug where the guest does not power off in time
     #[arg(long)]
     pub(super) force_off: bool,
+    /// Begin without asking (off a terminal nobody is asked)
+    #[arg(long, short)]
+    pub(super) yes: bool,
     #[command(flatten)]
     pub(super) going: Going,
 }
@@ -158,6 +164,9 @@ pub(super) struct StepArgs {
 pub(super) struct ResumeArgs {
     /// The run, or the beginning of its id [default: the only open one]
     pub(super) run: Option<String>,
+    /// Without effect: what was begun is gone on with, and nobody is asked
+    #[arg(long, short)]
+    pub(super) yes: bool,
     #[command(flatten)]
     pub(super) going: Going,
 }
@@ -169,6 +178,9 @@ pub(super) struct UndoArgs {
     /// Pass a step that cannot be undone, or a run that came after; may be repeated
     #[arg(long, value_name = "ID")]
     pub(super) past: Vec<String>,
+    /// Undo without asking; needed where nobody can be asked
+    #[arg(long, short)]
+    pub(super) yes: bool,
     #[command(flatten)]
     pub(super) going: Going,
 }
@@ -204,9 +216,9 @@ pub(super) enum Format {
 pub(super) struct ReportArgs {
     /// The run, or the beginning of its id [default: the newest]
     pub(super) run: Option<String>,
-    /// The format
-    #[arg(long, value_enum, default_value = "text")]
-    pub(super) format: Format,
+    /// The format [default: text, with `--json` json]
+    #[arg(long, value_enum)]
+    pub(super) format: Option<Format>,
 }
 
 #[derive(Debug, Args)]

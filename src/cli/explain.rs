@@ -1,14 +1,16 @@
 //! `pvemig explain STEP`.
 
-use crate::blueprint;
+use serde_json::json;
+
+use crate::blueprint::{self, Blueprint, BoxedStep, Row};
 use crate::engine::step::Risk;
 
 use super::args::{ExplainArgs, Global};
 use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
-use super::plan::wrap;
 use super::session::{Session, site_path};
+use super::words::lay;
 
 /// What a step does, what can go wrong, what one would type by hand. With a site file: with its real names.
 pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow::Result<Exit> {
@@ -16,22 +18,6 @@ pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow:
     let Some((blueprint, row)) = found else {
         return Err(Words::usage(format!("there is no step `{}`", args.step), known_steps()).into());
     };
-    let mut text = format!("{} (blueprint {}, version {})\n", row.id, blueprint.name, blueprint.version);
-    let risk = match row.risk {
-        Risk::Reads => "only looks; may ask a person to act",
-        Risk::Reverts => "changes things, and can take them back",
-        Risk::Destroys => "changes things that cannot be brought back",
-    };
-    text.push_str(&format!("  it {risk}\n"));
-    if let Some(closer) = row.holds_until {
-        text.push_str(&format!("  a hold: {closer} takes it back\n"));
-    }
-    if !row.aliases.is_empty() {
-        text.push_str(&format!("  also called {}\n", row.aliases.join(", ")));
-    }
-    for (flag, _, help) in row.flags {
-        text.push_str(&format!("  --{flag:<10} {help}\n"));
-    }
     // Without a readable site file the reasons are still worth reading: those of the example estate.
     let home = Some(std::path::PathBuf::from("/root"));
     let example = crate::site::Site::parse(crate::site::example(), std::path::Path::new("site.yaml"), home)
@@ -43,8 +29,8 @@ pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow:
         Err(error) => {
             // No site file at all is as usual as one; a broken one is worth a word.
             if site_path(global).is_ok() {
-                out.say(&format!(
-                    "notice: the site file cannot be used (`pvemig site check`), so this is the example's: {error}"
+                out.notice(&format!(
+                    "the site file cannot be used (`pvemig site check`), so this is the example's: {error}"
                 ));
             }
             None
@@ -54,27 +40,86 @@ pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow:
         let of = |name: &String| session.migration(name).ok();
         session.site.migrations.keys().filter_map(of).find(|(b, _)| b.name == blueprint.name)
     });
-    let names = if real.is_some() { "" } else { "example: " };
-    let steps = match real {
-        Some((_, steps)) => steps,
-        None => example_steps(&example, blueprint)?,
+    let (real, steps) = match real {
+        Some((_, steps)) => (true, steps),
+        None => (false, example_steps(&example, blueprint)?),
     };
-    if let Some(step) = steps.iter().find(|s| s.id() == row.id) {
-        text.push_str(&format!("\n{names}{}\n\n", step.title()));
-        for line in step.why() {
-            for (n, part) in wrap(&line, out.width().saturating_sub(4)).into_iter().enumerate() {
-                text.push_str(&format!("  {} {part}\n", if n == 0 { "-" } else { " " }));
-            }
-        }
+    let step = steps.iter().find(|s| s.id() == row.id);
+    if out.json {
+        out.data(&format!("{}\n", json(blueprint, row, step, real)))?;
+    } else {
+        out.data(&text(blueprint, row, step, real, *out))?;
     }
-    out.data(&text)?;
     Ok(Exit::Done)
 }
 
-fn example_steps(
-    site: &crate::site::Site,
-    blueprint: &blueprint::Blueprint,
-) -> anyhow::Result<Vec<blueprint::BoxedStep>> {
+fn text(blueprint: &Blueprint, row: &Row, step: Option<&BoxedStep>, real: bool, out: Out) -> String {
+    let mut text = format!("{} (blueprint {}, version {})\n", row.id, blueprint.name, blueprint.version);
+    let mut line = |head: &str, words: &str, hang: usize| {
+        let laid = lay(head, &out.commands(words), hang, out.width());
+        laid.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    };
+    let asks = if may_ask(row.id) { "; may ask a person to act" } else { "" };
+    line("  ", &format!("it {}{asks}", risk(row.risk)), 4);
+    if let Some(closer) = row.holds_until {
+        line("  ", &format!("a hold: {closer} takes it back"), 4);
+    }
+    if !row.aliases.is_empty() {
+        line("  also called ", &row.aliases.join(", "), 4);
+    }
+    for (flag, help) in flags(row) {
+        line(&format!("  --{flag:<10} "), help, 15);
+    }
+    if let Some(step) = step {
+        line("", "", 0);
+        line("", &format!("{}{}", if real { "" } else { "example: " }, step.title()), 2);
+        line("", "", 0);
+        step.why().iter().for_each(|why| line("  - ", why, 4));
+    }
+    text
+}
+
+fn json(blueprint: &Blueprint, row: &Row, step: Option<&BoxedStep>, real: bool) -> serde_json::Value {
+    let flags: Vec<_> = flags(row).map(|(flag, help)| json!({ "flag": format!("--{flag}"), "help": help })).collect();
+    json!({
+        "step": row.id, "blueprint": blueprint.name, "version": blueprint.version, "risk": row.risk,
+        "may-ask-a-person": may_ask(row.id), "holds-until": row.holds_until, "aliases": row.aliases, "flags": flags,
+        "example": !real, "title": step.map(|s| s.title()), "why": step.map(|s| s.why()),
+    })
+}
+
+fn risk(risk: Risk) -> &'static str {
+    match risk {
+        Risk::Reads => "only looks",
+        Risk::Reverts => "changes things, and can take them back",
+        Risk::Destroys => "changes things that cannot be brought back",
+    }
+}
+
+/// The flags that choose the step, and those that change how it works.
+fn flags(row: &Row) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let force = (row.id == FORCES).then_some(("force-off", "pull the plug where the guest does not power off in time"));
+    row.flags.iter().map(|(flag, _, help)| (*flag, *help)).chain(force)
+}
+
+/// The step that takes `--force-off`.
+pub(super) const FORCES: &str = "05-reboot-vm";
+
+/// The steps whose checks may answer that a person must act.
+const ASKING: [&str; 2] = ["03-check-host-hardware", "09a-update-manifests"];
+
+/// Whether a step may ask a person to act.
+pub(super) fn may_ask(id: &str) -> bool {
+    ASKING.contains(&id)
+}
+
+/// Whether a step puts something up that a later step takes back.
+pub(super) fn is_hold(id: &str) -> bool {
+    let row = blueprint::ALL.iter().flat_map(|b| b.rows).find(|row| row.id == id);
+    row.is_some_and(|row| row.holds_until.is_some())
+}
+
+fn example_steps(site: &crate::site::Site, blueprint: &Blueprint) -> anyhow::Result<Vec<BoxedStep>> {
     let name = site.migrations.iter().find(|(_, m)| m.blueprint == blueprint.name).map(|(name, _)| name);
     let Some(name) = name else { return Ok(Vec::new()) };
     blueprint.build(site, name).map_err(|error| super::fail::site_error(&error, 80).into())
@@ -84,4 +129,16 @@ fn example_steps(
 pub(super) fn known_steps() -> String {
     let ids: Vec<_> = blueprint::ALL.iter().flat_map(|b| b.rows).map(|r| r.id).collect();
     format!("the steps are {}", ids.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ASKING, FORCES};
+
+    #[test]
+    fn what_is_said_about_steps_is_said_about_steps_that_exist() {
+        let rows: Vec<_> = crate::blueprint::ALL.iter().flat_map(|b| b.rows).map(|row| row.id).collect();
+        let named: Vec<_> = ASKING.iter().chain(&[FORCES]).filter(|id| rows.contains(id)).collect();
+        assert_eq!(named.len(), 3, "{named:?}");
+    }
 }

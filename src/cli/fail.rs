@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use console::style;
 
+use crate::base::check::Problem;
 use crate::base::fault::{Effect, Failure};
+use crate::base::names::StepKey;
 use crate::engine::recorder::RecordError;
 use crate::engine::run::{Ended, Stop, Why};
 use crate::engine::state::{Phase, RunState, Stage, StepState};
@@ -88,18 +90,41 @@ pub(super) fn show(out: &Out, error: &anyhow::Error) -> Exit {
 }
 
 fn tell(out: &Out, text: &str, causes: &[String], effect: Option<&str>, help: &[String]) {
-    // A site file's problems are rendered whole, each with its own `error:`.
-    let text = text.strip_prefix("error: ").unwrap_or(text);
-    out.say(&format!("{} {text}", style("error:").for_stderr().red().bold()));
+    let head = format!("{} ", style("error:").for_stderr().red().bold());
+    match text.strip_prefix("error: ") {
+        // A site file's problems are rendered whole, each with its own `error:`.
+        Some(rendered) => out.say(&out.commands(&format!("{head}{rendered}"))),
+        None => out.tell(&head, text, 2),
+    }
     for cause in causes {
-        out.say(&format!("  caused by: {cause}"));
+        out.tell("  caused by: ", cause, 4);
     }
     if let Some(effect) = effect {
-        out.say(&format!("  {effect}"));
+        out.tell("  ", effect, 4);
     }
     for line in help {
-        out.say(&format!("  {} {line}", style("help:").for_stderr().cyan()));
+        out.tell(&format!("  {}", helps()), line, 4);
     }
+}
+
+fn helps() -> String {
+    format!("{} ", style("help:").for_stderr().cyan())
+}
+
+fn tell_problem(out: &Out, problem: &Problem) {
+    let first = problem.mended_by.as_ref().map(|id| format!(" (step {id} mends it)")).unwrap_or_default();
+    out.tell("  - ", &format!("{}{first}", problem.text), 4);
+    out.tell(&format!("    {}", helps()), &problem.help, 6);
+}
+
+/// Why a run is not begun at all, last on the screen.
+pub(super) fn not_begun(out: &Out, barred: &[(&StepKey, Vec<&Problem>)]) -> Exit {
+    let keys: Vec<_> = barred.iter().map(|(key, _)| key.to_string()).collect();
+    let (word, is) = if keys.len() == 1 { ("step", "is") } else { ("steps", "are") };
+    let text = format!("{word} {} {is} blocked, so nothing is begun", keys.join(" and "));
+    tell(out, &text, &[], Some("nothing was changed"), &[]);
+    barred.iter().flat_map(|(_, problems)| problems).for_each(|problem| tell_problem(out, problem));
+    Exit::Blocked
 }
 
 /// A run that is told about at its end in this process.
@@ -127,7 +152,7 @@ impl Told<'_> {
                     self.session.out.say("undone: everything is back as it was");
                 } else {
                     self.session.out.say("undone: everything is back as it was, but for what stays:");
-                    stays.iter().for_each(|line| self.session.out.say(&format!("  {line}")));
+                    stays.iter().for_each(|line| self.session.out.tell("  ", line, 4));
                 }
                 Ok(Exit::Done)
             }
@@ -153,7 +178,7 @@ impl Told<'_> {
     fn held(&self) {
         let up: Vec<_> = self.state.holds_up().iter().map(ToString::to_string).collect();
         if !up.is_empty() {
-            self.session.out.say(&format!("  still held: {}", up.join(", ")));
+            self.session.out.tell("  still held: ", &up.join(", "), 4);
         }
     }
 
@@ -177,7 +202,8 @@ impl Told<'_> {
         if phase != Phase::Done {
             commands.push((format!("pvemig abandon {id} --comment '...'"), "leave it as it stands"));
         }
-        // A long command stands alone, so that it can be copied.
+        let commands: Vec<_> = commands.iter().map(|(c, what)| (self.session.out.commands(c), *what)).collect();
+        // A long command stands alone and unbroken, so that it can be copied.
         let width = commands.iter().map(|(c, _)| c.len()).filter(|n| *n <= 40).max().unwrap_or(0);
         let line = |(command, what): &(String, &str)| match command.len() {
             0..=40 => format!("  {command:width$}   {what}"),
@@ -195,24 +221,22 @@ pub(super) fn flags(past: &[String]) -> String {
 fn stopped(out: &Out, state: &RunState, stop: &Stop) -> Exit {
     let step = format!("step {}", stop.key);
     match &stop.why {
+        // A title is what is to be so: behind an error it would read as if it were.
         Why::Failed { error, effect, help } => {
-            tell(out, &format!("{step} failed: {}", stop.title), error, Some(effect_words(*effect)), help);
+            tell(out, &format!("{step} failed"), error, Some(effect_words(*effect)), help);
             Exit::Failed
         }
         Why::Blocked(problems) => {
             let effect = effect_words(state.effect(&stop.key, Effect::None));
-            tell(out, &format!("{step} is blocked: {}", stop.title), &[], Some(effect), &[]);
-            for problem in problems {
-                let first = problem.mended_by.as_ref().map(|id| format!(" (step {id} mends it)")).unwrap_or_default();
-                out.say(&format!("  - {}{first}", problem.text));
-                out.say(&format!("    {} {}", style("help:").for_stderr().cyan(), problem.help));
-            }
+            tell(out, &format!("{step} is blocked"), &[], Some(effect), &[]);
+            problems.iter().for_each(|problem| tell_problem(out, problem));
             Exit::Blocked
         }
         Why::Manual { ask, hint, .. } => {
-            out.say(&format!("{} {step} needs you: {ask}", style("waiting:").for_stderr().yellow().bold()));
+            let head = format!("{} ", style("waiting:").for_stderr().yellow().bold());
+            out.tell(&head, &format!("{step} needs you: {ask}"), 2);
             if let Some(hint) = hint {
-                out.say(&format!("  {hint}"));
+                out.tell("  ", hint, 4);
             }
             Exit::Manual
         }
@@ -234,7 +258,7 @@ fn stopped(out: &Out, state: &RunState, stop: &Stop) -> Exit {
                 None => "the undo would destroy what has been written since".to_owned(),
             };
             tell(out, &text, &[], Some("nothing was changed"), &[]);
-            notes.iter().for_each(|note| out.say(&format!("  - {note}")));
+            notes.iter().for_each(|note| out.tell("  - ", note, 4));
             Exit::Blocked
         }
         Why::Interrupted => {

@@ -13,12 +13,16 @@ use crate::base::wait::show;
 use crate::engine::event::{Event, Outcome, Record};
 use crate::engine::recorder::Ear;
 
+use super::explain::is_hold;
 use super::out::Out;
-use super::plan::wrap;
+use super::words::{lay, one_line};
 
 /// Where the words below a step's line begin: under its last column, or on a narrow terminal further left.
 const INDENT: &str = "                               ";
 const NARROW: &str = "      ";
+
+/// The mark of a hold that is not up because nothing needs it.
+const NOT_NEEDED: (&str, &str) = ("·", "not needed");
 
 /// The display.
 pub(super) struct Live {
@@ -40,6 +44,10 @@ struct Inner {
     drawn: bool,
     /// What was said last below a step, where there is no moving line.
     below: String,
+    /// The reasons that the present step has waited for, each said once.
+    reasons: BTreeSet<String>,
+    /// What is said as soon as an undo begins.
+    heading: Option<String>,
 }
 
 struct Now {
@@ -92,7 +100,10 @@ impl Live {
 
     /// From here on the order of the plan says nothing about what comes next.
     pub(super) fn backwards(&self) {
-        self.with(|inner| inner.order.clear());
+        self.with(|inner| {
+            inner.order.clear();
+            inner.heading = Some(format!("run {} is being undone", inner.run));
+        });
     }
 
     /// A step that is being asked, which may take its time where a system does not answer.
@@ -102,7 +113,7 @@ impl Live {
 
     /// A line besides.
     pub(super) fn note(&self, text: &str) {
-        self.with(|inner| self.line(inner, text));
+        self.with(|inner| self.wrapped(inner, "", text, &Style::new()));
     }
 
     /// The moving line again, with the time that has passed.
@@ -138,35 +149,40 @@ impl Live {
         self.draw(inner);
     }
 
+    /// One row, however long the text is: a terminal cannot take back more. The time comes first, since the text is cut.
     fn draw(&self, inner: &mut Inner) {
         let Some(now) = inner.now.as_ref().filter(|_| self.out.live) else { return };
-        let elapsed = self.clock.instant().duration_since(now.since);
-        let text = format!("  … {:<24} {} ({})", now.key.to_string(), now.text, show(whole(elapsed)));
-        let text = truncate_str(&text, self.out.width().saturating_sub(1), "…").into_owned();
+        let elapsed = show(whole(self.clock.instant().duration_since(now.since)));
+        let text = format!("  … {:<24} {elapsed:<11} {}", now.key.to_string(), one_line(&now.text));
+        let text = truncate_str(&text, self.out.room(), "…").into_owned();
         self.out.write(&format!("\r\x1b[2K{}", style(text).for_stderr().dim()));
         inner.drawn = true;
     }
 
-    /// A step's last line: symbol, key, word, what it is about, and the time since the step before it settled.
-    fn settled(&self, inner: &mut Inner, key: &StepKey, (symbol, word): (&str, &str), colour: Style, notes: &[String]) {
+    /// A step's last line: symbol, key, word, what there is to say, and the time since the step before it settled.
+    fn settled(&self, inner: &mut Inner, key: &StepKey, (symbol, word): (&str, &str), colour: &Style, what: &str) {
         let now = self.clock.instant();
         let elapsed =
             inner.settled.replace(now).map_or_else(String::new, |since| show(whole(now.duration_since(since))));
         inner.now = None;
-        let title = inner.titles.get(key).cloned().unwrap_or_default();
+        inner.reasons.clear();
         let head = format!("  {symbol} {:<24} {word:<11} ", key.to_string());
-        let (title, pad) = if self.out.live {
+        let (what, pad) = if self.out.live {
             let room = self.out.width().saturating_sub(measure_text_width(&head) + measure_text_width(&elapsed) + 2);
-            let title = truncate_str(&title, room, "…").into_owned();
-            let pad = " ".repeat(room.saturating_sub(measure_text_width(&title)) + 1);
-            (title, pad)
+            let what = truncate_str(what, room, "…").into_owned();
+            let pad = " ".repeat(room.saturating_sub(measure_text_width(&what)) + 1);
+            (what, pad)
         } else {
-            (title, "  ".to_owned())
+            (what.to_owned(), "  ".to_owned())
         };
-        self.line(inner, format!("{}{title}{pad}{elapsed}", colour.apply_to(&head)).trim_end());
-        for note in notes {
-            self.below(inner, note);
-        }
+        self.line(inner, format!("{}{what}{pad}{elapsed}", colour.apply_to(&head)).trim_end());
+    }
+
+    /// A step's last line where its title is so now, with what its check said besides.
+    fn so(&self, inner: &mut Inner, key: &StepKey, mark: (&str, &str), colour: &Style, notes: &[String]) {
+        let title = inner.titles.get(key).cloned().unwrap_or_default();
+        self.settled(inner, key, mark, colour, &title);
+        notes.iter().for_each(|note| self.below(inner, note));
     }
 
     /// A line that belongs to the step above it.
@@ -182,11 +198,9 @@ impl Live {
     /// A line with its beginning, broken where a terminal would break it.
     fn wrapped(&self, inner: &mut Inner, head: &str, text: &str, style: &Style) {
         // Below a step the rest of a line hangs under its words, not under its symbol.
-        let lead = measure_text_width(head) + if head.trim().is_empty() { 2 } else { 0 };
-        let room = if self.out.live { self.out.width().saturating_sub(lead + 1) } else { usize::MAX };
-        for (n, part) in wrap(text, room.max(20)).into_iter().enumerate() {
-            let head = if n == 0 { head.to_owned() } else { " ".repeat(lead) };
-            self.line(inner, &format!("{}", style.apply_to(format!("{head}{part}"))));
+        let hang = measure_text_width(head) + if head.trim().is_empty() { 2 } else { 0 };
+        for part in lay(head, &self.out.commands(text), hang, self.out.room()) {
+            self.line(inner, &format!("{}", style.apply_to(part)));
         }
     }
 
@@ -219,7 +233,14 @@ impl Ear for Live {
             let mut stdout = io::stdout().lock();
             let _nobody_listens = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
         }
-        let (green, yellow, red) = (colour().green(), colour().yellow(), colour().red());
+        let (green, yellow, red, dim) = (colour().green(), colour().yellow(), colour().red(), colour().dim());
+        self.with(|inner| {
+            // An undo that is refused before its first change does not begin.
+            let begins = !matches!(record.event, Event::Checked { .. } | Event::Consented { .. });
+            if let Some(heading) = inner.heading.take_if(|_| begins) {
+                self.line(inner, &heading);
+            }
+        });
         self.with(|inner| match &record.event {
             Event::Opened(opened) => {
                 inner.titles.extend(opened.plan.iter().map(|p| (p.key.clone(), p.title.clone())));
@@ -239,24 +260,36 @@ impl Ear for Live {
             }
             // A step that asked a person changed nothing itself, and yet it was not "already so".
             Event::AlreadySo { key, notes, .. } if inner.asked.contains(key) => {
-                self.settled(inner, key, ("✓", "there now"), green, notes);
+                self.so(inner, key, ("✓", "there now"), &green, notes);
+                self.next(inner, Some(key));
+            }
+            // Its title is not so, and need not be.
+            Event::AlreadySo { key, needless: true, notes } => {
+                let why = notes.join("; ");
+                self.settled(inner, key, NOT_NEEDED, &dim, why.strip_prefix("not needed: ").unwrap_or(&why));
+                self.next(inner, Some(key));
+            }
+            // Whoever says why a hold is not put up: its title is the state that it would bring about.
+            Event::AlreadySo { key, notes, .. } if is_hold(key.id()) && !notes.is_empty() => {
+                self.settled(inner, key, ("=", "already so"), &dim, &notes.join("; "));
                 self.next(inner, Some(key));
             }
             Event::AlreadySo { key, notes, .. } => {
-                self.settled(inner, key, ("=", "already so"), colour().dim(), notes);
+                self.so(inner, key, ("=", "already so"), &dim, notes);
                 self.next(inner, Some(key));
             }
             Event::Applied { key, notes } => {
-                self.settled(inner, key, ("✓", "done"), green, notes);
+                self.so(inner, key, ("✓", "done"), &green, notes);
                 self.next(inner, Some(key));
             }
-            Event::Undone { key, notes, passed } => {
-                let word = if *passed { "stays" } else { "undone" };
-                self.settled(inner, key, ("↶", word), green, notes);
+            Event::Undone { key, notes, passed: true } => self.so(inner, key, ("↶", "stays"), &yellow, notes),
+            Event::Undone { key, notes, .. } => {
+                self.settled(inner, key, ("↶", "undone"), &green, "");
+                notes.iter().for_each(|note| self.below(inner, note));
             }
             Event::Applying { key, changes, .. } => {
                 let title = inner.titles.get(key).cloned().unwrap_or_default();
-                self.wrapped(inner, &format!("  ▸ {:<24} ", key.to_string()), &title, &colour());
+                self.wrapped(inner, &format!("  ▸ {:<24} {:<11} ", key.to_string(), "begins"), &title, &colour());
                 for change in changes {
                     self.styled_below(inner, &change.to_string(), &colour());
                 }
@@ -278,9 +311,9 @@ impl Ear for Live {
                 self.busy(inner, key, "waits for you");
             }
             Event::HoldFell { key, .. } => self.line(inner, &format!("  ! {key:<24} does not stand any more")),
-            Event::Failed { key, .. } => self.settled(inner, key, ("✗", "stopped"), red, &[]),
-            Event::UndoFailed { key, .. } => self.settled(inner, key, ("✗", "undo failed"), red, &[]),
-            Event::Interrupted { key } => self.settled(inner, key, ("✗", "interrupted"), yellow, &[]),
+            Event::Failed { key, .. } => self.settled(inner, key, ("✗", "stopped"), &red, ""),
+            Event::UndoFailed { key, .. } => self.settled(inner, key, ("✗", "undo failed"), &red, ""),
+            Event::Interrupted { key } => self.settled(inner, key, ("✗", "interrupted"), &yellow, ""),
             Event::Closed { outcome: Outcome::Done } => self.line(inner, "done"),
             // What stays is said with it, at the very end.
             Event::Closed { outcome: Outcome::Undone }
@@ -307,8 +340,17 @@ impl Ear for Live {
 
     fn waiting(&self, key: &StepKey, word: &'static str, why: &str) {
         self.with(|inner| {
-            if word != "manual" && !self.out.live {
-                self.line(inner, &format!("  … {:<24} {word}: {why}", key.to_string()));
+            // What is asked of a person is said by its event; what a step set out to do stands above a moving line.
+            let said = word == "manual" || (word == "todo" && self.out.live);
+            if !said && inner.reasons.insert(why.to_owned()) {
+                let head = format!("  … {:<24} {:<11} ", key.to_string(), word);
+                let narrow = self.out.live && self.out.width() < 100;
+                if narrow && measure_text_width(&head) + why.chars().count() > self.out.room() {
+                    self.line(inner, head.trim_end());
+                    self.wrapped(inner, NARROW, why, &colour());
+                } else {
+                    self.wrapped(inner, &head, why, &colour());
+                }
             }
             self.busy(inner, key, why);
         });

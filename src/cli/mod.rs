@@ -21,20 +21,24 @@ mod site;
 mod status;
 mod step;
 mod undo;
+mod words;
 mod work;
 
 pub use exit::Exit;
 
-use clap::Parser;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
-use args::{Cli, Verb};
+use args::{Cli, LabVerb, SiteVerb, Verb};
+use fail::Words;
 use out::Out;
 
 /// Parses the command line, does what it says, and tells how it ended.
 pub fn main() -> Exit {
     crate::base::tls::init();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches().and_then(|m| Ok((Cli::from_arg_matches(&m)?, options(&m))));
+    let (cli, options) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             let usage = error.use_stderr();
             // Help and version go to stdout, and a closed pipe is no error.
@@ -42,7 +46,7 @@ pub fn main() -> Exit {
             return if usage { Exit::Usage } else { Exit::Done };
         }
     };
-    let out = Out::new(cli.json, cli.verbose);
+    let out = Out::new(cli.json, cli.verbose, options);
     out::log_to_stderr(cli.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build() {
         Ok(runtime) => runtime,
@@ -55,8 +59,37 @@ pub fn main() -> Exit {
     }
 }
 
+/// The options that choose the site and its journals, where they were given on the command line: a command that is
+/// suggested needs them as well. The environment is still there for it.
+fn options(matches: &ArgMatches) -> String {
+    let given = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    let path = |name: &str| matches.get_one::<std::path::PathBuf>(name).map(|p| words::quoted(&p.to_string_lossy()));
+    ["site", "state"].into_iter().filter(given).filter_map(|name| Some(format!(" --{name} {}", path(name)?))).collect()
+}
+
+/// A verb that has nothing to say in JSON.
+fn without_json(verb: &Verb) -> Option<&'static str> {
+    match verb {
+        Verb::Lab(args) => Some(match args.verb {
+            LabVerb::Up { .. } => "lab up",
+            LabVerb::Move { .. } => "lab move",
+            LabVerb::Worlds => "lab worlds",
+        }),
+        Verb::Site(args) => Some(match args.verb {
+            SiteVerb::Check => "site check",
+            SiteVerb::Example => "site example",
+        }),
+        Verb::Completions(_) => Some("completions"),
+        Verb::Man => Some("man"),
+        _ => None,
+    }
+}
+
 async fn dispatch(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
     let global = &cli.global;
+    if let Some(verb) = without_json(&cli.verb).filter(|_| out.json) {
+        return Err(Words::usage(format!("`{verb}` prints no JSON"), "leave `--json` out").into());
+    }
     match cli.verb {
         Verb::Run(args) => run::run(global, &args, out).await,
         Verb::Plan(args) => plan::plan(global, &args, out).await,

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use super::words::{lay, with_options};
+
 /// The two streams and how much to say.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Out {
@@ -11,12 +13,37 @@ pub(super) struct Out {
     pub(super) live: bool,
     /// Stdin and stderr are a terminal: questions can be asked.
     pub(super) asks: bool,
+    /// `--site` and `--state` as they were given, for the commands that are suggested.
+    options: &'static str,
 }
 
 impl Out {
-    pub(super) fn new(json: bool, verbose: u8) -> Self {
+    /// `options` are those of this command line that a suggested command needs as well.
+    pub(super) fn new(json: bool, verbose: u8, options: String) -> Self {
         let live = io::stderr().is_terminal() && !json;
-        Self { json, verbose, live, asks: live && io::stdin().is_terminal() }
+        // One command line a process: it lasts as long as that.
+        Self { json, verbose, live, asks: live && io::stdin().is_terminal(), options: options.leak() }
+    }
+
+    /// A text with the options of this command line in every command that it names.
+    pub(super) fn commands(self, text: &str) -> String {
+        with_options(text, self.options)
+    }
+
+    /// Words behind a head, broken where a terminal would break them; what follows the first line hangs `hang` columns
+    /// in.
+    pub(super) fn tell(self, head: &str, text: &str, hang: usize) {
+        lay(head, &self.commands(text), hang, self.room()).iter().for_each(|line| self.say(line));
+    }
+
+    /// What is worth knowing, and is no error.
+    pub(super) fn notice(self, text: &str) {
+        self.tell("notice: ", text, 2);
+    }
+
+    /// How wide a line may be: on a terminal so wide that nothing is broken by it.
+    pub(super) fn room(self) -> usize {
+        if self.live { self.width().saturating_sub(1) } else { usize::MAX }
     }
 
     /// Data. Once the reader has gone nothing more is written.
@@ -60,5 +87,20 @@ pub(super) fn log_to_stderr(verbose: u8) {
         return;
     }
     let filter = tracing_subscriber::EnvFilter::new("info,pvemig=debug");
-    let _already = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let _already = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Quiet).try_init();
+}
+
+/// Stderr, whose end is no error: a log is not worth a panic.
+struct Quiet;
+
+impl Write for Quiet {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _nobody_listens = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _nobody_listens = io::stderr().flush();
+        Ok(())
+    }
 }

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::base::check::Answer;
+use crate::base::check::{Answer, Problem};
+use crate::base::names::StepKey;
 use crate::blueprint::{Blueprint, BoxedStep};
 use crate::engine::plan::{Line, Said};
 use crate::engine::recorder::{Recorder, Wiring};
@@ -11,8 +12,10 @@ use crate::engine::run::{Engine, Hand, Policy};
 
 use super::args::{Global, PlanArgs};
 use super::exit::Exit;
+use super::explain::{is_hold, may_ask};
 use super::out::Out;
-use super::session::Session;
+use super::session::{Session, plural};
+use super::words::lay;
 
 pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open(global, out)?;
@@ -21,7 +24,7 @@ pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow:
     if out.json {
         out.data(&format!("{}\n", json(&lines)))?;
     } else {
-        out.data(&text(&lines, out.width()))?;
+        out.data(&text(&lines, *out))?;
     }
     Ok(if args.exit_code { exit_of(&lines) } else { error_exit(&lines) })
 }
@@ -46,75 +49,115 @@ pub(super) async fn look(
     Ok(engine.look().await?)
 }
 
-/// The plan as lines for a person.
-pub(super) fn text(lines: &[Line], width: usize) -> String {
+/// The plan as lines for a person. A title is said only where it is so, or is what the step sets out to do.
+pub(super) fn text(lines: &[Line], out: Out) -> String {
     let mut text = String::new();
-    let mut line = |indent: &str, words: &str| {
-        let room = width.saturating_sub(indent.len()).max(20);
-        for (n, part) in wrap(words, room).into_iter().enumerate() {
-            let lead = if n == 0 { indent.to_owned() } else { " ".repeat(indent.chars().count()) };
-            let _infallible = writeln!(text, "{lead}{part}");
+    let mut line = |head: &str, words: &str, hang: usize| {
+        for part in lay(head, &out.commands(words), hang, out.width()) {
+            let _infallible = writeln!(text, "{part}");
         }
     };
     for Line { key, title, said } in lines {
-        let head = |symbol: &str, word: &str| format!("{symbol} {:<24} {word:<9} ", key.to_string());
+        let head = |symbol: &str, word: &str| format!("{symbol} {:<24} {word:<10} ", key.to_string());
+        let hang = head("=", "").chars().count();
         match said {
             Said::Answer(check) => match &check.answer {
-                Answer::Done => line(&head("=", "done"), title),
+                // Of a hold that is not put up the notes say why; its title is the state that it would bring about.
+                Answer::Done if is_hold(key.id()) && !check.notes.is_empty() => {
+                    line(head("=", "done").trim_end(), "", hang)
+                }
+                Answer::Done => line(&head("=", "done"), title, hang),
                 Answer::Todo { changes, .. } => {
-                    line(&head("~", "to do"), title);
-                    changes.iter().for_each(|c| line("      ", &c.to_string()));
+                    line(&head("~", "to do"), title, hang);
+                    changes.iter().for_each(|c| line("      ", &c.to_string(), 8));
                 }
                 Answer::Manual { ask, hint, .. } => {
-                    line(&head("?", "by hand"), ask);
-                    hint.iter().for_each(|h| line("      ", h));
+                    line(&head("?", "by hand"), ask, hang);
+                    hint.iter().for_each(|h| line("      ", h, 8));
                 }
-                Answer::Waiting { reason, .. } => line(&head("…", "waiting"), reason),
+                Answer::Waiting { reason, .. } => line(&head("…", "waiting"), reason, hang),
                 Answer::Blocked { problems } => {
-                    line(&head("✗", "blocked"), title);
+                    line(head("✗", "blocked").trim_end(), "", hang);
                     for problem in problems {
                         let for_step = problem.protects.as_ref().map(|k| format!(" [{k}]")).unwrap_or_default();
-                        line("      - ", &format!("{}{for_step}", problem.text));
-                        line("        help: ", &problem.help);
+                        line("      - ", &format!("{}{for_step}", problem.text), 8);
+                        line("        help: ", &problem.help, 10);
                     }
                 }
             },
-            Said::NotNeeded => line(&head("=", "no need"), title),
+            Said::NotNeeded => line(&head("·", "not needed"), "nothing that it would guard has to be done", hang),
             Said::After(first) => {
-                let number = first.id().split('-').next().unwrap_or_default();
-                line(&head("·", &format!("after {number}")), title);
+                line(&head("○", &format!("after {}", number(first.id()))), title, hang);
             }
             Said::Failed(failure) => {
-                line(&head("✗", "unknown"), &failure.to_string());
-                failure.fault().help().iter().for_each(|h| line("        help: ", h));
+                line(&head("✗", "unknown"), &failure.to_string(), hang);
+                failure.chain().iter().skip(1).for_each(|cause| line("        caused by: ", cause, 10));
+                failure.fault().help().iter().for_each(|h| line("        help: ", h, 10));
             }
         }
         if let Said::Answer(check) = said {
-            check.notes.iter().for_each(|n| line("      ", n));
+            check.notes.iter().for_each(|n| line("      ", n, 8));
         }
     }
     text
 }
 
-/// Breaks at spaces, and in words that are longer than a line.
-pub(super) fn wrap(words: &str, room: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for mut word in words.split_whitespace() {
-        let Some(last) = lines.last_mut() else { break };
-        if !last.is_empty() && last.chars().count() + 1 + word.chars().count() > room {
-            lines.push(String::new());
-        } else if !last.is_empty() {
-            last.push(' ');
+/// The number that a step is known by: `04` of `04-add-usb`.
+fn number(id: &str) -> &str {
+    id.split('-').next().unwrap_or(id)
+}
+
+/// What a run would stop at: a step with problems that no earlier step of the plan mends.
+pub(super) fn barred(lines: &[Line]) -> Vec<(&StepKey, Vec<&Problem>)> {
+    let mut barred = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Said::Answer(check) = &line.said else { continue };
+        let Answer::Blocked { problems } = &check.answer else { continue };
+        let mends = |id: &str| lines.iter().take(at).any(|earlier| earlier.key.id() == id && !done(earlier));
+        let stays: Vec<_> = problems.iter().filter(|p| !p.mended_by.as_deref().is_some_and(mends)).collect();
+        if !stays.is_empty() {
+            barred.push((&line.key, stays));
         }
-        while let Some((at, _)) = word.char_indices().nth(room) {
-            let (head, tail) = word.split_at(at);
-            lines.last_mut().into_iter().for_each(|last| last.push_str(head));
-            lines.push(String::new());
-            word = tail;
-        }
-        lines.last_mut().into_iter().for_each(|last| last.push_str(word));
     }
-    lines
+    barred
+}
+
+/// A plan in one line: how many steps, the changes that are known by now, where a person may be needed.
+pub(super) fn summary(lines: &[Line]) -> String {
+    let left: Vec<_> = lines.iter().filter(|l| !done(l)).collect();
+    let mut text = match left.len() {
+        0 => format!("all {} are done already", plural(lines.len(), "step")),
+        n => format!("{} of {} to do", n, plural(lines.len(), "step")),
+    };
+    for Line { key, said, .. } in &left {
+        if let Said::Answer(check) = said
+            && let Answer::Todo { changes, .. } = &check.answer
+        {
+            text += &format!(", first {} by {}", plural(changes.len(), "change"), number(key.id()));
+        }
+        if matches!(said, Said::Failed(_)) {
+            text += &format!(", {} could not be asked", number(key.id()));
+        }
+    }
+    let by_hand = |l: &&&Line| matches!(&l.said, Said::Answer(c) if matches!(c.answer, Answer::Manual { .. }));
+    let now: Vec<_> = left.iter().filter(by_hand).map(|l| number(l.key.id())).collect();
+    let later: Vec<_> =
+        left.iter().filter(|l| !by_hand(l) && may_ask(l.key.id())).map(|l| number(l.key.id())).collect();
+    if !now.is_empty() {
+        text += &format!("; {} needs you", now.join(" and "));
+    }
+    if !later.is_empty() {
+        text += &format!("; {} may need you", later.join(" and "));
+    }
+    text
+}
+
+fn done(line: &Line) -> bool {
+    match &line.said {
+        Said::Answer(check) => check.is_done(),
+        Said::NotNeeded => true,
+        Said::After(_) | Said::Failed(_) => false,
+    }
 }
 
 fn json(lines: &[Line]) -> serde_json::Value {
@@ -130,12 +173,7 @@ fn json(lines: &[Line]) -> serde_json::Value {
 
 /// The exit code by the first thing that is not done.
 fn exit_of(lines: &[Line]) -> Exit {
-    let not_done = |l: &&Line| match &l.said {
-        Said::Answer(check) => !check.is_done(),
-        Said::NotNeeded => false,
-        Said::After(_) | Said::Failed(_) => true,
-    };
-    match lines.iter().find(not_done).map(|l| &l.said) {
+    match lines.iter().find(|l| !done(l)).map(|l| &l.said) {
         None => Exit::Done,
         Some(Said::Failed(_)) => Exit::Failed,
         Some(Said::Answer(check)) => match check.answer {
@@ -150,17 +188,4 @@ fn exit_of(lines: &[Line]) -> Exit {
 /// Without `--exit-code` only what could not be asked is a failure.
 fn error_exit(lines: &[Line]) -> Exit {
     if lines.iter().any(|l| matches!(l.said, Said::Failed(_))) { Exit::Failed } else { Exit::Done }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::wrap;
-
-    #[test]
-    fn words_are_kept_whole_where_they_fit_and_broken_where_they_do_not() {
-        assert_eq!(wrap("vm 108 gets it", 7), ["vm 108", "gets it"]);
-        assert_eq!(wrap("~ a/very/long/path x", 6), ["~", "a/very", "/long/", "path x"]);
-        assert_eq!(wrap("", 5), [""]);
-        assert_eq!(wrap("any length", usize::MAX), ["any length"]);
-    }
 }

@@ -10,11 +10,18 @@ use super::damaged;
 use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
-use super::plan::wrap;
 use super::session::Session;
+use super::words::wrap;
 
 /// Renders a run's journal on stdout.
 pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::Result<Exit> {
+    let format = match args.format {
+        Some(Format::Text | Format::Markdown) if out.json => {
+            return Err(Words::usage("`--json` is a format of its own", "leave `--json` or `--format` out").into());
+        }
+        None if out.json => Format::Json,
+        given => given.unwrap_or(Format::Text),
+    };
     let session = Session::open(global, out)?;
     let (run, whole) = match &args.run {
         Some(given) => damaged::readable(&session, given)?,
@@ -28,7 +35,8 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
         // It neither goes on nor back by what is left of its journal.
         read.next = vec![format!("pvemig abandon {} --comment TEXT", run.id)];
     }
-    let rendered = match args.format {
+    read.next.iter_mut().for_each(|command| *command = out.commands(command));
+    let rendered = match format {
         Format::Text => folded(&report::text(&read), *out),
         Format::Markdown => report::markdown(&read),
         Format::Json => format!("{}\n", report::json(&read)?),
@@ -51,7 +59,7 @@ fn folded(text: &str, out: Out) -> String {
     }
     let mut folded = String::new();
     for line in text.lines() {
-        let words = line.trim_start_matches([' ', '├', '└']);
+        let words = line.trim_start_matches([' ', '├', '└', '│']);
         let head = &line[..line.len() - words.len()];
         let indent = head.replace('├', "│").replace('└', " ") + if head.is_empty() { "" } else { "  " };
         let room = out.width().saturating_sub(indent.chars().count() + 1).max(20);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::args::{Global, RunArgs};
 use super::exit::Exit;
-use super::fail::Words;
+use super::fail::{self, Words};
 use super::live::Live;
 use super::out::Out;
 use super::plan;
@@ -15,13 +15,19 @@ pub(super) async fn run(global: &Global, args: &RunArgs, out: &Out) -> anyhow::R
     let session = Session::open(global, out)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
     session.refuse_beside_another(None)?;
-    if !args.going.yes {
+    if !args.yes {
         if !out.asks {
             let help = format!("add `--yes`; `pvemig plan {}` shows what would be done", args.migration);
             return Err(Words::usage("nobody can be asked here whether to begin", help).into());
         }
         let lines = plan::look(&session, blueprint, Some(&args.migration), &steps).await?;
-        out.say(&plan::text(&lines, out.width()));
+        out.say(&plan::text(&lines, *out));
+        // Waiting will not help: there is nothing to begin, and no run that would have to be given up.
+        let barred = plan::barred(&lines);
+        if !barred.is_empty() {
+            return Ok(fail::not_begun(out, &barred));
+        }
+        out.tell("", &plan::summary(&lines), 2);
         if !out.ask("Begin?")? {
             out.say("nothing was changed");
             return Ok(Exit::Interrupted);

@@ -137,6 +137,18 @@ impl Session {
     pub(super) fn refuse_beside_another(&self, own: Option<&str>) -> anyhow::Result<()> {
         let mut others = self.open_runs()?.into_iter().filter(|run| Some(run.id.as_str()) != own && begun(&run.state));
         let Some(run) = others.next_back() else { return Ok(()) };
+        let text = format!("run {} ({}) of this site is not finished", run.id, Self::called(&run));
+        if let Some(holder) = self.at_work(&run.id)? {
+            let help = vec![
+                "wait for it; `pvemig status` shows how far it is".to_owned(),
+                format!(
+                    "or stop it before its next change: Ctrl-C where it runs, `kill {}` on {}",
+                    holder.pid, holder.host
+                ),
+            ];
+            let text = format!("{text}: process {} on {} is at work on it", holder.pid, holder.host);
+            return Err(Words::new(Exit::Held, text, help).into());
+        }
         let mut help = vec![
             format!("`pvemig undo {}` takes it back", run.id),
             format!("`pvemig abandon {} --comment '...'` leaves it as it stands", run.id),
@@ -144,8 +156,12 @@ impl Session {
         if run.state.phase == Phase::Forward {
             help.insert(0, format!("`pvemig resume {}` goes on with it", run.id));
         }
-        let text = format!("run {} ({}) of this site is not finished", run.id, Self::called(&run));
         Err(Words::new(Exit::Held, text, help).into())
+    }
+
+    /// The process that is at work on a run at this moment.
+    pub(super) fn at_work(&self, run: &str) -> anyhow::Result<Option<Holder>> {
+        Ok(self.store.at_work()?.filter(|holder| holder.run == run))
     }
 
     /// The run that was named, else the only open one.
@@ -224,11 +240,11 @@ impl Session {
         let guard = self.guard_of(&run.state)?;
         let opened = &run.state.opened;
         if opened.site_digest != self.site.digest {
-            self.out.say("notice: the site file was changed since this run began; its plan stays as it was");
+            self.out.notice("the site file was changed since this run began; its plan stays as it was");
         }
         if opened.blueprint_version != blueprint.version {
-            self.out.say(&format!(
-                "notice: pvemig {} planned this run by version {} of {}; this is pvemig {}, version {}",
+            self.out.notice(&format!(
+                "pvemig {} planned this run by version {} of {}; this is pvemig {}, version {}",
                 opened.tool,
                 opened.blueprint_version,
                 blueprint.name,
@@ -241,7 +257,7 @@ impl Session {
         let wiring = self.wiring(&live, &interrupted)?;
         let (recorder, torn) = Recorder::reopen(self.store.run(&run.id)?, &wiring)?;
         if let Some(torn) = torn {
-            self.out.say(&format!("notice: {torn}"));
+            self.out.notice(&torn);
         }
         self.work(steps, guard, recorder, live, interrupted, going, lock)
     }

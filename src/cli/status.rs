@@ -1,20 +1,26 @@
 //! `pvemig status`: the runs, how they stand, the holds that are up.
 
+use std::io::{self, IsTerminal};
+
 use serde_json::Value;
 
 use crate::base::names::StepKey;
 use crate::engine::event::{Event, Planned, Record};
 use crate::engine::state::{Phase, Stage};
-use crate::engine::store::{RunRead, StoreError};
+use crate::engine::store::{Holder, RunRead, StoreError};
 
 use super::args::{Global, StatusArgs};
 use super::damaged;
 use super::exit::Exit;
 use super::out::Out;
 use super::session::Session;
+use super::words::lay;
 
 pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open(global, out)?;
+    // Looked at first: of a process that ends meanwhile the journal says how.
+    let at_work = session.store.at_work()?;
+    let works = |run: &RunRead| at_work.as_ref().filter(|holder| holder.run == run.id);
     let (runs, bad) = session.store.every_run()?;
     // Nothing is missing from the list where only a run without a line is not in it.
     let whole = bad.iter().all(|run| matches!(run.why, StoreError::Empty { .. }));
@@ -30,7 +36,8 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
             serde_json::json!({
                 "run": run.id, "migration": run.state.opened.migration, "since": run.state.since,
                 "last": run.state.last, "stands": word(run), "settled": settled(run),
-                "steps": run.state.opened.plan.len(), "holds": held(run), "failure": run.state.failure,
+                "steps": run.state.opened.plan.len(), "not-needed": not_needed(run).collect::<Vec<_>>(), "holds": held(run),
+                "at-work": works(run), "failure": run.state.failure,
             })
         };
         let bad = bad.iter().map(|run| {
@@ -51,30 +58,49 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
         return Ok(Exit::Done);
     }
     let mut text = String::new();
+    let room = if io::stdout().is_terminal() { out.width() } else { usize::MAX };
     for run in shown {
         let what = Session::called(run);
         let since = run.state.since.strftime("%Y-%m-%d %H:%M UTC");
         let (settled, all) = (settled(run), run.state.opened.plan.len());
         text.push_str(&format!("{:<5} {:<10} {settled:>2}/{all:<2} {since}  {what}\n", run.id, word(run)));
+        let mut line = |head: &str, words: &str| text.push_str(&laid(head, words, out, room));
+        match works(run).filter(|_| open(&run)) {
+            Some(holder) => {
+                let Holder { pid, host, since, .. } = holder;
+                line("      ", &format!("process {pid} on {host} is at work on it since {since}"));
+            }
+            None if open(&run) => line("      ", "no process is at work on it"),
+            None => {}
+        }
         if let Some((key, error)) = &run.state.failure {
-            text.push_str(&format!("      stopped at {key}: {error}\n"));
+            line("      ", &format!("stopped at {key}: {error}"));
+        }
+        let needless: Vec<_> = not_needed(run).collect();
+        if !needless.is_empty() {
+            line("      not needed: ", &needless.join(", "));
         }
         let up = held(run);
         if !up.is_empty() {
-            text.push_str(&format!("      still held: {}\n", up.join(", ")));
+            line("      still held: ", &up.join(", "));
         }
         if let Some(torn) = &run.torn {
-            text.push_str(&format!("      notice: {torn}\n"));
+            line("      notice: ", torn);
         }
     }
     for run in bad {
-        text.push_str(&format!("{:<5} {:<10} {}\n", run.id, "damaged", whole_text(&run.why)));
-        for line in damaged::help(&run.why) {
-            text.push_str(&format!("      help: {line}\n"));
+        text.push_str(&laid(&format!("{:<5} {:<10} ", run.id, "damaged"), &whole_text(&run.why), out, room));
+        for help in damaged::help(&run.why) {
+            text.push_str(&laid("      help: ", &help, out, room));
         }
     }
     out.data(&text)?;
     Ok(exit)
+}
+
+/// Words behind their head, laid out for the terminal.
+fn laid(head: &str, words: &str, out: &Out, room: usize) -> String {
+    lay(head, &out.commands(words), 8, room).iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// An error with its causes in one line.
@@ -116,6 +142,12 @@ fn word(run: &RunRead) -> &'static str {
         Phase::Undone => "undone",
         Phase::Abandoned => "abandoned",
     }
+}
+
+/// Holds that are not up because nothing needs them: settled, and yet what their titles say is not so.
+fn not_needed(run: &RunRead) -> impl Iterator<Item = String> {
+    let needless = |p: &&Planned| run.state.steps.get(&p.key).is_some_and(|s| s.stage == Stage::Already && s.needless);
+    run.state.opened.plan.iter().filter(needless).map(|p| p.key.to_string())
 }
 
 fn settled(run: &RunRead) -> usize {

@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use serde_json::{Value, json};
 
+use crate::base::check::Answer;
 use crate::base::fault::Failure;
 use crate::blueprint::{self, Blueprint, BoxedStep, Given, Row};
+use crate::engine::plan::Said;
+use crate::engine::step::Risk;
 
 use super::args::{Global, StepArgs};
 use super::exit::Exit;
-use super::explain::known_steps;
+use super::explain::{FORCES, known_steps};
 use super::fail::{self, Words};
 use super::live::Live;
 use super::out::Out;
+use super::plan;
 use super::session::{Session, begun, is_preflight};
 
 /// A step that fits, with its migration and the migration's preflight.
@@ -26,7 +31,14 @@ struct Fit {
 pub(super) async fn step(global: &Global, args: &StepArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open(global, out)?;
     let (blueprint, row) = find(&args.step)?;
-    let fit = choose(&session, args, blueprint, row)?;
+    let mut fit = choose(&session, args, blueprint, row)?;
+    if out.asks && !args.yes && fit.step.risk() != Risk::Reads {
+        let (asked, exit) = ask(&session, blueprint, fit).await?;
+        fit = asked;
+        if let Some(exit) = exit {
+            return Ok(exit);
+        }
+    }
     let lock = session.lock_for_new()?;
     for run in session.open_runs()?.iter().filter(|run| begun(&run.state)) {
         if run.state.holds_up().iter().any(|k| k.id() == fit.step.id()) {
@@ -34,18 +46,55 @@ pub(super) async fn step(global: &Global, args: &StepArgs, out: &Out) -> anyhow:
             let help = vec![format!("`pvemig resume {}` or `pvemig undo {}`", run.id, run.id)];
             return Err(Words::new(Exit::Held, text, help).into());
         }
-        out.say(&format!("notice: run {} of this site is not finished; this step goes beside it", run.id));
+        out.notice(&format!("run {} of this site is not finished; this step goes beside it", run.id));
     }
     if fit.migration.is_none() {
         let from = row.flags.iter().any(|(flag, ..)| *flag == "from") && args.from.is_none();
         let from = if from { "; without `--from` nobody looks whether another VM still has the device" } else { "" };
-        out.say(&format!("notice: by flags alone, so no preflight comes before it{from}"));
+        out.notice(&format!("by flags alone, so no preflight comes before it{from}"));
     }
     let steps = vec![fit.step];
     let opened = session.opened(blueprint, fit.migration.as_deref(), &steps, true)?;
     let live = Arc::new(Live::new(*out, session.clock));
     let work = session.begin(lock, opened, steps, fit.guard, &args.going, live)?;
     work.go(None).await
+}
+
+/// On a terminal nothing is changed unasked. Gives the step back, and how it ends where it does not begin.
+async fn ask(session: &Session, blueprint: &Blueprint, fit: Fit) -> anyhow::Result<(Fit, Option<Exit>)> {
+    let Fit { migration, step, guard } = fit;
+    let out = &session.out;
+    let own = step.key();
+    let mut both: Vec<_> = guard.into_iter().chain([step]).collect();
+    let mut lines = plan::look(session, blueprint, migration.as_deref(), &both).await?;
+    let (step, guard) = (both.pop(), both.pop());
+    let step = step.ok_or_else(|| anyhow!("the step went missing"))?;
+    let fit = Fit { migration, step, guard };
+    // Of the preflight only what protects this step counts, as when it is at work.
+    for line in lines.iter_mut().filter(|line| line.key != own) {
+        if let Said::Answer(check) = &mut line.said
+            && let Answer::Blocked { problems } = &mut check.answer
+        {
+            problems.retain(|problem| problem.protects.as_ref() == Some(&own));
+        }
+    }
+    let nothing_to_do = matches!(lines.last().map(|l| &l.said), Some(Said::Answer(check)) if check.is_done());
+    if nothing_to_do {
+        return Ok((fit, None));
+    }
+    let barred = plan::barred(&lines);
+    if !barred.is_empty() {
+        return Ok((fit, Some(fail::not_begun(out, &barred))));
+    }
+    let last = lines.len().saturating_sub(1);
+    out.say(&plan::text(&lines.split_off(last), *out));
+    let exit = if out.ask("Begin?")? {
+        None
+    } else {
+        out.say("nothing was changed");
+        Some(Exit::Interrupted)
+    };
+    Ok((fit, exit))
 }
 
 fn find(name: &str) -> anyhow::Result<(&'static Blueprint, &'static Row)> {
@@ -129,8 +178,8 @@ fn flags(args: &StepArgs, row: &Row) -> anyhow::Result<Vec<(&'static str, Value)
         };
         flags.push((*pointer, value));
     }
-    if args.force_off && row.id != "05-reboot-vm" {
-        return Err(Words::usage("--force-off belongs to 05-reboot-vm", "leave it out").into());
+    if args.force_off && row.id != FORCES {
+        return Err(Words::usage(format!("--force-off belongs to {FORCES}"), "leave it out").into());
     }
     Ok(flags)
 }
@@ -180,6 +229,6 @@ fn with_force(step: BoxedStep, args: &StepArgs) -> anyhow::Result<BoxedStep> {
     let rebuilt: Result<_, Failure> = blueprint::ALL
         .iter()
         .find(|b| b.row(step.id()).is_some())
-        .map_or_else(|| Ok(step), |b| b.rebuild("05-reboot-vm", &fields));
+        .map_or_else(|| Ok(step), |b| b.rebuild(FORCES, &fields));
     Ok(rebuilt.map_err(fail::failure)?)
 }

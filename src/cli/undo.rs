@@ -11,7 +11,6 @@ use super::exit::Exit;
 use super::fail::{Words, flags};
 use super::live::Live;
 use super::out::Out;
-use super::plan::wrap;
 use super::session::{Session, plural};
 
 /// What an undo passes, resolved.
@@ -43,7 +42,7 @@ pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow:
     refuse_under_others(&run, &session.store.runs()?, &past)?;
     let owed: Vec<_> =
         run.state.opened.plan.iter().filter(|p| run.state.steps.get(&p.key).is_some_and(|s| s.owes())).collect();
-    if !args.going.yes {
+    if !args.yes {
         if !out.asks {
             let help = format!("add `--yes`; `pvemig report {id}` shows what it did");
             return Err(Words::usage("nobody can be asked here whether to undo", help).into());
@@ -51,11 +50,7 @@ pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow:
         out.say(&format!("to take back, last first ({} of run {id}):", plural(owed.len(), "step")));
         for planned in owed.iter().rev() {
             let head = format!("  ↶ {:<24} ", planned.key.to_string());
-            let indent = " ".repeat(head.chars().count());
-            let room = out.width().saturating_sub(indent.len()).max(20);
-            for (n, part) in wrap(&planned.title, room).into_iter().enumerate() {
-                out.say(&format!("{}{part}", if n == 0 { &head } else { &indent }));
-            }
+            out.tell(&head, &planned.title, head.chars().count());
         }
         if !out.ask("Undo?")? {
             out.say("nothing was changed");
@@ -74,7 +69,6 @@ pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow:
     let live = Arc::new(Live::new(*out, session.clock));
     live.titles(now.state.opened.plan.iter().map(|p| (p.key.clone(), p.title.clone())));
     let work = session.reopen(lock, &now, &args.going, live)?;
-    out.say(&format!("run {id} is being undone"));
     work.go(Some(&past)).await
 }
 

@@ -97,9 +97,9 @@ impl Work<'_> {
         for thing in self.destroy.iter().filter(|t| !known.contains(&Thing((*t).clone()))) {
             let known: Vec<_> = known.iter().map(ToString::to_string).collect();
             let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
-            self.session.out.say(&format!(
-                "notice: nothing in this run asks for `--destroy {thing}`; its undo would destroy {known}"
-            ));
+            self.session
+                .out
+                .notice(&format!("nothing in this run asks for `--destroy {thing}`; its undo would destroy {known}"));
         }
         Ok(())
     }
@@ -116,18 +116,44 @@ pub(super) fn would_destroy(steps: &[BoxedStep], state: &RunState) -> anyhow::Re
     Ok(things)
 }
 
-/// The first signal asks the run to stop before its next change; the second ends the process.
+/// The first signal asks the run to stop before its next change; the second ends the process. A terminal that goes away
+/// is never the second one: it may say so twice.
 async fn second_signal(interrupted: &AtomicBool, live: &Live) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
         return std::future::pending().await;
     };
-    for n in 0..2 {
-        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-        interrupted.store(true, Ordering::SeqCst);
-        if n == 0 {
+    // Under `nohup` the end of the terminal is to be no signal at all.
+    let mut hup = if ignored_from_the_start(HANGUP) { None } else { signal(SignalKind::hangup()).ok() };
+    let mut signals = 0;
+    while signals < 2 {
+        tokio::select! {
+            _ = int.recv() => signals += 1,
+            _ = term.recv() => signals += 1,
+            () = hung_up(&mut hup) => signals = 1.max(signals),
+        }
+        if !interrupted.swap(true, Ordering::SeqCst) {
             live.note("stopping before the next change; once more to stop at once (the journal knows what was begun)");
         }
     }
     live.end();
+}
+
+async fn hung_up(hup: &mut Option<tokio::signal::unix::Signal>) {
+    match hup {
+        Some(hup) => {
+            let _one_more = hup.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// SIGHUP's number on every Linux.
+const HANGUP: u32 = 1;
+
+/// Whether whoever started this process had it ignore a signal, as `nohup` does.
+fn ignored_from_the_start(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (number - 1) & 1 == 1)
 }

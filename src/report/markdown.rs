@@ -1,7 +1,7 @@
 //! The report as Markdown, for a ticket or a wiki.
 
 use super::model::Report;
-use super::text::{calls, details, sections, state, symbol, title, when};
+use super::text::{calls, details, sections, state, symbol, title, what, when};
 use crate::base::wait::show;
 
 /// The report as Markdown: a table of the steps, then what belongs to each.
@@ -16,7 +16,7 @@ pub fn markdown(report: &Report) -> String {
     out += "| | step | what | state |\n|---|---|---|---|\n";
     for row in &report.steps {
         let cell = |text: &str| plain(text).replace('|', "\\|");
-        out += &format!("| {} | {} | {} | {} |\n", symbol(row.word), code(&row.key), cell(&row.title), state(row));
+        out += &format!("| {} | {} | {} | {} |\n", symbol(row.word), code(&row.key), cell(&what(row)), state(row));
     }
     for row in report.steps.iter().filter(|row| !details(row).is_empty()) {
         out += &format!("\n## {}\n\n", row.key);

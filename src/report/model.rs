@@ -112,6 +112,8 @@ pub enum Word {
     Done,
     /// Nothing had to be done.
     AlreadySo,
+    /// A hold that is not up because nothing needs it.
+    NotNeeded,
     /// Begun, and not known to be done.
     Begun,
     /// The run stopped here.
@@ -134,6 +136,7 @@ impl Word {
         match self {
             Self::Done => "done",
             Self::AlreadySo => "already so",
+            Self::NotNeeded => "not needed",
             Self::Begun => "begun",
             Self::Failed => "failed",
             Self::Asked => "asked",
@@ -159,6 +162,9 @@ pub struct Row {
     pub holds_until: Option<String>,
     /// Where it stands.
     pub word: Word,
+    /// Its undo was passed: what it did stays.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub passed: bool,
     /// From when its turn came to when it was done, failed or last heard of.
     #[serde(rename = "elapsed_ms", serialize_with = "millis", skip_serializing_if = "Option::is_none")]
     pub elapsed: Option<std::time::Duration>,
@@ -256,12 +262,10 @@ impl Report {
         let steps: Vec<Row> = rows.into_iter().map(|row| row.finish(&state, failed)).collect();
         let opened = state.opened.clone();
         let stays: Vec<_> = stays(records).collect();
-        // Passed by the undo: its row says undone, and nothing of it came back.
-        let passed = |row: &Row| state.steps.get(&StepKey::from(row.key.as_str())).is_some_and(|step| step.passed);
         let done = |row: &Row| matches!(row.word, Word::Done | Word::Begun | Word::Failed);
         let destroyed = steps
             .iter()
-            .filter(|row| row.risk == Risk::Destroys && (done(row) || passed(row)))
+            .filter(|row| row.risk == Risk::Destroys && (done(row) || row.passed))
             .filter(|row| !row.calls.is_empty())
             .map(|row| format!("{}: {}", row.key, row.title))
             .collect();
@@ -335,7 +339,7 @@ fn standing(state: &RunState, steps: &[Row], records: &[Record]) -> Standing {
             Standing::Interrupted
         }
         Phase::Forward => {
-            let at = steps.iter().find(|row| !matches!(row.word, Word::Done | Word::AlreadySo));
+            let at = steps.iter().find(|row| !matches!(row.word, Word::Done | Word::AlreadySo | Word::NotNeeded));
             if at.is_some_and(|row| row.word == Word::Asked) { Standing::Asked } else { Standing::Open }
         }
     }

@@ -142,15 +142,15 @@ frigate-coral (usb-move v1) on homelab, run 7k2: failed
 = 03-check-host     still-fawn shows the coral  [already so, 4 s]
   ├ asked: plug the coral into still-fawn (port 2-3)
   └ note: asked over the API
-✗ 04-add-usb        vm 108 gets the coral  [failed, 5 s]
+✗ 04-add-usb        wanted: vm 108 gets the coral  [failed, 5 s]
   ├ + vm 108 usb0: host=1a6e:089a,usb3=1
   ├ call 2 (proxmox): PUT nodes/still-fawn/qemu/108/config -> upid UPID:x
   ├ note: route: agent; ssh: refused
   ├ error: vm 108 cannot be changed: no answer within 40 s
   ├ it may have changed something; resume looks first
   └ help: look at the host
-○ 11-recreate-pvcs  recreate | 1 claim  [not begun]
-○ 10-deploy         frigate runs on still-fawn  [not begun]
+○ 11-recreate-pvcs  wanted: recreate | 1 claim  [not begun]
+○ 10-deploy         wanted: frigate runs on still-fawn  [not begun]
 
 2 changing calls: proxmox 1, kubernetes 1
 consented to lose:
@@ -349,6 +349,12 @@ fn what_an_undo_left_is_said_and_what_it_passed_is_still_gone() {
     assert_eq!(report.stays, ["11-recreate-pvcs: passed by `--past 11-recreate-pvcs`: what it did stays"]);
     assert_eq!(report.destroyed, ["11-recreate-pvcs: recreate | 1 claim"]);
     assert!(text(&report).contains("left as it is by the undo:\n  11-recreate-pvcs: passed"));
+    assert!(text(&report).contains("↶ 11-recreate-pvcs  recreate | 1 claim  [passed, stays,"), "{}", text(&report));
+    assert!(
+        text(&report).contains("↶ 04-add-usb        no more: vm 108 gets the coral  [undone,"),
+        "{}",
+        text(&report)
+    );
 }
 
 #[test]
@@ -357,4 +363,29 @@ fn a_failure_is_over_once_its_step_is_undone() {
     assert!(crate::engine::state::RunState::fold(&lines.0).unwrap().unwrap().failure.is_some());
     lines.add(Event::Undone { key: "04-add-usb".into(), notes: vec![], passed: false });
     assert_eq!(crate::engine::state::RunState::fold(&lines.0).unwrap().unwrap().failure, None);
+}
+
+#[test]
+fn a_hold_that_was_not_needed_is_not_said_to_be_up() {
+    let mut lines = Lines::open();
+    let notes = vec!["not needed: nothing that it would guard has to be done".to_owned()];
+    lines.add(Event::AlreadySo { key: "00d-scale-down".into(), needless: true, notes });
+    let report = lines.report();
+    assert_eq!(report.steps[0].word, Word::NotNeeded);
+    assert_eq!(json(&report).unwrap()["steps"][0]["word"], "not-needed");
+    let shown = text(&report);
+    let line = "· 00d-scale-down    nothing that it would guard has to be done  [not needed, 1 s]";
+    assert!(shown.contains(line), "{shown}");
+    assert!(!shown.contains("scale frigate/frigate to 0"), "{shown}");
+    assert!(markdown(&report).contains("| · | `00d-scale-down` | nothing that it"), "{}", markdown(&report));
+}
+
+#[test]
+fn a_text_with_lines_of_its_own_stays_below_its_branch() {
+    let mut lines = Lines::open();
+    let error = vec!["vm 108: no way in\n  ssh: refused\n  agent: no".into()];
+    lines.add(Event::Failed { key: "04-add-usb".into(), error, effect: Effect::None, help: vec!["wait".into()] });
+    let shown = text(&lines.report());
+    let wanted = "  ├ error: vm 108: no way in\n  │   ssh: refused\n  │   agent: no\n  ├ nothing was";
+    assert!(shown.contains(wanted), "{shown}");
 }

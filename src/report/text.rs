@@ -16,11 +16,13 @@ pub fn text(report: &Report) -> String {
     out += &format!("  pvemig {} on {}: {}\n\n", report.tool, report.host, report.argv.join(" "));
     let width = report.steps.iter().map(|row| row.key.chars().count()).max().unwrap_or(0);
     for row in &report.steps {
-        out += &format!("{} {:width$}  {}  [{}]\n", symbol(row.word), row.key, row.title, state(row));
+        out += &format!("{} {:width$}  {}  [{}]\n", symbol(row.word), row.key, what(row), state(row));
         let lines = details(row);
         for (i, line) in lines.iter().enumerate() {
             let branch = if i + 1 == lines.len() { "└" } else { "├" };
-            out += &format!("  {branch} {line}\n");
+            let trunk = if i + 1 == lines.len() { " " } else { "│" };
+            // A text with lines of its own stays below its branch.
+            out += &format!("  {branch} {}\n", line.replace('\n', &format!("\n  {trunk} ")));
         }
     }
     out.push('\n');
@@ -71,11 +73,30 @@ pub(super) fn calls(report: &Report) -> String {
     format!("{total} changing call{}: {}", if total == 1 { "" } else { "s" }, each.join(", "))
 }
 
+/// A step's title as what it is by now: a fact, or what was wanted.
+pub(super) fn what(row: &Row) -> String {
+    let title = &row.title;
+    match row.word {
+        Word::AlreadySo if row.holds_until.is_some() && !row.notes.is_empty() => row.notes.join("; "),
+        Word::Done | Word::AlreadySo => title.clone(),
+        Word::Undone if row.passed => title.clone(),
+        Word::Undone => format!("no more: {title}"),
+        Word::NotNeeded => {
+            let why = row.notes.join("; ");
+            why.strip_prefix("not needed: ").unwrap_or(&why).to_owned()
+        }
+        Word::Begun | Word::Failed | Word::Asked | Word::Pending | Word::Undoing | Word::UndoFailed => {
+            format!("wanted: {title}")
+        }
+    }
+}
+
 /// The word of a step and how long it took.
 pub(super) fn state(row: &Row) -> String {
+    let word = if row.passed { "passed, stays" } else { row.word.words() };
     match row.elapsed {
-        Some(elapsed) => format!("{}, {}", row.word.words(), show(elapsed)),
-        None => row.word.words().to_owned(),
+        Some(elapsed) => format!("{word}, {}", show(elapsed)),
+        None => word.to_owned(),
     }
 }
 
@@ -83,6 +104,7 @@ pub(super) fn symbol(word: Word) -> char {
     match word {
         Word::Done => '✓',
         Word::AlreadySo => '=',
+        Word::NotNeeded => '·',
         Word::Begun | Word::Undoing => '…',
         Word::Failed | Word::UndoFailed => '✗',
         Word::Asked => '?',
@@ -107,7 +129,9 @@ pub(super) fn details(row: &Row) -> Vec<String> {
         let who = if fell.notes.is_empty() { String::new() } else { format!(" ({})", fell.notes.join("; ")) };
         out.push(format!("this hold did not stand any more: {changes}{who}"));
     }
-    out.extend(row.notes.iter().map(|note| format!("note: {note}")));
+    // A hold that is not put up says why in its own line.
+    let hold = row.holds_until.is_some() && matches!(row.word, Word::AlreadySo | Word::NotNeeded);
+    out.extend(row.notes.iter().filter(|_| !hold).map(|note| format!("note: {note}")));
     for (i, trouble) in row.troubles.iter().enumerate() {
         // A failure that the run has got over is history.
         let stands = i + 1 == row.troubles.len() && matches!(row.word, Word::Failed | Word::UndoFailed);

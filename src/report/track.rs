@@ -27,6 +27,7 @@ impl Tracked {
             risk: planned.risk,
             holds_until: planned.holds_until.clone(),
             word: Word::Pending,
+            passed: false,
             elapsed: None,
             notes: Vec::new(),
             changes: Vec::new(),
@@ -99,11 +100,16 @@ impl Tracked {
 
     pub(super) fn finish(mut self, state: &RunState, failed: Option<&StepKey>) -> Row {
         let stands = failed.is_some_and(|key| key.as_str() == self.row.key);
-        let stage = state.stage(&StepKey::from(self.row.key.as_str()));
+        let key = StepKey::from(self.row.key.as_str());
+        let stage = state.stage(&key);
+        let step = state.steps.get(&key);
+        // Passed by the undo: it is through with it, and nothing of it came back.
+        self.row.passed = step.is_some_and(|step| step.passed);
         self.row.word = match stage {
             Stage::UndoFailed => Word::UndoFailed,
             Stage::Undone => Word::Undone,
             Stage::Undoing => Word::Undoing,
+            Stage::Already if step.is_some_and(|step| step.needless) => Word::NotNeeded,
             Stage::Already => Word::AlreadySo,
             Stage::Applied => Word::Done,
             Stage::Begun | Stage::Pending if stands => Word::Failed,

@@ -1,0 +1,155 @@
+//! Words laid out for the width of a terminal, and commands that can be copied.
+
+use console::measure_text_width;
+
+/// Breaks at blanks, never inside back-quotes unless what they hold is longer than a line, and in words only where they
+/// are longer than a line.
+pub(super) fn wrap(words: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for piece in pieces(words, room) {
+        let mut word = piece.as_str();
+        let Some(last) = lines.last_mut() else { break };
+        if !last.is_empty() && last.chars().count() + 1 + word.chars().count() > room {
+            lines.push(String::new());
+        } else if !last.is_empty() {
+            last.push(' ');
+        }
+        while let Some((at, _)) = word.char_indices().nth(room) {
+            let (head, tail) = word.split_at(at);
+            lines.last_mut().into_iter().for_each(|last| last.push_str(head));
+            lines.push(String::new());
+            word = tail;
+        }
+        lines.last_mut().into_iter().for_each(|last| last.push_str(word));
+    }
+    lines
+}
+
+/// Words, those between back-quotes together.
+fn pieces(words: &str, room: usize) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let mut open: Vec<&str> = Vec::new();
+    let mut ticks = 0;
+    for word in words.split_whitespace() {
+        ticks += word.matches('`').count();
+        open.push(word);
+        if ticks % 2 == 0 {
+            let whole = open.join(" ");
+            if whole.chars().count() <= room {
+                pieces.push(whole);
+            } else {
+                pieces.extend(open.iter().map(ToString::to_string));
+            }
+            open.clear();
+        }
+    }
+    pieces.extend(open.into_iter().map(str::to_owned));
+    pieces
+}
+
+/// A text behind its head, at most `width` wide. What follows the first line hangs `hang` columns in; a text's own
+/// further lines keep their own indent besides.
+pub(super) fn lay(head: &str, text: &str, hang: usize, width: usize) -> Vec<String> {
+    let mut laid = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let words = line.trim_start();
+        let own = if at == 0 { 0 } else { line.chars().count() - words.chars().count() };
+        // The first words stand behind the head, further lines of the text below them.
+        let begin = if at == 0 { measure_text_width(head) } else { hang + own };
+        let rest = if at == 0 { hang } else { begin + 2 };
+        let room = width.saturating_sub(begin.max(rest)).max(20);
+        for (n, part) in wrap(words, room).into_iter().enumerate() {
+            laid.push(match (at, n) {
+                (0, 0) => format!("{head}{part}"),
+                (_, 0) => format!("{}{part}", " ".repeat(begin)),
+                _ => format!("{}{part}", " ".repeat(rest)),
+            });
+        }
+    }
+    if laid.is_empty() {
+        laid.push(head.trim_end().to_owned());
+    }
+    laid
+}
+
+/// A text in one line: its own lines behind one another, and nothing that moves a terminal's cursor.
+pub(super) fn one_line(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join("; ").replace(char::is_control, " ")
+}
+
+/// The verbs that meet a site.
+const VERBS: [&str; 10] =
+    ["run", "plan", "step", "resume", "undo", "abandon", "status", "report", "explain", "site check"];
+
+/// A text with the options of this command line in every command that it names, so that a copied one meets the same
+/// site.
+pub(super) fn with_options(text: &str, options: &str) -> String {
+    let mut text = text.to_owned();
+    if !options.is_empty() {
+        for verb in VERBS {
+            text = text.replace(&format!("pvemig {verb}"), &format!("pvemig{options} {verb}"));
+        }
+    }
+    text
+}
+
+/// A word as a shell takes it.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{lay, one_line, quoted, with_options, wrap};
+
+    #[test]
+    fn words_are_kept_whole_where_they_fit_and_broken_where_they_do_not() {
+        assert_eq!(wrap("vm 108 gets it", 7), ["vm 108", "gets it"]);
+        assert_eq!(wrap("~ a/very/long/path x", 6), ["~", "a/very", "/long/", "path x"]);
+        assert_eq!(wrap("", 5), [""]);
+        assert_eq!(wrap("any length", usize::MAX), ["any length"]);
+    }
+
+    #[test]
+    fn commands_are_not_broken_where_a_line_can_hold_them() {
+        let text = "then `pvemig undo 7k2` (or `pvemig status`) again";
+        assert_eq!(wrap(text, 20), ["then", "`pvemig undo 7k2`", "(or", "`pvemig status`)", "again"]);
+        assert_eq!(wrap("run `a b c d e f` now", 9), ["run `a b", "c d e f`", "now"]);
+        assert_eq!(wrap("a ` that is not closed", 8), ["a ` that", "is not", "closed"]);
+    }
+
+    #[test]
+    fn further_lines_keep_their_indent() {
+        let text = "vm 108: no way in\n  ssh: refused by everybody\n  agent: no";
+        let wide = ["  … 06 vm 108: no way in", "         ssh: refused by everybody", "         agent: no"];
+        assert_eq!(lay("  … 06 ", text, 7, usize::MAX), wide);
+        let narrow =
+            ["  … 06 vm 108: no way in", "         ssh: refused by", "           everybody", "         agent: no"];
+        assert_eq!(lay("  … 06 ", text, 7, 31), narrow);
+        assert_eq!(lay("  x ", "", 4, 80), ["  x"]);
+        assert_eq!(one_line(text), "vm 108: no way in; ssh: refused by everybody; agent: no");
+        assert_eq!(one_line("a\tb\x1b[2K\r\n"), "a b [2K");
+    }
+
+    #[test]
+    fn commands_meet_the_site_that_was_named() {
+        let text = "`pvemig resume 7k2` goes on; pvemig itself does not; `pvemig site check` looks";
+        assert_eq!(with_options(text, ""), text);
+        let named = with_options(text, " --site a.yaml");
+        assert_eq!(
+            named,
+            "`pvemig --site a.yaml resume 7k2` goes on; pvemig itself does not; `pvemig --site a.yaml site check` looks"
+        );
+        assert_eq!(with_options(&named, " --site a.yaml"), named);
+        assert_eq!(
+            (quoted("/a/b-1.yaml").as_str(), quoted("it's").as_str(), quoted("").as_str()),
+            ("/a/b-1.yaml", r"'it'\''s'", "''")
+        );
+    }
+}

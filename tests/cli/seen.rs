@@ -1,0 +1,167 @@
+//! What a person sees and is asked: widths, questions, signals, and texts that must not be read as facts.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use super::{Shell, Up, answer, expect};
+
+#[test]
+fn what_the_help_says_is_true() {
+    let shell = Shell::new();
+    expect(&shell.run(&["explain", "00"]), 0, &["it only looks\n"]);
+    // No page refers to one that is not there.
+    let page = shell.run(&["man"]).stdout;
+    let verbs = page.lines().filter(|line| line.starts_with(".SS \"pvemig ")).count();
+    assert_eq!((verbs, page.contains("(1)\n")), (17, false), "{page}");
+    let explained: serde_json::Value = serde_json::from_str(&shell.run(&["explain", "05", "--json"]).stdout).unwrap();
+    assert_eq!(explained["step"], "05-reboot-vm");
+    assert_eq!(explained["example"], true);
+    assert!(explained["why"].as_array().is_some_and(|why| !why.is_empty()), "{explained}");
+    let flags = explained["flags"].as_array().unwrap();
+    assert!(flags.iter().any(|flag| flag["flag"] == "--force-off"), "{explained}");
+}
+
+/// What `args` show on a terminal of 80 columns whose keyboard is gone: every answer is no.
+fn unanswered(up: &Up, args: &str) -> (Option<i32>, String) {
+    let line = format!("stty cols 80 rows 24; exec {} {args}", env!("CARGO_BIN_EXE_pvemig"));
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &line, "/dev/null"]).envs(up.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))));
+    let shown = terminal.stdin(Stdio::null()).output().unwrap();
+    (shown.status.code(), String::from_utf8(shown.stdout).unwrap())
+}
+
+/// A line without what colours it.
+fn without_styles(line: &str) -> String {
+    let mut parts = line.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |line, part| line + part.split_once('m').map_or(part, |(_, rest)| rest))
+}
+
+#[test]
+fn a_run_that_is_blocked_is_not_begun_and_a_question_comes_with_what_it_is_about() {
+    let up = Up::new("usb-move", "manual");
+    let (code, text) = unanswered(&up, "run frigate-coral");
+    assert_eq!(code, Some(130), "{text}");
+    let question = text.find("Begin?").unwrap();
+    let above = text[..question].lines().next_back().unwrap();
+    assert!(above.contains("steps to do, first") && above.contains("03 and 09a may need you"), "{text}");
+
+    up.refuse("kubernetes", "*selfsubjectaccessreviews*", None);
+    let (code, text) = unanswered(&up, "run frigate-coral");
+    assert_eq!(code, Some(4), "{text}");
+    assert!(!text.contains("Begin?"), "{text}");
+    let (_, last) = text.split_once("so nothing is begun").unwrap();
+    assert!(last.contains("help:"), "{text}");
+    // Nothing is wider than the terminal.
+    let lines = text.lines().map(without_styles).filter(|line| !line.is_empty());
+    let widths: Vec<_> = lines.map(|line| line.trim_end().chars().count()).collect();
+    assert!(widths.len() > 20 && widths.iter().all(|width| *width <= 80), "{widths:?} {text}");
+    let (code, text) = unanswered(&up, "step 00a");
+    assert_eq!(code, Some(4), "{text}");
+    assert!(text.contains("so nothing is begun"), "{text}");
+    expect(&up.run(&["status", "--all"]), 0, &["no run is open\n"]);
+}
+
+#[test]
+fn on_a_terminal_a_single_step_asks_before_it_changes_anything() {
+    let up = Up::new("usb-move", "auto");
+    let changes = up.changes();
+    let (code, text) = unanswered(&up, "step 01 --vmid 105");
+    assert_eq!(code, Some(130), "{text}");
+    assert!(text.contains("- vm 105 usb0: host=1a6e:089a") && text.contains("first 2 changes by 01"), "{text}");
+    assert_eq!(up.changes(), changes);
+    expect(&up.run(&["status", "--all"]), 0, &["no run is open\n"]);
+    let (code, text) = answer(&up, "step 01 --vmid 105", "Begin?", || ());
+    assert_eq!(code, Some(0), "{text}");
+    assert!(up.changes() > changes);
+    // Where nothing is to be done nobody is asked, nor with --yes, nor by a step that only looks.
+    for args in ["step 01 --vmid 105", "step 00a --yes", "step 00"] {
+        let (code, text) = unanswered(&up, args);
+        assert_eq!((code, text.contains("Begin?")), (Some(0), false), "{text}");
+    }
+}
+
+#[test]
+fn a_reason_of_several_lines_is_said_once_and_keeps_its_indent() {
+    let up = Up::new("usb-move", "auto");
+    up.control(&serde_json::json!({ "fault": { "front": "ssh", "effect": "reset-before" } }));
+    up.control(&serde_json::json!({ "fault": { "front": "proxmox", "path": "*/agent/*", "effect": "reset-before" } }));
+    let mut step = up.command(&["step", "06", "--vmid", "108", "--yes"]);
+    let mut step = step.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(step.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+    assert!(lines.any(|line| line.contains("06-wait-for-vm           waiting     ") && line.contains("no way in")));
+    let next = lines.next().unwrap();
+    assert!(next.starts_with(&" ".repeat(41)), "{next}");
+    up.control(&"clear-faults".into());
+    let rest: Vec<_> = lines.collect();
+    assert_eq!(step.wait().unwrap().code(), Some(0), "{rest:?}");
+    assert!(!rest.iter().any(|line| line.contains("no way in")), "{rest:?}");
+}
+
+#[test]
+fn a_suggested_command_meets_the_same_site() {
+    let up = Up::new("usb-move", "manual");
+    let lab = up.shell.path().join("lab");
+    let options = format!("--site {} --state {}", lab.join("site.yaml").display(), lab.join("state").display());
+    let args: Vec<_> = options.split(' ').chain(["step", "04", "--vmid", "108"]).collect();
+    let said = up.shell.run(&args);
+    expect(
+        &said,
+        4,
+        &[
+            &format!("`pvemig {options} step 01-remove-usb --vmid 105`"),
+            &format!("pvemig {options} resume "),
+            &format!("pvemig {options} abandon "),
+            "error: step 04-add-usb is blocked\n",
+        ],
+    );
+    let args: Vec<_> = options.split(' ').chain(["report"]).collect();
+    expect(&up.shell.run(&args), 0, &[&format!("pvemig {options} resume ")]);
+    // The environment is still there when the command is.
+    expect(&up.run(&["report"]), 0, &["  pvemig resume "]);
+}
+
+/// A run that waits for a person, its words from there on.
+fn waits_for_a_person(up: &Up, shell: &str) -> (Child, impl Iterator<Item = String>) {
+    let line = format!("{shell} exec {} run frigate-coral --yes --wait", env!("CARGO_BIN_EXE_pvemig"));
+    let mut run = Command::new("sh");
+    run.args(["-c", &line]).envs(up.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))));
+    let mut run = run.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+    assert!(lines.any(|line| line.contains("please: plug coral")));
+    (run, lines)
+}
+
+fn signal(name: &str, process: &Child) {
+    let kill = format!("kill -{name} {}", process.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+}
+
+#[test]
+fn a_terminal_that_goes_away_is_an_interrupt() {
+    let up = Up::new("usb-move", "manual");
+    let (mut run, lines) = waits_for_a_person(&up, "");
+    // Nobody reads any more.
+    drop(lines);
+    signal("HUP", &run);
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    let report: serde_json::Value = serde_json::from_str(&up.run(&["report", "--json"]).stdout).unwrap();
+    assert_eq!(report["standing"], "interrupted");
+    expect(&up.run(&["status"]), 0, &["no process is at work on it", "still held: 00b-suspend-gitops"]);
+}
+
+#[test]
+fn under_nohup_the_end_of_a_terminal_is_nothing_and_a_run_at_work_is_named() {
+    let up = Up::new("usb-move", "manual");
+    let (mut run, lines) = waits_for_a_person(&up, "trap '' HUP;");
+    signal("HUP", &run);
+    let process = format!("process {} on ", run.id());
+    expect(&up.run(&["status"]), 0, &[&process, "is at work on it since"]);
+    let held = up.run(&["run", "frigate-coral", "--yes"]);
+    expect(&held, 7, &["is not finished: process", &process, "pvemig status"]);
+    assert!(!held.stderr.contains("pvemig undo"), "{}", held.stderr);
+    let lab = up.shell.path().join("lab");
+    expect(&up.run(&["lab", "move", "coral", "--to", "still-fawn:2-3", "--dir", lab.to_str().unwrap()]), 0, &[]);
+    let rest: Vec<_> = lines.collect();
+    assert_eq!(run.wait().unwrap().code(), Some(0), "{rest:?}");
+}
