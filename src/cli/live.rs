@@ -24,6 +24,9 @@ const NARROW: &str = "      ";
 /// The mark of a hold that is not up because nothing needs it.
 const NOT_NEEDED: (&str, &str) = ("·", "not needed");
 
+/// What a step's last line takes besides what it says: symbol, key, word, and the time at its end.
+const BESIDE: usize = 52;
+
 /// The display.
 pub(super) struct Live {
     out: Out,
@@ -167,13 +170,14 @@ impl Live {
         inner.now = None;
         inner.reasons.clear();
         let head = format!("  {symbol} {:<24} {word:<11} ", key.to_string());
+        let what = one_line(what);
         let (what, pad) = if self.out.live {
             let room = self.out.width().saturating_sub(measure_text_width(&head) + measure_text_width(&elapsed) + 2);
-            let what = truncate_str(what, room, "…").into_owned();
+            let what = truncate_str(&what, room, "…").into_owned();
             let pad = " ".repeat(room.saturating_sub(measure_text_width(&what)) + 1);
             (what, pad)
         } else {
-            (what.to_owned(), "  ".to_owned())
+            (what, "  ".to_owned())
         };
         self.line(inner, format!("{}{what}{pad}{elapsed}", colour.apply_to(&head)).trim_end());
     }
@@ -183,6 +187,17 @@ impl Live {
         let title = inner.titles.get(key).cloned().unwrap_or_default();
         self.settled(inner, key, mark, colour, &title);
         notes.iter().for_each(|note| self.below(inner, note));
+    }
+
+    /// A hold's last line where it is not put up: the reason in place of its title, and never cut.
+    fn because(&self, inner: &mut Inner, key: &StepKey, mark: (&str, &str), notes: &[String]) {
+        let why = notes.join("; ");
+        let why = why.strip_prefix("not needed: ").unwrap_or(&why);
+        let fits = BESIDE + measure_text_width(why) <= self.out.room();
+        self.settled(inner, key, mark, &colour().dim(), if fits { why } else { "" });
+        if !fits {
+            self.below(inner, why);
+        }
     }
 
     /// A line that belongs to the step above it.
@@ -235,8 +250,11 @@ impl Ear for Live {
         }
         let (green, yellow, red, dim) = (colour().green(), colour().yellow(), colour().red(), colour().dim());
         self.with(|inner| {
-            // An undo that is refused before its first change does not begin.
-            let begins = !matches!(record.event, Event::Checked { .. } | Event::Consented { .. });
+            // An undo that is refused before it takes anything back does not begin.
+            let begins = matches!(
+                record.event,
+                Event::Applying { .. } | Event::Asked { .. } | Event::Undoing { .. } | Event::Undone { .. }
+            );
             if let Some(heading) = inner.heading.take_if(|_| begins) {
                 self.line(inner, &heading);
             }
@@ -265,13 +283,12 @@ impl Ear for Live {
             }
             // Its title is not so, and need not be.
             Event::AlreadySo { key, needless: true, notes } => {
-                let why = notes.join("; ");
-                self.settled(inner, key, NOT_NEEDED, &dim, why.strip_prefix("not needed: ").unwrap_or(&why));
+                self.because(inner, key, NOT_NEEDED, notes);
                 self.next(inner, Some(key));
             }
             // Whoever says why a hold is not put up: its title is the state that it would bring about.
             Event::AlreadySo { key, notes, .. } if is_hold(key.id()) && !notes.is_empty() => {
-                self.settled(inner, key, ("=", "already so"), &dim, &notes.join("; "));
+                self.because(inner, key, ("=", "already so"), notes);
                 self.next(inner, Some(key));
             }
             Event::AlreadySo { key, notes, .. } => {
