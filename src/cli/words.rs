@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn commands_are_not_broken_where_a_line_can_hold_them() {
         let text = "then `pvemig undo 7k2` (or `pvemig status`) again";
-        assert_eq!(wrap(text, 20), ["then", "`pvemig undo 7k2`", "(or", "`pvemig status`)", "again"]);
+        assert_eq!(wrap(text, 20), ["then", "`pvemig undo 7k2`", "(or `pvemig status`)", "again"]);
         assert_eq!(wrap("run `a b c d e f` now", 9), ["run `a b", "c d e f`", "now"]);
         assert_eq!(wrap("a ` that is not closed", 8), ["a ` that", "is not", "closed"]);
     }
