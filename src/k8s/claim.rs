@@ -192,7 +192,7 @@ impl Kubernetes {
     /// other way back) the operator must have named it. "Accepted", not "gone": pods may hold it.
     ///
     /// # Errors
-    /// What keeps the API from doing it; [`KubeError::Conflict`] where the claim is another one by now. Nothing
+    /// What keeps the API from doing it; [`KubeError::Replaced`] where the claim is another one by now. Nothing
     /// happens where it is gone already.
     pub async fn delete_claim(
         &self,

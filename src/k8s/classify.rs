@@ -71,11 +71,13 @@ pub(super) fn by_status(call: Call, code: u16, status: Status) -> KubeError {
         403 => KubeError::Forbidden { call, what: text },
         404 => KubeError::NotFound { call, text },
         409 if status.reason == "AlreadyExists" => KubeError::Exists { call, text },
+        // apimachinery's storage preconditions: "Precondition failed: UID in precondition: .., UID in object meta: ..".
+        409 if text.contains("UID in precondition") => KubeError::Replaced { call, text },
         409 => KubeError::Conflict { call, text },
         410 => KubeError::Expired { call },
         // A patch that carries the uid it means is refused as a change of an immutable field where the object is
         // another one by now (pkg/controller/controller_ref_manager.go reads it the same way).
-        422 if causes.iter().any(|cause| cause.field == "metadata.uid") => KubeError::Conflict { call, text },
+        422 if causes.iter().any(|cause| cause.field == "metadata.uid") => KubeError::Replaced { call, text },
         422 => KubeError::Invalid { call, text },
         429 => match causes.into_iter().find(|cause| cause.reason == "DisruptionBudget") {
             Some(cause) => {

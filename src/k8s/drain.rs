@@ -309,7 +309,7 @@ impl Kubernetes {
                 }
             }
             Err(KubeError::NotFound { .. }) => Ok(Evicted::Gone),
-            Err(KubeError::Conflict { text, .. }) if text.contains("UID") => Ok(Evicted::Gone),
+            Err(KubeError::Replaced { .. }) => Ok(Evicted::Gone),
             Err(error) => Err(error),
         }
     }

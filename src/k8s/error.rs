@@ -90,12 +90,20 @@ pub enum KubeError {
         /// The server's text.
         text: String,
     },
-    /// 409: the object is not the one that was meant (uid), or it changed meanwhile.
+    /// 409: it changed meanwhile.
     #[error("{call}: conflict: {text}")]
     Conflict {
         /// The request.
         call: Call,
         /// The server's text.
+        text: String,
+    },
+    /// 409 or 422: the object is not the one that was meant, its uid is another.
+    #[error("{call}: it is another object by now: {text}")]
+    Replaced {
+        /// The request.
+        call: Call,
+        /// The server's text, with both uids.
         text: String,
     },
     /// 422: the object is not valid.
@@ -224,6 +232,7 @@ impl KubeError {
             | Self::NotFound { call, .. }
             | Self::Exists { call, .. }
             | Self::Conflict { call, .. }
+            | Self::Replaced { call, .. }
             | Self::Invalid { call, .. }
             | Self::Expired { call }
             | Self::DisruptionBudget { call, .. }
@@ -279,6 +288,11 @@ impl Fault for KubeError {
         }
     }
 
+    /// Another object under the same name is for a person to judge: the engine does not look again by itself.
+    fn stale(&self) -> bool {
+        matches!(self, Self::Conflict { .. })
+    }
+
     fn help(&self) -> Option<String> {
         let text = match self {
             Self::Setup { .. } => "see `kubeconfig` and `context` of this cluster in the site file".into(),
@@ -292,7 +306,11 @@ impl Fault for KubeError {
             Self::Forbidden { .. } => {
                 "grant this to the kubeconfig's user; `pvemig plan` lists all that is missing".into()
             }
-            Self::Conflict { .. } => "somebody else changed it; run again: it is looked at anew".into(),
+            Self::Conflict { .. } => "somebody else keeps changing it: find out who, then go on".into(),
+            Self::Replaced { .. } => {
+                "somebody deleted it and made it anew in between: look at the one that is there now before you go on"
+                    .into()
+            }
             Self::DisruptionBudget { .. } => {
                 "see which pods of the budget are not ready (`kubectl get pdb -A`); scale up or adjust the budget"
                     .into()

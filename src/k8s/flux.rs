@@ -272,7 +272,7 @@ impl Kubernetes {
     /// Suspends and puts the hold's mark up, in one patch. What runs is not stopped: wait until it is not busy.
     ///
     /// # Errors
-    /// What keeps the API from doing it; [`KubeError::Conflict`] where it is another object
+    /// What keeps the API from doing it; [`KubeError::Replaced`] where it is another object
     /// by now.
     pub async fn flux_suspend(&self, permit: &Permit, object: &FluxObject, mark: &Mark) -> Result<(), KubeError> {
         let body = json!({

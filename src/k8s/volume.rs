@@ -314,7 +314,7 @@ impl Kubernetes {
     /// Released meanwhile, the provisioner wipes it at once, so only call it with `Delete` on one that is Bound.
     ///
     /// # Errors
-    /// What keeps the API from doing it; [`KubeError::Conflict`] where the volume is another one by now.
+    /// What keeps the API from doing it; [`KubeError::Replaced`] where the volume is another one by now.
     pub async fn set_reclaim_policy(&self, permit: &Permit, volume: &Volume, policy: &str) -> Result<(), KubeError> {
         let mut metadata = json!({"uid": volume.meta.uid});
         let version = volume.raw.pointer("/metadata/resourceVersion");
@@ -330,7 +330,7 @@ impl Kubernetes {
     /// Available and is taken by that claim alone, also by one that GitOps makes without `volumeName`.
     ///
     /// # Errors
-    /// What keeps the API from doing it; [`KubeError::Conflict`] where the volume is another one by now.
+    /// What keeps the API from doing it; [`KubeError::Replaced`] where the volume is another one by now.
     pub async fn reserve_volume(
         &self,
         permit: &Permit,

@@ -159,7 +159,7 @@ impl Kubernetes {
     /// then scaled through `scale`: two requests.
     ///
     /// # Errors
-    /// What keeps the API from doing it; [`KubeError::Conflict`] where it is another object
+    /// What keeps the API from doing it; [`KubeError::Replaced`] where it is another object
     /// by now.
     pub async fn scale_to_zero(&self, permit: &Permit, workload: &Workload, mark: &Mark) -> Result<(), KubeError> {
         let annotations = json!({MARK: mark.to_annotation()});

@@ -90,6 +90,13 @@ impl Rig {
         picture.unwrap_or_else(|| self.lab.compared())
     }
 
+    /// A client of the lab's cluster that knows nothing of pvemig's own.
+    pub async fn cluster(&self) -> kube::Client {
+        let file = kube::config::Kubeconfig::from_yaml(&self.lab.reach().kubernetes.kubeconfig).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+        kube::Client::try_from(config).unwrap()
+    }
+
     /// The changing requests that the lab saw.
     pub fn changes(&self) -> usize {
         let log = std::fs::read_to_string(self.dir().join("requests.jsonl")).unwrap();

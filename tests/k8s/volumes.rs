@@ -103,7 +103,7 @@ async fn a_claim_is_deleted_if_it_is_still_the_same() {
 
     let wire = Wire::answering(answer(409, "status-409-uid")).await;
     let error = wire.kube.delete_claim(&wire.permit, claim, "u1", false).await.unwrap_err();
-    assert!(matches!(error, KubeError::Conflict { .. }), "{error:?}");
+    assert!(matches!(error, KubeError::Replaced { .. }), "{error:?}");
 
     let wire = Wire::start().await;
     wire.on("GET", &format!("{CLAIMS}/frigate-config"), answer(200, "pvc-bound")).await;

@@ -34,9 +34,8 @@ struct Bench {
 impl Bench {
     async fn new(world: &str) -> Self {
         let rig = Rig::new(world).await;
-        let file = kube::config::Kubeconfig::from_yaml(&rig.lab.reach().kubernetes.kubeconfig).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
-        Self { rig, client: kube::Client::try_from(config).unwrap() }
+        let client = rig.cluster().await;
+        Self { rig, client }
     }
 
     async fn send(&self, method: &str, path: &str, kind: &str, body: Value) -> Value {

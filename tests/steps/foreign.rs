@@ -166,12 +166,9 @@ async fn waits(rig: &Rig, id: &str) -> String {
 }
 
 async fn by_hand(rig: &Rig, method: &str, path: &str, body: Value) -> Value {
-    let file = kube::config::Kubeconfig::from_yaml(&rig.lab.reach().kubernetes.kubeconfig).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
     let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
     let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
-    let client = kube::Client::try_from(config).unwrap();
-    client.request(request.body(body.to_string().into_bytes()).unwrap()).await.unwrap()
+    rig.cluster().await.request(request.body(body.to_string().into_bytes()).unwrap()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

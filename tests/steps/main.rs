@@ -6,6 +6,7 @@
 mod foreign;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod power;
 mod scale;
 mod worlds;
 
@@ -62,9 +63,7 @@ impl Bench {
                 *step = blueprint.rebuild(step.id(), &fields).unwrap();
             }
         }
-        let file = kube::config::Kubeconfig::from_yaml(&rig.lab.reach().kubernetes.kubeconfig).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
-        let client = kube::Client::try_from(config).unwrap();
+        let client = rig.cluster().await;
         let bench = Self { rig, client, by_hand: 0.into() };
         bench.post("/api/v1/namespaces", json!({"metadata": {"name": "shop"}})).await;
         let claim = json!({"metadata": {"name": "shop-data"}, "spec": {"accessModes": ["ReadWriteOnce"],

@@ -22,11 +22,12 @@ fn each_code_has_its_cause_effect_and_help() {
         ("status-401", 401, "Unauthorized", Effect::None, false, true),
         ("status-403", 403, "Forbidden", Effect::None, false, true),
         ("status-404", 404, "NotFound", Effect::None, false, false),
-        ("status-409-uid", 409, "Conflict", Effect::None, false, true),
+        ("status-409-uid", 409, "Replaced", Effect::None, false, true),
+        ("status-409-modified", 409, "Conflict", Effect::None, false, true),
         ("status-409-exists", 409, "Exists", Effect::None, false, false),
         ("status-410", 410, "Expired", Effect::None, true, false),
         ("status-422", 422, "Invalid", Effect::None, false, false),
-        ("status-422-uid", 422, "Conflict", Effect::None, false, true),
+        ("status-422-uid", 422, "Replaced", Effect::None, false, true),
         ("status-429-budget", 429, "DisruptionBudget", Effect::None, true, true),
         ("status-429-throttled", 429, "Throttled", Effect::None, true, true),
         ("status-500", 500, "Server", Effect::Maybe, false, false),
@@ -39,8 +40,9 @@ fn each_code_has_its_cause_effect_and_help() {
         assert_eq!((error.effect(), error.retryable(), error.help().is_some()), (*effect, *retryable, *help), "{file}");
         assert!(error.to_string().starts_with("kubernetes `k3s`: PATCH nodes/x: "), "{error}");
         assert_eq!(error.call(), Some(&call(true)));
+        assert_eq!(error.stale(), *variant == "Conflict", "only a change in between is decided anew: {file}");
     }
-    assert_eq!(table.len(), 13);
+    assert_eq!(table.len(), 14);
     assert_eq!(error("status-500", 500, false).effect(), Effect::None, "a question changes nothing");
     assert!(error("status-503", 503, false).retryable() && !error("status-500", 500, false).retryable());
 }
