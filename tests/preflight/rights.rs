@@ -139,6 +139,20 @@ async fn each_privilege_in_proxmox_is_asked_for() {
     }
     assert_eq!(table.len(), 4);
 
+    // A mapping that the source VM alone uses is brought up to date by an undo.
+    shared.change(|world| {
+        let same = world.mappings["coral"].clone();
+        world.mappings.insert("old".into(), same);
+        let config = &mut world.vms.get_mut(&105).unwrap().config;
+        let slot = config.iter().find(|(_, v)| v.contains("mapping=coral")).map(|(k, _)| k.clone()).unwrap();
+        config.insert(slot, "mapping=old".into());
+    });
+    without("Mapping.Modify");
+    let back =
+        "lacks Mapping.Modify on /mapping/usb/old, for giving the device back to vm 105 by mapping old at an undo";
+    let there = "lacks Mapping.Modify on /mapping/usb/coral, for writing mapping coral for still-fawn";
+    assert_found(&bench.problems().await, &[("01", back, "Mapping.Modify"), ("04", there, "Mapping.Modify")]);
+
     // Where ssh leads into the guest too, the agent is only another way.
     without("VM.GuestAgent.Unrestricted");
     let agent =

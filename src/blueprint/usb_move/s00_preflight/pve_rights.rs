@@ -99,8 +99,14 @@ fn needs(p: &Preflight, f: &ProxmoxFacts) -> Vec<Need> {
         _ => None,
     };
     for name in slots.iter().filter_map(|(_, value)| mapped(value)) {
+        let path = format!("/mapping/usb/{name}");
         let why = format!("taking mapping {name} from vm {}", p.source.vmid);
-        needs.push((on::REMOVE, format!("/mapping/usb/{name}"), &["Mapping.Use"], why));
+        needs.push((on::REMOVE, path.clone(), &["Mapping.Use"], why));
+        // By then the device may show its other id, and the mapping with the former one would give the VM nothing.
+        if p.attach != Attach::Mapping || p.device.mapping.as_ref() != Some(&name) {
+            let why = format!("giving the device back to vm {} by mapping {name} at an undo", p.source.vmid);
+            needs.push((on::REMOVE, path, &["Mapping.Modify"], why));
+        }
     }
     if let (Attach::Mapping, Some(name)) = (p.attach, &p.device.mapping) {
         let why = format!("passing the device to vm {}", p.vm.vmid);
