@@ -26,6 +26,10 @@ pub struct Row {
     pub aliases: &'static [&'static str],
     /// The flags of `pvemig step`: they choose the migration, or stand for it.
     pub flags: &'static [Flag],
+    /// The flags of `pvemig step` that change how it works: each sets its field to true.
+    pub switches: &'static [Flag],
+    /// Whether its check may answer that a person must act.
+    pub asks: bool,
     /// The id of its closer, for a hold.
     pub holds_until: Option<&'static str>,
     /// What it may do.
@@ -35,7 +39,18 @@ pub struct Row {
 
 impl Row {
     const fn of<S: Step<Estate>>(aliases: &'static [&'static str], flags: &'static [Flag]) -> Self {
-        Self { id: S::ID, aliases, flags, holds_until: S::HOLDS_UNTIL, risk: S::RISK, rebuild: rebuild::<S> }
+        let (holds_until, risk, rebuild) = (S::HOLDS_UNTIL, S::RISK, rebuild::<S>);
+        Self { id: S::ID, aliases, flags, switches: &[], asks: false, holds_until, risk, rebuild }
+    }
+
+    const fn switches(mut self, switches: &'static [Flag]) -> Self {
+        self.switches = switches;
+        self
+    }
+
+    const fn asks(mut self) -> Self {
+        self.asks = true;
+        self
     }
 
     /// Whether a name that somebody typed means this step: its id, an alias, or exactly its number.
@@ -82,6 +97,16 @@ pub struct Blueprint {
 
 /// Every blueprint.
 pub static ALL: &[Blueprint] = &[usb_move::BLUEPRINT];
+
+/// The row of a step's id.
+pub fn row(id: &str) -> Option<&'static Row> {
+    ALL.iter().flat_map(|b| b.rows).find(|row| row.id == id)
+}
+
+/// Whether a step puts something up that a later step takes back.
+pub fn is_hold(id: &str) -> bool {
+    row(id).is_some_and(|row| row.holds_until.is_some())
+}
 
 /// A blueprint by name.
 pub fn named(name: &str) -> Option<&'static Blueprint> {

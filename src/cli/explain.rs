@@ -59,7 +59,7 @@ fn text(blueprint: &Blueprint, row: &Row, step: Option<&BoxedStep>, real: bool, 
         let laid = lay(head, &out.commands(words), hang, out.width());
         laid.iter().for_each(|line| text.push_str(&format!("{line}\n")));
     };
-    let asks = if may_ask(row.id) { "; may ask a person to act" } else { "" };
+    let asks = if row.asks { "; may ask a person to act" } else { "" };
     line("  ", &format!("it {}{asks}", risk(row.risk)), 4);
     if let Some(closer) = row.holds_until {
         line("  ", &format!("a hold: {closer} takes it back"), 4);
@@ -83,7 +83,7 @@ fn json(blueprint: &Blueprint, row: &Row, step: Option<&BoxedStep>, real: bool) 
     let flags: Vec<_> = flags(row).map(|(flag, help)| json!({ "flag": format!("--{flag}"), "help": help })).collect();
     json!({
         "step": row.id, "blueprint": blueprint.name, "version": blueprint.version, "risk": row.risk,
-        "may-ask-a-person": may_ask(row.id), "holds-until": row.holds_until, "aliases": row.aliases, "flags": flags,
+        "may-ask-a-person": row.asks, "holds-until": row.holds_until, "aliases": row.aliases, "flags": flags,
         "example": !real, "title": step.map(|s| s.title()), "why": step.map(|s| s.why()),
     })
 }
@@ -98,25 +98,7 @@ fn risk(risk: Risk) -> &'static str {
 
 /// The flags that choose the step, and those that change how it works.
 fn flags(row: &Row) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let force = (row.id == FORCES).then_some(("force-off", "pull the plug where the guest does not power off in time"));
-    row.flags.iter().map(|(flag, _, help)| (*flag, *help)).chain(force)
-}
-
-/// The step that takes `--force-off`.
-pub(super) const FORCES: &str = "05-reboot-vm";
-
-/// The steps whose checks may answer that a person must act.
-const ASKING: [&str; 2] = ["03-check-host-hardware", "09a-update-manifests"];
-
-/// Whether a step may ask a person to act.
-pub(super) fn may_ask(id: &str) -> bool {
-    ASKING.contains(&id)
-}
-
-/// Whether a step puts something up that a later step takes back.
-pub(super) fn is_hold(id: &str) -> bool {
-    let row = blueprint::ALL.iter().flat_map(|b| b.rows).find(|row| row.id == id);
-    row.is_some_and(|row| row.holds_until.is_some())
+    row.flags.iter().chain(row.switches).map(|(flag, _, help)| (*flag, *help))
 }
 
 fn example_steps(site: &crate::site::Site, blueprint: &Blueprint) -> anyhow::Result<Vec<BoxedStep>> {
@@ -129,16 +111,4 @@ fn example_steps(site: &crate::site::Site, blueprint: &Blueprint) -> anyhow::Res
 pub(super) fn known_steps() -> String {
     let ids: Vec<_> = blueprint::ALL.iter().flat_map(|b| b.rows).map(|r| r.id).collect();
     format!("the steps are {}", ids.join(", "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{ASKING, FORCES};
-
-    #[test]
-    fn what_is_said_about_steps_is_said_about_steps_that_exist() {
-        let rows: Vec<_> = crate::blueprint::ALL.iter().flat_map(|b| b.rows).map(|row| row.id).collect();
-        let named: Vec<_> = ASKING.iter().chain(&[FORCES]).filter(|id| rows.contains(id)).collect();
-        assert_eq!(named.len(), 3, "{named:?}");
-    }
 }

@@ -271,7 +271,7 @@ fn stopped(out: &Out, state: &RunState, stop: &Stop) -> Exit {
 fn effect_words(effect: Effect) -> &'static str {
     match effect {
         Effect::None => "nothing was changed by it",
-        Effect::Maybe => "it may have changed something; resume looks first",
-        Effect::Partial => "some of it may have been changed; resume looks first",
+        Effect::Maybe => "it may have changed something; resume and undo look first",
+        Effect::Partial => "some of it may have been changed; resume and undo look first",
     }
 }

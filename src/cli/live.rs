@@ -10,10 +10,10 @@ use console::{Style, measure_text_width, style, truncate_str};
 use crate::base::clock::Clock;
 use crate::base::names::StepKey;
 use crate::base::wait::show;
+use crate::blueprint;
 use crate::engine::event::{Event, Outcome, Record};
 use crate::engine::recorder::Ear;
 
-use super::explain::is_hold;
 use super::out::Out;
 use super::words::{lay, one_line};
 
@@ -287,7 +287,7 @@ impl Ear for Live {
                 self.next(inner, Some(key));
             }
             // Whoever says why a hold is not put up: its title is the state that it would bring about.
-            Event::AlreadySo { key, notes, .. } if is_hold(key.id()) && !notes.is_empty() => {
+            Event::AlreadySo { key, notes, .. } if blueprint::is_hold(key.id()) && !notes.is_empty() => {
                 self.because(inner, key, ("=", "already so"), notes);
                 self.next(inner, Some(key));
             }

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use crate::base::check::{Answer, Problem};
 use crate::base::names::StepKey;
-use crate::blueprint::{Blueprint, BoxedStep};
+use crate::blueprint::{self, Blueprint, BoxedStep};
 use crate::engine::plan::{Line, Said};
 use crate::engine::recorder::{Recorder, Wiring};
 use crate::engine::run::{Engine, Hand, Policy};
 
 use super::args::{Global, PlanArgs};
 use super::exit::Exit;
-use super::explain::{is_hold, may_ask};
 use super::out::Out;
 use super::session::{Session, plural};
 use super::words::lay;
@@ -63,7 +62,7 @@ pub(super) fn text(lines: &[Line], out: Out) -> String {
         match said {
             Said::Answer(check) => match &check.answer {
                 // Of a hold that is not put up the notes say why; its title is the state that it would bring about.
-                Answer::Done if is_hold(key.id()) && !check.notes.is_empty() => {
+                Answer::Done if blueprint::is_hold(key.id()) && !check.notes.is_empty() => {
                     line(head("=", "done").trim_end(), "", hang)
                 }
                 Answer::Done => line(&head("=", "done"), title, hang),
@@ -141,8 +140,8 @@ pub(super) fn summary(lines: &[Line]) -> String {
     }
     let by_hand = |l: &&&Line| matches!(&l.said, Said::Answer(c) if matches!(c.answer, Answer::Manual { .. }));
     let now: Vec<_> = left.iter().filter(by_hand).map(|l| number(l.key.id())).collect();
-    let later: Vec<_> =
-        left.iter().filter(|l| !by_hand(l) && may_ask(l.key.id())).map(|l| number(l.key.id())).collect();
+    let asks = |l: &&&Line| !by_hand(l) && blueprint::row(l.key.id()).is_some_and(|row| row.asks);
+    let later: Vec<_> = left.iter().filter(asks).map(|l| number(l.key.id())).collect();
     if !now.is_empty() {
         text += &format!("; {} needs you", now.join(" and "));
     }

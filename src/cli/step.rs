@@ -6,14 +6,13 @@ use anyhow::anyhow;
 use serde_json::{Value, json};
 
 use crate::base::check::Answer;
-use crate::base::fault::Failure;
 use crate::blueprint::{self, Blueprint, BoxedStep, Given, Row};
 use crate::engine::plan::Said;
 use crate::engine::step::Risk;
 
 use super::args::{Global, StepArgs};
 use super::exit::Exit;
-use super::explain::{FORCES, known_steps};
+use super::explain::known_steps;
 use super::fail::{self, Words};
 use super::live::Live;
 use super::out::Out;
@@ -120,7 +119,7 @@ fn choose(session: &Session, args: &StepArgs, blueprint: &Blueprint, row: &Row) 
             if is_preflight(&*step) {
                 guard = Some(step);
             } else if step.id() == row.id && agrees(&fields, &flags) {
-                let step = with_force(step, args)?;
+                let step = switched(step, args, blueprint, row)?;
                 fitting.push(Fit { migration: Some(name.clone()), step, guard: guard.take() });
             } else if step.id() == row.id {
                 others.push(describe(name, row, &fields));
@@ -141,7 +140,9 @@ fn choose(session: &Session, args: &StepArgs, blueprint: &Blueprint, row: &Row) 
             }];
             if args.migration.is_none() {
                 match blueprint.alone(&session.site, row.id, &given(args)) {
-                    Ok(step) => return Ok(Fit { migration: None, step: with_force(step, args)?, guard: None }),
+                    Ok(step) => {
+                        return Ok(Fit { migration: None, step: switched(step, args, blueprint, row)?, guard: None });
+                    }
                     Err(problems) => help.push(format!("by flags alone: {}", problems.join("; "))),
                 }
             }
@@ -178,8 +179,10 @@ fn flags(args: &StepArgs, row: &Row) -> anyhow::Result<Vec<(&'static str, Value)
         };
         flags.push((*pointer, value));
     }
-    if args.force_off && row.id != FORCES {
-        return Err(Words::usage(format!("--force-off belongs to {FORCES}"), "leave it out").into());
+    let forces = |row: &Row| row.switches.iter().any(|(flag, ..)| *flag == FORCE_OFF);
+    if args.force_off && !forces(row) {
+        let own: Vec<_> = blueprint::ALL.iter().flat_map(|b| b.rows).filter(|r| forces(r)).map(|r| r.id).collect();
+        return Err(Words::usage(format!("--{FORCE_OFF} belongs to {}", own.join(", ")), "leave it out").into());
     }
     Ok(flags)
 }
@@ -188,6 +191,9 @@ fn flags(args: &StepArgs, row: &Row) -> anyhow::Result<Vec<(&'static str, Value)
 fn label(text: &str) -> Value {
     text.split_once('=').map_or_else(|| text.into(), |(key, value)| json!({ "key": key, "value": value }))
 }
+
+/// The only switch so far.
+const FORCE_OFF: &str = "force-off";
 
 /// The flags for a step that no migration gives.
 fn given(args: &StepArgs) -> Given {
@@ -218,17 +224,13 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn with_force(step: BoxedStep, args: &StepArgs) -> anyhow::Result<BoxedStep> {
-    if !args.force_off {
-        return Ok(step);
-    }
+/// The step with its switches as given.
+fn switched(step: BoxedStep, args: &StepArgs, blueprint: &Blueprint, row: &Row) -> anyhow::Result<BoxedStep> {
     let mut fields = step.fields().map_err(fail::failure)?;
-    if let Some(fields) = fields.as_object_mut() {
-        fields.insert("force_off".into(), true.into());
+    for (_, pointer, _) in row.switches.iter().filter(|(flag, ..)| *flag == FORCE_OFF && args.force_off) {
+        if let Some(field) = fields.pointer_mut(pointer) {
+            *field = true.into();
+        }
     }
-    let rebuilt: Result<_, Failure> = blueprint::ALL
-        .iter()
-        .find(|b| b.row(step.id()).is_some())
-        .map_or_else(|| Ok(step), |b| b.rebuild(FORCES, &fields));
-    Ok(rebuilt.map_err(fail::failure)?)
+    Ok(blueprint.rebuild(row.id, &fields).map_err(fail::failure)?)
 }

@@ -147,7 +147,7 @@ frigate-coral (usb-move v1) on homelab, run 7k2: failed
   ├ call 2 (proxmox): PUT nodes/still-fawn/qemu/108/config -> upid UPID:x
   ├ note: route: agent; ssh: refused
   ├ error: vm 108 cannot be changed: no answer within 40 s
-  ├ it may have changed something; resume looks first
+  ├ it may have changed something; resume and undo look first
   └ help: look at the host
 ○ 11-recreate-pvcs  wanted: recreate | 1 claim  [not begun]
 ○ 10-deploy         wanted: frigate runs on still-fawn  [not begun]

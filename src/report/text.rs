@@ -148,8 +148,8 @@ pub(super) fn details(row: &Row) -> Vec<String> {
 fn effect_words(effect: Effect) -> &'static str {
     match effect {
         Effect::None => "nothing was changed by it",
-        Effect::Maybe => "it may have changed something; resume looks first",
-        Effect::Partial => "some of it may have been changed; resume looks first",
+        Effect::Maybe => "it may have changed something; resume and undo look first",
+        Effect::Partial => "some of it may have been changed; resume and undo look first",
     }
 }
 

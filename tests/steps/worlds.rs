@@ -25,6 +25,11 @@ async fn there_and_back(rig: &Rig, at_the_end: impl FnOnce(&Rig, &Run)) -> (Run,
     assert_done(&again, "again");
     assert_eq!((calls(&again.records), rig.changes()), (0, made), "a second run changes nothing");
     at_the_end(rig, &there);
+    let asked = there.records.iter().filter_map(|r| match &r.event {
+        Event::Asked { key, .. } => Some(key.id()),
+        _ => None,
+    });
+    assert_eq!(asked.filter(|id| !pvemig::blueprint::row(id).unwrap().asks).count(), 0, "a list says who may ask");
 
     let back = rig.backward(&there.id, &How::default()).await;
     assert_undone(&back, "back");

@@ -78,6 +78,7 @@ const NODE: super::Flag = ("node", "/node/name", "the node, by its name in Kuber
 const NAMESPACE: super::Flag = ("namespace", "/work/namespace", "the workload's namespace");
 const WORKLOAD: super::Flag = ("workload", "/work/name", "the workload's name");
 const FROM: super::Flag = ("from", "/source/vmid", "the VM that had the device");
+const FORCE_OFF: super::Flag = ("force-off", "/force_off", "pull the plug where the guest does not power off in time");
 const ATTACH: super::Flag = ("attach", "/attach", "how the VM gets it: id, port or mapping");
 
 /// The list: order, aliases, flags. Holds are in the steps (`HOLDS_UNTIL`).
@@ -88,16 +89,16 @@ const ROWS: &[Row] = &[
     Row::of::<ScaleDown>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<RemoveUsb>(&["01-remove-usb-from-source"], &[VM, DEVICE]),
     Row::of::<RemoveLabel>(&["02-remove-source-label"], &[NODE, ("label", "/key", "the label's key")]),
-    Row::of::<CheckHostHardware>(&["03-check-hardware-on-host"], &[VM, DEVICE, FROM]),
+    Row::of::<CheckHostHardware>(&["03-check-hardware-on-host"], &[VM, DEVICE, FROM]).asks(),
     Row::of::<AddUsb>(&["04-add-usb-passthrough"], &[VM, DEVICE, ATTACH, FROM]),
     Row::of::<DrainNode>(&[], &[VM, NODE]),
-    Row::of::<RebootVm>(&["05-reboot-target-vm"], &[VM, DEVICE, ATTACH]),
+    Row::of::<RebootVm>(&["05-reboot-target-vm"], &[VM, DEVICE, ATTACH]).switches(&[FORCE_OFF]),
     Row::of::<WaitForVm>(&["06-wait-for-vm-ready"], &[VM, NODE]),
     Row::of::<UncordonNode>(&[], &[NODE]),
     Row::of::<CheckVmHardware>(&["07-check-hardware-in-vm"], &[VM, DEVICE]),
     Row::of::<InstallDrivers>(&[], &[VM]),
     Row::of::<LabelNode>(&["09-label-target-node"], &[NODE, ("label", "/label", "the label, KEY=VALUE")]),
-    Row::of::<UpdateManifests>(&[], &[NAMESPACE, WORKLOAD]),
+    Row::of::<UpdateManifests>(&[], &[NAMESPACE, WORKLOAD]).asks(),
     Row::of::<RecreatePvcs>(&[], &[NAMESPACE, WORKLOAD]),
     Row::of::<DeployAndVerify>(&[], &[NAMESPACE, WORKLOAD]),
 ];
