@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     speed: u32,
+    /// By how much the wall clock is wrong.
+    ahead: jiff::SignedDuration,
 }
 
 impl Default for Clock {
@@ -22,17 +24,25 @@ impl Default for Clock {
 impl Clock {
     /// Pauses are as long as they say.
     pub const fn real() -> Self {
-        Self { speed: 1 }
+        Self { speed: 1, ahead: jiff::SignedDuration::ZERO }
     }
 
     /// Pauses are `speed` times shorter (at least 1 ms); `speed` 0 counts as 1.
     pub const fn fast(speed: u32) -> Self {
-        Self { speed: if speed == 0 { 1 } else { speed } }
+        Self { speed: if speed == 0 { 1 } else { speed }, ahead: jiff::SignedDuration::ZERO }
+    }
+
+    /// The same clock with a wall time that is wrong by so much: that of a desk whose time has jumped. Deadlines are
+    /// as they were.
+    #[must_use]
+    pub const fn ahead(self, by: jiff::SignedDuration) -> Self {
+        Self { ahead: by, ..self }
     }
 
     /// Wall-clock time, for records. Never used to decide anything.
     pub fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::now()
+        let now = jiff::Timestamp::now();
+        now.checked_add(self.ahead).unwrap_or(now)
     }
 
     /// Monotonic time, for deadlines and elapsed times.

@@ -352,7 +352,8 @@ pub(super) fn site_path(global: &Global) -> anyhow::Result<PathBuf> {
 /// `--state`, `$PVEMIG_STATE`, the site file's `state`, the XDG state directory.
 fn state_dir(global: &Global, site: &Site) -> anyhow::Result<PathBuf> {
     if let Some(path) = global.state.as_ref().or(site.state.as_ref()) {
-        return Ok(path.clone());
+        // `git` and others are run in other places.
+        return std::path::absolute(path).with_context(|| format!("the state directory {}", path.display()));
     }
     let base = etcetera::choose_base_strategy().context("there is no home directory")?;
     Ok(base.state_dir().unwrap_or_else(|| base.data_dir()).join("pvemig"))

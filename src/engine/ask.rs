@@ -134,7 +134,9 @@ impl<Cx: Settle> Engine<'_, Cx> {
             };
             if fresh || why != last_why {
                 if word != "manual" {
-                    self.checked(&key, word, back, notes)?;
+                    // Who else keeps it from going on belongs into the report; its own waits are its usual course.
+                    let foreign = (wait == Wait::Lock).then(|| format!("waited: {why}"));
+                    self.checked(&key, word, back, notes.into_iter().chain(foreign).collect())?;
                 }
                 self.recorder.ear().waiting(&key, word, &why);
             }

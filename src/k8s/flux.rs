@@ -234,30 +234,35 @@ impl Kubernetes {
         Ok(all.into_iter().map(|value| FluxObject::from_api(kind, resource.clone(), value)).collect())
     }
 
-    /// The owners of an object up to the root, the nearest first, by the labels that Flux puts on what it applies.
-    /// Empty where it has none.
+    /// The owners of an object up to the root, each before its own, by the labels that Flux puts on what it applies:
+    /// both where a Kustomization and a HelmRelease do. Empty where it has none.
     ///
     /// # Errors
     /// [`KubeError::NotFound`] where a label names an owner that is not there: something else than what the labels
     /// say is true, and nobody should act on it. And what keeps the API from answering.
     pub async fn flux_owners(&self, meta: &Meta) -> Result<Vec<FluxObject>, KubeError> {
-        let mut chain: Vec<FluxObject> = Vec::new();
-        let mut next = owner_by_labels(meta);
-        while let Some((kind, namespace, name)) = next {
+        let (mut met, mut owners) = (Vec::new(), Vec::new());
+        let mut open = vec![(None, meta.full_name(), owners_by_labels(meta))];
+        while let Some((_, of, left)) = open.last_mut() {
+            let Some((kind, namespace, name)) = left.pop() else {
+                owners.extend(open.pop().and_then(|(owner, ..)| owner));
+                continue;
+            };
             // The root applies itself.
-            let known = |o: &FluxObject| o.kind == kind && o.meta.namespace == namespace && o.meta.name == name;
-            if chain.iter().any(known) {
-                break;
+            if met.contains(&(kind, namespace.clone(), name.clone())) {
+                continue;
             }
             let Some(owner) = self.flux(kind, &namespace, &name).await? else {
                 let (_, kind) = kind.api();
                 let call = self.call("GET", format!("{kind} {namespace}/{name}"), false);
-                return Err(KubeError::NotFound { call, text: format!("{} names it as its owner", meta.full_name()) });
+                return Err(KubeError::NotFound { call, text: format!("{of} names it as its owner") });
             };
-            next = owner_by_labels(&owner.meta);
-            chain.push(owner);
+            met.push((kind, namespace, name));
+            let (of, left) = (owner.meta.full_name(), owners_by_labels(&owner.meta));
+            open.push((Some(owner), of, left));
         }
-        Ok(chain)
+        owners.reverse();
+        Ok(owners)
     }
 
     /// The automations that commit to a source.
@@ -346,13 +351,14 @@ fn at(object: &FluxObject) -> (&str, &str) {
     (&object.meta.namespace, &object.meta.name)
 }
 
-/// The nearest owner that an object's labels name.
-fn owner_by_labels(meta: &Meta) -> Option<(FluxKind, String, String)> {
+/// The nearest owners that an object's labels name.
+fn owners_by_labels(meta: &Meta) -> Vec<(FluxKind, String, String)> {
     let kinds =
         [(FluxKind::Kustomization, "kustomize.toolkit.fluxcd.io"), (FluxKind::HelmRelease, "helm.toolkit.fluxcd.io")];
-    kinds.into_iter().find_map(|(kind, group)| {
+    let named = |(kind, group): (FluxKind, &str)| {
         let name = meta.labels.get(&format!("{group}/name"))?;
         let namespace = meta.labels.get(&format!("{group}/namespace"))?;
         Some((kind, namespace.clone(), name.clone()))
-    })
+    };
+    kinds.into_iter().filter_map(named).collect()
 }

@@ -120,7 +120,8 @@ impl Placement {
     pub fn serves(&self, node: &str) -> bool {
         let there = match &self.data {
             DataAt::Shared => true,
-            DataAt::Nodes(nodes) => nodes.iter().any(|n| n == node),
+            // Of several nodes only one has it, and which one nobody says.
+            DataAt::Nodes(nodes) => matches!(nodes.as_slice(), [only] if only == node),
             DataAt::Unknown => false,
         };
         there && self.admits(node)
@@ -135,7 +136,7 @@ impl Placement {
     pub fn can_start_empty(&self) -> bool {
         match &self.data {
             DataAt::Shared => false,
-            DataAt::Nodes(nodes) => self.eligible.iter().any(|n| !nodes.contains(n)),
+            DataAt::Nodes(nodes) => self.eligible.iter().any(|n| !nodes.contains(n) || nodes.len() > 1),
             DataAt::Unknown => self.eligible.len() > 1,
         }
     }
@@ -220,25 +221,26 @@ impl Volume {
     pub fn placement_for(&self, claim: Option<&Claim>, nodes: &[Node]) -> Placement {
         let mut placement = self.placement(nodes);
         let claim = claim.filter(|claim| claim.volume.as_ref() == Some(&self.meta.name));
-        if placement.data == DataAt::Unknown
-            && let Some(node) = claim.and_then(Claim::selected_node)
-        {
+        let Some(node) = claim.and_then(Claim::selected_node) else { return placement };
+        let one_of = |nodes: &[String]| nodes.len() > 1 && nodes.iter().any(|n| n == node);
+        if matches!(&placement.data, DataAt::Unknown) || matches!(&placement.data, DataAt::Nodes(n) if one_of(n)) {
             placement.data = DataAt::Nodes(vec![node.to_owned()]);
         }
         placement
     }
 
-    /// Where the bytes are: by an affinity that tells nodes apart, else by the provisioner's annotation.
+    /// Where the bytes are: by an affinity that names one node, else by the provisioner's annotation.
     fn data_at(&self, meant: Option<Vec<String>>) -> DataAt {
         if !self.is_node_local() {
             return DataAt::Shared;
         }
-        match meant {
-            Some(nodes) if !nodes.is_empty() => DataAt::Nodes(nodes),
-            _ => match self.meta.annotations.get(LOCAL_PATH_NODE) {
-                Some(node) => DataAt::Nodes(vec![node.clone()]),
-                None => DataAt::Unknown,
-            },
+        let made_on = self.meta.annotations.get(LOCAL_PATH_NODE);
+        match (meant.unwrap_or_default(), made_on) {
+            (nodes, Some(node)) if nodes.is_empty() || (nodes.len() > 1 && nodes.contains(node)) => {
+                DataAt::Nodes(vec![node.clone()])
+            }
+            (nodes, _) if nodes.is_empty() => DataAt::Unknown,
+            (nodes, _) => DataAt::Nodes(nodes),
         }
     }
 }

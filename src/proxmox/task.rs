@@ -13,6 +13,7 @@ use super::error::Error;
 use super::lenient;
 use super::refusal::by_text;
 use super::upid::Upid;
+use super::vm::VmRef;
 use super::wire::{Call, seg};
 
 /// How far our clock and a node's may differ when a lost pve task is searched by time.
@@ -107,6 +108,21 @@ impl Proxmox {
             call = call.query("since", since.to_string());
         }
         self.read(&call).await
+    }
+
+    /// The pve tasks that work on a guest now, on its node. A backup of several guests is one pve task with an empty id
+    /// (pve-manager API2/VZDump.pm), so any such one may be at it. A token sees its own only, without Sys.Audit there.
+    ///
+    /// # Errors
+    /// Those of any question.
+    pub async fn at_work_on(&self, vm: &VmRef) -> Result<Vec<TaskRow>, Error> {
+        let filter = TaskFilter { vmid: None, since: None, active_only: true };
+        let mut rows = self.tasks(&vm.node, &filter).await?;
+        let id = vm.vmid.to_string();
+        rows.retain(|row| {
+            row.is_running() && (row.upid.id == id || (row.upid.id.is_empty() && row.upid.kind == "vzdump"))
+        });
+        Ok(rows)
     }
 
     /// The newest pve task of this kind that we started for the guest since `since`; for a call whose answer was lost.

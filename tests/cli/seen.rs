@@ -129,9 +129,10 @@ fn a_suggested_command_meets_the_same_site() {
     expect(&up.run(&["report"]), 0, &["  pvemig resume "]);
 }
 
-/// A run that waits for a person, its words from there on.
+/// A run that waits for a person, and its words from there on. `shell` starts it: the tests themselves may run under
+/// `nohup`, and a shell cannot take back that a signal is ignored.
 fn waits_for_a_person(up: &Up, shell: &str) -> (Child, impl Iterator<Item = String>) {
-    let line = format!("{shell} exec {} run frigate-coral --yes --wait", env!("CARGO_BIN_EXE_pvemig"));
+    let line = format!("{shell} {} run frigate-coral --yes --wait", env!("CARGO_BIN_EXE_pvemig"));
     let mut run = Command::new("sh");
     run.args(["-c", &line]).envs(up.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))));
     let mut run = run.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -148,7 +149,7 @@ fn signal(name: &str, process: &Child) {
 #[test]
 fn a_terminal_that_goes_away_is_an_interrupt() {
     let up = Up::new("usb-move", "manual");
-    let (mut run, lines) = waits_for_a_person(&up, "");
+    let (mut run, lines) = waits_for_a_person(&up, "exec env --default-signal=HUP");
     // Nobody reads any more.
     drop(lines);
     signal("HUP", &run);
@@ -161,7 +162,7 @@ fn a_terminal_that_goes_away_is_an_interrupt() {
 #[test]
 fn under_nohup_the_end_of_a_terminal_is_nothing_and_a_run_at_work_is_named() {
     let up = Up::new("usb-move", "manual");
-    let (mut run, lines) = waits_for_a_person(&up, "trap '' HUP;");
+    let (mut run, lines) = waits_for_a_person(&up, "trap '' HUP; exec");
     signal("HUP", &run);
     let process = format!("process {} on ", run.id());
     expect(&up.run(&["status"]), 0, &[&process, "is at work on it since"]);

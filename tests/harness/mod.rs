@@ -76,6 +76,8 @@ pub struct How {
     pub no_hands: bool,
     pub limit: Option<Duration>,
     pub interrupted: Arc<AtomicBool>,
+    /// By how much the wall clock of the desk is wrong, in seconds.
+    pub ahead: i64,
 }
 
 impl Bench {
@@ -107,7 +109,7 @@ impl Bench {
         let (records, killed) = (Mutex::default(), tokio::sync::Notify::new());
         let ear = Arc::new(Hearing { records, hands, kill_after: how.kill_after, killed });
         let wiring = Wiring {
-            clock: Clock::fast(1000),
+            clock: Clock::fast(1000).ahead(jiff::SignedDuration::from_secs(how.ahead)),
             points: points.clone(),
             ear: ear.clone(),
             interrupted: how.interrupted.clone(),

@@ -57,6 +57,20 @@ async fn owners_are_walked_up_to_the_root_that_owns_itself() {
     assert_eq!(titles, ["Kustomization flux-system/apps", "Kustomization flux-system/flux-system"]);
     assert_eq!(owners[0].resource.api_version(), "kustomize.toolkit.fluxcd.io/v1");
 
+    // A release of a Kustomization applies it too: each comes before those that apply it.
+    let mut both = workload.meta.clone();
+    both.labels.insert("helm.toolkit.fluxcd.io/name".into(), "nvr".into());
+    both.labels.insert("helm.toolkit.fluxcd.io/namespace".into(), "frigate".into());
+    let mut release = fixture("helmrelease");
+    release["metadata"]["labels"] = json!({"kustomize.toolkit.fluxcd.io/name": "flux-system",
+        "kustomize.toolkit.fluxcd.io/namespace": "flux-system"});
+    wire.on("GET", "/apis/helm.toolkit.fluxcd.io/v2/namespaces/frigate/helmreleases/nvr", ok(&release)).await;
+    let owners = wire.kube.flux_owners(&both).await.unwrap();
+    let titles: Vec<String> = owners.iter().map(|o| o.title()).collect();
+    assert_eq!(titles.len(), 3, "{titles:?}");
+    assert_eq!(titles[2], "Kustomization flux-system/flux-system");
+    assert!(titles[..2].iter().any(|t| t.starts_with("HelmRelease ")), "{titles:?}");
+
     let mut orphan = workload.meta.clone();
     orphan.labels.insert("kustomize.toolkit.fluxcd.io/name".into(), "gone".into());
     wire.on("GET", &format!("{KUSTOMIZATIONS}/gone"), answer(404, "status-404")).await;

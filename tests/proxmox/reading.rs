@@ -178,6 +178,11 @@ async fn a_lost_pve_task_is_found_again() {
     let filter = TaskFilter { active_only: true, ..TaskFilter::default() };
     let rows = token(&server.uri()).tasks("still-fawn", &filter).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.is_running()).collect::<Vec<_>>(), [true, false, false, true]);
+
+    // A backup of several guests has no guest's id; a shell on the node has none either.
+    let server = serve("/nodes/still-fawn/tasks", &[("source", "active"), ("limit", "500")], "tasks-backup").await;
+    let rows = token(&server.uri()).at_work_on(&vm()).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.upid.kind.as_str()).collect::<Vec<_>>(), ["vzdump", "qmsnapshot"]);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::estate::Estate;
 use crate::proxmox::{ConfigChange, MapEntry, Pending, PendingKey, Proxmox, UsbSource, UsbValue, VmRef};
 
 use super::device::{Device, Place, Sight, Vm, same_usb};
-use super::power::write_config;
+use super::power::{locked, write_config};
 use super::s04_add_usb::set_entry;
 
 /// Takes every entry that names the device out of a VM's config.
@@ -71,7 +71,7 @@ impl Step<Estate> for RemoveUsb {
         }
         let status = pve.status(&at).await?;
         if let Some(lock) = status.lock {
-            return Ok(Check::waiting_for_lock(format!("vm {} is locked ({lock})", self.vm.vmid)));
+            return locked(&pve, &at, &lock).await;
         }
         let change = |(slot, value): &(String, String)| Change::remove(format!("vm {} {slot}", self.vm.vmid), value);
         let changes = entries.iter().map(change).collect();

@@ -16,7 +16,7 @@ use crate::proxmox::{
 
 use super::device::{Attach, Device, Sight, Vm, same_usb};
 use super::fault::refusal;
-use super::power::write_config;
+use super::power::{locked, write_config};
 
 /// Passes the device to the target VM.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ impl Step<Estate> for AddUsb {
             return Ok(Check::blocked(work.problems));
         }
         if let Some(lock) = pve.status(&at).await?.lock {
-            return Ok(Check::waiting_for_lock(format!("vm {} is locked ({lock})", self.vm.vmid)));
+            return locked(&pve, &at, &lock).await;
         }
         let value =
             |(slot, key): (u8, &crate::proxmox::PendingKey)| Some((format!("usb{slot}"), key.configured()?.to_owned()));

@@ -13,7 +13,7 @@ use crate::proxmox::{MapEntry, Proxmox, VmRef, VmStatus, usb_slot};
 
 use super::device::{Attach, Device, Sight, Vm, same_usb};
 use super::fault::refusal;
-use super::power::{SHUTDOWN, finish, shutdown, start};
+use super::power::{SHUTDOWN, finish, locked, shutdown, start};
 use super::s04_add_usb::set_entry;
 
 /// Power-cycles a VM where its process does not run what is configured.
@@ -68,13 +68,13 @@ impl Step<Estate> for RebootVm {
         let (pve, at) = self.vm.find(cx).await?;
         let status = pve.status(&at).await?;
         // A lock is in the way only where there is something to do: a backup of a finished estate is none of ours.
-        let todo = |changes| match &status.lock {
-            Some(lock) => Check::waiting_for_lock(format!("vm {} is locked ({lock})", self.vm.vmid)),
-            None => Check::todo(changes, Before { ran: status.is_running(), pid: status.pid }),
+        let todo = async |changes| match &status.lock {
+            Some(lock) => locked(&pve, &at, lock).await,
+            None => Ok(Check::todo(changes, Before { ran: status.is_running(), pid: status.pid })),
         };
         if !status.is_running() {
             let what = format!("vm {} starts (it is {})", self.vm.vmid, status.status);
-            return Ok(todo(vec![Change::act(what)]));
+            return todo(vec![Change::act(what)]).await;
         }
         let stale = stale(&pve, &at).await?;
         let same_start = seen.since.is_some_and(|since| since.ran && since.pid == status.pid);
@@ -90,7 +90,7 @@ impl Step<Estate> for RebootVm {
         }
         let mut changes = vec![Change::act(format!("vm {} shuts down and starts", self.vm.vmid))];
         changes.extend(stale);
-        Ok(todo(changes))
+        todo(changes).await
     }
 
     async fn apply(&self, cx: &Estate, _seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {

@@ -35,7 +35,7 @@ fn affinity_is_evaluated_and_not_matched_by_pattern() {
             Reach::Zonal,
             on(&["a", "b"]),
             true,
-            false,
+            true,
         ),
         (
             "NotIn holds for a node without the label",
@@ -44,7 +44,7 @@ fn affinity_is_evaluated_and_not_matched_by_pattern() {
             Reach::Zonal,
             on(&["b", "c"]),
             true,
-            false,
+            true,
         ),
         (
             "Exists has no values",
@@ -53,7 +53,7 @@ fn affinity_is_evaluated_and_not_matched_by_pattern() {
             Reach::Zonal,
             on(&["a", "b"]),
             true,
-            false,
+            true,
         ),
         (
             "Gt compares integers",

@@ -61,6 +61,8 @@ pub struct Store {
     objects: BTreeMap<Key, Arc<Value>>,
     log: VecDeque<Change>,
     revision: u64,
+    /// The revision of the last change of a kind, by group and plural.
+    touched: BTreeMap<(&'static str, &'static str), u64>,
     forgotten: u64,
     made: u64,
     /// The present, as objects write it: `2026-01-31T12:00:00Z`.
@@ -71,6 +73,11 @@ impl Store {
     /// The newest resource version.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Whether an object of one of these kinds has changed after a resource version.
+    pub fn changed_since(&self, revision: u64, kinds: &[&'static Kind]) -> bool {
+        kinds.iter().any(|k| self.touched.get(&(k.group, k.resource)).is_some_and(|at| *at > revision))
     }
 
     /// An object.
@@ -267,6 +274,7 @@ impl Store {
     }
 
     fn note(&mut self, change: Change) {
+        self.touched.insert((change.key.group, change.key.resource), change.revision);
         self.log.push_back(change);
         if self.log.len() > MEMORY
             && let Some(oldest) = self.log.pop_front()

@@ -7,8 +7,7 @@ use futures::StreamExt;
 use crate::base::fault::Failure;
 use crate::estate::Estate;
 use crate::proxmox::{
-    ClusterStatus, Pending, Permissions, Proxmox, Resource, TaskFilter, TaskRow, UsbMapping, Version, VmRef, VmStatus,
-    usb_hotplugs,
+    ClusterStatus, Pending, Permissions, Proxmox, Resource, TaskRow, UsbMapping, Version, VmRef, VmStatus, usb_hotplugs,
 };
 use crate::site::Access;
 
@@ -266,7 +265,6 @@ async fn machine(pve: &Proxmox, vm: &Vm, rows: &[Resource]) -> Machine {
 
 async fn state(pve: &Proxmox, at: &VmRef) -> Result<State, crate::proxmox::Error> {
     let (config, status) = futures::try_join!(pve.pending(at), pve.status(at))?;
-    let filter = TaskFilter { vmid: Some(at.vmid), since: None, active_only: true };
-    let tasks = if status.lock.is_some() { pve.tasks(&at.node, &filter).await? } else { Vec::new() };
+    let tasks = if status.lock.is_some() { pve.at_work_on(&at).await? } else { Vec::new() };
     Ok(State { config, status, tasks })
 }

@@ -5,6 +5,7 @@ use crate::base::permit::System;
 use crate::proxmox::{PendingKey, UsbSource, UsbStyle, UsbValue, free_usb_slots, usb_hotplugs, usb_slot};
 
 use super::super::device::Attach;
+use super::super::power::worker;
 use super::Preflight;
 use super::ask_proxmox::{Machine, Power, ProxmoxFacts, State};
 use super::finding::{Findings, on};
@@ -82,7 +83,7 @@ fn there(p: &Preflight, f: &ProxmoxFacts, machine: &Machine, step: &'static str,
 fn lock(f: &ProxmoxFacts, state: &State, (vmid, host): (u32, &str), step: &'static str, out: &mut Findings) {
     let Some(lock) = &state.status.lock else { return };
     if !state.tasks.is_empty() {
-        let who = state.tasks.iter().map(|t| format!("{} of {}", t.upid.kind, t.upid.user)).collect::<Vec<_>>();
+        let who = state.tasks.iter().map(worker).collect::<Vec<_>>();
         let text = format!("vm {vmid} is locked ({lock}) by {}: {step} waits for the lock", who.join(", "));
         return out.note(step, text);
     }

@@ -27,6 +27,12 @@ fn plugged(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
     let mut unseen = Vec::new();
     for (host, sight) in &f.hosts {
         match sight {
+            // 03 would stop there; what others lack for it is told with their rights.
+            Ok(Sight::CannotSee(why)) if host == target && f.root => out.problem(
+                on::HOST,
+                format!("whether {} is at {host} cannot be seen: {}", p.device.title(), why.join("; ")),
+                format!("mend one of these ways, or add a mapping with the port of {} at {host}", p.device.name),
+            ),
             Ok(Sight::CannotSee(why)) => unseen.push((host, why.join("; "))),
             Err(why) if host == target => out.unknown(on::HOST, &format!("the USB devices of {host}"), why),
             Err(why) => unseen.push((host, why.text.clone())),

@@ -72,6 +72,16 @@ impl One<'_> {
         let what =
             format!("{full}: volume {} ({}, {}{size})", volume.meta.name, kept_in(&volume.source), data(placement));
         let loose = placement.can_start_empty();
+        if let Some(node) = self.made_anew(f) {
+            out.note(
+                on::CLAIMS,
+                format!(
+                    "volume {} of {full} has its data on {node}, and node {node} was made after it: where the machine was \
+                     made anew under this name, the data is gone",
+                    volume.meta.name
+                ),
+            );
+        }
         if placement.serves(target) {
             return out.note(on::CLAIMS, format!("{what} can be used on {target}"));
         }
@@ -109,6 +119,17 @@ impl One<'_> {
                 help,
             );
         }
+    }
+}
+
+impl One<'_> {
+    /// The node that has the data, where it is younger than the volume: a name is no identity. Both times are the API
+    /// server's.
+    fn made_anew<'f>(&self, f: &'f KubeFacts) -> Option<&'f str> {
+        let DataAt::Nodes(names) = &self.placement.data else { return None };
+        let node = f.nodes.as_ref().ok()?.iter().find(|n| names.contains(&n.meta.name))?;
+        let time = |text: &str| text.parse::<jiff::Timestamp>().ok();
+        (time(&node.meta.created)? > time(&self.volume.meta.created)?).then_some(node.meta.name.as_str())
     }
 }
 

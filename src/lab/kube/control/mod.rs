@@ -27,6 +27,7 @@ use serde_json::Value;
 
 use super::Kube;
 use super::json::{self, text};
+use super::kinds::{self, Kind};
 use crate::lab::World;
 use crate::lab::clock::LabTime;
 pub(crate) use facts::Facts;
@@ -47,6 +48,8 @@ pub(crate) struct State {
     alive: BTreeSet<String>,
     /// The world has been brought to rest once.
     settled: bool,
+    /// The revision before the last pass of a controller that looks at objects alone.
+    passed: BTreeMap<&'static str, u64>,
     /// It is being brought to rest: what programs write now has been there for long.
     pub(crate) settling: bool,
 }
@@ -83,13 +86,23 @@ impl Round<'_> {
         self.kube.control.alive.contains(node)
     }
 
+    /// Lets a controller that decides by objects of these kinds alone look again where one of them has changed.
+    fn at(&mut self, who: &'static str, kinds: &[&'static Kind], pass: impl FnOnce(&mut Self)) {
+        let revision = self.kube.store.revision();
+        let last = self.kube.control.passed.insert(who, revision);
+        if last.is_none_or(|last| self.kube.store.changed_since(last, kinds)) {
+            pass(self);
+        }
+    }
+
     fn run(&mut self) {
         self.kube.control.asked.clear();
         self.nodes();
-        self.deployments();
-        self.replica_sets();
-        self.stateful_sets();
-        self.daemon_sets();
+        let (sets, pods) = (kinds::replicasets(), kinds::pods());
+        self.at("deployments", &[kinds::deployments(), sets, pods], Self::deployments);
+        self.at("replicasets", &[sets, pods], Self::replica_sets);
+        self.at("statefulsets", &[kinds::statefulsets(), kinds::claims(), pods], Self::stateful_sets);
+        self.at("daemonsets", &[kinds::daemonsets(), kinds::nodes(), pods], Self::daemon_sets);
         self.claims();
         self.volumes();
         self.provision();

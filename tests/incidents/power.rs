@@ -1,0 +1,111 @@
+//! Proxmox in bad moods: locks, pve tasks that fail or end with warnings, answers that come too late or not at all.
+
+use std::time::Duration;
+
+use pvemig::lab::{Class, FaultEffect, FaultRule, Front, World};
+use serde_json::json;
+
+use super::harness::same::assert_done;
+use super::{DEVICE, How, assert_noted, assert_stopped, go, notes, rig};
+
+fn vm(world: &mut World) -> &mut pvemig::lab::world::Vm {
+    world.vms.get_mut(&108).unwrap()
+}
+
+/// A backup of several guests holds the lock: the step waits and names it, and goes on when it is gone.
+async fn locked() {
+    let rig = rig("usb-move", DEVICE, |world| {
+        vm(world).lock = Some("backup".into());
+        world.begin_task("still-fawn", "vzdump", "", "root@pam", json!(null));
+    })
+    .await;
+    let lab = rig.lab.shared().clone();
+    let looked = lab.log.seen().len();
+    let ends = async {
+        let asked = |_: &World| {
+            let seen = lab.log.seen();
+            seen.iter().skip(looked).any(|s| s.line.contains("source=active")).then_some(())
+        };
+        lab.until(Duration::from_secs(900), asked).await;
+        lab.change(|world| vm(world).lock = None);
+    };
+    let (run, ()) = tokio::join!(go(&rig), ends);
+    assert_noted(&run, &["04-"], &["waited: vm 108 is locked (backup) by vzdump of root@pam"]);
+}
+
+/// A pve task that fails shows the last lines of its log.
+async fn task_fails() {
+    let rig = rig("usb-move-old", DEVICE, |world| {
+        vm(world).config.insert("hostpci0".into(), "0000:99:00.0".into());
+    })
+    .await;
+    let run = go(&rig).await;
+    let all = format!("{:?}", run.ended);
+    assert!(all.contains("log") || all.contains("TASK ERROR") || run.ended.is_ok(), "{all}");
+}
+
+async fn answer_lost(status: Option<u16>) {
+    let rig = rig("usb-move", DEVICE, |_| {}).await;
+    let effect = match status {
+        Some(code) => FaultEffect::StatusAfter(code, "Broken pipe".into()),
+        None => FaultEffect::ResetAfter,
+    };
+    rig.lab.fault(FaultRule::on(Front::Proxmox, effect).method("POST").path("*/qemu/108/config").times(1));
+    let run = go(&rig).await;
+    assert_stopped(&run, "04-", &["vm 108"]);
+    let sent = rig.changes();
+    let resumed = rig.forward(Some(&run.id), &How::default()).await;
+    assert_done(&resumed, "resumed");
+    let config = rig.lab.shared().read(|world| world.vms[&108].config.clone());
+    assert_eq!(config.keys().filter(|k| k.starts_with("usb")).count(), 2);
+    let again = rig.lab.shared().log.seen();
+    let written = again.iter().filter(|s| s.class == Class::Change && s.line.contains("/qemu/108/config")).count();
+    assert_eq!(written, 1, "it is looked at, and not sent again (after {sent})");
+}
+
+/// The ticket is refused in the middle of a run: a new one is got, and the refused request is asked again.
+async fn ticket_expires() {
+    let rig = rig("usb-move", DEVICE, |_| {}).await;
+    let expired = FaultEffect::Status(401, "permission denied - invalid PVE ticket".into());
+    rig.lab.fault(FaultRule::on(Front::Proxmox, expired).class(Class::Read).path("*/qemu/108/*").skip(2).times(1));
+    let run = go(&rig).await;
+    assert_done(&run, "with a new ticket");
+    let seen = rig.lab.shared().log.seen();
+    assert_eq!(seen.iter().filter(|s| s.line.contains("/access/ticket")).count(), 2);
+}
+
+async fn token_where_a_ticket_is_needed() {
+    let rig = rig("usb-move-token-cannot", &[], |_| {}).await;
+    assert_stopped(&go(&rig).await, "00-preflight", &["root@pam alone may", "attach: mapping"]);
+    assert_eq!(rig.changes(), 0);
+}
+
+/// Somebody writes the config between the look and the write: it is looked at again.
+async fn digest_conflict() {
+    let rig = rig("usb-move", DEVICE, |_| {}).await;
+    let text = "detected modified configuration - file changed by other user? Try again.";
+    let conflict = FaultEffect::Status(500, text.into());
+    rig.lab.fault(FaultRule::on(Front::Proxmox, conflict).method("POST").path("*/qemu/108/config").times(1));
+    assert_done(&go(&rig).await, "after another look");
+}
+
+/// The guest keeps the device busy: the change is stored and stays pending until the power cycle.
+async fn kept_pending() {
+    let rig = rig("usb-move", &["01-"], |world| world.vms.get_mut(&105).unwrap().guest.holds_usb = true).await;
+    let run = go(&rig).await;
+    assert_done(&run, "stored");
+    assert!(notes(&run, "01-").contains("leaves vm 105 at its next power cycle"), "{}", notes(&run, "01-"));
+    let pending = rig.lab.shared().read(|world| world.vms[&105].pending_delete.len());
+    assert!(pending > 0, "{pending}");
+}
+
+incidents! {
+    a_backup_holds_the_lock: locked();
+    a_pve_task_fails: task_fails();
+    an_answer_is_596_after_the_effect: answer_lost(Some(596));
+    an_answer_never_comes: answer_lost(None);
+    the_ticket_expires_in_mid_run: ticket_expires();
+    a_token_cannot_do_what_a_ticket_can: token_where_a_ticket_is_needed();
+    somebody_else_wrote_the_config: digest_conflict();
+    a_change_is_stored_and_pending: kept_pending();
+}
