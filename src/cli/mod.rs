@@ -33,6 +33,9 @@ use args::{Cli, LabVerb, SiteVerb, Verb};
 use fail::Words;
 use out::Out;
 
+/// Of a thread, in bytes: in an unoptimised build the futures of the steps need more than the usual 2 MiB.
+const STACK: usize = 16 << 20;
+
 /// Parses the command line, does what it says, and tells how it ended.
 pub fn main() -> Exit {
     crate::base::tls::init();
@@ -48,7 +51,9 @@ pub fn main() -> Exit {
     };
     let out = Out::new(cli.json, cli.verbose, options);
     out::log_to_stderr(cli.verbose);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build() {
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    threads.worker_threads(4).thread_stack_size(STACK).enable_all();
+    let runtime = match threads.build() {
         Ok(runtime) => runtime,
         Err(error) => return fail::show(&out, &anyhow::Error::new(error).context("cannot start the runtime")),
     };

@@ -16,7 +16,7 @@ use crate::base::permit::System;
 use crate::base::settle::{Lost, Settle, Settled};
 use crate::base::wait::limit;
 use crate::checkout::Checkout;
-use crate::guest::{Guest, KeySource, Route, SshTarget};
+use crate::guest::{Guest, KeySource, Route, Silent, SshTarget};
 use crate::k8s::Kubernetes;
 use crate::proxmox::{self, Auth, Endpoint, Limits, Proxmox, Upid};
 use crate::site::{self, Access, ProxmoxAuth, SecretError, SecretRef, Site};
@@ -85,12 +85,22 @@ pub struct Estate {
     kubernetes: Mutex<BTreeMap<String, Arc<Kubernetes>>>,
     /// Of a question and of a change, where they are not the usual ones.
     deadlines: Option<(Duration, Duration)>,
+    /// Ways into machines that were silent lately.
+    silent: Silent,
 }
 
 impl Estate {
     /// Opens nothing yet. `state` is the site's own directory below the state directory, for clones of checkouts.
     pub fn new(site: Arc<Site>, clock: Clock, state: PathBuf) -> Self {
-        Self { site, clock, state, deadlines: None, proxmox: Mutex::default(), kubernetes: Mutex::default() }
+        Self {
+            site,
+            clock,
+            state,
+            deadlines: None,
+            silent: Silent::default(),
+            proxmox: Mutex::default(),
+            kubernetes: Mutex::default(),
+        }
     }
 
     /// Other deadlines for a question and for a change to Proxmox and Kubernetes than [`limit::READ`] and
@@ -200,7 +210,7 @@ impl Estate {
             let route = self.route(node, settings, *access).await;
             routes.push(route.unwrap_or_else(|failure| Route::closed(access.word(), &failure)));
         }
-        Ok(Guest::new(node, routes, self.clock))
+        Ok(Guest::new(node, routes, self.clock).knowing(self.silent.clone()))
     }
 
     async fn route(&self, node: &str, settings: &site::Node, access: Access) -> Result<Route, Failure> {
@@ -223,7 +233,7 @@ impl Estate {
     /// [`OpenError`].
     pub async fn host(&self, cluster: &str, host: &str) -> Result<Option<Guest>, Failure> {
         let target = self.host_ssh(cluster, host).await?;
-        Ok(target.map(|target| Guest::new(host, vec![Route::Ssh(target)], self.clock)))
+        Ok(target.map(|target| Guest::new(host, vec![Route::Ssh(target)], self.clock).knowing(self.silent.clone())))
     }
 
     async fn host_ssh(&self, cluster: &str, host: &str) -> Result<Option<SshTarget>, Failure> {

@@ -2,7 +2,8 @@
 //!
 //! A [`Guest`] has routes, tried in order inside one call. A question ([`Guest::look`]) may go to the next route
 //! whatever happened to it on the way. A change ([`Guest::run`]) goes to the first route that lets us in, and is never
-//! handed to a second one after it may have run, unless it is declared repeatable.
+//! handed to a second one after it may have run, unless it is declared repeatable. A route that was silent lately is
+//! tried after the others.
 
 mod agent;
 mod command;
@@ -11,6 +12,7 @@ mod host;
 mod key;
 pub mod known_hosts;
 mod look;
+mod silent;
 mod ssh;
 
 pub use agent::{AgentFacts, Fact};
@@ -18,6 +20,7 @@ pub use command::{Command, Exit, Output, Seen, quote};
 pub use error::{Error, Phase};
 pub use key::KeySource;
 pub use look::{GuestUsb, Look, usb_devices};
+pub use silent::Silent;
 pub use ssh::{OUTPUT_CAP, SshTarget};
 
 use std::sync::Arc;
@@ -35,6 +38,7 @@ pub struct Guest {
     name: String,
     routes: Vec<Route>,
     clock: Clock,
+    silent: Silent,
 }
 
 /// A way in.
@@ -95,7 +99,30 @@ impl Route {
 impl Guest {
     /// A machine by its name in the site file and the ways into it, most wanted first.
     pub fn new(name: impl Into<String>, routes: Vec<Route>, clock: Clock) -> Self {
-        Self { name: name.into(), routes, clock }
+        Self { name: name.into(), routes, clock, silent: Silent::default() }
+    }
+
+    /// With what is known of ways in that were silent lately.
+    #[must_use]
+    pub fn knowing(self, silent: Silent) -> Self {
+        Self { silent, ..self }
+    }
+
+    /// The routes in the order in which they are tried now, and why some of them come last.
+    fn in_order(&self) -> (Vec<&Route>, Tried) {
+        let mut tried = Tried::default();
+        let (mut now, mut last) = (Vec::new(), Vec::new());
+        for route in &self.routes {
+            match self.silent.lately(&route.label(), self.clock) {
+                Some(why) => {
+                    tried.left_out.push((route.label(), why));
+                    last.push(route);
+                }
+                None => now.push(route),
+            }
+        }
+        now.extend(last);
+        (now, tried)
     }
 
     /// The name.
@@ -154,8 +181,8 @@ impl Guest {
     async fn ask<T>(&self, look: &Look, read: impl Fn(Output) -> Result<T, Error>) -> Result<Seen<T>, Error> {
         let argv = look.argv()?;
         sendable(&argv)?;
-        let mut tried = Tried::default();
-        for route in &self.routes {
+        let (routes, mut tried) = self.in_order();
+        for route in routes {
             let mut answer = self.ask_by(route, &argv, look).await.and_then(&read);
             // A device that comes or goes while the list is made leaves half an entry.
             let mut pauses = Backoff::new(self.clock, Duration::from_millis(200), Duration::from_secs(1));
@@ -166,6 +193,7 @@ impl Guest {
                 pauses.pause().await;
                 answer = self.ask_by(route, &argv, look).await.and_then(&read);
             }
+            self.silent.heard(&route.label(), &answer, self.clock);
             match answer {
                 Ok(value) => return Ok(tried.seen(value, route)),
                 Err(error) => tried.push(route, error),
@@ -199,9 +227,11 @@ impl Guest {
     /// stopped it; otherwise as [`Guest::look`].
     pub async fn run(&self, command: &Command, permit: &Permit) -> Result<Seen<Output>, Error> {
         sendable(&command.argv)?;
-        let mut tried = Tried::default();
-        for route in &self.routes {
-            match self.run_by(route, command, permit).await {
+        let (routes, mut tried) = self.in_order();
+        for route in routes {
+            let answer = self.run_by(route, command, permit).await;
+            self.silent.heard(&route.label(), &answer, self.clock);
+            match answer {
                 Ok(output) => return Ok(tried.seen(output, route)),
                 Err(Error::Refused(refused)) => return Err(refused.into()),
                 Err(error) if error.may_have_run() && !command.repeatable => {
@@ -216,7 +246,7 @@ impl Guest {
             }
         }
         // Only a repeatable command comes here after it may have run.
-        let lost = tried.0.iter().any(|(_, error)| error.may_have_run());
+        let lost = tried.failures.iter().any(|(_, error)| error.may_have_run());
         Err(tried.error(&self.name, if lost { Effect::Maybe } else { Effect::None }))
     }
 
@@ -226,8 +256,14 @@ impl Guest {
         for route in &self.routes {
             match route {
                 Route::Ssh(target) if facts.ssh.is_none() => {
-                    let login = ssh::login(target, self.clock).await;
-                    facts.ssh = Some(login.map_or_else(|error| Fact::No(error.line()), |_| Fact::Yes));
+                    facts.ssh = Some(match self.silent.lately(&route.label(), self.clock) {
+                        Some(why) => Fact::No(why),
+                        None => {
+                            let login = ssh::login(target, self.clock).await;
+                            self.silent.heard(&route.label(), &login, self.clock);
+                            login.map_or_else(|error| Fact::No(error.line()), |_| Fact::Yes)
+                        }
+                    });
                 }
                 Route::Agent { proxmox, vmid } if facts.agent.is_none() => {
                     facts.agent = Some(agent::facts(proxmox, *vmid).await);
@@ -289,36 +325,46 @@ fn sendable(argv: &[String]) -> Result<(), Error> {
 
 /// What the routes said so far.
 #[derive(Debug, Default)]
-struct Tried(Vec<(String, Error)>);
+struct Tried {
+    failures: Vec<(String, Error)>,
+    /// Routes that are tried last, with the reason.
+    left_out: Vec<(String, String)>,
+}
 
 /// A route's failure in one line, which names the route.
 fn line((route, error): &(String, Error)) -> String {
-    let line = error.line();
-    if line.starts_with(route.as_str()) { line } else { format!("{route}: {line}") }
+    named(route, &error.line())
+}
+
+fn named(route: &str, line: &str) -> String {
+    if line.starts_with(route) { line.to_owned() } else { format!("{route}: {line}") }
 }
 
 impl Tried {
     fn push(&mut self, route: &Route, error: Error) {
-        self.0.push((route.label(), error));
+        self.failures.push((route.label(), error));
     }
 
     fn seen<T>(self, value: T, route: &Route) -> Seen<T> {
         let route = route.label();
-        let mut notes: Vec<String> = self.0.iter().map(line).collect();
+        let untried =
+            |(label, _): &&(String, String)| *label != route && !self.failures.iter().any(|(f, _)| f == label);
+        let left_out = self.left_out.iter().filter(untried).map(|(label, why)| named(label, why));
+        let mut notes: Vec<String> = left_out.chain(self.failures.iter().map(line)).collect();
         notes.push(format!("{route}: answered"));
         Seen { value, route, notes }
     }
 
     fn error(mut self, guest: &str, effect: Effect) -> Error {
-        if self.0.len() < 2 && effect == Effect::None {
-            return self.0.pop().map_or_else(|| Error::NoRoute { guest: guest.to_owned() }, |(_, error)| error);
+        if self.failures.len() < 2 && effect == Effect::None {
+            return self.failures.pop().map_or_else(|| Error::NoRoute { guest: guest.to_owned() }, |(_, error)| error);
         }
         Error::AllRoutes {
             guest: guest.to_owned(),
-            help: self.0.iter().find_map(|(_, error)| error.help()),
-            each: self.0.iter().map(|tried| (tried.0.clone(), line(tried))).collect(),
+            help: self.failures.iter().find_map(|(_, error)| error.help()),
+            each: self.failures.iter().map(|tried| (tried.0.clone(), line(tried))).collect(),
             effect,
-            lasting: self.0.iter().all(|(_, error)| error.is_lasting()),
+            lasting: self.failures.iter().all(|(_, error)| error.is_lasting()),
         }
     }
 }
