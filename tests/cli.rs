@@ -10,6 +10,12 @@ use std::process::{Child, Command, Output, Stdio};
 // Not files beside this one: each would be linked on its own.
 #[path = "cli/ends.rs"]
 mod ends;
+#[path = "cli/ground.rs"]
+mod ground;
+#[path = "cli/planted.rs"]
+mod planted;
+#[path = "cli/secrets.rs"]
+mod secrets;
 #[path = "cli/seen.rs"]
 mod seen;
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use super::names::StepKey;
+use super::redact;
 
 /// What a check found, with the notes that belong into the journal (route used, what other routes said).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,17 +141,18 @@ impl<B> Check<B> {
 
     /// A person must act.
     pub fn manual(ask: impl Into<String>, hint: Option<String>, hands: Option<Hands>) -> Self {
-        Self::of(Answer::Manual { ask: ask.into(), hint, hands, before: None })
+        let hint = hint.map(|hint| redact::text(&hint));
+        Self::of(Answer::Manual { ask: clean(ask), hint, hands, before: None })
     }
 
     /// On its way by itself.
     pub fn waiting(reason: impl Into<String>) -> Self {
-        Self::of(Answer::Waiting { reason: reason.into(), foreign: false })
+        Self::of(Answer::Waiting { reason: clean(reason), foreign: false })
     }
 
     /// On its way once somebody else lets go of a lock.
     pub fn waiting_for_lock(reason: impl Into<String>) -> Self {
-        Self::of(Answer::Waiting { reason: reason.into(), foreign: true })
+        Self::of(Answer::Waiting { reason: clean(reason), foreign: true })
     }
 
     /// Waiting will not help.
@@ -166,14 +168,14 @@ impl<B> Check<B> {
     /// Adds a note.
     #[must_use]
     pub fn note(mut self, line: impl Into<String>) -> Self {
-        self.notes.push(line.into());
+        self.notes.push(clean(line));
         self
     }
 
     /// Adds notes.
     #[must_use]
     pub fn notes(mut self, lines: impl IntoIterator<Item = String>) -> Self {
-        self.notes.extend(lines);
+        self.notes.extend(lines.into_iter().map(clean));
         self
     }
 
@@ -211,22 +213,22 @@ impl<B> Check<B> {
 impl Change {
     /// Something appears.
     pub fn add(what: impl Into<String>, to: impl Into<String>) -> Self {
-        Self { symbol: Symbol::Add, what: what.into(), from: None, to: Some(to.into()) }
+        Self { symbol: Symbol::Add, what: clean(what), from: None, to: Some(clean(to)) }
     }
 
     /// Something disappears.
     pub fn remove(what: impl Into<String>, from: impl Into<String>) -> Self {
-        Self { symbol: Symbol::Remove, what: what.into(), from: Some(from.into()), to: None }
+        Self { symbol: Symbol::Remove, what: clean(what), from: Some(clean(from)), to: None }
     }
 
     /// Something gets another value.
     pub fn set(what: impl Into<String>, from: impl Into<String>, to: impl Into<String>) -> Self {
-        Self { symbol: Symbol::Change, what: what.into(), from: Some(from.into()), to: Some(to.into()) }
+        Self { symbol: Symbol::Change, what: clean(what), from: Some(clean(from)), to: Some(clean(to)) }
     }
 
     /// Something happens.
     pub fn act(what: impl Into<String>) -> Self {
-        Self { symbol: Symbol::Act, what: what.into(), from: None, to: None }
+        Self { symbol: Symbol::Act, what: clean(what), from: None, to: None }
     }
 }
 
@@ -251,7 +253,7 @@ impl fmt::Display for Change {
 impl Problem {
     /// A problem with its help line.
     pub fn new(text: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { text: text.into(), help: help.into(), mended_by: None, protects: None }
+        Self { text: clean(text), help: clean(help), mended_by: None, protects: None }
     }
 
     /// Names the step of the same plan that would mend it.
@@ -267,4 +269,9 @@ impl Problem {
         self.protects = Some(key.into());
         self
     }
+}
+
+/// What is said here is shown and kept: it carries no secret.
+fn clean(text: impl Into<String>) -> String {
+    redact::text(&text.into())
 }

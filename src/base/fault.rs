@@ -59,7 +59,7 @@ impl Failure {
         Self(Box::new(Plain { text: text.into(), help }))
     }
 
-    /// The fault's text and those of its sources, outermost first; no text twice in a row.
+    /// The fault's text and those of its sources, outermost first; no text twice in a row, and no secret in any.
     pub fn chain(&self) -> Vec<String> {
         let mut lines = vec![self.0.to_string()];
         let mut source = self.0.source();
@@ -70,7 +70,7 @@ impl Failure {
             }
             source = error.source();
         }
-        lines
+        lines.iter().map(|line| super::redact::text(line)).collect()
     }
 }
 

@@ -27,6 +27,8 @@ impl Mark {
     /// # Errors
     /// The value is not a mark; the text says how.
     pub fn parse(value: &str) -> Result<Self, String> {
-        serde_json::from_str(value).map_err(|error| format!("annotation {MARK} is not a mark of pvemig: {error}"))
+        // The place alone: the error's own text quotes what is there.
+        serde_json::from_str(value)
+            .map_err(|error| format!("annotation {MARK} is not a mark of pvemig, see its column {}", error.column()))
     }
 }

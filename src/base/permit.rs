@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{Effect, Fault};
+use super::redact;
 
 /// The system that a change goes to; the lab counts its changing requests by the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -206,7 +207,7 @@ impl Permit {
     /// # Errors
     /// [`Refused`] where the journal cannot be written or the run was interrupted.
     pub fn note(&self, note: &Note) -> Result<CallId, Refused> {
-        self.ledger.note(note)
+        self.ledger.note(&Note { text: redact::text(&note.text), ..note.clone() })
     }
 
     /// Called inside a provider as soon as the answer names something to recognise the call by.
@@ -219,7 +220,7 @@ impl Permit {
 
     /// A line for the display (a pve task's log).
     pub fn progress(&self, line: &str) {
-        self.ledger.progress(line);
+        self.ledger.progress(&redact::text(line));
     }
 
     /// Stores what is too large or too secret for the journal.

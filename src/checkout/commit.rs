@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::base::fault::Effect;
 use crate::base::permit::{CallId, Handle, Note, Permit, System};
+use crate::base::redact;
 
 use super::edit::{Edit, diff};
 use super::error::CheckoutError;
-use super::git::{Git, without_passwords};
+use super::git::{Git, REMOTE};
 use super::read::{Blob, Checkout};
 
 /// A commit that was made in our clone.
@@ -155,17 +156,17 @@ impl Checkout {
     /// [`CheckoutError::NotFastForward`] where somebody pushed in between: nothing was changed.
     pub async fn push(&self, made: &Made, permit: &Permit) -> Result<(), CheckoutError> {
         let url = self.url(true).await?;
-        let shown = without_passwords(&url);
+        let shown = redact::text(&url);
         if !self.push {
             return Err(CheckoutError::PushNotAllowed { url: shown, by_hand: self.push_by_hand(made) });
         }
         let refspec = format!("{}:refs/heads/{}", made.id, self.branch);
         let git_dir = self.git_dir();
-        let args = [git_dir.as_str(), "push", "--porcelain", "--no-follow-tags", "--no-verify", "--", &url, &refspec];
+        let args = [git_dir.as_str(), "push", "--porcelain", "--no-follow-tags", "--no-verify", "--", REMOTE, &refspec];
         let ssh = self.ssh_command().await?;
         let text = format!("git push {shown} {}:{}", short(&made.id), self.branch);
         let call = permit.note(&Note::safe(System::Checkout, text))?;
-        let git = Git::new(&self.path, &args).env("GIT_SSH_COMMAND", ssh).effect(Effect::Maybe);
+        let git = Git::new(&self.path, &args).remote(&url).env("GIT_SSH_COMMAND", ssh).effect(Effect::Maybe);
         let output = git.run().await?;
         if output.good {
             record(permit, call, &made.id)?;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::base::names::BadName;
+use crate::base::redact;
 
 use super::error::CheckoutError;
-use super::git::without_passwords;
 use super::path::{Part, Path};
 use super::yaml;
 
@@ -95,7 +95,7 @@ impl fmt::Display for Difference {
 }
 
 fn short(value: &Value) -> String {
-    let text = without_passwords(&value.to_string());
+    let text = redact::text(&value.to_string());
     match text.char_indices().nth(60) {
         Some((cut, _)) => format!("`{}…`", text.get(..cut).unwrap_or_default()),
         None => format!("`{text}`"),
@@ -326,7 +326,7 @@ fn set_in(object: &mut Value, path: &Path, value: &Value) -> Result<(), &'static
 pub fn diff(file: &str, old: &str, new: &str) -> String {
     let diff = similar::TextDiff::from_lines(old, new);
     let text = diff.unified_diff().context_radius(0).header(&format!("a/{file}"), &format!("b/{file}")).to_string();
-    without_passwords(&text)
+    redact::text(&text)
 }
 
 impl FromStr for Object {

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
+use crate::base::clock::Clock;
 use crate::base::fault::Effect;
+use crate::base::redact;
+use crate::base::request::Request;
 use crate::base::wait::{limit, within};
 
 use super::error::CheckoutError;
@@ -30,6 +33,9 @@ const KEPT: [&str; 14] = [
     "SSL_CERT_FILE",
 ];
 
+/// The name under which git gets a remote's URL; see [`Git::remote`].
+pub(super) const REMOTE: &str = "pvemig-remote";
+
 /// One call of git.
 #[derive(Debug)]
 pub(super) struct Git {
@@ -49,7 +55,7 @@ pub(super) struct Output {
     pub(super) good: bool,
     /// Standard output.
     pub(super) out: Vec<u8>,
-    /// Standard error, without passwords of URLs.
+    /// Standard error, without secrets.
     pub(super) err: String,
 }
 
@@ -87,6 +93,13 @@ impl Git {
         self
     }
 
+    /// Names a remote by its URL, as [`REMOTE`]: on a command line everybody on this machine could read it.
+    pub(super) fn remote(self, url: &str) -> Self {
+        self.env("GIT_CONFIG_COUNT", "1")
+            .env("GIT_CONFIG_KEY_0", format!("remote.{REMOTE}.url"))
+            .env("GIT_CONFIG_VALUE_0", url)
+    }
+
     /// Gives it something to read.
     pub(super) fn input(mut self, bytes: Vec<u8>) -> Self {
         self.input = Some(bytes);
@@ -121,6 +134,7 @@ impl Git {
         git.current_dir(&self.dir).args(&self.args);
         let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
         git.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let asked = Request::begin(Clock::real(), "checkout", format_args!("git {command} in {}", self.dir.display()));
         let work = async {
             let mut child = git.spawn()?;
             // Small inputs only (one file): git reads them before it writes anything.
@@ -138,7 +152,8 @@ impl Git {
                 effect: self.effect,
             })?
             .map_err(CheckoutError::NoGit)?;
-        let err = without_passwords(&String::from_utf8_lossy(&output.stderr));
+        asked.ended(output.status);
+        let err = redact::text(&String::from_utf8_lossy(&output.stderr));
         Ok(Output { good: output.status.success(), out: output.stdout, err })
     }
 
@@ -155,23 +170,4 @@ impl Git {
             .find(|arg| !arg.as_encoded_bytes().starts_with(b"-"))
             .map_or_else(String::new, |arg| arg.to_string_lossy().into_owned())
     }
-}
-
-/// A text in which URLs have no user and password.
-pub(super) fn without_passwords(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((head, tail)) = rest.split_once("://") {
-        out.push_str(head);
-        out.push_str("://");
-        let end = tail.find(['/', ' ', '\'', '"', '\n']).unwrap_or(tail.len());
-        let (authority, after) = tail.split_at_checked(end).unwrap_or((tail, ""));
-        // The user alone is no secret and says which key ssh will use.
-        match authority.rsplit_once('@') {
-            Some((user, host)) if user.contains(':') => out.push_str(&format!("…@{host}")),
-            _ => out.push_str(authority),
-        }
-        rest = after;
-    }
-    out + rest
 }

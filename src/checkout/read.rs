@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::redact;
+
 use super::error::CheckoutError;
-use super::git::{Git, without_passwords};
+use super::git::{Git, REMOTE};
 
 /// A git checkout of the site, and our own clone of its remote.
 ///
@@ -59,9 +61,9 @@ impl Checkout {
         let refspec = format!("+refs/heads/{}:{TIP}", self.branch);
         // Run in the checkout, because a remote's path may be relative to it.
         let git_dir = self.git_dir();
-        let args = [git_dir.as_str(), "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", &url, &refspec];
+        let args = [git_dir.as_str(), "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", REMOTE, &refspec];
         let ssh = self.ssh_command().await?;
-        let output = Git::new(&self.path, &args).env("GIT_SSH_COMMAND", ssh).run().await?;
+        let output = Git::new(&self.path, &args).remote(&url).env("GIT_SSH_COMMAND", ssh).run().await?;
         if !output.good {
             return Err(self.remote_error(&url, &output.complaint(), &output.err));
         }
@@ -274,7 +276,7 @@ impl Checkout {
 
     /// A failure of fetch or push, by its cause.
     pub(super) fn remote_error(&self, url: &str, complaint: &str, all: &str) -> CheckoutError {
-        let url = without_passwords(url);
+        let url = redact::text(url);
         let has = |words: &[&str]| words.iter().any(|word| all.to_ascii_lowercase().contains(word));
         let text = complaint.to_owned();
         if has(&["couldn't find remote ref"]) {

@@ -13,12 +13,16 @@ pub(super) fn documents(file: &str, text: &str) -> Result<Vec<Value>, CheckoutEr
     parse(file, text)?
         .documents()
         .map(|document| {
-            serde_saphyr::from_str(&document.to_string()).map_err(|error| CheckoutError::NotYaml {
-                file: file.to_owned(),
-                why: error.without_snippet().to_string(),
-            })
+            serde_saphyr::from_str(&document.to_string())
+                .map_err(|error| CheckoutError::NotYaml { file: file.to_owned(), why: place(&error) })
         })
         .collect()
+}
+
+/// Where a text stops to be YAML. The error's own text may quote what stands there.
+fn place(error: &serde_saphyr::Error) -> String {
+    let at = error.location().map(|at| format!("line {}, column {} of the document", at.line(), at.column()));
+    at.map_or_else(|| "its documents do not end".to_owned(), |at| format!("see {at}"))
 }
 
 /// Takes the value at a path away.

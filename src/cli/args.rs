@@ -17,7 +17,7 @@ pub(super) struct Cli {
     /// report and explain one value
     #[arg(long, global = true)]
     pub(super) json: bool,
-    /// Say more (twice: every check; three times: the libraries' logs)
+    /// Say more (twice: every check; three times: every request as well, and what the libraries say)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
     #[command(subcommand)]

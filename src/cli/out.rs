@@ -81,7 +81,7 @@ impl Out {
     }
 }
 
-/// The libraries' own logs, at the third `-v`.
+/// Every request, and what the libraries say, at the third `-v`.
 pub(super) fn log_to_stderr(verbose: u8) {
     if verbose < 3 {
         return;

@@ -17,7 +17,7 @@ use super::session::{Session, plural};
 use super::words::lay;
 
 pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(global, out)?;
+    let session = Session::open_private(global, out)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
     let lines = look(&session, blueprint, Some(&args.migration), &steps).await?;
     if out.json {

@@ -14,7 +14,7 @@ use super::session::{Session, begun};
 
 /// Goes on with a run at its first step that is not settled. Asks nobody: what it goes on with was begun on purpose.
 pub(super) async fn resume(global: &Global, args: &ResumeArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(global, out)?;
+    let session = Session::open_private(global, out)?;
     let run = session.the_run(args.run.as_deref())?;
     let id = &run.id;
     refuse(&run)?;

@@ -12,7 +12,7 @@ use super::session::Session;
 
 /// Runs a migration from its beginning. Refuses while another run of the site is open.
 pub(super) async fn run(global: &Global, args: &RunArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(global, out)?;
+    let session = Session::open_private(global, out)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
     session.refuse_beside_another(None)?;
     if !args.yes {

@@ -50,6 +50,17 @@ impl Session {
         Self::with(Arc::new(site), state, Clock::real(), out, false)
     }
 
+    /// As [`Session::open`], for a verb that talks to the site's systems: refuses while others may read a secret file,
+    /// all of them at once, instead of meeting one after the other on the way.
+    pub(super) fn open_private(global: &Global, out: &Out) -> anyhow::Result<Self> {
+        let session = Self::open(global, out)?;
+        let wide = session.site.wide_files();
+        if wide.is_empty() {
+            return Ok(session);
+        }
+        Err(fail::site_error(&session.site.invalid(wide), out.width()).into())
+    }
+
     /// With a given site, state directory and clock (a rehearsal's).
     pub(super) fn with(
         site: Arc<Site>,

@@ -28,7 +28,7 @@ struct Fit {
 }
 
 pub(super) async fn step(global: &Global, args: &StepArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(global, out)?;
+    let session = Session::open_private(global, out)?;
     let (blueprint, row) = find(&args.step)?;
     let mut fit = choose(&session, args, blueprint, row)?;
     if out.asks && !args.yes && fit.step.risk() != Risk::Reads {

@@ -31,7 +31,7 @@ impl Past {
 
 /// Takes back what a run has done, last step first.
 pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(global, out)?;
+    let session = Session::open_private(global, out)?;
     let run = match &args.run {
         Some(given) => session.store.run(given)?.read()?,
         None => newest_that_changed(session.store.runs()?)?,

@@ -114,8 +114,14 @@ pub fn read(path: &Path) -> Result<Read, JournalError> {
 /// The file cannot be read.
 pub(super) fn scan(path: &Path) -> Result<(Read, Option<JournalError>), JournalError> {
     let bytes = std::fs::read(path).map_err(JournalError::io(path, "cannot read the journal"))?;
+    Ok(read_bytes(path, &bytes))
+}
+
+/// As [`scan`], of what was read; open to tests alone.
+#[doc(hidden)]
+pub fn read_bytes(path: &Path, bytes: &[u8]) -> (Read, Option<JournalError>) {
     let mut out = Read { records: Vec::new(), torn: None, good: 0, last_sum: String::new() };
-    let mut rest = bytes.as_slice();
+    let mut rest = bytes;
     let mut line = 0;
     while !rest.is_empty() {
         line += 1;
@@ -128,7 +134,7 @@ pub(super) fn scan(path: &Path) -> Result<(Read, Option<JournalError>), JournalE
                 out.good += text.len() as u64 + 1;
             }
             (_, Err(Bad::Version(found))) => {
-                return Ok((out, Some(JournalError::Format { path: path.to_owned(), line, found })));
+                return (out, Some(JournalError::Format { path: path.to_owned(), line, found }));
             }
             // A line that is whole was durable: where it does not hold it was changed, and what it said is lost.
             (_, parsed) if after.is_empty() && (end.is_none() || serde_json::from_slice::<Value>(text).is_err()) => {
@@ -140,13 +146,13 @@ pub(super) fn scan(path: &Path) -> Result<(Read, Option<JournalError>), JournalE
                 out.torn = Some(format!("line {line} of {} was torn and is left out: {why}", path.display()));
             }
             (_, Err(Bad::Rule(rule) | Bad::Sum(rule))) => {
-                return Ok((out, Some(JournalError::BadLine { path: path.to_owned(), line, rule })));
+                return (out, Some(JournalError::BadLine { path: path.to_owned(), line, rule }));
             }
             (None, Ok(_)) => {}
         }
         rest = after;
     }
-    Ok((out, None))
+    (out, None)
 }
 
 enum Bad {

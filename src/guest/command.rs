@@ -1,5 +1,6 @@
 //! What is run in a guest, and what came of it.
 
+use std::fmt;
 use std::time::Duration;
 
 /// A command that may change something.
@@ -20,6 +21,15 @@ pub enum Exit {
     Status(i64),
     /// Killed by this signal (its name over ssh, its number by the agent).
     Signal(String),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "exit {status}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+        }
+    }
 }
 
 /// What a command left.
@@ -43,10 +53,7 @@ impl Output {
 
     /// How it ended and its last line of complaint, for an error text: `exit 100: E: Unable to locate package`.
     pub fn summary(&self) -> String {
-        let end = match &self.exit {
-            Exit::Status(status) => format!("exit {status}"),
-            Exit::Signal(signal) => format!("killed by signal {signal}"),
-        };
+        let end = self.exit.to_string();
         let last = |text: &str| text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned);
         last(&self.stderr).or_else(|| last(&self.stdout)).map_or_else(|| end.clone(), |line| format!("{end}: {line}"))
     }

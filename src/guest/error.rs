@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::fault::{Effect, Fault};
 use crate::base::permit::Refused;
+use crate::base::private::PrivateError;
 use crate::base::wait;
 use crate::proxmox;
 
@@ -81,6 +82,9 @@ pub enum Error {
     /// The key cannot be read.
     #[error("the ssh key {key} cannot be used: {why}")]
     Key { key: String, why: String },
+    /// The key file is not there, or others may read it.
+    #[error("the ssh key cannot be used")]
+    KeyFile(#[source] PrivateError),
     /// An RSA key.
     #[error("the ssh key {key} is an RSA key, which cannot be used here")]
     RsaKey { key: String },
@@ -179,6 +183,7 @@ impl Error {
             | Self::HostKeyRsa { .. }
             | Self::HostCertificate { .. }
             | Self::Key { .. }
+            | Self::KeyFile(_)
             | Self::RsaKey { .. }
             | Self::EncryptedKey { .. }
             | Self::AuthRefused { .. }
@@ -247,6 +252,7 @@ impl Fault for Error {
                 format!("record an Ed25519 key of it: `{scan} >> {}`, after comparing the fingerprint", path.display())
             }
             Self::HostCertificate { .. } => "record the machine's own key in known_hosts".into(),
+            Self::KeyFile(error) => return error.help(),
             Self::RsaKey { .. } => "use an Ed25519 key: `ssh-keygen -t ed25519`".into(),
             Self::EncryptedKey { .. } => "use a key without passphrase that may do only this".into(),
             Self::AuthRefused { .. } => "add the public key to the login's authorized_keys there".into(),

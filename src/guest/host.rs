@@ -84,8 +84,10 @@ fn read(at: &str, output: &Output, limit: Duration) -> Result<Output, Error> {
     if output.truncated {
         return Err(lost("its output is too long".into()));
     }
-    let answer: Answer =
-        serde_json::from_str(&output.stdout).map_err(|error| lost(format!("qm's answer cannot be read: {error}")))?;
+    let answer: Answer = serde_json::from_str(&output.stdout).map_err(|error| {
+        // The place alone: the error's own text quotes what the command said.
+        lost(format!("qm's answer cannot be read, from its line {} on", error.line()))
+    })?;
     if !answer.exited.0 {
         let pid = answer.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
         return Err(lost(format!("it{pid} did not end within {}; it keeps running", wait::show(limit))));

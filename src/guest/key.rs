@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use russh::keys::ssh_key::private::KeypairData;
 use russh::keys::{Error as KeyError, PrivateKey, decode_secret_key};
 
+use crate::base::private;
 use crate::base::secret::Secret;
 
 use super::error::Error;
@@ -26,8 +27,9 @@ pub(super) async fn load(source: &KeySource) -> Result<PrivateKey, Error> {
     let (name, text) = match source {
         KeySource::File(path) => {
             let name = path.display().to_string();
-            let text = tokio::fs::read_to_string(path).await;
-            let text = text.map_err(|error| Error::Key { key: name.clone(), why: error.to_string() })?;
+            let bytes = private::read(path).map_err(Error::KeyFile)?;
+            let not_text = |_| Error::Key { key: name.clone(), why: "it is no text".into() };
+            let text = String::from_utf8(bytes).map_err(not_text)?;
             (name, Secret::new(text))
         }
         KeySource::Text(text) => ("given in the site file".to_owned(), text.clone()),

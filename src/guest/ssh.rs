@@ -17,6 +17,7 @@ use russh::{AlgorithmKind, Channel, ChannelMsg, Preferred};
 use tokio::net::TcpStream;
 
 use crate::base::clock::Clock;
+use crate::base::request::Request;
 use crate::base::wait::{Elapsed, limit, within};
 
 use super::command::{Exit, Output, quote};
@@ -107,6 +108,13 @@ pub(super) struct Login {
 
 /// Logs in; nothing is run.
 pub(super) async fn login(target: &SshTarget, clock: Clock) -> Result<Login, Error> {
+    let asked = Request::begin(clock, target, "login");
+    let login = logged_in(target, clock).await;
+    asked.ended(if login.is_ok() { "done" } else { "failed" });
+    login
+}
+
+async fn logged_in(target: &SshTarget, clock: Clock) -> Result<Login, Error> {
     let at = target.to_string();
     let limit = target.login_limit;
     let key = Arc::new(key::load(&target.key).await?);
@@ -165,11 +173,13 @@ impl Login {
             Err(None) => return Err(Error::SessionLost { at: self.at, phase: Phase::Start }),
             Err(Some(error)) => return Err(broken(&self.at, Phase::Start, error)),
         }
+        let asked = Request::begin(self.clock, &self.at, &line);
         let output = match within(limit, collect(&mut self.channel)).await {
             Ok(output) => output.ok_or_else(|| Error::SessionLost { at: self.at.clone(), phase: Phase::Command }),
             // The command is left to itself: killing an installation half-way is worse than not knowing its end.
             Err(Elapsed(limit)) => Err(Error::TimedOut { at: self.at.clone(), phase: Phase::Command, limit }),
         }?;
+        asked.ended(&output.exit);
         // A farewell, so that the server's log does not speak of a lost connection; whether it arrives is no matter.
         let farewell = self.handle.disconnect(russh::Disconnect::ByApplication, "", "en");
         let _arrived = within(Duration::from_millis(100), farewell).await;

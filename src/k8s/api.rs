@@ -1,7 +1,7 @@
 //! One request to the API: deadlines, the retries of reads, and the note before a change.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -18,6 +19,9 @@ use super::error::{Call, KubeError};
 use super::resource::{Resource, escape};
 use crate::base::clock::Clock;
 use crate::base::permit::{CallId, Handle, Note, Permit};
+use crate::base::private;
+use crate::base::request::Request;
+use crate::base::secret::Secret;
 use crate::base::wait::{Backoff, Elapsed, limit, pause, within};
 
 /// The name under which our writes appear in `managedFields`. Flux strips fields of managers that are named like
@@ -34,6 +38,8 @@ pub struct Kubernetes {
     pub(super) client: kube::Client,
     pub(super) clock: Clock,
     pub(super) kinds: Arc<Mutex<BTreeMap<(String, String), Resource>>>,
+    /// Held, so that they are known for what they are.
+    _secrets: Arc<[Secret]>,
     read_limit: Duration,
     change_limit: Duration,
 }
@@ -65,7 +71,12 @@ impl Kubernetes {
             path: kubeconfig.display().to_string(),
             text,
         };
-        let file = Kubeconfig::read_from(kubeconfig).map_err(|e| bad(e.to_string()))?;
+        let file = Kubeconfig::read_from(kubeconfig).map_err(|e| bad(classify::kubeconfig(&e)))?;
+        for path in private_files(&file, kubeconfig) {
+            let wide = |source| KubeError::Private { cluster: cluster.to_owned(), source };
+            private::look(&path).map_err(wide)?;
+        }
+        let secrets = secrets_of(&file);
         let options = KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
         let has_proxy = file.clusters.iter().any(|c| c.cluster.as_ref().is_some_and(|c| c.proxy_url.is_some()));
         let mut config = kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|e| bad(e.to_string()))?;
@@ -83,12 +94,13 @@ impl Kubernetes {
         // A credential plugin of the kubeconfig is run here, and kube waits for it without any limit.
         let made = tokio::task::spawn_blocking(move || kube::Client::try_from(config));
         let made = within(limit::READ, made).await.map_err(|e| bad(format!("the client's set-up: {e}")))?;
-        let client = made.map_err(|e| bad(e.to_string()))?.map_err(|e| bad(e.to_string()))?;
+        let client = made.map_err(|e| bad(e.to_string()))?.map_err(|e| bad(classify::setup(&e)))?;
         Ok(Self {
             cluster: cluster.to_owned(),
             client,
             clock,
             kinds: Arc::default(),
+            _secrets: secrets.into(),
             read_limit: limit::READ,
             change_limit: limit::CHANGE,
         })
@@ -282,6 +294,11 @@ impl Kubernetes {
         Ok(answer)
     }
 
+    /// How a log names it.
+    pub(super) fn name(&self) -> String {
+        format!("kubernetes {}", self.cluster)
+    }
+
     pub(super) fn call(&self, method: &str, object: String, changing: bool) -> Call {
         Call { cluster: self.cluster.clone(), request: format!("{method} {object}"), changing }
     }
@@ -303,7 +320,16 @@ impl Kubernetes {
             call: unsent(call),
             text: format!("the request cannot be made: {e}"),
         })?;
-        let answer = self.client.send(request).await.map_err(|e| classify::transport(call.clone(), e))?;
+        let path = uri.split('?').next().unwrap_or_default();
+        let asked = Request::begin(self.clock, self.name(), format_args!("{method} {path}"));
+        let answer = match self.client.send(request).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                asked.ended("no answer");
+                return Err(classify::transport(call.clone(), error));
+            }
+        };
+        asked.ended(answer.status().as_u16());
         let (parts, body) = answer.into_parts();
         let bytes = body.collect().await.map_err(|e| classify::transport(call.clone(), e))?.to_bytes();
         if parts.status.is_success() {
@@ -332,7 +358,9 @@ impl Kubernetes {
             .header(header::ACCEPT_ENCODING, "identity")
             .body(Body::empty())
             .map_err(|e| KubeError::BadAnswer { call: call.clone(), text: e.to_string() })?;
+        let asked = Request::begin(self.clock, self.name(), format_args!("WATCH {}", resource.list_path(namespace)));
         let answer = self.client.send(request).await.map_err(|e| classify::transport(call.clone(), e))?;
+        asked.ended(answer.status().as_u16());
         if answer.status() != StatusCode::OK {
             let status = answer.status();
             let bytes = answer.into_body().collect().await.map_err(|e| classify::transport(call.clone(), e))?;
@@ -348,6 +376,29 @@ impl Kubernetes {
             }
         }
     }
+}
+
+/// The files that must be private: the kubeconfig where credentials stand in it, and those that it names for them.
+fn private_files(file: &Kubeconfig, kubeconfig: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for user in file.auth_infos.iter().filter_map(|user| user.auth_info.as_ref()) {
+        let plugin = user.exec.as_ref().and_then(|exec| exec.env.as_ref()).is_some_and(|env| !env.is_empty());
+        let inline = [&user.token, &user.password, &user.client_key_data];
+        let inline = inline.iter().any(|secret| secret.as_ref().is_some_and(|s| !s.expose_secret().is_empty()));
+        if inline || plugin || user.auth_provider.is_some() {
+            out.push(kubeconfig.to_owned());
+        }
+        out.extend([&user.token_file, &user.client_key].into_iter().flatten().map(PathBuf::from));
+    }
+    out.dedup();
+    out
+}
+
+/// What a kubeconfig holds that must not be shown, of all its users.
+fn secrets_of(file: &Kubeconfig) -> Vec<Secret> {
+    let users = file.auth_infos.iter().filter_map(|user| user.auth_info.as_ref());
+    let of = |user: &kube::config::AuthInfo| [user.token.clone(), user.password.clone(), user.client_key_data.clone()];
+    users.flat_map(of).flatten().map(|secret| Secret::new(secret.expose_secret())).collect()
 }
 
 /// A path with a query.

@@ -48,7 +48,8 @@ pub enum Ruling {
 }
 
 impl Budget {
-    pub(crate) fn from_api(value: Value) -> Result<Self, serde_json::Error> {
+    #[doc(hidden)]
+    pub fn from_api(value: Value) -> Result<Self, serde_json::Error> {
         let meta = Meta::of(&value);
         let budget: policy::PodDisruptionBudget = serde_json::from_value(value)?;
         let spec = budget.spec.unwrap_or_default();

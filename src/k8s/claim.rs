@@ -34,7 +34,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    pub(crate) fn from_api(value: Value) -> Result<Self, serde_json::Error> {
+    #[doc(hidden)]
+    pub fn from_api(value: Value) -> Result<Self, serde_json::Error> {
         let meta = Meta::of(&value);
         let raw = value.clone();
         let claim: core::PersistentVolumeClaim = serde_json::from_value(value)?;

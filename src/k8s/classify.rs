@@ -4,6 +4,8 @@ use std::error::Error;
 
 use bytes::Bytes;
 use http::StatusCode;
+use kube::client::AuthError;
+use kube::config::KubeconfigError;
 use rustls::AlertDescription as Alert;
 use serde::Deserialize;
 
@@ -93,6 +95,34 @@ pub(super) fn by_status(call: Call, code: u16, status: Status) -> KubeError {
     }
 }
 
+/// Why a kubeconfig cannot be read: of a text that does not parse the place alone, as the error quotes what is there.
+pub(super) fn kubeconfig(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::Parse(error) => match error.location() {
+            Some(at) => format!("it is no kubeconfig, see line {}, column {}", at.line(), at.column()),
+            None => "it is no kubeconfig".into(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// Why no client can be made.
+pub(super) fn setup(error: &kube::Error) -> String {
+    match find::<AuthError>(error) {
+        Some(auth) => credentials(auth),
+        None => error.to_string(),
+    }
+}
+
+/// Why there are no credentials; without a plugin's command line and output.
+fn credentials(error: &AuthError) -> String {
+    match error {
+        AuthError::AuthExecRun { out, .. } => format!("the credential plugin of its user ended with {}", out.status),
+        AuthError::AuthExecParse(_) => "the credential plugin of its user gave no ExecCredential".into(),
+        other => other.to_string(),
+    }
+}
+
 /// The cause of a transport error.
 pub(super) fn transport(call: Call, error: kube::Error) -> KubeError {
     if let Some(tls) = find::<rustls::Error>(&error) {
@@ -116,8 +146,8 @@ pub(super) fn transport(call: Call, error: kube::Error) -> KubeError {
             return KubeError::Certificate { call, text };
         }
     }
-    if let Some(auth) = find::<kube::client::AuthError>(&error) {
-        let text = auth.to_string();
+    if let Some(auth) = find::<AuthError>(&error) {
+        let text = credentials(auth);
         return KubeError::Unauthorized { call, text };
     }
     if find::<hyper_util::client::legacy::Error>(&error).is_some_and(|e| e.is_connect()) {

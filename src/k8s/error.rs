@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::fault::{Effect, Fault};
 use crate::base::permit::Refused;
+use crate::base::private::PrivateError;
 use crate::base::wait::show;
 
 /// A source of any kind.
@@ -40,6 +41,15 @@ pub enum KubeError {
         path: String,
         /// What is wrong with it.
         text: String,
+    },
+    /// A file with credentials is not there, or others may read it. Nothing was sent.
+    #[error("kubernetes `{cluster}`: its credentials cannot be used")]
+    Private {
+        /// The cluster's name in the site file.
+        cluster: String,
+        /// Why.
+        #[source]
+        source: PrivateError,
     },
     /// No connection: nothing was sent.
     #[error("{call}: the API cannot be reached")]
@@ -243,6 +253,7 @@ impl KubeError {
             | Self::BadAnswer { call, .. }
             | Self::NotRecorded { call, .. } => Some(call),
             Self::Setup { .. }
+            | Self::Private { .. }
             | Self::Deadline { .. }
             | Self::Hopeless { .. }
             | Self::NoKind { .. }
@@ -295,6 +306,7 @@ impl Fault for KubeError {
 
     fn help(&self) -> Option<String> {
         let text = match self {
+            Self::Private { source, .. } => return source.help(),
             Self::Setup { .. } => "see `kubeconfig` and `context` of this cluster in the site file".into(),
             Self::Unreachable { call, .. } => {
                 format!("is the API server of `{}` up, and does the kubeconfig name its address?", call.cluster)

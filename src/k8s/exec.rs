@@ -11,6 +11,7 @@ use super::api::Kubernetes;
 use super::classify;
 use super::error::{Call, KubeError};
 use super::resource::POD;
+use crate::base::request::Request;
 use crate::base::wait::within;
 
 /// How much of each stream is kept; the rest is read and dropped, so that the command is not stopped by a full pipe.
@@ -54,7 +55,10 @@ impl Kubernetes {
         };
         let work = async {
             let api: Api<ApiPod> = Api::namespaced(self.client.clone(), namespace);
+            let path = format!("{}/exec", POD.path(namespace, pod));
+            let asked = Request::begin(self.clock, self.name(), format_args!("GET {path}"));
             let started = api.exec(pod, command.iter().cloned(), &params).await;
+            asked.ended(if started.is_ok() { "101" } else { "not started" });
             let mut process = started.map_err(|error| not_started(&call, error))?;
             let streams = (process.stdout(), process.stderr(), process.take_status());
             let (Some(stdout), Some(stderr), Some(status)) = streams else {

@@ -39,3 +39,9 @@ pub use pod::Pod;
 pub use resource::Resource;
 pub use volume::Volume;
 pub use workload::Workload;
+
+/// What a refusal is taken for; open to tests alone.
+#[doc(hidden)]
+pub fn refused(call: Call, code: http::StatusCode, body: &bytes::Bytes) -> KubeError {
+    classify::refused(call, code, None, body)
+}

@@ -41,7 +41,8 @@ pub struct Node {
 
 impl Node {
     /// Reads a core/v1 Node.
-    pub(crate) fn from_api(value: Value) -> Result<Self, serde_json::Error> {
+    #[doc(hidden)]
+    pub fn from_api(value: Value) -> Result<Self, serde_json::Error> {
         let meta = Meta::of(&value);
         let node: core::Node = serde_json::from_value(value)?;
         let spec = node.spec.unwrap_or_default();

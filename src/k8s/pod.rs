@@ -100,7 +100,8 @@ pub enum State {
 
 impl Pod {
     /// Reads a core/v1 Pod.
-    pub(crate) fn from_api(value: Value) -> Result<Self, serde_json::Error> {
+    #[doc(hidden)]
+    pub fn from_api(value: Value) -> Result<Self, serde_json::Error> {
         let meta = Meta::of(&value);
         let conditions = Condition::all_of(&value);
         let pod: core::Pod = serde_json::from_value(value)?;

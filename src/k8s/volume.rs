@@ -143,7 +143,8 @@ impl Placement {
 }
 
 impl Volume {
-    pub(crate) fn from_api(value: Value) -> Result<Self, serde_json::Error> {
+    #[doc(hidden)]
+    pub fn from_api(value: Value) -> Result<Self, serde_json::Error> {
         let meta = Meta::of(&value);
         let raw = value.clone();
         let volume: core::PersistentVolume = serde_json::from_value(value)?;

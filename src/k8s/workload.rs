@@ -38,7 +38,8 @@ pub struct Workload {
 }
 
 impl Workload {
-    pub(crate) fn from_api(resource: Resource, value: Value) -> Result<Self, serde_json::Error> {
+    #[doc(hidden)]
+    pub fn from_api(resource: Resource, value: Value) -> Result<Self, serde_json::Error> {
         let number = |pointer: &str| value.pointer(pointer).and_then(Value::as_i64);
         let selector = value.pointer("/spec/selector").cloned().unwrap_or_default();
         // Kinds outside of apps/v1 may have a selector of another shape; theirs comes from `scale`.

@@ -46,6 +46,8 @@ pub enum FaultEffect {
     HangAfter,
     /// This status and text instead. Nothing happens.
     Status(u16, String),
+    /// This status instead, and as its text the whole request, headers and body too. Nothing happens.
+    Echo(u16),
     /// It happens, and this status and text come instead of the answer (a proxy's 596).
     StatusAfter(u16, String),
     /// The connection ends without an answer. Nothing happens.

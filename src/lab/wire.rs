@@ -214,6 +214,17 @@ async fn connection(shared: Arc<Shared>, service: Service, acceptor: TlsAcceptor
     }
 }
 
+/// A request in one line, with all that was sent.
+fn repeated(request: &Request<Bytes>) -> String {
+    let headers: Vec<String> = request
+        .headers()
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+        .collect();
+    let body = String::from_utf8_lossy(request.body());
+    format!("cannot {} {} [{}] {body}", request.method(), request.uri(), headers.join(" | "))
+}
+
 /// The connection is to end without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("a fault rule ended the connection")]
@@ -260,6 +271,7 @@ async fn exchange(shared: Arc<Shared>, service: Service, request: Request<Incomi
             std::future::pending().await
         }
         Some(FaultEffect::Status(status, text)) => (coded(service, status, &text), Some("status")),
+        Some(FaultEffect::Echo(status)) => (coded(service, status, &repeated(&request)), Some("echo")),
         Some(FaultEffect::StatusAfter(status, text)) => {
             let _lost = handle(request).await;
             (coded(service, status, &text), Some("status-after"))

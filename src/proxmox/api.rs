@@ -11,6 +11,8 @@ use serde_json::Value;
 use crate::base::clock::Clock;
 use crate::base::fault::Effect;
 use crate::base::permit::{CallId, Handle, Note, Permit};
+use crate::base::redact;
+use crate::base::request::Request;
 use crate::base::secret::Secret;
 use crate::base::tls::{self, Trust};
 use crate::base::wait::{self, Backoff, limit};
@@ -18,7 +20,7 @@ use crate::base::wait::{self, Backoff, limit};
 use super::error::Error;
 use super::refusal::Refusal;
 use super::session::Sessions;
-use super::wire::{Answer, Body, Call, Miss, base_url, innermost, untrusted};
+use super::wire::{self, Answer, Body, Call, Miss, base_url, innermost, untrusted};
 
 /// The server drops idle connections after 5 s (pve-http-server).
 const IDLE: Duration = Duration::from_secs(4);
@@ -181,7 +183,7 @@ impl Proxmox {
     pub(super) fn shape<T: DeserializeOwned>(&self, call: &Call, data: Value, effect: Effect) -> Result<T, Error> {
         serde_json::from_value(data).map_err(|error| Error::BadAnswer {
             at: self.at(&call.target),
-            why: format!("{}: {error}", call.line()),
+            why: format!("{}: {}", call.line(), wire::shape_error(&error)),
             effect,
         })
     }
@@ -212,7 +214,7 @@ impl Proxmox {
                 if !again || attempts >= ATTEMPTS {
                     return Err(error);
                 }
-                tracing::debug!(attempts, %error, "asking again");
+                tracing::debug!("asking again: {}", redact::text(&error.to_string()));
                 last = Some(error);
                 backoff.pause().await;
             }
@@ -311,14 +313,21 @@ impl Proxmox {
             }
             Body::Form(pairs) => request.form(pairs),
         };
-        let response = request.send().await.map_err(|error| self.unsent_or_lost(base, call, error))?;
+        let asked = Request::begin(self.clock, format_args!("proxmox {}", self.cluster), call.line());
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                asked.ended("no answer");
+                return Err(self.unsent_or_lost(base, call, error));
+            }
+        };
         let status = response.status().as_u16();
         let reason = response
             .extensions()
             .get::<hyper::ext::ReasonPhrase>()
             .map(|r| String::from_utf8_lossy(r.as_bytes()).into_owned());
         let body = response.bytes().await;
-        tracing::debug!(method = %call.method, path = %call.path, status, "proxmox");
+        asked.ended(status);
         if status != 200 {
             // The body of a refusal may be cut short; status and reason phrase say enough.
             return Err(Miss::Refused(Refusal::new(status, reason.as_deref(), &body.unwrap_or_default())));

@@ -16,7 +16,8 @@ fn scalar(value: Value) -> Result<Option<String>, String> {
             Some(f) if n.is_f64() && f.fract() == 0.0 => format!("{f:.0}"),
             _ => n.to_string(),
         })),
-        other => Err(format!("expected a number or a text, found {other}")),
+        Value::Array(_) => Err("expected a number or a text, found a list".into()),
+        Value::Object(_) => Err("expected a number or a text, found a mapping".into()),
     }
 }
 

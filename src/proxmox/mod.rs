@@ -31,4 +31,12 @@ pub use mapping::{MapEntry, MappingProblem, UsbMapping};
 pub use slots::{UsbStyle, free_usb_slots, usb_hotplugs, usb_slot};
 pub use task::{LogLine, TaskEnd, TaskFilter, TaskRow, TaskStatus};
 pub use upid::Upid;
+#[doc(hidden)]
+pub use vm::PendingRow;
 pub use vm::{ConfigChange, Pending, PendingKey, VmRef, VmStatus};
+
+/// What a refusal is taken for; open to tests alone.
+#[doc(hidden)]
+pub fn refused(status: u16, body: &[u8], changing: bool) -> Error {
+    refusal::Refusal::new(status, None, body).into_error("vm 108 on pve", "root@pam", changing)
+}

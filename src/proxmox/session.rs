@@ -30,6 +30,8 @@ struct Login {
     cookie: HeaderValue,
     csrf: HeaderValue,
     since: Instant,
+    /// Held, so that they are known for what they are.
+    _secrets: [Secret; 2],
 }
 
 impl Sessions {
@@ -109,11 +111,13 @@ async fn open<F: Future<Output = Result<Answer, Error>>>(
         return Err(Error::SecondFactor { at: at(), user: user.to_owned() });
     }
     let bad = |what: &str| Error::BadAnswer { at: at(), why: format!("no usable {what} in it"), effect: Effect::None };
+    let secret = |name: &str| Secret::new(field(name).unwrap_or_default());
     let cookie = field("ticket").map(|ticket| format!("PVEAuthCookie={}", seg(ticket)));
     Ok(Login {
         cookie: cookie.as_deref().and_then(sensitive).ok_or_else(|| bad("ticket"))?,
         csrf: field("CSRFPreventionToken").and_then(sensitive).ok_or_else(|| bad("CSRF token"))?,
         since,
+        _secrets: [secret("ticket"), secret("CSRFPreventionToken")],
     })
 }
 

@@ -80,6 +80,16 @@ impl PendingKey {
 }
 
 impl Pending {
+    /// From the rows of `GET pending`; open to tests alone.
+    #[doc(hidden)]
+    pub fn of(rows: Vec<PendingRow>, digest: String) -> Self {
+        let key = |row: PendingRow| {
+            let delete = row.delete.is_some_and(|d| d > 0);
+            (row.key, PendingKey { value: row.value, pending: row.pending, delete })
+        };
+        Self { keys: rows.into_iter().map(key).filter(|(name, _)| name != "digest").collect(), digest }
+    }
+
     /// What `key` is now.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.keys.get(key)?.value.as_deref()
@@ -167,23 +177,26 @@ pub struct ConfigChange {
     pub digest: Option<String>,
 }
 
+/// A row of `GET pending`.
+#[doc(hidden)]
+#[derive(Debug, Deserialize)]
+pub struct PendingRow {
+    key: String,
+    #[serde(default, deserialize_with = "lenient::text_opt")]
+    value: Option<String>,
+    #[serde(default, deserialize_with = "lenient::text_opt")]
+    pending: Option<String>,
+    // 1: will be deleted, 2: with force
+    #[serde(default, deserialize_with = "lenient::number_opt")]
+    delete: Option<u8>,
+}
+
 impl Proxmox {
     /// The config as it is and will be: `GET config` for the digest, then `GET pending`.
     ///
     /// # Errors
     /// [`Error::NoSuchVm`] also where the VM moved to another node; and those of any question.
     pub async fn pending(&self, vm: &VmRef) -> Result<Pending, Error> {
-        #[derive(Deserialize)]
-        struct Row {
-            key: String,
-            #[serde(default, deserialize_with = "lenient::text_opt")]
-            value: Option<String>,
-            #[serde(default, deserialize_with = "lenient::text_opt")]
-            pending: Option<String>,
-            // 1: will be deleted, 2: with force
-            #[serde(default, deserialize_with = "lenient::number_opt")]
-            delete: Option<u8>,
-        }
         let call = vm.get("config");
         let mut config = self.config_of(&call).await?;
         let digest = config.remove("digest").ok_or_else(|| Error::BadAnswer {
@@ -191,12 +204,7 @@ impl Proxmox {
             why: format!("{}: there is no digest in it", call.line()),
             effect: Effect::None,
         })?;
-        let rows: Vec<Row> = self.read(&vm.get("pending")).await?;
-        let key = |row: Row| {
-            let delete = row.delete.is_some_and(|d| d > 0);
-            (row.key, PendingKey { value: row.value, pending: row.pending, delete })
-        };
-        Ok(Pending { keys: rows.into_iter().map(key).filter(|(name, _)| name != "digest").collect(), digest })
+        Ok(Pending::of(self.read(&vm.get("pending")).await?, digest))
     }
 
     /// `GET config?current=1`: what the running VM was given, without anything pending.

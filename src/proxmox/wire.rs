@@ -102,6 +102,18 @@ pub(super) fn base_url(text: &str, trusted: bool) -> Result<Url, String> {
     Ok(url)
 }
 
+/// What is wrong with an answer's shape. The error's own text quotes the value that does not fit, which may be secret.
+pub(super) fn shape_error(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(", expected ") {
+        Some((found, expected)) => {
+            let kind = found.split(['`', '"']).next().unwrap_or_default().trim_end();
+            format!("{kind}, expected {expected}")
+        }
+        None => text,
+    }
+}
+
 /// The innermost text of an error's chain: the cause, without the client's layers.
 pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;

@@ -1,25 +1,46 @@
 //! The files and variables that a site names, looked at without using them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use crate::base::fault::Fault;
 
 use super::document::{Problem, join};
-use super::secret::SecretRef;
+use super::secret::{SecretError, SecretRef};
 use super::types::{ProxmoxAuth, Site, Ssh, TrustSource};
+
+/// What is wrong with a secret, and where it is named.
+type Wrong = (String, SecretError);
 
 impl Site {
     /// Looks at the files and variables that the site names: they are there, and secret ones are private. Commands
     /// are not run.
     pub fn check_references(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut secret = |path: String, secret: &SecretRef| {
-            if let Err(error) = secret.look() {
-                let help = error.help().unwrap_or_default();
-                let why = std::error::Error::source(&error).map(|e| format!(": {e}")).unwrap_or_default();
-                problems.push(Problem::new(path, format!("{error}{why}"), help));
+        let (secrets, files) = self.references();
+        let mut problems: Vec<_> = secrets.iter().map(problem).collect();
+        for (at, path) in files {
+            if let Err(error) = std::fs::metadata(path) {
+                let text = format!("{} cannot be found: {error}", path.display());
+                problems.push(Problem::new(at, text, "create it, or correct the path (it starts at the site file)"));
             }
-        };
+        }
+        self.document.sort(&mut problems);
+        problems
+    }
+
+    /// The secret files that others than their owner may read. No run uses any of them.
+    pub fn wide_files(&self) -> Vec<Problem> {
+        let is_wide = |wrong: &&Wrong| matches!(&wrong.1, SecretError::File(error) if error.is_wide());
+        let mut problems: Vec<_> = self.references().0.iter().filter(is_wide).map(problem).collect();
+        self.document.sort(&mut problems);
+        problems
+    }
+
+    /// What is wrong with the secrets, and the other files by the place where they are named.
+    fn references(&self) -> (Vec<Wrong>, Vec<(String, &Path)>) {
+        let mut wrong = Vec::new();
+        let mut secret = |path: String, secret: &SecretRef| wrong.extend(secret.look().err().map(|e| (path, e)));
         let mut files: Vec<(String, &Path)> = Vec::new();
         let mut logins: Vec<(String, &Ssh)> = Vec::new();
         for (name, cluster) in &self.proxmox {
@@ -45,18 +66,46 @@ impl Site {
             files.push((format!("{at}.known_hosts"), &ssh.known_hosts));
         }
         for (name, cluster) in &self.kubernetes {
-            files.push((format!("{}.kubeconfig", join("kubernetes", name)), &cluster.kubeconfig));
+            let at = format!("{}.kubeconfig", join("kubernetes", name));
+            for path in private_files(&cluster.kubeconfig) {
+                secret(at.clone(), &SecretRef::File(path));
+            }
+            files.push((at, &cluster.kubeconfig));
         }
         for (name, checkout) in &self.checkouts {
             files.push((format!("{}.path", join("checkouts", name)), &checkout.path));
         }
-        for (at, path) in files {
-            if let Err(error) = std::fs::metadata(path) {
-                let text = format!("{} cannot be found: {error}", path.display());
-                problems.push(Problem::new(at, text, "create it, or correct the path (it starts at the site file)"));
-            }
-        }
-        self.document.sort(&mut problems);
-        problems
+        (wrong, files)
     }
+}
+
+fn problem((path, error): &Wrong) -> Problem {
+    let why = std::error::Error::source(error).map(|e| format!(": {e}")).unwrap_or_default();
+    Problem::new(path, format!("{error}{why}"), error.help().unwrap_or_default())
+}
+
+/// In these places of a kubeconfig's user the secret itself stands (client-go, `clientcmd/api/v1` `AuthInfo`); what a
+/// plugin is given in its environment may be one.
+const INLINE: [&str; 5] = ["/token", "/password", "/client-key-data", "/auth-provider/config", "/exec/env/0"];
+/// In these the path of a file with it; a relative one starts at the kubeconfig.
+const FILES: [&str; 2] = ["/tokenFile", "/client-key"];
+
+/// The files of a kubeconfig that must be private: itself where credentials stand in it, and those that it names for
+/// them. What cannot be read is left to whoever opens it.
+fn private_files(kubeconfig: &Path) -> Vec<PathBuf> {
+    // To read a pipe would wait for somebody who writes.
+    let is_file = std::fs::metadata(kubeconfig).is_ok_and(|found| found.is_file());
+    let text = if is_file { std::fs::read_to_string(kubeconfig).unwrap_or_default() } else { String::new() };
+    let value: Value = serde_saphyr::from_str(&text).unwrap_or_default();
+    let users = value.get("users").and_then(Value::as_array).into_iter().flatten().filter_map(|user| user.get("user"));
+    let mut out = Vec::new();
+    for user in users {
+        if INLINE.iter().any(|place| user.pointer(place).is_some_and(|value| !value.is_null() && value != "")) {
+            out.push(kubeconfig.to_owned());
+        }
+        let named = FILES.iter().filter_map(|place| user.pointer(place)?.as_str());
+        out.extend(named.map(|file| kubeconfig.parent().unwrap_or(Path::new("")).join(file)));
+    }
+    out.dedup();
+    out
 }

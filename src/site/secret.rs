@@ -1,11 +1,10 @@
 //! Secrets by reference, looked up when they are needed and not before.
 
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use crate::base::fault::{Effect, Fault};
+use crate::base::private::{self, PrivateError};
 use crate::base::secret::Secret;
 use crate::base::wait::{limit, within};
 
@@ -32,22 +31,9 @@ pub enum SecretError {
     /// It is not UTF-8.
     #[error("{0} is not text")]
     NotText(String),
-    /// The file cannot be read.
-    #[error("the secret file {} cannot be read", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Others may read the file.
-    #[error("the secret file {} can be read by others (mode {mode:04o})", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// The file cannot be read, or others may read it.
+    #[error(transparent)]
+    File(#[from] PrivateError),
     /// The command cannot be started.
     #[error("`{program}` cannot be started")]
     NotStarted {
@@ -81,8 +67,7 @@ impl Fault for SecretError {
         Some(match self {
             Self::NotSet(name) => format!("set {name}, or change the reference in the site file"),
             Self::Empty(what) | Self::NotText(what) => format!("put the secret into {what}"),
-            Self::Unreadable { path, .. } => format!("create {} with mode 0600", path.display()),
-            Self::Open { path, .. } => format!("chmod 600 {}", path.display()),
+            Self::File(error) => return error.help(),
             Self::NotStarted { program, .. } | Self::Failed { program, .. } | Self::Late { program } => {
                 format!("run `{program}` by hand with the arguments of the site file and see what it says")
             }
@@ -98,7 +83,7 @@ impl SecretRef {
     pub async fn resolve(&self) -> Result<Secret, SecretError> {
         let (what, bytes) = match self {
             Self::Env(name) => (format!("${name}"), variable(name)?.into_bytes()),
-            Self::File(path) => (path.display().to_string(), read_private(path)?),
+            Self::File(path) => (path.display().to_string(), private::read(path)?),
             Self::Command(command) => {
                 let program = command.first().cloned().unwrap_or_default();
                 (format!("the output of `{program}`"), run(&program, command.get(1..).unwrap_or_default()).await?)
@@ -117,7 +102,7 @@ impl SecretRef {
     pub fn look(&self) -> Result<(), SecretError> {
         match self {
             Self::Env(name) => variable(name).map(drop),
-            Self::File(path) => open_private(path).map(drop),
+            Self::File(path) => Ok(private::look(path)?),
             Self::Command(_) => Ok(()),
         }
     }
@@ -138,22 +123,6 @@ fn variable(name: &str) -> Result<String, SecretError> {
         std::env::VarError::NotPresent => SecretError::NotSet(name.to_owned()),
         std::env::VarError::NotUnicode(_) => SecretError::NotText(format!("${name}")),
     })
-}
-
-/// Opens the file and looks at the mode of what was opened, so that nobody can swap it in between.
-fn open_private(path: &Path) -> Result<std::fs::File, SecretError> {
-    let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 { Err(SecretError::Open { path: path.to_owned(), mode }) } else { Ok(file) }
-}
-
-fn read_private(path: &Path) -> Result<Vec<u8>, SecretError> {
-    let mut bytes = Vec::new();
-    open_private(path)?
-        .read_to_end(&mut bytes)
-        .map_err(|source| SecretError::Unreadable { path: path.to_owned(), source })?;
-    Ok(bytes)
 }
 
 async fn run(program: &str, args: &[String]) -> Result<Vec<u8>, SecretError> {

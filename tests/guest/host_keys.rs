@@ -1,5 +1,7 @@
 //! Which host keys and which keys of ours are taken, side by side with OpenSSH.
 
+use std::os::unix::fs::PermissionsExt;
+
 use pvemig::base::fault::Fault;
 use pvemig::base::secret::Secret;
 use pvemig::guest::{Error, KeySource, Route, SshTarget};
@@ -115,13 +117,16 @@ async fn keys_that_cannot_work_are_refused_before_any_connection() {
         KeySource::File(path)
     };
     let rsa: Expected = |e| matches!(e, Error::RsaKey { .. });
-    let cases: [(KeySource, Expected); 6] = [
+    let wide = make("wide", &["-t", "ed25519", "-N", ""]);
+    std::fs::set_permissions(place.path("wide"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let cases: [(KeySource, Expected); 7] = [
         (make("rsa", &["-t", "rsa", "-b", "2048", "-N", ""]), rsa),
         (make("rsa_pem", &["-t", "rsa", "-b", "2048", "-m", "PEM", "-N", ""]), rsa),
         (make("rsa_pkcs8", &["-t", "rsa", "-b", "2048", "-m", "PKCS8", "-N", ""]), rsa),
         (make("locked", &["-t", "ed25519", "-N", "secret"]), |e| matches!(e, Error::EncryptedKey { .. })),
         (KeySource::Text(Secret::new("nonsense")), |e| matches!(e, Error::Key { .. })),
-        (KeySource::File(place.path("missing")), |e| matches!(e, Error::Key { .. })),
+        (KeySource::File(place.path("missing")), |e| matches!(e, Error::KeyFile(error) if !error.is_wide())),
+        (wide, |e| matches!(e, Error::KeyFile(error) if error.is_wide())),
     ];
     for (key, expected) in cases {
         let target = SshTarget { key: key.clone(), ..place.target(sshd.port, LONG) };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use pvemig::base::clock::Clock;
-use pvemig::base::fault::{Effect, Fault};
+use pvemig::base::fault::{Effect, Failure, Fault};
 use pvemig::base::permit::Notebook;
 use pvemig::k8s::{KubeError, Kubernetes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -212,7 +212,7 @@ async fn another_authority_is_told_apart_from_an_api_that_is_away() {
 async fn a_kubeconfig_that_is_not_usable_is_told_with_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("kubeconfig");
-    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    let write = |text: &str| crate::write_private(&path, text);
     let head = "apiVersion: v1\nkind: Config\nusers:\n- name: u\n  user: {token: a}\n";
     let contexts = "contexts:\n- name: lab\n  context: {cluster: c, user: u}\n";
     let cases = [
@@ -238,4 +238,47 @@ async fn a_kubeconfig_that_is_not_usable_is_told_with_its_path() {
         seen += 1;
     }
     assert_eq!(seen, 4);
+}
+
+/// What a kubeconfig and the plugin that it names may bring to light stays out of the errors, and a file with
+/// credentials that others may read is not used.
+#[tokio::test]
+async fn a_kubeconfig_gives_nothing_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kubeconfig");
+    let of = |user: &str| {
+        format!(
+            "apiVersion: v1\nkind: Config\nclusters:\n- name: c\n  cluster: {{server: 'https://127.0.0.1:1'}}\n\
+             contexts:\n- name: lab\n  context: {{cluster: c, user: u}}\nusers:\n- name: u\n  user: {user}\n"
+        )
+    };
+    let exec = |script: &str| {
+        let args = serde_json::json!(["-c", script, "k9Zx7Qv2Lm4Rt8Wp1Ys5"]);
+        let exec = serde_json::json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": args,
+            "interactiveMode": "Never"});
+        of(&serde_json::json!({ "exec": exec }).to_string())
+    };
+    let cases = [
+        (of("{token: {a: k9Zx7Qv2Lm4Rt8Wp1Ys5}}"), 0o600, "it is no kubeconfig, see line 11"),
+        (of("{token: a}\n  k9Zx7Qv2Lm4Rt8Wp1Ys5: ]"), 0o600, "it is no kubeconfig, see line"),
+        (
+            exec("echo k9Zx7Qv2Lm4Rt8Wp1Ys5; echo k9Zx7Qv2Lm4Rt8Wp1Ys5 >&2; exit 3"),
+            0o600,
+            "plugin of its user ended with",
+        ),
+        (exec("echo 'token: k9Zx7Qv2Lm4Rt8Wp1Ys5: ]'"), 0o600, "gave no ExecCredential"),
+        (of("{token: a}"), 0o640, "can be read by others (mode 0640)"),
+        (of("{password: a, username: b}"), 0o644, "can be read by others (mode 0644)"),
+        (of("{client-key: ./key}"), 0o644, "there is no such file"),
+    ];
+    for (text, mode, words) in &cases {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(*mode)).unwrap();
+        let error = Kubernetes::open("k3s", &path, "lab", Clock::real()).await.unwrap_err();
+        let help = error.help();
+        let all = Failure::from(error).to_string();
+        assert!(all.contains(words), "{all}");
+        assert!(!all.contains("k9Zx7") && help.is_some(), "{all}");
+    }
+    assert_eq!(cases.len(), 7);
 }

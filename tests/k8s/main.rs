@@ -12,6 +12,8 @@ mod streams;
 mod volumes;
 mod workloads;
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +53,11 @@ fn mark() -> Mark {
     Mark { run: "r1".into(), host: "desk".into(), was: json!({"replicas": 2}) }
 }
 
+fn write_private(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 /// A cluster at an address, opened through a kubeconfig as the site file would.
 async fn open(server: &str, ca: Option<String>) -> Kubernetes {
     let dir = tempfile::tempdir().unwrap();
@@ -62,7 +69,7 @@ async fn open(server: &str, ca: Option<String>) -> Kubernetes {
          users:\n- name: u\n  user:\n    token: abc\n\
          contexts:\n- name: lab\n  context:\n    cluster: c\n    user: u\n"
     );
-    std::fs::write(&path, text).unwrap();
+    write_private(&path, &text);
     Kubernetes::open("k3s", &path, "lab", Clock::fast(50)).await.unwrap().limits(READ, CHANGE)
 }
 

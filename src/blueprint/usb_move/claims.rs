@@ -13,6 +13,10 @@ use crate::k8s::{Claim, FIELD_MANAGER, Kubernetes, Volume};
 
 use super::s11_recreate_pvcs::Was;
 
+/// The annotations of a claim that say how it is bound. What is in the others is its owner's, and may be anything: it
+/// stays out of the journal.
+const BINDING: [&str; 3] = ["volume.kubernetes.io/", "volume.beta.kubernetes.io/", "pv.kubernetes.io/"];
+
 /// A claim as it is now, with what decides about it.
 #[derive(Debug, Clone)]
 pub struct Now {
@@ -91,6 +95,9 @@ impl Now {
         let mut manifest = claim.raw.clone();
         if let Some(meta) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
             meta.remove("managedFields");
+            if let Some(annotations) = meta.get_mut("annotations").and_then(Value::as_object_mut) {
+                annotations.retain(|key, _| BINDING.iter().any(|prefix| key.starts_with(prefix)));
+            }
         }
         Some(Was {
             name: self.name.clone(),

@@ -71,7 +71,8 @@ pub fn held(what: &str, meta: &Meta, run: &RunInfo) -> Result<Held, Problem> {
 /// # Errors
 /// It has another shape.
 pub fn was<B: DeserializeOwned>(what: &str, mark: &Mark) -> Result<B, Problem> {
-    B::deserialize(&mark.was).map_err(|error| unreadable(what, &error.to_string()))
+    // The error's own text quotes what is there, which may be anything.
+    B::deserialize(&mark.was).map_err(|_| unreadable(what, "the state before has another shape"))
 }
 
 /// The mark of this run with the state before.

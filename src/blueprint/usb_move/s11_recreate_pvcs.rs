@@ -51,7 +51,7 @@ pub struct Was {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// The whole object.
+    /// The object without the annotations that are its owner's; the run file `NAME.json` has them as well.
     pub manifest: Value,
     /// Name and uid of its volume; None where it had none yet.
     pub volume: Option<(String, String)>,
@@ -134,13 +134,19 @@ impl Step<Estate> for RecreatePvcs {
                     if let Some(problem) = self.in_the_way(&kube, &now).await?.into_iter().next() {
                         return Err(refusal(problem));
                     }
+                    if let Some(claim) = &now.claim
+                        && self.filed(seen.run, was)?.is_none()
+                    {
+                        permit.file(&file(was), claim.raw.to_string().as_bytes())?;
+                    }
                     if now.claim.is_some_and(|c| c.meta.deleting.is_none()) {
                         kube.delete_claim(permit, (namespace, &was.name), &was.uid, false).await?;
                     }
                     kube.wait_claim_gone(namespace, &was.name, &was.uid, GONE).await?;
                 }
             }
-            kube.create_claim(permit, &fresh_manifest(&was.manifest, &self.node.name)).await?;
+            let manifest = self.filed(seen.run, was)?.unwrap_or_else(|| was.manifest.clone());
+            kube.create_claim(permit, &fresh_manifest(&manifest, &self.node.name)).await?;
         }
         Ok(())
     }
@@ -214,7 +220,7 @@ impl Step<Estate> for RecreatePvcs {
     async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let kube = cx.kubernetes(&self.work.cluster).await?;
         for was in &before.claims {
-            self.rebind(&kube, was, seen.got, permit).await?;
+            self.rebind(&kube, was, (seen.run, seen.got), permit).await?;
         }
         Ok(())
     }
@@ -309,7 +315,24 @@ impl RecreatePvcs {
         Ok(Some(format!("the new volume {name} of claim {}/{} has {size}", self.work.namespace, now.meta.name)))
     }
 
-    async fn rebind(&self, kube: &Kubernetes, was: &Was, got: &[Got], permit: &Permit) -> Result<(), Failure> {
+    /// The whole object as it was, where this run has stored it.
+    fn filed(&self, run: &RunInfo, was: &Was) -> Result<Option<Value>, Failure> {
+        let name = file(was);
+        let bad =
+            |why: String| Failure::plain(format!("the run file {name} of {} cannot be read: {why}", Self::ID), None);
+        let Some(bytes) = run.file(&Self::ID.into(), &name).map_err(|error| bad(error.to_string()))? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| bad(format!("line {}", error.line())))
+    }
+
+    async fn rebind(
+        &self,
+        kube: &Kubernetes,
+        was: &Was,
+        (run, got): (&RunInfo, &[Got]),
+        permit: &Permit,
+    ) -> Result<(), Failure> {
         let at = (self.work.namespace.as_str(), was.name.as_str());
         let mut live = kube.claim(at.0, at.1).await?;
         // Which volumes are the new ones is known as long as the new claim, or its uid in the journal, is.
@@ -337,6 +360,7 @@ impl RecreatePvcs {
         if live.is_some() {
             return Ok(());
         }
+        let recorded = self.filed(run, was)?.unwrap_or_else(|| was.manifest.clone());
         let manifest = match &was.volume {
             Some((name, uid)) => {
                 let volume = kube.volume(name).await?;
@@ -346,13 +370,18 @@ impl RecreatePvcs {
                 if !kept {
                     kube.reserve_volume(permit, name, uid, at).await?;
                 }
-                rebinding_manifest(&was.manifest, name)
+                rebinding_manifest(&recorded, name)
             }
-            None => former_manifest(&was.manifest),
+            None => former_manifest(&recorded),
         };
         kube.create_claim(permit, &manifest).await?;
         Ok(())
     }
+}
+
+/// The run file with a claim as it was.
+fn file(was: &Was) -> String {
+    format!("{}.json", was.name)
 }
 
 /// Why the old volume cannot be had back.

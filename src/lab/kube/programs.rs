@@ -58,6 +58,11 @@ pub(crate) fn run(world: &mut World, target: &Target, argv: &[String], input: &[
         }
         ["true"] => Said::code(0),
         ["false"] => Said::code(1),
+        ["env"] => Said::out(environment(world, &pod).iter().map(|(k, v)| format!("{k}={v}\n")).collect::<String>()),
+        ["printenv", name] => match environment(world, &pod).into_iter().find(|(key, _)| key == name) {
+            Some((_, value)) => Said::out(format!("{value}\n")),
+            None => Said::code(1),
+        },
         ["hostname"] => Said::out(format!("{}\n", json::name(&pod))),
         ["echo", words @ ..] => Said::out(format!("{}\n", words.join(" "))),
         ["cat" | "sh" | "bash", ..] if copies_stdin(argv) => Said::code(0),
@@ -97,6 +102,25 @@ fn shell(world: &mut World, target: &Target, line: &str, input: &[u8]) -> Said {
         all.exit = Some(said.exit.unwrap_or(127));
     }
     all
+}
+
+/// The variables of a pod's first container, those from Secrets too.
+fn environment(world: &World, pod: &Value) -> Vec<(String, String)> {
+    use base64::Engine;
+    let of_secret = |from: &Value| {
+        let secret = world.kube.store.get(kinds::secrets(), json::namespace(pod), text(from, "/name"))?;
+        let data = json::map(&secret, "/data")?.get(text(from, "/key"))?.as_str()?;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(data).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let one = |variable: &Value| {
+        let value = match variable.pointer("/valueFrom/secretKeyRef") {
+            Some(from) => of_secret(from)?,
+            None => text(variable, "/value").to_owned(),
+        };
+        Some((text(variable, "/name").to_owned(), value))
+    };
+    list(pod, "/spec/containers/0/env").iter().filter_map(one).collect()
 }
 
 /// What `print(list_edge_tpus())` of pycoral prints: the accelerators on a super-speed bus that the container can open.

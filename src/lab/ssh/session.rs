@@ -104,7 +104,9 @@ impl Handler for Login {
                 self.shared.clock.pause(Duration::from_millis(ms)).await;
                 self.log(seq, Class::Login, "login", &what, 0, name);
             }
-            Some(FaultEffect::Refuse | FaultEffect::Status(..) | FaultEffect::StatusAfter(..)) => {
+            Some(
+                FaultEffect::Refuse | FaultEffect::Echo(_) | FaultEffect::Status(..) | FaultEffect::StatusAfter(..),
+            ) => {
                 self.log(seq, Class::Login, "login", &what, FAILED, name);
                 return Ok(Auth::reject());
             }
@@ -153,6 +155,7 @@ impl Handler for Login {
             Some(FaultEffect::ResetBefore) => (0, Reply::Cut),
             Some(FaultEffect::HangAfter) => (exit(&run()), Reply::Silence),
             Some(FaultEffect::ResetAfter) => (exit(&run()), Reply::Cut),
+            Some(FaultEffect::Echo(_)) => (FAILED, Reply::Outcome(failed(&line), Duration::ZERO)),
             Some(FaultEffect::Status(_, text)) => (FAILED, Reply::Outcome(failed(&text), Duration::ZERO)),
             Some(FaultEffect::StatusAfter(_, text)) => {
                 let _lost = run();
@@ -233,6 +236,7 @@ fn name(effect: &FaultEffect) -> &'static str {
         FaultEffect::Delay(_) => "delay",
         FaultEffect::Hang => "hang",
         FaultEffect::HangAfter => "hang-after",
+        FaultEffect::Echo(_) => "echo",
         FaultEffect::Status(..) => "status",
         FaultEffect::StatusAfter(..) => "status-after",
         FaultEffect::ResetBefore => "reset-before",

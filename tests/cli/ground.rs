@@ -1,0 +1,352 @@
+//! A lab with a secret in every place that a site has for one, and the files that a run leaves behind.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use base64::Engine;
+use kube::api::{Api, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::discovery::ApiResource;
+use pvemig::lab::{self, FaultRule, Lab, LabOptions, World};
+use serde_json::{Value, json};
+
+use super::planted::{Planted, Seen};
+use super::{Said, Shell, said};
+
+/// Simulated seconds in a real one.
+const SPEED: u32 = 200;
+
+/// A lab in this process, and what was planted in it and seen of it.
+pub(crate) struct Ground {
+    runtime: tokio::runtime::Runtime,
+    pub(crate) lab: Lab,
+    pub(crate) shell: Shell,
+    pub(crate) planted: Planted,
+    /// Values that are let out on purpose, to see that the search finds them there.
+    pub(crate) control: Planted,
+    pub(crate) seen: Vec<Seen>,
+}
+
+pub(crate) fn write(path: &Path, text: &str, mode: u32) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+impl Ground {
+    pub(crate) fn new() -> Self {
+        let (shell, mut planted, mut control) = (Shell::new(), Planted::default(), Planted::default());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let world = world(&mut planted);
+        let options = LabOptions { world, dir: shell.path().join("lab"), speed: SPEED };
+        let lab = runtime.block_on(Lab::start(options)).unwrap();
+        control.plain("control");
+        let mut ground = Self { runtime, lab, shell, planted, control, seen: Vec::new() };
+        ground.programs();
+        ground.environment();
+        ground.git();
+        ground.objects();
+        ground
+    }
+
+    fn dir(&self) -> &Path {
+        self.lab.dir()
+    }
+
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
+        self.dir().join(name)
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.at(name)).unwrap()
+    }
+
+    /// Programs that write their command lines down: git, and those that give out secrets.
+    fn programs(&mut self) {
+        let bin = self.at("bin");
+        std::fs::create_dir(&bin).unwrap();
+        let argv = self.at("argv.log");
+        std::fs::write(&argv, "").unwrap();
+        let path = std::env::var("PATH").unwrap();
+        let git = std::env::split_paths(&path).map(|dir| dir.join("git")).find(|git| git.is_file()).unwrap();
+        let script = |rest: &str| format!("#!/bin/sh\nprintf '%s\\n' \"$0 $*\" >> {}\n{rest}\n", argv.display());
+        write(&bin.join("git"), &script(&format!("exec {} \"$@\"", git.display())), 0o755);
+        write(&bin.join("pass"), &script("cat \"$1\""), 0o755);
+    }
+
+    fn environment(&mut self) {
+        let token = self.read("kubeconfig").split("token: ").nth(1).unwrap().trim().to_owned();
+        self.planted.known("kubeconfig: token", &token);
+        let key = self.read("id_ed25519");
+        let body: Vec<&str> = key.lines().filter(|line| !line.starts_with("---")).collect();
+        for (n, line) in body.iter().enumerate().filter(|(_, line)| line.len() >= 12) {
+            self.planted.known(&format!("ssh: private key, line {n}"), line);
+        }
+        let home = self.shell.path();
+        let line = format!("https://ops:{}@git.lan\n", self.planted.plain("git: credentials file"));
+        write(&home.join(".git-credentials"), &line, 0o600);
+        let header = self.planted.plain("git: http.extraHeader");
+        let config = format!(
+            "[credential]\n\thelper = store\n[http]\n\textraHeader = \"Authorization: Basic {header}\"\n\
+             [user]\n\tname = ops\n\temail = ops@localhost\n"
+        );
+        write(&home.join(".gitconfig"), &config, 0o600);
+        for (name, place) in [("bad-password", "site: wrong password"), ("bad-token", "site: wrong token secret")] {
+            let value = self.planted.plain(place);
+            write(&self.at(name), &format!("{value}\n"), 0o600);
+        }
+    }
+
+    /// What stands in files of the checkout, next to what is edited.
+    fn git(&mut self) {
+        let planted = &mut self.planted;
+        let deployment = self.lab.dir().join("checkout/apps/frigate/deployment.yaml");
+        let text = std::fs::read_to_string(&deployment).unwrap();
+        let env = format!(
+            "          env:\n            - name: API_KEY\n              value: {}\n            - name: PLAIN\n              \
+             value: {}\n",
+            planted.token("Deployment: env value"),
+            planted.plain("Deployment: env value without a telling name"),
+        );
+        let text = text.replacen("          env:\n", &env, 1).replacen(
+            "    metadata:\n      labels:",
+            &format!(
+                "    metadata:\n      annotations:\n        example.org/key: {}\n      labels:",
+                planted.plain("Deployment: annotation of its pods")
+            ),
+            1,
+        );
+        std::fs::write(&deployment, text).unwrap();
+        let config = self.lab.dir().join("checkout/apps/frigate/configmap.yaml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let text = text
+            .replace(
+                "user: frigate",
+                &format!("user: frigate\n      password: {}", planted.plain("ConfigMap: password in a file")),
+            )
+            .replace(
+                "preset-nvidia-h264",
+                &format!("preset-nvidia-h264 # token={}", planted.token("ConfigMap: on the line that is edited")),
+            )
+            .replace("rtsp://", &format!("rtsp://cam:{}@", planted.plain("ConfigMap: password in a URL")))
+            .replace(
+                "\ndata:\n",
+                &format!("\ndata:\n  api_token: {}\n", planted.plain("ConfigMap: value with a telling name")),
+            );
+        std::fs::write(&config, text).unwrap();
+        let checkout = self.at("checkout");
+        let commit = ["-c", "user.name=Ops", "-c", "user.email=ops@localhost", "commit", "-qam", "keys"];
+        for args in [&commit[..], &["push", "-q", "origin", "HEAD:main"]] {
+            let done = Command::new("git").args(args).current_dir(&checkout).env("LAB_HANDS", "commit push").output();
+            let done = done.unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        }
+    }
+
+    /// What stands in objects of the cluster.
+    fn objects(&mut self) {
+        let b64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let annotated = |value: String| {
+            let applied = json!({"spec": {"env": [{"name": "TOKEN", "value": value}]}}).to_string();
+            json!({"metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": applied}}})
+        };
+        let planted = &mut self.planted;
+        let docker =
+            json!({"auths": {"ghcr.io": {"auth": b64(&format!("ops:{}", planted.plain("Secret: image pull")))}}});
+        let pull = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pull", "namespace": "frigate"},
+            "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": b64(&docker.to_string())}});
+        let mqtt = planted.token("Secret: a key that the workload names");
+        let rtsp = planted.plain("Secret: another key of the same");
+        let data = json!({"data": {"mqtt-password": b64(&mqtt), "rtsp-password": b64(&rtsp)}});
+        let identity = json!({"data": {"identity": b64(&planted.plain("Secret: of the Flux source"))}});
+        let patches = [
+            ("", "Secret", "frigate", "frigate-secrets", data),
+            ("", "Secret", "flux-system", "flux-system", identity),
+            ("apps", "Deployment", "frigate", "frigate", annotated(planted.token("Deployment: last applied"))),
+            ("", "PersistentVolumeClaim", "frigate", "frigate-config", annotated(planted.plain("Claim: last applied"))),
+            (
+                "",
+                "PersistentVolumeClaim",
+                "frigate",
+                "frigate-media",
+                json!({"metadata": {"annotations": {"example.org/key": planted.plain("Claim: annotation")}}}),
+            ),
+            ("", "Node", "", "k3s-vm-still-fawn", annotated(planted.plain("Node: annotation"))),
+            (
+                "source.toolkit.fluxcd.io",
+                "GitRepository",
+                "flux-system",
+                "flux-system",
+                annotated(planted.plain("Flux source: annotation")),
+            ),
+            (
+                "kustomize.toolkit.fluxcd.io",
+                "Kustomization",
+                "flux-system",
+                "flux-system",
+                annotated(planted.plain("Kustomization: annotation")),
+            ),
+            (
+                "",
+                "ConfigMap",
+                "frigate",
+                "frigate-config",
+                json!({"metadata": {"annotations": {"example.org/key": planted.plain("ConfigMap: annotation")}}}),
+            ),
+        ];
+        let kubeconfig = self.read("kubeconfig");
+        let shared = self.lab.shared().clone();
+        self.runtime.block_on(async {
+            let file = kube::config::Kubeconfig::from_yaml(&kubeconfig).unwrap();
+            let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+            let client = kube::Client::try_from(config).unwrap();
+            // The new pod of what was pushed runs.
+            let settled = |world: &World| {
+                let picture = world.compared();
+                let pods = picture["kubernetes"]["pods"].as_object()?.clone();
+                let workload = &picture["kubernetes"]["objects"]["Deployment frigate/frigate"];
+                let new =
+                    workload["spec"].to_string().contains("API_KEY") && workload["status"]["updatedReplicas"] == 1;
+                (new && pods.keys().all(|pod| pod.ends_with(" ready"))).then_some(())
+            };
+            shared.until(Duration::from_secs(1800), settled).await.unwrap();
+            let secrets: Api<DynamicObject> = api(&client, "", "Secret", "frigate");
+            secrets.create(&PostParams::default(), &serde_json::from_value(pull).unwrap()).await.unwrap();
+            for (group, kind, namespace, name, patch) in &patches {
+                let api: Api<DynamicObject> = api(&client, group, kind, namespace);
+                api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+            }
+        });
+        assert_eq!(patches.len(), 9);
+    }
+
+    /// A site file beside the lab's own, changed by `edit`.
+    pub(crate) fn site(&self, name: &str, edit: impl FnOnce(&mut Value)) -> String {
+        let mut site: Value = serde_saphyr::from_str(&self.read("site.yaml")).unwrap();
+        edit(&mut site);
+        let path = self.at(name);
+        std::fs::write(&path, serde_saphyr::to_string(&site).unwrap()).unwrap();
+        name.to_owned()
+    }
+
+    pub(crate) fn command(&mut self, args: &[&str]) -> Command {
+        let mut command = self.shell.command(args);
+        let path = format!("{}:{}", self.at("bin").display(), std::env::var("PATH").unwrap());
+        let proxy = "environment: user and password of a proxy";
+        let known = |planted: &Planted, place: &str| planted.0.iter().find(|(p, _)| p == place).map(|(_, v)| v.clone());
+        let mut value = |place: &str| known(&self.planted, place).unwrap_or_else(|| self.planted.plain(place));
+        command.env("PATH", path).env("HTTPS_PROXY", format!("http://me:{}@127.0.0.1:1", value(proxy)));
+        command.env("AWS_SECRET_ACCESS_KEY", value("environment: a variable that is not ours"));
+        let password = known(&self.planted, "site: password").unwrap();
+        command.env("PVE_PASSWORD", password).env("SSH_KEY_TEXT", self.read("id_ed25519"));
+        command.env("PVE_TOKEN", known(&self.planted, "site: token secret").unwrap());
+        command.current_dir(self.lab.dir());
+        command
+    }
+
+    /// Runs the binary with a site file of the lab's folder and keeps all that it says.
+    pub(crate) fn run(&mut self, site: &str, args: &[&str]) -> Said {
+        let state = format!("state-{}", site.trim_end_matches(".yaml"));
+        let mut command = self.command(args);
+        let said = said(command.args(["-vvv", "--site", site, "--state", &state]).output().unwrap());
+        self.keep(&args.join(" "), &said);
+        said
+    }
+
+    pub(crate) fn keep(&mut self, name: &str, said: &Said) {
+        for (channel, text) in [("standard output", &said.stdout), ("standard error", &said.stderr)] {
+            self.seen.push(Seen { channel, name: name.to_owned(), text: text.clone().into_bytes() });
+        }
+    }
+
+    pub(crate) fn fault(&self, rule: FaultRule) {
+        self.lab.fault(rule);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.lab.shared().clear_faults();
+    }
+
+    /// Everything below the state directories and the log of command lines; the content of run files is theirs alone.
+    pub(crate) fn files(&mut self) -> usize {
+        let mut files = Vec::new();
+        let states: Vec<_> = std::fs::read_dir(self.dir()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let is_state = |path: &&PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("state");
+        states.iter().filter(is_state).for_each(|dir| walk(dir, &mut files));
+        let mut kept = 0;
+        for path in files {
+            let name = path.strip_prefix(self.dir()).unwrap().display().to_string();
+            self.seen.push(Seen { channel: "list of files", name: "state".into(), text: name.clone().into_bytes() });
+            let text = std::fs::read(&path).unwrap();
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            if name.contains("/files/") {
+                let dir = std::fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777;
+                assert_eq!((mode, dir), (0o600, 0o700), "{name}");
+                kept += usize::from(!self.planted.found(&text).is_empty());
+            } else {
+                let channel = if name.ends_with("journal.jsonl") { "journal" } else { "file of the state directory" };
+                assert!(channel != "journal" || mode == 0o600, "{name}: {mode:o}");
+                self.seen.push(Seen { channel, name, text });
+            }
+        }
+        let text = self.read("argv.log").into_bytes();
+        self.seen.push(Seen { channel: "command lines", name: "of children".into(), text });
+        kept
+    }
+}
+
+fn api(client: &kube::Client, group: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
+    // Every kind that is asked for is in a `v1`.
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+    match namespace {
+        "" => Api::all_with(client.clone(), &resource),
+        _ => Api::namespaced_with(client.clone(), namespace, &resource),
+    }
+}
+
+fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            walk(&entry.path(), out);
+        } else {
+            out.push(entry.path());
+        }
+    }
+}
+
+/// The world, with secrets in its machines and in what their programs say.
+fn world(planted: &mut Planted) -> World {
+    let config = |planted: &mut Planted, vm: &str| {
+        json!({
+            "description": format!("root password: {}", planted.plain(&format!("{vm}: description"))),
+            "cipassword": planted.plain(&format!("{vm}: cloud-init password")),
+            "sshkeys": planted.plain(&format!("{vm}: cloud-init keys")),
+            "args": format!("-vnc :1,password={}", planted.plain(&format!("{vm}: arguments"))),
+        })
+    };
+    let says = |exit: i32, out: String, err: String| json!({"exit": exit, "stdout": out, "stderr": err});
+    let answers = json!({
+        "/opt/check": says(1, format!("{}\n", planted.token("guest command: output of a check")),
+            format!("api_key={}\n", planted.plain("guest command: errors of a check"))),
+        "/opt/unclear": says(126, String::new(), format!("token {}\n", planted.token("guest command: a check that did not run"))),
+        "/opt/install": says(9, String::new(), format!("fetch https://me:{}@repo.lan/x failed\n",
+            planted.plain("guest command: errors of an install"))),
+        "/opt/good": says(0, format!("password={}\n", planted.plain("guest command: output of one that is well")), String::new()),
+    });
+    let world = json!({
+        "extends": "usb-move",
+        "access": {
+            "users": {"root@pam": {"password": planted.awkward("site: password")}},
+            "tokens": {"root@pam!pvemig": {"secret": planted.plain("site: token secret")}},
+        },
+        "vms": {
+            "105": {"config": config(planted, "vm 105")},
+            "108": {"config": config(planted, "vm 108"), "guest": {"answers": answers}},
+        },
+        "reading_commands": [["printenv"], ["env"], ["/opt/check"], ["/opt/good"], ["/opt/unclear"]],
+        "site": {"migrations": {"frigate-coral": {"params": {
+            "verify": {"command": ["printenv", "FRIGATE_MQTT_PASSWORD"], "expect": null, "container": "frigate", "reads": true},
+        }}}},
+    });
+    lab::read(&serde_saphyr::to_string(&world).unwrap()).unwrap()
+}
