@@ -23,6 +23,7 @@ pub use ssh::{OUTPUT_CAP, SshTarget};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::check::answered;
 use crate::base::clock::Clock;
 use crate::base::fault::{Effect, Failure, Fault};
 use crate::base::permit::{Note, Permit, System};
@@ -305,7 +306,7 @@ impl Tried {
     fn seen<T>(self, value: T, route: &Route) -> Seen<T> {
         let route = route.label();
         let mut notes: Vec<String> = self.0.iter().map(line).collect();
-        notes.push(format!("{route}: answered"));
+        notes.push(answered(&route));
         Seen { value, route, notes }
     }
 
