@@ -1,6 +1,6 @@
 //! The binary as an operator uses it: exit codes, texts, and a whole migration against a lab in another process.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic and spawn")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test may panic and spawn")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,6 +10,8 @@ use std::process::{Child, Command, Output, Stdio};
 // Not files beside this one: each would be linked on its own.
 #[path = "cli/ends.rs"]
 mod ends;
+#[path = "cli/face.rs"]
+mod face;
 #[path = "cli/ground.rs"]
 mod ground;
 #[path = "cli/planted.rs"]
@@ -496,5 +498,5 @@ fn the_readme_shows_what_happens() {
         expect(&said, 0, &words);
         commands += 1;
     }
-    assert_eq!(commands, 10);
+    assert_eq!(commands, 11);
 }

@@ -1,9 +1,11 @@
 //! The answer to the one question that a step has: is it so, and if not, what then?
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::names::StepKey;
+use super::permit::Thing;
 use super::redact;
 
 /// What a check found, with the notes that belong into the journal (route used, what other routes said).
@@ -14,6 +16,30 @@ pub struct Check<B> {
     /// Lines for the journal and the report; never secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// How many bytes are on what would be left behind; None: that could not be measured. For who sums up a plan.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sizes: BTreeMap<Thing, Option<u64>>,
+}
+
+/// The note of a way into a guest or host that answered.
+pub fn answered(route: &str) -> String {
+    format!("{route}{ANSWERED}")
+}
+
+/// The way that a note says has answered.
+pub fn route_of(note: &str) -> Option<&str> {
+    note.strip_suffix(ANSWERED).filter(|route| !route.contains('\n'))
+}
+
+const ANSWERED: &str = ": answered";
+
+/// A number of bytes as people write it: `39.0 GiB`.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: &[(&str, u64)] = &[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.iter().find(|(_, unit)| bytes >= *unit) {
+        Some((unit, size)) => format!("{}.{} {unit}", bytes / size, bytes % size * 10 / size),
+        None => format!("{bytes} bytes"),
+    }
 }
 
 /// The five answers. "Could not ask" is not among them: that is an error.
@@ -93,6 +119,9 @@ pub struct Problem {
     /// The step id of the same plan that would mend it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mended_by: Option<String>,
+    /// Preflight only: its name, which `explain` knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<String>,
     /// Preflight only: the step that this problem protects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protects: Option<StepKey>,
@@ -162,7 +191,7 @@ impl<B> Check<B> {
 
     /// An answer without notes.
     pub fn of(answer: Answer<B>) -> Self {
-        Self { answer, notes: Vec::new() }
+        Self { answer, notes: Vec::new(), sizes: BTreeMap::new() }
     }
 
     /// Adds a note.
@@ -176,6 +205,13 @@ impl<B> Check<B> {
     #[must_use]
     pub fn notes(mut self, lines: impl IntoIterator<Item = String>) -> Self {
         self.notes.extend(lines.into_iter().map(clean));
+        self
+    }
+
+    /// Adds how much is on things that would be left behind.
+    #[must_use]
+    pub fn sizes(mut self, sizes: impl IntoIterator<Item = (Thing, Option<u64>)>) -> Self {
+        self.sizes.extend(sizes);
         self
     }
 
@@ -206,7 +242,7 @@ impl<B> Check<B> {
             Answer::Waiting { reason, foreign } => Answer::Waiting { reason, foreign },
             Answer::Blocked { problems } => Answer::Blocked { problems },
         };
-        Ok(Check { answer, notes: self.notes })
+        Ok(Check { answer, notes: self.notes, sizes: self.sizes })
     }
 }
 
@@ -253,7 +289,15 @@ impl fmt::Display for Change {
 impl Problem {
     /// A problem with its help line.
     pub fn new(text: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { text: clean(text), help: clean(help), mended_by: None, protects: None }
+        Self { text: clean(text), help: clean(help), mended_by: None, finding: None, protects: None }
+    }
+
+    /// What stands behind it in brackets: the number of the step that it protects, and its name. Without
+    /// blanks, so that it is never broken.
+    pub fn tag(&self) -> Option<String> {
+        let number = self.protects.as_ref().and_then(|key| key.id().split('-').next());
+        let parts: Vec<_> = number.into_iter().chain(self.finding.as_deref()).collect();
+        (!parts.is_empty()).then(|| format!("[{}]", parts.join("·")))
     }
 
     /// Names the step of the same plan that would mend it.

@@ -7,6 +7,8 @@ pub mod usb_move;
 use serde_json::Value;
 
 use crate::base::fault::Failure;
+use crate::engine::fold::Fold;
+use crate::engine::state::RunState;
 use crate::engine::step::{AnyStep, Risk, Step};
 use crate::estate::Estate;
 use crate::site::fields::{Item, Sink};
@@ -81,6 +83,21 @@ pub struct Given {
     pub label: Option<String>,
 }
 
+/// A finding of a preflight that `explain` knows by its name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its name.
+    pub name: &'static str,
+    /// The ids of the steps that it may protect; none: any.
+    pub steps: &'static [&'static str],
+    /// What it means.
+    pub means: &'static str,
+    /// What would happen without it.
+    pub matters: &'static str,
+    /// What one would do by hand.
+    pub by_hand: &'static str,
+}
+
 /// A kind of migration.
 pub struct Blueprint {
     /// Its name in site files.
@@ -91,8 +108,11 @@ pub struct Blueprint {
     pub summary: &'static str,
     /// The list.
     pub rows: &'static [Row],
+    /// What its preflight may find.
+    pub findings: &'static [&'static Known],
     build: fn(&Site, &Item<'_>) -> Option<Vec<BoxedStep>>,
     alone: fn(&Site, &str, &Given) -> Result<BoxedStep, Vec<String>>,
+    fold_back: fn(&RunState) -> Vec<Fold>,
 }
 
 /// Every blueprint.
@@ -142,6 +162,11 @@ impl Blueprint {
         (self.alone)(site, id, given)
     }
 
+    /// What others who own a part of the estate must say after a run, by its journal alone.
+    pub fn fold_back(&self, state: &RunState) -> Vec<Fold> {
+        (self.fold_back)(state)
+    }
+
     /// A step from its id and fields, as the journal keeps them.
     ///
     /// # Errors
@@ -153,6 +178,11 @@ impl Blueprint {
         (row.rebuild)(fields).map_err(|error| {
             Failure::plain(format!("the journal's step {id} does not fit this version: {error}"), help())
         })
+    }
+
+    /// The finding of a name.
+    pub fn finding(&self, name: &str) -> Option<&'static Known> {
+        self.findings.iter().copied().find(|known| known.name == name)
     }
 
     /// The row that a name means: id, alias, or exactly the number.

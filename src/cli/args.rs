@@ -52,7 +52,7 @@ pub(super) enum Verb {
     Status(StatusArgs),
     /// Render a run's journal
     Report(ReportArgs),
-    /// Say what a step does, what can go wrong, and what one would type by hand
+    /// Say what a step does or what a finding means, what can go wrong, and what one would type by hand
     Explain(ExplainArgs),
     /// Run a blueprint against the embedded simulated estate
     Rehearse(RehearseArgs),
@@ -64,6 +64,9 @@ pub(super) enum Verb {
     Completions(CompletionsArgs),
     /// Print the manual page, with every verb
     Man,
+    /// Print what may stand at the cursor; the completion scripts ask for it
+    #[command(name = "__complete", hide = true)]
+    Complete(CompleteArgs),
 }
 
 /// What running and undoing have in common.
@@ -223,8 +226,9 @@ pub(super) struct ReportArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// The step: id, number, or script name
-    pub(super) step: String,
+    /// A step (id, number or script name), or a finding as it stands in brackets [default: list all]
+    #[arg(value_name = "STEP|FINDING")]
+    pub(super) what: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -311,4 +315,11 @@ pub(super) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompleteArgs {
+    /// The words up to the cursor, without the program's name; the last one is the word at the cursor
+    #[arg(last = true, allow_hyphen_values = true)]
+    pub(super) words: Vec<String>,
 }

@@ -1,23 +1,97 @@
-//! `pvemig explain STEP`.
+//! `pvemig explain [STEP|FINDING]`.
 
 use serde_json::json;
 
-use crate::blueprint::{self, Blueprint, BoxedStep, Row};
+use crate::blueprint::{self, Blueprint, BoxedStep, Known, Row};
 use crate::engine::step::Risk;
 
 use super::args::{ExplainArgs, Global};
 use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
+use super::plan::number;
 use super::session::{Session, site_path};
 use super::words::lay;
 
-/// What a step does, what can go wrong, what one would type by hand. With a site file: with its real names.
+/// What a step does, what can go wrong, what one would type by hand; with a site file: with its real names. What a
+/// finding means and what to do about it. Without a name: what there is to explain.
 pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow::Result<Exit> {
-    let found = blueprint::ALL.iter().find_map(|b| Some((b, b.row(&args.step)?)));
-    let Some((blueprint, row)) = found else {
-        return Err(Words::usage(format!("there is no step `{}`", args.step), known_steps()).into());
+    let Some(name) = &args.what else { return everything(out) };
+    let step = blueprint::ALL.iter().find_map(|b| Some((b, b.row(name)?)));
+    let found = blueprint::ALL.iter().find_map(|b| Some((b, b.finding(name)?)));
+    match (step, found) {
+        (Some((blueprint, row)), _) => explain_step(global, out, blueprint, row),
+        (None, Some((blueprint, known))) => {
+            if out.json {
+                out.data(&format!("{}\n", finding_json(blueprint, known)))?;
+            } else {
+                out.data(&finding(blueprint, known, *out))?;
+            }
+            Ok(Exit::Done)
+        }
+        (None, None) => {
+            let help = format!("{}; `pvemig explain` alone lists the findings as well", known_steps());
+            Err(Words::usage(format!("there is no step `{name}`, and no finding of this name"), help).into())
+        }
+    }
+}
+
+/// Every step and every finding, a line each.
+fn everything(out: &Out) -> anyhow::Result<Exit> {
+    if out.json {
+        let steps: Vec<_> = rows().map(|(b, row)| json!({ "step": row.id, "blueprint": b.name })).collect();
+        let findings: Vec<_> = findings().map(|(b, known)| finding_json(b, known)).collect();
+        out.data(&format!("{}\n", json!({ "steps": steps, "findings": findings })))?;
+        return Ok(Exit::Done);
+    }
+    let mut text = String::new();
+    let mut line = |head: &str, words: &str, hang: usize| {
+        lay(head, words, hang, out.width()).iter().for_each(|line| text.push_str(&format!("{line}\n")));
     };
+    for blueprint in blueprint::ALL {
+        line("", &format!("steps of {}: {}", blueprint.name, blueprint.summary), 2);
+        for row in blueprint.rows {
+            let asks = if row.asks { "; may ask you" } else { "" };
+            let hold = row.holds_until.map(|id| format!("; until {}", number(id))).unwrap_or_default();
+            line(&format!("  {:<24} ", row.id), &format!("{}{asks}{hold}", risk(row.risk)), 27);
+        }
+        line("", "", 0);
+        line("", "what its preflight may find, each before anything is changed:", 2);
+        for known in blueprint.findings {
+            line(&format!("  {:<29} ", known.name), known.means, 32);
+        }
+    }
+    out.data(&text)?;
+    Ok(Exit::Done)
+}
+
+fn rows() -> impl Iterator<Item = (&'static Blueprint, &'static Row)> {
+    blueprint::ALL.iter().flat_map(|b| b.rows.iter().map(move |row| (b, row)))
+}
+
+fn findings() -> impl Iterator<Item = (&'static Blueprint, &'static Known)> {
+    blueprint::ALL.iter().flat_map(|b| b.findings.iter().map(move |known| (b, *known)))
+}
+
+fn finding(blueprint: &Blueprint, known: &Known, out: Out) -> String {
+    let mut text = format!("{} (a finding of {}'s preflight)\n", known.name, blueprint.name);
+    let protects = if known.steps.is_empty() { "any".to_owned() } else { known.steps.join(", ") };
+    let parts = [("means", known.means), ("else", known.matters), ("by hand", known.by_hand), ("protects", &protects)];
+    for (head, words) in parts {
+        let laid = lay(&format!("  {head:<9} "), words, 12, out.width());
+        laid.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    }
+    text
+}
+
+fn finding_json(blueprint: &Blueprint, known: &Known) -> serde_json::Value {
+    json!({
+        "finding": known.name, "blueprint": blueprint.name, "means": known.means, "else": known.matters,
+        "by-hand": known.by_hand, "protects": known.steps,
+    })
+}
+
+fn explain_step(global: &Global, out: &Out, blueprint: &Blueprint, row: &Row) -> anyhow::Result<Exit> {
     // Without a readable site file the reasons are still worth reading: those of the example estate.
     let home = Some(std::path::PathBuf::from("/root"));
     let example = crate::site::Site::parse(crate::site::example(), std::path::Path::new("site.yaml"), home)

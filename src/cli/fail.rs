@@ -7,6 +7,7 @@ use console::style;
 use crate::base::check::Problem;
 use crate::base::fault::{Effect, Failure};
 use crate::base::names::StepKey;
+use crate::base::wait;
 use crate::engine::recorder::RecordError;
 use crate::engine::run::{Ended, Stop, Why};
 use crate::engine::state::{Phase, RunState, Stage, StepState};
@@ -17,6 +18,7 @@ use crate::site::SiteError;
 use super::damaged;
 use super::exit::Exit;
 use super::out::Out;
+use super::plan;
 use super::session::Session;
 use super::undo::Past;
 
@@ -113,7 +115,8 @@ fn helps() -> String {
 
 fn tell_problem(out: &Out, problem: &Problem) {
     let first = problem.mended_by.as_ref().map(|id| format!(" (step {id} mends it)")).unwrap_or_default();
-    out.tell("  - ", &format!("{}{first}", problem.text), 4);
+    let tag = problem.tag().map(|tag| format!(" {tag}")).unwrap_or_default();
+    out.tell("  - ", &format!("{}{first}{tag}", problem.text), 4);
     out.tell(&format!("    {}", helps()), &problem.help, 6);
 }
 
@@ -123,7 +126,11 @@ pub(super) fn not_begun(out: &Out, barred: &[(&StepKey, Vec<&Problem>)]) -> Exit
     let (word, is) = if keys.len() == 1 { ("step", "is") } else { ("steps", "are") };
     let text = format!("{word} {} {is} blocked, so nothing is begun", keys.join(" and "));
     tell(out, &text, &[], Some("nothing was changed"), &[]);
-    barred.iter().flat_map(|(_, problems)| problems).for_each(|problem| tell_problem(out, problem));
+    let problems = || barred.iter().flat_map(|(_, problems)| problems);
+    problems().for_each(|problem| tell_problem(out, problem));
+    if problems().any(|problem| problem.finding.is_some()) {
+        out.tell("  ", plan::MORE, 4);
+    }
     Exit::Blocked
 }
 
@@ -142,6 +149,7 @@ impl Told<'_> {
         match ended {
             Ended::Done => {
                 self.held();
+                self.summed_up()?;
                 Ok(Exit::Done)
             }
             Ended::Undone => {
@@ -162,6 +170,24 @@ impl Told<'_> {
                 Ok(exit)
             }
         }
+    }
+
+    /// How long it was down, and where the whole is to be had; after a rehearsal the report follows by itself.
+    fn summed_up(&self) -> anyhow::Result<()> {
+        let run = self.session.store.run(self.id)?.read()?;
+        if self.session.passing || self.session.out.json || !run.state.changed || run.state.opened.single {
+            return Ok(());
+        }
+        for outage in self.session.outages(&run) {
+            self.session.out.tell("  ", &format!("{} was down for {}", outage.what, wait::show(outage.elapsed)), 4);
+        }
+        let report = format!("`pvemig report {} --format markdown`", self.id);
+        self.session.out.tell(
+            "  ",
+            &format!("{report} has all of it for a ticket, and what Terraform, Ansible and git must say now"),
+            4,
+        );
+        Ok(())
     }
 
     /// What is still held, and the commands that are possible now.
@@ -230,6 +256,9 @@ fn stopped(out: &Out, state: &RunState, stop: &Stop) -> Exit {
             let effect = effect_words(state.effect(&stop.key, Effect::None));
             tell(out, &format!("{step} is blocked"), &[], Some(effect), &[]);
             problems.iter().for_each(|problem| tell_problem(out, problem));
+            if problems.iter().any(|problem| problem.finding.is_some()) {
+                out.tell("  ", plan::MORE, 4);
+            }
             Exit::Blocked
         }
         Why::Manual { ask, hint, .. } => {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use console::{Style, measure_text_width, style, truncate_str};
 
+use crate::base::check::Symbol;
 use crate::base::clock::Clock;
 use crate::base::names::StepKey;
 use crate::base::wait::show;
@@ -23,6 +24,9 @@ const NARROW: &str = "      ";
 
 /// The mark of a hold that is not up because nothing needs it.
 const NOT_NEEDED: (&str, &str) = ("·", "not needed");
+
+/// So many notes of a step are shown on a terminal; of more only the number.
+const FEW: usize = 4;
 
 /// What a step's last line takes besides what it says: symbol, key, word, and the time at its end.
 const BESIDE: usize = 52;
@@ -43,6 +47,8 @@ struct Inner {
     order: Vec<StepKey>,
     settled: Option<Instant>,
     asked: BTreeSet<StepKey>,
+    /// The step whose title stands above already, by the line that says that it begins.
+    begun: Option<StepKey>,
     now: Option<Now>,
     drawn: bool,
     /// What was said last below a step, where there is no moving line.
@@ -156,7 +162,9 @@ impl Live {
     fn draw(&self, inner: &mut Inner) {
         let Some(now) = inner.now.as_ref().filter(|_| self.out.live) else { return };
         let elapsed = show(whole(self.clock.instant().duration_since(now.since)));
-        let text = format!("  … {:<24} {elapsed:<11} {}", now.key.to_string(), one_line(&now.text));
+        let at = inner.order.iter().position(|key| *key == now.key).filter(|_| inner.order.len() > 1);
+        let at = at.map(|at| format!("{}/{}  ", at + 1, inner.order.len())).unwrap_or_default();
+        let text = format!("  … {:<24} {elapsed:<11} {at}{}", now.key.to_string(), one_line(&now.text));
         let text = truncate_str(&text, self.out.room(), "…").into_owned();
         self.out.write(&format!("\r\x1b[2K{}", style(text).for_stderr().dim()));
         inner.drawn = true;
@@ -171,7 +179,9 @@ impl Live {
         inner.reasons.clear();
         let head = format!("  {symbol} {:<24} {word:<11} ", key.to_string());
         let what = one_line(what);
-        let (what, pad) = if self.out.live {
+        let (what, pad) = if what.is_empty() {
+            (what, String::new())
+        } else if self.out.live {
             let room = self.out.width().saturating_sub(measure_text_width(&head) + measure_text_width(&elapsed) + 2);
             let what = truncate_str(&what, room, "…").into_owned();
             let pad = " ".repeat(room.saturating_sub(measure_text_width(&what)) + 1);
@@ -184,8 +194,14 @@ impl Live {
 
     /// A step's last line where its title is so now, with what its check said besides.
     fn so(&self, inner: &mut Inner, key: &StepKey, mark: (&str, &str), colour: &Style, notes: &[String]) {
-        let title = inner.titles.get(key).cloned().unwrap_or_default();
-        self.settled(inner, key, mark, colour, &title);
+        // Where moving lines are all that came in between, the title still stands above.
+        let above = self.out.live && inner.begun.as_ref() == Some(key);
+        let title = if above { None } else { inner.titles.get(key).cloned() };
+        self.settled(inner, key, mark, colour, &title.unwrap_or_default());
+        if self.out.live && self.out.verbose == 0 && notes.len() > FEW {
+            self.below(inner, &format!("{} notes, all of them in the report (`-v` shows them here)", notes.len()));
+            return;
+        }
         notes.iter().for_each(|note| self.below(inner, note));
     }
 
@@ -308,8 +324,9 @@ impl Ear for Live {
                 let title = inner.titles.get(key).cloned().unwrap_or_default();
                 self.wrapped(inner, &format!("  ▸ {:<24} {:<11} ", key.to_string(), "begins"), &title, &colour());
                 for change in changes {
-                    self.styled_below(inner, &change.to_string(), &colour());
+                    self.styled_below(inner, &change.to_string(), &of_change(change.symbol));
                 }
+                inner.begun = Some(key.clone());
                 self.busy(inner, key, "begins");
             }
             Event::Undoing { key } => self.busy(inner, key, "is being taken back"),
@@ -371,6 +388,16 @@ impl Ear for Live {
             }
             self.busy(inner, key, why);
         });
+    }
+}
+
+/// The colour of a change, by what it does.
+fn of_change(symbol: Symbol) -> Style {
+    match symbol {
+        Symbol::Add => colour().green(),
+        Symbol::Remove => colour().red(),
+        Symbol::Change => colour().yellow(),
+        Symbol::Act => colour().cyan(),
     }
 }
 

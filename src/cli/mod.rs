@@ -2,10 +2,12 @@
 
 mod abandon;
 mod args;
+mod complete;
 mod damaged;
 mod exit;
 mod explain;
 mod fail;
+mod foot;
 mod hands;
 mod lab;
 mod live;
@@ -110,5 +112,6 @@ async fn dispatch(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
         Verb::Site(args) => site::site(global, &args, out),
         Verb::Completions(args) => shell::completions(&args, out),
         Verb::Man => shell::man(out),
+        Verb::Complete(args) => complete::complete(&args, out),
     }
 }

@@ -12,18 +12,20 @@ use crate::engine::run::{Engine, Hand, Policy};
 
 use super::args::{Global, PlanArgs};
 use super::exit::Exit;
+use super::foot::Foot;
 use super::out::Out;
-use super::session::{Session, plural};
+use super::session::Session;
 use super::words::lay;
 
 pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open_private(global, out)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
     let lines = look(&session, blueprint, Some(&args.migration), &steps).await?;
+    let foot = Foot::of_plan(&session, Some(&args.migration), &steps, &lines);
     if out.json {
-        out.data(&format!("{}\n", json(&lines)))?;
+        out.data(&format!("{}\n", serde_json::json!({ "steps": json(&lines), "summary": foot })))?;
     } else {
-        out.data(&text(&lines, *out))?;
+        out.data(&format!("{}\n{}", text(&lines, *out), foot.text(*out)))?;
     }
     Ok(if args.exit_code { exit_of(&lines) } else { error_exit(&lines) })
 }
@@ -78,9 +80,12 @@ pub(super) fn text(lines: &[Line], out: Out) -> String {
                 Answer::Blocked { problems } => {
                     line(head("✗", "blocked").trim_end(), "", hang);
                     for problem in problems {
-                        let for_step = problem.protects.as_ref().map(|k| format!(" [{k}]")).unwrap_or_default();
-                        line("      - ", &format!("{}{for_step}", problem.text), 8);
+                        let tag = problem.tag().map(|tag| format!(" {tag}")).unwrap_or_default();
+                        line("      - ", &format!("{}{tag}", problem.text), 8);
                         line("        help: ", &problem.help, 10);
+                    }
+                    if problems.iter().any(|problem| problem.finding.is_some()) {
+                        line("      ", MORE, 8);
                     }
                 }
             },
@@ -101,8 +106,11 @@ pub(super) fn text(lines: &[Line], out: Out) -> String {
     text
 }
 
+/// What stands below findings that have a name.
+pub(super) const MORE: &str = "`pvemig explain NAME` says more of what is named in brackets";
+
 /// The number that a step is known by: `04` of `04-add-usb`.
-fn number(id: &str) -> &str {
+pub(super) fn number(id: &str) -> &str {
     id.split('-').next().unwrap_or(id)
 }
 
@@ -121,37 +129,8 @@ pub(super) fn barred(lines: &[Line]) -> Vec<(&StepKey, Vec<&Problem>)> {
     barred
 }
 
-/// A plan in one line: how many steps, the changes that are known by now, where a person may be needed.
-pub(super) fn summary(lines: &[Line]) -> String {
-    let left: Vec<_> = lines.iter().filter(|l| !done(l)).collect();
-    let mut text = match left.len() {
-        0 => format!("all {} are done already", plural(lines.len(), "step")),
-        n => format!("{} of {} to do", n, plural(lines.len(), "step")),
-    };
-    for Line { key, said, .. } in &left {
-        if let Said::Answer(check) = said
-            && let Answer::Todo { changes, .. } = &check.answer
-        {
-            text += &format!(", first {} by {}", plural(changes.len(), "change"), number(key.id()));
-        }
-        if matches!(said, Said::Failed(_)) {
-            text += &format!(", {} could not be asked", number(key.id()));
-        }
-    }
-    let by_hand = |l: &&&Line| matches!(&l.said, Said::Answer(c) if matches!(c.answer, Answer::Manual { .. }));
-    let now: Vec<_> = left.iter().filter(by_hand).map(|l| number(l.key.id())).collect();
-    let asks = |l: &&&Line| !by_hand(l) && blueprint::row(l.key.id()).is_some_and(|row| row.asks);
-    let later: Vec<_> = left.iter().filter(asks).map(|l| number(l.key.id())).collect();
-    if !now.is_empty() {
-        text += &format!("; {} needs you", now.join(" and "));
-    }
-    if !later.is_empty() {
-        text += &format!("; {} may need you", later.join(" and "));
-    }
-    text
-}
-
-fn done(line: &Line) -> bool {
+/// Whether a line has nothing to do.
+pub(super) fn done(line: &Line) -> bool {
     match &line.said {
         Said::Answer(check) => check.is_done(),
         Said::NotNeeded => true,

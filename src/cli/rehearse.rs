@@ -55,7 +55,7 @@ pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<E
         exit = work.go(Some(&Past::default())).await?;
     }
     if !out.json {
-        out.data(&format!("\n{}", report::rehearsed(&session.store.run(&id)?.read()?, *out)?))?;
+        out.data(&format!("\n{}", report::rehearsed(&session.store.run(&id)?.read()?, &session, *out)?))?;
     }
     if args.dir.is_some() {
         out.say(&format!("journal and files are in {}", scratch.path().display()));

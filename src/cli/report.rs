@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use crate::blueprint;
 use crate::engine::store::RunRead;
 use crate::report::{self, Report};
 
@@ -31,6 +32,7 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
         }
     };
     let Some(mut read) = Report::of(&run.id, &run.records)? else { return Ok(Exit::Done) };
+    complete(&mut read, &run, &session);
     if !whole {
         // It neither goes on nor back by what is left of its journal.
         read.next = vec![format!("pvemig abandon {} --comment TEXT", run.id)];
@@ -45,9 +47,18 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
     Ok(Exit::Done)
 }
 
+/// What only the blueprint knows of its steps.
+fn complete(read: &mut Report, run: &RunRead, session: &Session) {
+    read.outages = session.outages(run);
+    if let Some(blueprint) = blueprint::named(&run.state.opened.blueprint) {
+        read.fold_back = blueprint.fold_back(&run.state);
+    }
+}
+
 /// After a rehearsal: its estate is gone, and so is what could be done about it.
-pub(super) fn rehearsed(run: &RunRead, out: Out) -> anyhow::Result<String> {
+pub(super) fn rehearsed(run: &RunRead, session: &Session, out: Out) -> anyhow::Result<String> {
     let Some(mut read) = Report::of(&run.id, &run.records)? else { return Ok(String::new()) };
+    complete(&mut read, run, session);
     read.next.clear();
     Ok(folded(&report::text(&read), out))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::args::{Global, RunArgs};
 use super::exit::Exit;
 use super::fail::{self, Words};
+use super::foot::Foot;
 use super::live::Live;
 use super::out::Out;
 use super::plan;
@@ -27,7 +28,7 @@ pub(super) async fn run(global: &Global, args: &RunArgs, out: &Out) -> anyhow::R
         if !barred.is_empty() {
             return Ok(fail::not_begun(out, &barred));
         }
-        out.tell("", &plan::summary(&lines), 2);
+        out.say(&format!("\n{}", Foot::of_plan(&session, Some(&args.migration), &steps, &lines).text(*out).trim_end()));
         if !out.ask("Begin?")? {
             out.say("nothing was changed");
             return Ok(Exit::Interrupted);

@@ -20,6 +20,7 @@ use crate::engine::state::{Phase, RunState, Stage};
 use crate::engine::step::AnyStep;
 use crate::engine::store::{Holder, Ids, RunRead, SiteLock, Store};
 use crate::estate::Estate;
+use crate::report;
 use crate::site::Site;
 
 use super::args::{Global, Going, Wait};
@@ -104,6 +105,16 @@ impl Session {
         let rebuild = |p: &crate::engine::event::Planned| blueprint.rebuild(p.key.id(), &p.step);
         let steps: Result<Vec<_>, Failure> = state.opened.plan.iter().map(rebuild).collect();
         Ok((blueprint, steps.map_err(fail::failure)?))
+    }
+
+    /// The times in which what a run stops was down. None where this version does not know the run's steps.
+    pub(super) fn outages(&self, run: &RunRead) -> Vec<report::Outage> {
+        let Ok((_, steps)) = self.steps_of(&run.state) else { return Vec::new() };
+        let of = |step: &BoxedStep| {
+            let (what, closer) = (step.outlook(&self.estate).stops?, step.holds_until()?);
+            Some(report::outages(&run.records, &what, &step.key(), closer))
+        };
+        steps.iter().filter_map(of).flatten().collect()
     }
 
     /// The first line of a new run.
@@ -358,6 +369,15 @@ pub(super) fn site_path(global: &Global) -> anyhow::Result<PathBuf> {
     let text = format!("there is no site file: neither ./site.yaml nor {}", configured.display());
     Err(Words::usage(text, "`pvemig site example > site.yaml` writes one to begin with; `--site FILE` names another")
         .into())
+}
+
+/// The site as far as its file is good, and its journals where there are any. Nothing is made for it.
+pub(super) fn glance(global: &Global) -> Option<(Site, Option<Store>)> {
+    let (site, _) = Site::inspect(&site_path(global).ok()?).ok()?;
+    let state = state_dir(global, &site).ok()?;
+    let there = state.join(&site.name).join("runs").is_dir();
+    let store = if there { Store::open(&state, &site.name, Ids::Random).ok() } else { None };
+    Some((site, store))
 }
 
 /// `--state`, `$PVEMIG_STATE`, the site file's `state`, the XDG state directory.

@@ -4,10 +4,15 @@ use clap::CommandFactory;
 use clap_mangen::Man;
 
 use super::args::{Cli, CompletionsArgs};
+use super::complete;
 use super::exit::Exit;
 use super::out::Out;
 
 pub(super) fn completions(args: &CompletionsArgs, out: &Out) -> anyhow::Result<Exit> {
+    if let Some(script) = complete::script(args.shell) {
+        out.data(script)?;
+        return Ok(Exit::Done);
+    }
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "pvemig", &mut script);
     out.data(&String::from_utf8_lossy(&script))?;
@@ -27,7 +32,7 @@ pub(super) fn man(out: &Out) -> anyhow::Result<Exit> {
     whole.render_options_section(&mut page)?;
     let mut page = String::from_utf8_lossy(&page).into_owned();
     page.push_str(".SH VERBS\n");
-    for verb in cli.get_subcommands() {
+    for verb in cli.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         verb_section(&format!("pvemig {}", verb.get_name()), verb, &mut page)?;
     }
     page.push_str(".SH \"EXIT STATUS\"\n");

@@ -133,7 +133,8 @@ fn same_subject(a: &Value, b: &Value) -> bool {
     both.peek().is_some() && both.all(|(a, b)| a == b)
 }
 
-fn word(run: &RunRead) -> &'static str {
+/// How a run stands, in a word.
+pub(super) fn word(run: &RunRead) -> &'static str {
     match run.state.phase {
         Phase::Forward => "open",
         Phase::Done => "done",

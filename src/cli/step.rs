@@ -14,6 +14,7 @@ use super::args::{Global, StepArgs};
 use super::exit::Exit;
 use super::explain::known_steps;
 use super::fail::{self, Words};
+use super::foot::Foot;
 use super::live::Live;
 use super::out::Out;
 use super::plan;
@@ -66,6 +67,7 @@ async fn ask(session: &Session, blueprint: &Blueprint, fit: Fit) -> anyhow::Resu
     let own = step.key();
     let mut both: Vec<_> = guard.into_iter().chain([step]).collect();
     let mut lines = plan::look(session, blueprint, migration.as_deref(), &both).await?;
+    let foot = Foot::of_plan(session, migration.as_deref(), &both, &lines).of_one();
     let (step, guard) = (both.pop(), both.pop());
     let step = step.ok_or_else(|| anyhow!("the step went missing"))?;
     let fit = Fit { migration, step, guard };
@@ -86,7 +88,7 @@ async fn ask(session: &Session, blueprint: &Blueprint, fit: Fit) -> anyhow::Resu
         return Ok((fit, Some(fail::not_begun(out, &barred))));
     }
     let last = lines.len().saturating_sub(1);
-    out.say(&plan::text(&lines.split_off(last), *out));
+    out.say(&format!("{}\n{}", plan::text(&lines.split_off(last), *out), foot.text(*out).trim_end()));
     let exit = if out.ask("Begin?")? {
         None
     } else {

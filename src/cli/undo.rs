@@ -9,6 +9,7 @@ use crate::engine::store::RunRead;
 use super::args::{Global, UndoArgs};
 use super::exit::Exit;
 use super::fail::{Words, flags};
+use super::foot::Back;
 use super::live::Live;
 use super::out::Out;
 use super::session::{Session, plural};
@@ -52,6 +53,9 @@ pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow:
             let head = format!("  ↶ {:<24} ", planned.key.to_string());
             out.tell(&head, &planned.title, head.chars().count());
         }
+        let (_, steps) = session.steps_of(&run.state)?;
+        out.say("");
+        Back::of(&session, &run.state, &steps, &past.steps, &args.going.destroy)?.say(*out);
         if !out.ask("Undo?")? {
             out.say("nothing was changed");
             return Ok(Exit::Interrupted);

@@ -1,6 +1,7 @@
 //! Runs steps and keeps the journal. It knows no provider and no estate: only steps, and a context to hand to them.
 //!
 //! * [`step`]: what a step is, typed where people write it, erased where it is stored;
+//! * [`outlook`]: what a step says of itself before its turn;
 //! * [`event`], [`journal`], [`store`]: the append-only record and where it lives;
 //! * [`state`]: the fold over events, one transition function;
 //! * [`run`]: forwards; [`undo`]: backwards; [`plan`]: looking only;
@@ -9,9 +10,11 @@
 mod ask;
 mod damaged;
 pub mod event;
+pub mod fold;
 mod hold;
 pub mod journal;
 mod lock;
+pub mod outlook;
 pub mod plan;
 pub mod point;
 pub mod recorder;

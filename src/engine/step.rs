@@ -15,6 +15,7 @@ use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::{Handle, Note, Permit, Thing};
 
+pub use super::outlook::Outlook;
 pub use crate::base::settle::{Lost, Settle, Settled};
 
 /// What a step may do to the estate.
@@ -119,6 +120,11 @@ pub trait Step<Cx: Sync>: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Lines for `explain`: what can go wrong, what went wrong last time, what a person would type by hand.
     fn why(&self) -> Vec<String>;
 
+    /// What can be said beforehand, from its fields and the site file; no system is asked.
+    fn outlook(&self, _cx: &Cx) -> Outlook {
+        Outlook::default()
+    }
+
     /// How long an effect may take to become visible.
     fn limit(&self) -> Duration {
         Duration::from_secs(60)
@@ -194,6 +200,10 @@ pub trait AnyStep<Cx: Sync>: Send + Sync {
     fn blind_to(&self) -> &'static [&'static str];
     /// See [`Step::limit`].
     fn limit(&self) -> Duration;
+    /// See [`Step::outlook`].
+    fn outlook(&self, _cx: &Cx) -> Outlook {
+        Outlook::default()
+    }
     /// The step's fields.
     fn fields(&self) -> Result<Value, Failure>;
     /// See [`Step::check`].
@@ -251,6 +261,9 @@ impl<Cx: Sync, S: Step<Cx>> AnyStep<Cx> for S {
     }
     fn limit(&self) -> Duration {
         Step::limit(self)
+    }
+    fn outlook(&self, cx: &Cx) -> Outlook {
+        Step::outlook(self, cx)
     }
     fn fields(&self) -> Result<Value, Failure> {
         encode(S::ID, self)

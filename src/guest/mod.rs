@@ -26,6 +26,7 @@ pub use ssh::{OUTPUT_CAP, SshTarget};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::check::answered;
 use crate::base::clock::Clock;
 use crate::base::fault::{Effect, Failure, Fault};
 use crate::base::permit::{Note, Permit, System};
@@ -351,7 +352,7 @@ impl Tried {
             |(label, _): &&(String, String)| *label != route && !self.failures.iter().any(|(f, _)| f == label);
         let left_out = self.left_out.iter().filter(untried).map(|(label, why)| named(label, why));
         let mut notes: Vec<String> = left_out.chain(self.failures.iter().map(line)).collect();
-        notes.push(format!("{route}: answered"));
+        notes.push(answered(&route));
         Seen { value, route, notes }
     }
 

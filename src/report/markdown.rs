@@ -1,7 +1,7 @@
 //! The report as Markdown, for a ticket or a wiki.
 
 use super::model::Report;
-use super::text::{calls, details, sections, state, symbol, title, what, when};
+use super::text::{FOLD_BACK, POSSIBLE, details, sections, state, summary, symbol, title, what, when};
 use crate::base::wait::show;
 
 /// The report as Markdown: a table of the steps, then what belongs to each.
@@ -12,7 +12,8 @@ pub fn markdown(report: &Report) -> String {
     }
     out += &format!("- began {}, took {}\n", when(report), show(report.elapsed()));
     out += &format!("- pvemig {} on {}: {}\n", report.tool, plain(&report.host), code(&report.argv.join(" ")));
-    out += &format!("- {}\n\n", calls(report));
+    summary(report).iter().for_each(|(label, words)| out += &format!("- {label}: {}\n", plain(words)));
+    out.push('\n');
     out += "| | step | what | state |\n|---|---|---|---|\n";
     for row in &report.steps {
         let cell = |text: &str| plain(text).replace('|', "\\|");
@@ -22,13 +23,37 @@ pub fn markdown(report: &Report) -> String {
         out += &format!("\n## {}\n\n", row.key);
         details(row).iter().for_each(|line| out += &format!("- {}\n", code(line)));
     }
-    for (label, lines) in sections(report) {
-        let mut label = label.to_owned();
-        label.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase);
-        out += &format!("\n## {label}\n\n");
-        lines.iter().for_each(|line| out += &format!("- {}\n", code(line)));
+    let (possible, sections): (Vec<_>, Vec<_>) =
+        sections(report).into_iter().partition(|(label, _)| *label == POSSIBLE);
+    sections.into_iter().for_each(|part| section(&mut out, part));
+    if !report.fold_back.is_empty() {
+        out += &heading(FOLD_BACK);
     }
+    for fold in &report.fold_back {
+        out += &format!("\n### {}\n\n", plain(&fold.owner));
+        fold.why.iter().for_each(|why| out += &format!("- {}\n", plain(why)));
+        out += &fenced(fold.language, &fold.lines);
+    }
+    possible.into_iter().for_each(|part| section(&mut out, part));
     out
+}
+
+fn heading(label: &str) -> String {
+    let mut label = label.to_owned();
+    label.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase);
+    format!("\n## {label}\n")
+}
+
+fn section(out: &mut String, (label, lines): (&str, &[String])) {
+    *out += &format!("{}\n", heading(label));
+    lines.iter().for_each(|line| *out += &format!("- {}\n", code(line)));
+}
+
+/// A block whose fence is longer than any run of back-quotes inside.
+fn fenced(language: &str, lines: &[String]) -> String {
+    let longest = lines.iter().flat_map(|line| line.split(|c| c != '`')).map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("\n{fence}{language}\n{}\n{fence}\n", lines.join("\n"))
 }
 
 /// Text that cannot start markup of its own.

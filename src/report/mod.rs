@@ -3,14 +3,16 @@
 //! [`Report::of`] turns the records of one run into plain rows; [`text()`], [`markdown()`] and [`json()`] show them.
 //! All of it is pure: what a report says depends on the journal alone.
 
+mod downtime;
 mod markdown;
 mod model;
 mod text;
 mod track;
 
+pub use downtime::{End, Outage, outages};
 pub use markdown::markdown;
-pub use model::{CallRow, Fell, Report, Row, Standing, Trouble, Word, next_commands, stays};
-pub use text::text;
+pub use model::{ByHand, CallRow, Fell, Report, Row, Standing, Trouble, Word, next_commands, stays};
+pub use text::{system, text};
 
 /// The report as JSON: the fields of [`Report`], times in RFC 3339, lengths of time in milliseconds.
 ///

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::base::check::Change;
+use crate::base::check::{Change, route_of};
 use crate::base::fault::Effect;
 use crate::base::names::StepKey;
 use crate::base::permit::{Again, System};
 use crate::engine::event::{Event, Record};
+use crate::engine::fold::Fold;
 use crate::engine::state::{Illegal, Phase, RunState};
 use crate::engine::step::Risk;
 
+use super::downtime::Outage;
 use super::track::{Tracked, between};
 
 /// A run as its journal tells it.
@@ -59,8 +61,34 @@ pub struct Report {
     pub holds_up: Vec<String>,
     /// Changing calls for each system.
     pub calls: BTreeMap<System, u32>,
+    /// The times in which what the run stops was down. Who knows the steps fills it in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outages: Vec<Outage>,
+    /// The ways into guests and hosts that answered, each with the steps that used it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub routes: BTreeMap<String, Vec<String>>,
+    /// What a person was asked for, and when it was there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by_hand: Vec<ByHand>,
+    /// What others must say by now, or their next apply undoes it. Who knows the blueprint fills it in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fold_back: Vec<Fold>,
     /// The commands that are possible now.
     pub next: Vec<String>,
+}
+
+/// Something that a person was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ByHand {
+    /// The step.
+    pub step: String,
+    /// What for.
+    pub ask: String,
+    /// When it was asked first.
+    pub asked: Timestamp,
+    /// When the step was settled after it; None: the journal does not say that it was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub there: Option<Timestamp>,
 }
 
 /// How a run stands.
@@ -289,6 +317,10 @@ impl Report {
             stays: stays.iter().map(|(key, why)| format!("{key}: {why}")).collect(),
             holds_up: state.holds_up().into_iter().map(ToString::to_string).collect(),
             calls,
+            outages: Vec::new(),
+            routes: routes(&steps),
+            by_hand: by_hand(records),
+            fold_back: Vec::new(),
             next: next_commands(run, &state),
             steps,
         }))
@@ -298,6 +330,36 @@ impl Report {
     pub fn elapsed(&self) -> std::time::Duration {
         between(self.began, self.last)
     }
+}
+
+/// What the guests' notes say of the ways that answered.
+fn routes(steps: &[Row]) -> BTreeMap<String, Vec<String>> {
+    let mut routes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in steps {
+        for route in row.notes.iter().filter_map(|note| route_of(note)) {
+            routes.entry(route.to_owned()).or_default().push(row.key.clone());
+        }
+    }
+    routes
+}
+
+fn by_hand(records: &[Record]) -> Vec<ByHand> {
+    let mut all: Vec<(&StepKey, ByHand)> = Vec::new();
+    for record in records {
+        let Some(key) = record.event.key() else { continue };
+        match &record.event {
+            // Asked again after a resume, it is the same.
+            Event::Asked { ask, .. } if !all.iter().any(|(k, b)| *k == key && b.ask == *ask && b.there.is_none()) => {
+                all.push((key, ByHand { step: key.to_string(), ask: ask.clone(), asked: record.at, there: None }));
+            }
+            Event::Applied { .. } | Event::AlreadySo { .. } | Event::Undone { passed: false, .. } => {
+                let open = all.iter_mut().filter(|(k, by)| *k == key && by.there.is_none());
+                open.for_each(|(_, by)| by.there = Some(record.at));
+            }
+            _ => {}
+        }
+    }
+    all.into_iter().map(|(_, by)| by).collect()
 }
 
 /// What an undo left as it is: the notes of `undone` lines that say so, in the one word that all of them use for it.

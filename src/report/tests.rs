@@ -6,6 +6,7 @@ use crate::base::fault::Effect;
 use crate::base::names::StepKey;
 use crate::base::permit::{CallId, Handle, Note, System, Thing};
 use crate::engine::event::{Event, FORMAT, Opened, Outcome, Planned, Record};
+use crate::engine::fold::Fold;
 use crate::engine::step::Risk;
 
 /// A journal, a second a line.
@@ -135,6 +136,10 @@ fn a_failed_run_as_text() {
 frigate-coral (usb-move v1) on homelab, run 7k2: failed
   2026-11-21 04:00:00 UTC, 15 s
   pvemig 0.1.0 on laptop: pvemig run frigate-coral
+  steps: 1 done, 1 already so, 3 not done
+  changed: 2 calls (proxmox 1, kubernetes 1)
+  by hand: 03: plug the coral into still-fawn: asked 04:00:07, there after 2 s
+  trouble: 04, 04:00:15: vm 108 cannot be changed
 
 ✓ 00d-scale-down    scale frigate/frigate to 0  [done, 4 s]
   ├ ~ deployment frigate/frigate replicas: 1 -> 0
@@ -152,7 +157,6 @@ frigate-coral (usb-move v1) on homelab, run 7k2: failed
 ○ 11-recreate-pvcs  wanted: recreate | 1 claim  [not begun]
 ○ 10-deploy         wanted: frigate runs on still-fawn  [not begun]
 
-2 changing calls: proxmox 1, kubernetes 1
 consented to lose:
   pvc/frigate/frigate-media
 holds still up:
@@ -174,7 +178,10 @@ fn a_finished_run_as_markdown() {
 
 - began 2026-11-21 04:00:00 UTC, took 25 s
 - pvemig 0.1.0 on laptop: `pvemig run frigate-coral`
-- 4 changing calls: proxmox 1, kubernetes 3
+- steps: 4 done, 1 already so
+- changed: 4 calls (proxmox 1, kubernetes 3)
+- by hand: 03: plug the coral into still-fawn: asked 04:00:07, there after 2 s
+- trouble: 04, 04:00:15: vm 108 cannot be changed
 
 | | step | what | state |
 |---|---|---|---|
@@ -315,7 +322,7 @@ fn every_standing_has_its_words_and_commands() {
         abandoned.contains("because: by hand") && abandoned.contains("holds still up:\n  00d-scale-down"),
         "{abandoned}"
     );
-    assert!(text(&cases[0].0.report()).contains("nothing was changed"));
+    assert!(text(&cases[0].0.report()).contains("changed: nothing\n"));
 }
 
 #[test]
@@ -389,3 +396,69 @@ fn a_text_with_lines_of_its_own_stays_below_its_branch() {
     let wanted = "  ├ error: vm 108: no way in\n  │   ssh: refused\n  │   agent: no\n  ├ nothing was";
     assert!(shown.contains(wanted), "{shown}");
 }
+
+#[test]
+fn how_long_it_was_down_is_told_by_the_journal() {
+    let stopper = StepKey::from("00d-scale-down");
+    let of = |lines: &Lines| outages(&lines.0, "Deployment frigate/frigate", &stopper, "10-deploy");
+    let seconds = |outage: &Outage| outage.elapsed.as_secs();
+    assert!(of(&Lines::open()).is_empty());
+    // It goes on as long as nobody brings it back.
+    let down = of(&failed());
+    assert_eq!((down.len(), seconds(&down[0]), &down[0].end), (1, 11, &End::Down));
+    // From the first change, not from the intent, to the closer's end.
+    let ready = of(&done());
+    assert_eq!((ready.len(), seconds(&ready[0])), (1, 20));
+    assert_eq!(ready[0].end, End::Ready("10-deploy".into()));
+    let mut report = done().report();
+    report.outages = ready;
+    let line = "down: Deployment frigate/frigate for 20 s (04:00:04 to 04:00:24), from the first change of 00d until 10 \
+                found it at work";
+    assert!(text(&report).contains(line), "{}", text(&report));
+    assert!(markdown(&report).contains(&format!("- {line}")), "{}", markdown(&report));
+    assert_eq!(json(&report).unwrap()["outages"][0]["elapsed_ms"], 20_000);
+    assert_eq!(json(&report).unwrap()["outages"][0]["end"], json!({"is": "ready", "by": "10-deploy"}));
+
+    // An undo puts the hold up again, and gives it back; what it sends for that is no second fall.
+    let mut lines = done();
+    lines.applying("00d-scale-down", Change::set("replicas", "1", "0"));
+    lines.call("00d-scale-down", 5, System::Kubernetes, "PATCH deployments/frigate", None);
+    lines.applied("00d-scale-down");
+    lines.add(Event::HoldFell { key: stopper.clone(), changes: vec![], notes: vec![] });
+    lines.add(Event::Undoing { key: stopper.clone() });
+    lines.call("00d-scale-down", 6, System::Kubernetes, "PATCH deployments/frigate", None);
+    lines.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![] });
+    let both = of(&lines);
+    assert_eq!(both.len(), 2);
+    assert_eq!((seconds(&both[1]), both[1].fell), (5, true));
+    assert_eq!(both[1].end, End::GivenBack("00d-scale-down".into()));
+}
+
+#[test]
+fn the_ways_that_answered_and_what_others_must_say_are_told() {
+    let mut lines = done();
+    let mut report = lines.report();
+    assert!(report.routes.is_empty() && !text(&report).contains(FOLD));
+    lines = failed();
+    lines.checked("04-add-usb", "done", &["ssh root@vm: refused", "agent of vm 108: answered"]);
+    report = lines.report();
+    assert_eq!(report.routes["agent of vm 108"], ["04-add-usb"]);
+    assert!(text(&report).contains("ways into guests: agent of vm 108 (04)"), "{}", text(&report));
+    report.fold_back = vec![Fold {
+        owner: "Terraform, provider x/y".into(),
+        why: vec!["it would <move> it back".into()],
+        language: "diff",
+        lines: vec!["- usb {".into(), "+ a ``` fence".into()],
+    }];
+    let shown = text(&report);
+    let wanted =
+        "  Terraform, provider x/y\n    # it would <move> it back\n    - usb {\n    + a ``` fence\npossible now:";
+    assert!(shown.contains(&format!("{FOLD}:\n{wanted}")), "{shown}");
+    let shown = markdown(&report);
+    let wanted =
+        "### Terraform, provider x/y\n\n- it would \\<move> it back\n\n````diff\n- usb {\n+ a ``` fence\n````\n";
+    assert!(shown.contains(wanted), "{shown}");
+    assert_eq!(json(&report).unwrap()["fold_back"][0]["language"], "diff");
+}
+
+const FOLD: &str = "what others must say now, or their next apply undoes this";

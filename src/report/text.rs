@@ -4,7 +4,9 @@ use crate::base::fault::Effect;
 use crate::base::permit::System;
 use crate::base::wait::show;
 
-use super::model::{Report, Row, Word};
+use super::downtime::{End, Outage};
+use super::model::{ByHand, Report, Row, Word};
+use super::track::between;
 
 /// The report as plain text: a header, a line for each step with what belongs to it below, what is left to do.
 pub fn text(report: &Report) -> String {
@@ -13,7 +15,9 @@ pub fn text(report: &Report) -> String {
         out += &format!("  because: {comment}\n");
     }
     out += &format!("  {}, {}\n", when(report), show(report.elapsed()));
-    out += &format!("  pvemig {} on {}: {}\n\n", report.tool, report.host, report.argv.join(" "));
+    out += &format!("  pvemig {} on {}: {}\n", report.tool, report.host, report.argv.join(" "));
+    summary(report).iter().for_each(|(label, words)| out += &format!("  {label}: {words}\n"));
+    out.push('\n');
     let width = report.steps.iter().map(|row| row.key.chars().count()).max().unwrap_or(0);
     for row in &report.steps {
         out += &format!("{} {:width$}  {}  [{}]\n", symbol(row.word), row.key, what(row), state(row));
@@ -25,13 +29,109 @@ pub fn text(report: &Report) -> String {
             out += &format!("  {branch} {}\n", line.replace('\n', &format!("\n  {trunk} ")));
         }
     }
-    out.push('\n');
-    out += &format!("{}\n", calls(report));
-    for (label, lines) in sections(report) {
-        out += &format!("{label}:\n");
-        lines.iter().for_each(|line| out += &format!("  {line}\n"));
+    let (possible, sections): (Vec<_>, Vec<_>) =
+        sections(report).into_iter().partition(|(label, _)| *label == POSSIBLE);
+    if !(possible.is_empty() && sections.is_empty() && report.fold_back.is_empty()) {
+        out.push('\n');
     }
+    let section = |out: &mut String, (label, lines): (&str, &[String])| {
+        *out += &format!("{label}:\n");
+        lines.iter().for_each(|line| *out += &format!("  {line}\n"));
+    };
+    sections.into_iter().for_each(|part| section(&mut out, part));
+    if !report.fold_back.is_empty() {
+        out += &format!("{FOLD_BACK}:\n");
+    }
+    for fold in &report.fold_back {
+        out += &format!("  {}\n", fold.owner);
+        fold.why.iter().for_each(|why| out += &format!("    # {why}\n"));
+        fold.lines.iter().for_each(|line| out += &format!("    {line}\n"));
+    }
+    possible.into_iter().for_each(|part| section(&mut out, part));
     out
+}
+
+/// The heads of the last parts.
+pub(super) const FOLD_BACK: &str = "what others must say now, or their next apply undoes this";
+pub(super) const POSSIBLE: &str = "possible now";
+
+/// What one wants to know of a run before its steps: a label and a line each.
+pub(super) fn summary(report: &Report) -> Vec<(&'static str, String)> {
+    let mut lines: Vec<(&'static str, String)> = Vec::new();
+    let count = |words: &[Word]| report.steps.iter().filter(|row| words.contains(&row.word)).count();
+    let (done, so) = (count(&[Word::Done]), count(&[Word::AlreadySo, Word::NotNeeded]));
+    let undone = count(&[Word::Undone]);
+    let rest = report.steps.len() - done - so - undone;
+    let counts = [(done, "done"), (so, "already so"), (undone, "undone"), (rest, "not done")];
+    let counts: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    if !counts.is_empty() {
+        lines.push(("steps", counts.join(", ")));
+    }
+    lines.extend(report.outages.iter().map(|outage| ("down", down(outage))));
+    lines.push(("changed", calls(report)));
+    let routes = report.routes.iter().map(|(route, steps)| {
+        let steps: Vec<_> = steps.iter().map(|key| number(key)).collect();
+        format!("{route} ({})", steps.join(", "))
+    });
+    let routes: Vec<_> = routes.collect();
+    if !routes.is_empty() {
+        lines.push(("ways into guests", routes.join("; ")));
+    }
+    lines.extend(report.by_hand.iter().map(|by| ("by hand", hand(by))));
+    for row in report.steps.iter().filter(|row| !(row.troubles.is_empty() && row.fell.is_empty())) {
+        for trouble in &row.troubles {
+            let first = trouble.error.first().map(String::as_str).unwrap_or_default().replace('\n', " ");
+            lines.push(("trouble", format!("{}, {}: {first}", number(&row.key), clock(trouble.at))));
+        }
+        for fell in &row.fell {
+            lines.push((
+                "trouble",
+                format!("{}, {}: the hold was taken down by somebody", number(&row.key), clock(fell.at)),
+            ));
+        }
+    }
+    lines
+}
+
+fn down(outage: &Outage) -> String {
+    let Outage { what, by, from, elapsed, .. } = outage;
+    let fell = if outage.fell {
+        "; somebody took the hold down meanwhile, so it may have been up for a part of it"
+    } else {
+        ""
+    };
+    let (until, end) = match (&outage.until, &outage.end) {
+        (Some(until), End::Ready(closer)) => (clock(*until), format!("until {} found it at work", number(closer))),
+        (Some(until), End::GivenBack(_)) => {
+            (clock(*until), "until the undo gave it back (when it was ready again is not written)".to_owned())
+        }
+        _ => ("now".to_owned(), "and it is not back by what is written".to_owned()),
+    };
+    format!(
+        "{what} for {} ({} to {until}), from the first change of {} {end}{fell}",
+        show(*elapsed),
+        clock(*from),
+        number(by)
+    )
+}
+
+fn hand(by: &ByHand) -> String {
+    let there = match by.there {
+        Some(there) => format!("there after {}", show(between(by.asked, there))),
+        None => "not there by what is written".to_owned(),
+    };
+    format!("{}: {}: asked {}, {there}", number(&by.step), by.ask, clock(by.asked))
+}
+
+fn clock(at: jiff::Timestamp) -> String {
+    at.strftime("%H:%M:%S").to_string()
+}
+
+/// The number that a step is known by.
+fn number(key: &str) -> String {
+    let (id, instance) = key.split_once('@').map_or((key, None), |(id, instance)| (id, Some(instance)));
+    let number = id.split('-').next().unwrap_or(id);
+    instance.map_or_else(|| number.to_owned(), |instance| format!("{number}@{instance}"))
 }
 
 /// The parts behind the steps that have something in them.
@@ -41,7 +141,7 @@ pub(super) fn sections(report: &Report) -> Vec<(&'static str, &[String])> {
         ("gone for good", &report.destroyed),
         ("left as it is by the undo", &report.stays),
         ("holds still up", &report.holds_up),
-        ("possible now", &report.next),
+        (POSSIBLE, &report.next),
     ];
     all.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
 }
@@ -61,16 +161,17 @@ pub(super) fn when(report: &Report) -> String {
     report.began.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-pub(super) fn calls(report: &Report) -> String {
+/// The changing calls by system.
+fn calls(report: &Report) -> String {
     let total: u32 = report.calls.values().sum();
     if total == 0 && report.comment.is_some() {
         return "no changing call is in the journal".into();
     }
     if total == 0 {
-        return "nothing was changed".into();
+        return "nothing".into();
     }
-    let each: Vec<String> = report.calls.iter().map(|(system, n)| format!("{} {n}", name(*system))).collect();
-    format!("{total} changing call{}: {}", if total == 1 { "" } else { "s" }, each.join(", "))
+    let each: Vec<String> = report.calls.iter().map(|(at, n)| format!("{} {n}", system(*at))).collect();
+    format!("{total} call{} ({})", if total == 1 { "" } else { "s" }, each.join(", "))
 }
 
 /// A step's title as what it is by now: a fact, or what was wanted.
@@ -121,7 +222,7 @@ pub(super) fn details(row: &Row) -> Vec<String> {
     for call in &row.calls {
         let undo = if call.undo { "undo, " } else { "" };
         let left = call.left.as_ref().map(|(kind, value)| format!(" -> {kind} {value}")).unwrap_or_default();
-        out.push(format!("call {} ({undo}{}): {}{left}", call.number, name(call.system), call.text));
+        out.push(format!("call {} ({undo}{}): {}{left}", call.number, system(call.system), call.text));
     }
     out.extend(row.files.iter().map(|file| format!("run file: {file}")));
     for fell in &row.fell {
@@ -153,7 +254,8 @@ fn effect_words(effect: Effect) -> &'static str {
     }
 }
 
-fn name(system: System) -> &'static str {
+/// A system by the name that people know it by.
+pub fn system(system: System) -> &'static str {
     match system {
         System::Proxmox => "proxmox",
         System::Kubernetes => "kubernetes",

@@ -43,8 +43,17 @@ fn a_run_that_is_blocked_is_not_begun_and_a_question_comes_with_what_it_is_about
     let (code, text) = unanswered(&up, "run frigate-coral");
     assert_eq!(code, Some(130), "{text}");
     let question = text.find("Begin?").unwrap();
-    let above = text[..question].lines().next_back().unwrap();
-    assert!(above.contains("steps to do, first") && above.contains("03 and 09a may need you"), "{text}");
+    // What it comes to stands right above: every line of it.
+    let above = text[..question].split_once("\r\n\r\n").unwrap().1;
+    let heads: Vec<_> =
+        above.lines().filter_map(|line| line.get(2..12)).map(str::trim).filter(|h| !h.is_empty()).collect();
+    let wanted = ["to do", "changes", "may be", "may be", "destroyed", "empty", "by hand", "held", "down", "undo"];
+    assert_eq!(heads, wanted, "{text}");
+    for words in ["17 of 18 steps", "39.0 GiB", "03: plug coral", "00b until 10", "from 00d until 10", "--destroy pvc/"]
+    {
+        let said = above.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.contains(words), "`{words}` is not in {above}");
+    }
 
     up.refuse("kubernetes", "*selfsubjectaccessreviews*", None);
     let (code, text) = unanswered(&up, "run frigate-coral");

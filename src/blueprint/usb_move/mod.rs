@@ -9,6 +9,7 @@ pub mod claims;
 pub mod deploy;
 pub mod device;
 pub mod fault;
+mod fold_back;
 pub mod hold;
 mod label;
 pub mod live;
@@ -68,8 +69,10 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     version: 1,
     summary: "move a USB device and its workload from one VM to another",
     rows: ROWS,
+    findings: s00_preflight::known::ALL,
     build,
     alone: alone::step,
+    fold_back: fold_back::fold_back,
 };
 
 const VM: super::Flag = ("vmid", "/vm/vmid", "the VM of this step");

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
-use crate::base::permit::Permit;
-use crate::engine::step::{Risk, Seen, Step};
+use crate::base::permit::{Permit, System};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::k8s::volume::ClaimRef;
 use crate::k8s::{Claim, Volume, Workload};
@@ -68,6 +68,11 @@ impl Step<Estate> for RetainVolumes {
 
     fn limit(&self) -> Duration {
         Duration::from_secs(30)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let volumes = self.claims.iter().map(|name| format!("the volume of claim {}/{name}", self.work.namespace));
+        Outlook::changes(System::Kubernetes, volumes)
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

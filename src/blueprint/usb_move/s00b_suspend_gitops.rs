@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::hold::Mark;
-use crate::base::permit::Permit;
+use crate::base::permit::{Permit, System};
 use crate::base::wait::{Backoff, within};
 use crate::checkout::Edit;
-use crate::engine::step::{Risk, RunInfo, Seen, Step};
+use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::k8s::Kubernetes;
 use crate::k8s::flux::FluxObject;
@@ -86,6 +86,11 @@ impl Step<Estate> for SuspendGitops {
     fn limit(&self) -> Duration {
         // A Kustomization's health checks may take its whole timeout.
         Duration::from_secs(600)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let what = self.gitops.iter().map(|_| format!("what of Flux applies {}", self.work));
+        Outlook::changes(System::Kubernetes, what)
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
-use crate::base::permit::Permit;
-use crate::engine::step::{Risk, Seen, Step};
+use crate::base::permit::{Permit, System};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::k8s::fields::owners_of;
 use crate::k8s::{Kubernetes, Pod, Workload};
@@ -58,6 +58,10 @@ impl Step<Estate> for ScaleDown {
     /// A pod has its grace period, and the kubelet takes its time to unmount.
     fn limit(&self) -> Duration {
         Duration::from_secs(300)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        Outlook::changes(System::Kubernetes, [self.work.to_string()]).stops(self.work.to_string())
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
-use crate::base::permit::Permit;
-use crate::engine::step::{Risk, Seen, Step};
+use crate::base::permit::{Permit, System};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::proxmox::{ConfigChange, MapEntry, Pending, PendingKey, Proxmox, UsbSource, UsbValue, VmRef};
 
@@ -49,6 +49,11 @@ impl Step<Estate> for RemoveUsb {
             "An entry by raw id or port can be removed with a root@pam ticket only; no API token may.".into(),
             "On an old machine type the deletion stays pending and happens at the VM's next power cycle.".into(),
         ]
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let back = format!("plug {} back where it is now", self.device.name);
+        Outlook::changes(System::Proxmox, [format!("vm {}", self.vm.vmid)]).asks_back(back)
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Answer, Check, Problem};
 use crate::base::fault::Failure;
-use crate::engine::step::{Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 
 use super::device::{Device, Place, Sight, Vm};
@@ -45,6 +45,11 @@ impl Step<Estate> for CheckHostHardware {
             "At 480 Mbit/s it sits in a USB2 socket or behind a USB2 cable: inference is then several times slower."
                 .into(),
         ]
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let vm = format!("vm {} ({})", self.vm.vmid, self.vm.node);
+        Outlook::default().asks(format!("plug {} into the host of {vm}", self.device.title()))
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
-use crate::base::permit::Permit;
-use crate::engine::step::{Risk, Seen, Step};
+use crate::base::permit::{Permit, System};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::proxmox::{
     ConfigChange, MapEntry, Pending, Proxmox, UsbMapping, UsbSource, UsbValue, VmRef, free_usb_slots,
@@ -77,6 +77,12 @@ impl Step<Estate> for AddUsb {
 
     fn limit(&self) -> Duration {
         Duration::from_secs(30)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let mapping = self.device.mapping.iter().filter(|_| self.attach == Attach::Mapping);
+        let things = mapping.map(|name| format!("mapping {name}")).chain([format!("vm {}", self.vm.vmid)]);
+        Outlook::changes(System::Proxmox, things)
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

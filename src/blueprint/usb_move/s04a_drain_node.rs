@@ -8,7 +8,7 @@ use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::base::wait::{Backoff, pause};
-use crate::engine::step::{Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::k8s::drain::{Fate, Lets, PodName, PodPlan, plan};
 use crate::k8s::{KubeError, Kubernetes, Node, Pod};
@@ -75,6 +75,11 @@ impl Step<Estate> for DrainNode {
 
     fn limit(&self) -> Duration {
         PATIENCE
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let drained = format!("node {} is drained, where its VM is to be power-cycled", self.node.name);
+        if self.drain { Outlook::default().maybe(drained) } else { Outlook::default() }
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

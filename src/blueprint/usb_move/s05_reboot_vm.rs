@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::Permit;
-use crate::engine::step::{Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::proxmox::{MapEntry, Proxmox, VmRef, VmStatus, usb_slot};
 
@@ -62,6 +62,11 @@ impl Step<Estate> for RebootVm {
 
     fn limit(&self) -> Duration {
         Duration::from_secs(300)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let cycle = "is power-cycled, where its running guest does not take the device";
+        Outlook::default().maybe(format!("vm {} {cycle}", self.vm.vmid))
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

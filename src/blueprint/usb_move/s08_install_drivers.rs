@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
-use crate::base::permit::Permit;
-use crate::engine::step::{Risk, Seen, Step};
+use crate::base::permit::{Permit, System};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::guest::{Command, Exit, Look, Output, Seen as Answer, quote};
 
@@ -71,6 +71,15 @@ impl Step<Estate> for InstallDrivers {
     fn limit(&self) -> Duration {
         let once = self.drivers.as_ref().filter(|d| !d.install.repeatable);
         once.map_or(Duration::from_secs(60), |d| d.install.limit())
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let Some(drivers) = &self.drivers else { return Outlook::default() };
+        let stays = format!("the drivers in the guest of vm {} (the site declares no `remove`)", self.vm.vmid);
+        Outlook {
+            stays: drivers.remove.is_none().then_some(stays),
+            ..Outlook::changes(System::Ssh, [format!("the guest of vm {}", self.vm.vmid)])
+        }
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

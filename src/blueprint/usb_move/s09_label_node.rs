@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::Check;
 use crate::base::fault::Failure;
-use crate::base::permit::Permit;
-use crate::engine::step::{Risk, Seen, Step};
+use crate::base::permit::{Permit, System};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 
 use super::label::{Before, Wanted};
@@ -44,6 +44,10 @@ impl Step<Estate> for LabelNode {
 
     fn limit(&self) -> Duration {
         Duration::from_secs(30)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        Outlook::changes(System::Kubernetes, self.label.iter().map(|_| format!("node {}", self.node.name)))
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -1,14 +1,15 @@
 //! 09a: the branch that is deployed has the declared values.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Change, Check, Hands, Problem};
 use crate::base::fault::Failure;
-use crate::base::permit::Permit;
+use crate::base::permit::{Permit, System};
 use crate::checkout::{Checkout, Edit, Made, Reverted};
-use crate::engine::step::{Got, Risk, RunInfo, Seen, Step};
+use crate::engine::step::{Got, Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 
 use super::manifests::{is_declared_wrong, missing, short, wrong};
@@ -60,6 +61,17 @@ impl Step<Estate> for UpdateManifests {
             "By hand: edit the files, `git commit`, `git push`.".into(),
             "The commit is made in a clone of pvemig's own; your checkout is not touched.".into(),
         ]
+    }
+
+    fn outlook(&self, cx: &Estate) -> Outlook {
+        let Ok(Some((gitops, checkout))) = self.checkout(cx) else { return Outlook::default() };
+        let files: BTreeSet<&str> = self.edits.iter().map(|edit| edit.file.as_str()).collect();
+        let outlook = Outlook::changes(System::Checkout, files.into_iter().map(str::to_owned));
+        if checkout.push {
+            return outlook;
+        }
+        let push = format!("push a commit to {} {}", checkout.remote, checkout.branch);
+        outlook.asks(format!("{push} (checkout {})", gitops.checkout)).asks_back("push the commit that takes it back")
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

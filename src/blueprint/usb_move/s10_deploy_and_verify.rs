@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::hold::MARK;
-use crate::base::permit::Permit;
+use crate::base::permit::{Permit, System};
 use crate::checkout::Edit;
-use crate::engine::step::{Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::k8s::fields::owners_of;
 use crate::k8s::flux::{FluxKind, FluxObject};
@@ -91,6 +91,10 @@ impl Step<Estate> for DeployAndVerify {
     fn limit(&self) -> Duration {
         // Images may have to be pulled to a node that never had them.
         Duration::from_secs(600)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        Outlook::changes(System::Kubernetes, [self.work.to_string()])
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

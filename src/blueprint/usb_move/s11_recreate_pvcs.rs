@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
-use crate::base::permit::{Permit, Thing};
-use crate::engine::step::{Got, Risk, RunInfo, Seen, Step};
+use crate::base::permit::{Permit, System, Thing};
+use crate::engine::step::{Got, Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::k8s::claim::{fresh_manifest, rebinding_manifest};
 use crate::k8s::flux::FluxObject;
@@ -82,6 +82,12 @@ impl Step<Estate> for RecreatePvcs {
     fn limit(&self) -> Duration {
         // The provisioner's own pod has 120 s to make a directory.
         Duration::from_secs(180)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let claims = self.recreated().map(|name| format!("claim {}/{name}", self.work.namespace));
+        let empties = self.recreated().map(|name| Thing::claim(&self.work.namespace, name)).collect();
+        Outlook { empties, ..Outlook::changes(System::Kubernetes, claims) }
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -6,6 +6,7 @@ use crate::k8s::meta::whole;
 use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
 use super::finding::{Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
     let mut out = Findings::of(System::Kubernetes);
@@ -20,9 +21,12 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
         );
         match out.need(on::DEPLOY, &format!("runtime class {class}"), said) {
             None => {}
-            Some(None) => {
-                out.problem(on::DEPLOY, format!("there is no runtime class {class}, which {asked_by} names"), help)
-            }
+            Some(None) => out.problem(
+                &known::RUNTIME_MISSING,
+                on::DEPLOY,
+                format!("there is no runtime class {class}, which {asked_by} names"),
+                help,
+            ),
             Some(Some(class)) => match &node.runtime_handlers {
                 Some(handlers) if handlers.contains(&class.handler) => {
                     out.note(on::DEPLOY, format!("node {name} has runtime handler {}", class.handler));
@@ -30,7 +34,12 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
                 Some(handlers) => {
                     let has: Vec<&str> = handlers.iter().map(String::as_str).filter(|h| !h.is_empty()).collect();
                     let text = format!("node {name} has no runtime handler {}, which {asked_by} names", class.handler);
-                    out.problem(on::DEPLOY, format!("{text}; it has {}", has.join(", ")), help);
+                    out.problem(
+                        &known::HANDLER_MISSING,
+                        on::DEPLOY,
+                        format!("{text}; it has {}", has.join(", ")),
+                        help,
+                    );
                 }
                 None => out.note(
                     on::DEPLOY,
@@ -46,6 +55,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
         let has = node.allocatable.get(resource).map_or("0", String::as_str);
         if whole(has).is_none_or(|has| has < u128::from(*wanted)) {
             out.problem(
+                &known::RESOURCE_LACKING,
                 on::DEPLOY,
                 format!("node {name} has {has} of {wanted} {resource} to give"),
                 format!("see its device plugin (`kubectl describe node {name}`), or correct `needs.allocatable`"),

@@ -5,6 +5,7 @@ use crate::base::permit::System;
 use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
 use super::finding::{Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, kube: Option<&KubeFacts>) -> Findings {
     let mut out = Findings::of(System::Ssh);
@@ -29,6 +30,7 @@ fn container(p: &Preflight, name: Option<&str>, kube: Option<&KubeFacts>, out: &
     let Some(needs) = kube.and_then(|k| k.workload()?.after.needs.as_ref()) else { return };
     if let Some(name) = name.filter(|name| !needs.containers.iter().any(|c| c == name)) {
         out.problem(
+            &known::CONTAINER_MISSING,
             on::DEPLOY,
             format!(
                 "{} has no container {name}, in which `verify` would run; it has {}",

@@ -9,6 +9,7 @@ use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
 use super::ask_proxmox::Power;
 use super::finding::{Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, f: &KubeFacts, power: Power) -> Findings {
     let mut out = Findings::of(System::Kubernetes);
@@ -63,6 +64,6 @@ fn drained(name: &str, pods: &[Pod], round: &Surroundings, power: Power, out: &m
         out.note(on::DRAIN, format!("pod {going}"));
     }
     for problem in left.refuses {
-        out.borrowed(power.guards(on::DRAIN).unwrap_or(on::DRAIN), problem);
+        out.borrowed(&known::POD_STAYS, power.guards(on::DRAIN).unwrap_or(on::DRAIN), problem);
     }
 }

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::System;
+use crate::blueprint::Known;
+
+use super::known;
 
 /// The ids of the steps that are protected.
 pub(super) mod on {
@@ -56,6 +59,8 @@ pub(super) fn asked<T, E: Into<Failure>>(result: Result<T, E>) -> Asked<T> {
 /// A line: a problem where it has help, else a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
+    /// Its name, where it is a problem.
+    pub(super) known: Option<&'static Known>,
     /// The step that it is about.
     pub(super) step: &'static str,
     /// The system that was asked.
@@ -64,6 +69,13 @@ pub(super) struct Finding {
     pub(super) text: String,
     /// What to do; None: nothing has to be done.
     pub(super) help: Option<String>,
+}
+
+impl Finding {
+    fn problem(self) -> Problem {
+        let problem = Problem::new(self.text, self.help.unwrap_or_default()).protects(self.step);
+        Problem { finding: self.known.map(|known| known.name.to_owned()), ..problem }
+    }
 }
 
 /// The findings of one system.
@@ -80,25 +92,32 @@ impl Findings {
         Self { system, all: Vec::new() }
     }
 
-    /// Something keeps a step from doing its work.
-    pub(super) fn problem(&mut self, step: &'static str, text: impl Into<String>, help: impl Into<String>) {
-        self.all.push(Finding { step, system: self.system, text: text.into(), help: Some(help.into()) });
+    /// Something that has a name keeps a step from doing its work.
+    pub(super) fn problem(
+        &mut self,
+        known: &'static Known,
+        step: &'static str,
+        text: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let (text, help) = (text.into(), Some(help.into()));
+        self.all.push(Finding { known: Some(known), step, system: self.system, text, help });
     }
 
     /// A problem that another step words.
-    pub(super) fn borrowed(&mut self, step: &'static str, problem: Problem) {
-        self.problem(step, problem.text, problem.help);
+    pub(super) fn borrowed(&mut self, known: &'static Known, step: &'static str, problem: Problem) {
+        self.problem(known, step, problem.text, problem.help);
     }
 
     /// Something to know.
     pub(super) fn note(&mut self, step: &'static str, text: impl Into<String>) {
-        self.all.push(Finding { step, system: self.system, text: text.into(), help: None });
+        self.all.push(Finding { known: None, step, system: self.system, text: text.into(), help: None });
     }
 
     /// A question without an answer, which a step needs.
     pub(super) fn unknown(&mut self, step: &'static str, what: &str, why: &Unknown) {
         let help = why.help.clone().unwrap_or_else(|| "ask again once that is mended".to_owned());
-        self.problem(step, format!("cannot ask {what}: {}", why.text), help);
+        self.problem(&known::CANNOT_ASK, step, format!("cannot ask {what}: {}", why.text), help);
     }
 
     /// The answer, or a problem of a step that needs it.
@@ -119,8 +138,7 @@ pub(super) fn check<B>(mut findings: Vec<Finding>) -> Check<B> {
     let mut said = BTreeSet::new();
     findings.retain(|f| said.insert((f.step, f.text.clone())));
     let (problems, notes): (Vec<_>, Vec<_>) = findings.into_iter().partition(|f| f.help.is_some());
-    let problems: Vec<Problem> =
-        problems.into_iter().map(|f| Problem::new(f.text, f.help.unwrap_or_default()).protects(f.step)).collect();
+    let problems: Vec<Problem> = problems.into_iter().map(Finding::problem).collect();
     let check = if problems.is_empty() { Check::done() } else { Check::blocked(problems) };
     check.notes(notes.into_iter().map(|f| f.text))
 }
@@ -133,9 +151,9 @@ mod tests {
     #[test]
     fn all_lines_at_once_by_step_then_by_system() {
         let mut kube = Findings::of(System::Kubernetes);
-        kube.problem(on::DEPLOY, "last", "x");
-        kube.problem(on::RETAIN, "first", "x");
-        kube.problem(on::RETAIN, "first", "x");
+        kube.problem(&known::NODE_CORDONED, on::DEPLOY, "last", "x");
+        kube.problem(&known::WORKLOAD_MISSING, on::RETAIN, "first", "x");
+        kube.problem(&known::WORKLOAD_MISSING, on::RETAIN, "first", "x");
         kube.note(on::ADD, "second note");
         let mut pve = Findings::of(System::Proxmox);
         pve.note(on::ADD, "first note");

@@ -8,6 +8,7 @@ use super::super::hold::{Held, held};
 use super::Preflight;
 use super::ask_kubernetes::{FluxFacts, KubeFacts};
 use super::finding::{Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, f: &KubeFacts, run: &RunInfo) -> Findings {
     let mut out = Findings::of(System::Kubernetes);
@@ -16,7 +17,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, run: &RunInfo) -> Findings {
     for other in f.others.iter().flatten() {
         match other {
             Ok(note) => out.note(on::SUSPEND, note),
-            Err(problem) => out.borrowed(on::SUSPEND, problem.clone()),
+            Err(problem) => out.borrowed(&known::OTHER_APPLIER, on::SUSPEND, problem.clone()),
         }
     }
     if p.gitops.is_none() {
@@ -26,7 +27,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, run: &RunInfo) -> Findings {
     let mut well = Vec::new();
     for owner in &flux.owners {
         match held(&owner.title(), &owner.meta, run) {
-            Ok(Held::Theirs(_, problem)) | Err(problem) => out.borrowed(on::SUSPEND, problem),
+            Ok(Held::Theirs(_, problem)) | Err(problem) => out.borrowed(&known::HELD_ELSEWHERE, on::SUSPEND, problem),
             Ok(Held::Ours(mark) | Held::Left(mark)) => {
                 let text = format!("{} is held by run {}, which 00b takes over", owner.title(), mark.run);
                 out.note(on::SUSPEND, format!("{text} and 10 takes back"));
@@ -44,6 +45,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, run: &RunInfo) -> Findings {
     }
     if flux.applies.is_empty() && f.workload().is_some() {
         out.problem(
+            &known::NOTHING_APPLIES,
             on::DEPLOY,
             format!("nothing of Flux applies {}: what is pushed would not reach it", p.work),
             "correct `workload`, or take `manifests` out of the migration and change the workload by hand",
@@ -60,6 +62,7 @@ fn undeclared(p: &Preflight, flux: &FluxFacts, out: &mut Findings) {
     }
     let owners = flux.owners.iter().map(FluxObject::title).collect::<Vec<_>>().join(", ");
     out.problem(
+        &known::GITOPS_UNDECLARED,
         on::SUSPEND,
         format!("{owners} could put back what is changed, and the site file names no GitOps for {}", p.work.cluster),
         format!("add `gitops: {{ kind: flux, checkout: NAME, source: .. }}` to kubernetes.{}", p.work.cluster),
@@ -77,7 +80,12 @@ fn suspended(p: &Preflight, flux: &FluxFacts, owner: &FluxObject, out: &mut Find
     if carries(p, flux, owner) {
         let kind = owner.kind.api().1.to_lowercase();
         let help = format!("`flux resume {kind} {} -n {}`, where that may be", owner.meta.name, owner.meta.namespace);
-        out.problem(on::DEPLOY, format!("{text}: what is pushed would not reach {}", p.work), help);
+        out.problem(
+            &known::OWNER_SUSPENDED,
+            on::DEPLOY,
+            format!("{text}: what is pushed would not reach {}", p.work),
+            help,
+        );
     } else {
         out.note(on::SUSPEND, text);
     }
@@ -92,7 +100,7 @@ fn unwell(p: &Preflight, flux: &FluxFacts, owner: &FluxObject, out: &mut Finding
             "`flux get all -n {}` says more; as it is, what is pushed would not reach {}",
             owner.meta.namespace, p.work
         );
-        out.problem(on::DEPLOY, owner.summary(), help);
+        out.problem(&known::OWNER_UNWELL, on::DEPLOY, owner.summary(), help);
     } else {
         out.note(on::SUSPEND, owner.summary());
     }
@@ -103,16 +111,16 @@ fn source(p: &Preflight, flux: &FluxFacts, out: &mut Findings) {
     let title = format!("{} {}/{}", FluxKind::GitRepository.api().1, gitops.namespace, gitops.name);
     let Some(source) = &flux.source else {
         let help = "correct `gitops.source` of the cluster in the site file";
-        return out.problem(on::DEPLOY, format!("{title} is not there"), help);
+        return out.problem(&known::SOURCE_MISSING, on::DEPLOY, format!("{title} is not there"), help);
     };
     if source.is_suspended() {
         let help = format!("`flux resume source git {} -n {}`", gitops.name, gitops.namespace);
         let text = format!("{title} is suspended at {}: what is pushed would not arrive", source.artifact);
-        return out.problem(on::DEPLOY, text, help);
+        return out.problem(&known::SOURCE_SUSPENDED, on::DEPLOY, text, help);
     }
     if source.artifact.is_empty() || source.condition("Ready").is_some_and(|c| c.status == "False") {
         let help = format!("`flux get sources git {} -n {}` says more", gitops.name, gitops.namespace);
-        return out.problem(on::DEPLOY, source.summary(), help);
+        return out.problem(&known::SOURCE_UNWELL, on::DEPLOY, source.summary(), help);
     }
     for owner in flux.owners.iter().filter(|o| o.kind == FluxKind::Kustomization) {
         if !owner.is_suspended() && owner.last_applied != source.artifact {

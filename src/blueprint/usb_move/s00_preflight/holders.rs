@@ -8,6 +8,7 @@ use super::super::params::ClaimFate;
 use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
 use super::finding::{Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
     let mut out = Findings::of(System::Kubernetes);
@@ -45,7 +46,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
                 (Some(owner), false) => format!("wait for {owner} or scale it to 0; it uses the same data"),
                 (None, false) => format!("{delete} once it may end; nothing makes it anew"),
             };
-            out.problem(on::CLAIMS, text, help);
+            out.problem(&known::CLAIM_HELD, on::CLAIMS, text, help);
         }
     }
     out

@@ -9,6 +9,7 @@ use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
 use super::ask_proxmox::Power;
 use super::finding::{Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, f: &KubeFacts, power: Power) -> Findings {
     let mut out = Findings::of(System::Kubernetes);
@@ -28,6 +29,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, power: Power) -> Findings {
     for (step, rights) in by_step {
         let step = if step == on::DRAIN { power.guards(step).unwrap_or(step) } else { step };
         out.problem(
+            &known::RIGHT_KUBERNETES,
             step,
             format!("the kubeconfig of cluster {} may not {}", p.work.cluster, rights.join("; ")),
             "give its user a role with these verbs, or name another context in the site file",

@@ -9,6 +9,7 @@ use super::super::power::worker;
 use super::Preflight;
 use super::ask_proxmox::{Machine, Power, ProxmoxFacts, State};
 use super::finding::{Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, f: &ProxmoxFacts) -> Findings {
     let mut out = Findings::of(System::Proxmox);
@@ -42,6 +43,7 @@ fn quorum(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
         Ok(status) if !status.quorate => {
             let off: Vec<_> = status.nodes.iter().filter(|n| !n.online).map(|n| n.name.as_str()).collect();
             out.problem(
+                &known::NO_QUORUM,
                 step,
                 format!(
                     "cluster {} has no quorum: {} of {} hosts are online, {} not",
@@ -62,12 +64,12 @@ fn there(p: &Preflight, f: &ProxmoxFacts, machine: &Machine, step: &'static str,
     let Some(row) = &machine.row else {
         let text = format!("vm {vmid} ({name}) is not in cluster {}, or {} may not see it", p.vm.cluster, f.caller);
         let help = format!("correct `vmid` of node {name} in the site file; to see a VM takes VM.Audit on /vms/{vmid}");
-        return out.problem(step, text, help);
+        return out.problem(&known::VM_MISSING, step, text, help);
     };
     if row.kind != "qemu" || row.template {
         let what = if row.template { "a template" } else { "a container" };
         let text = format!("{vmid} ({name}) on {} is {what}, not a VM", row.node);
-        return out.problem(step, text, format!("correct `vmid` of node {name} in the site file"));
+        return out.problem(&known::NOT_A_VM, step, text, format!("correct `vmid` of node {name} in the site file"));
     }
     let Some(asked) = &machine.state else { return };
     let Some(state) = out.need(step, &format!("vm {vmid} ({name}) on {}", row.node), asked) else { return };
@@ -90,6 +92,7 @@ fn lock(f: &ProxmoxFacts, state: &State, (vmid, host): (u32, &str), step: &'stat
     let sees_all = f.root || f.rights.as_ref().is_ok_and(|r| r.has(&format!("/nodes/{host}"), "Sys.Audit"));
     if sees_all {
         out.problem(
+            &known::LOCK_LEFT,
             step,
             format!("vm {vmid} is locked ({lock}) and no pve task works on it: the lock was left behind"),
             format!("see what became of that {lock} (`qm config {vmid}` on {host}), then `qm unlock {vmid}` there"),
@@ -126,6 +129,7 @@ fn room(p: &Preflight, f: &ProxmoxFacts, state: &State, out: &mut Findings) {
     let (fit, odd): (Vec<_>, Vec<_>) = slots.iter().partition(|(_, value)| fits(p, value));
     for (slot, value) in odd {
         out.problem(
+            &known::OTHER_FORM,
             on::ADD,
             format!("vm {vmid} passes the device already in another form: {slot} is `{value}`"),
             format!("take {slot} out of vm {vmid}, or set `attach` in the site file to that form"),
@@ -134,6 +138,7 @@ fn room(p: &Preflight, f: &ProxmoxFacts, state: &State, out: &mut Findings) {
     let missing = p.slots_wanted(f.target.host()).saturating_sub(fit.len());
     if free.len() < missing {
         out.problem(
+            &known::NO_SLOT,
             on::ADD,
             format!("vm {vmid} has {} free USB slots and {missing} are needed", free.len()),
             "free a slot, or raise the VM's machine version to 7.1 or later for 14 slots",

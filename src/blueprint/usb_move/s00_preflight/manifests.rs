@@ -7,6 +7,7 @@ use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
 use super::ask_others::GitFacts;
 use super::finding::{Asked, Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, git: Option<&Asked<GitFacts>>, kube: Option<&KubeFacts>) -> Findings {
     let mut out = Findings::of(System::Checkout);
@@ -18,7 +19,7 @@ pub(super) fn find(p: &Preflight, git: Option<&Asked<GitFacts>>, kube: Option<&K
     let Some(git) = out.need(on::MANIFESTS, &format!("checkout {name}"), git) else { return out };
     let branch = format!("branch {} at {}", git.checkout.branch, short(&git.tip));
     for problem in &git.wrong {
-        out.borrowed(on::MANIFESTS, problem.clone());
+        out.borrowed(&known::EDIT_MISFIT, on::MANIFESTS, problem.clone());
     }
     if git.differs.is_empty() && git.wrong.is_empty() {
         out.note(on::MANIFESTS, format!("{branch} has the declared values"));
@@ -65,11 +66,11 @@ fn follows(p: &Preflight, git: &GitFacts, kube: Option<&KubeFacts>, out: &mut Fi
     let followed = source.raw.pointer("/spec/ref/branch").and_then(|b| b.as_str());
     if let Some(followed) = followed.filter(|followed| followed != branch) {
         let text = format!("{} follows branch {followed}, and checkout {name} is of branch {branch}", source.title());
-        return out.problem(on::MANIFESTS, text, help);
+        return out.problem(&known::OTHER_BRANCH, on::MANIFESTS, text, help);
     }
     match (&git.known, commit_of(&source.artifact)) {
         (Some(Ok(false)), _) => out.problem(
-            on::MANIFESTS,
+            &known::OTHER_REPOSITORY, on::MANIFESTS,
             format!(
                 "{} is at {}, which branch {branch} of checkout {name} does not have: it follows another repository, or the \
                  branch was pushed over",

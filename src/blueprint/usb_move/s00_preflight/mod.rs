@@ -12,6 +12,7 @@ mod drain;
 mod finding;
 mod gitops;
 mod holders;
+pub(super) mod known;
 mod kube_rights;
 mod machine;
 mod manifests;
@@ -128,7 +129,8 @@ impl Step<Estate> for Preflight {
             let text = format!("neither Proxmox nor Kubernetes can be asked: {}; {}", proxmox.text, kube.text);
             return Err(Failure::plain(text, proxmox.help.clone().or(kube.help.clone())));
         }
-        Ok(finding::check(self.findings(&facts, seen.run)))
+        let left = facts.kube.as_ref().map(|kube| volumes::left_behind(self, kube)).unwrap_or_default();
+        Ok(finding::check(self.findings(&facts, seen.run)).sizes(left))
     }
 }
 

@@ -11,6 +11,7 @@ use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
 use super::ask_proxmox::Power;
 use super::finding::{Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, f: &KubeFacts, power: Power, run: &RunInfo) -> Findings {
     let mut out = Findings::of(System::Kubernetes);
@@ -19,7 +20,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, power: Power, run: &RunInfo) ->
     let Some(node) = f.target(p) else {
         let text = format!("kubernetes `{}` has no node {name}", p.node.cluster);
         let help = "`kubectl get nodes` shows the names; `node_name` of the node in the site file sets it";
-        out.problem(on::WAIT, text, help);
+        out.problem(&known::NODE_MISSING, on::WAIT, text, help);
         return out;
     };
     ready(node, power, &mut out);
@@ -41,7 +42,12 @@ fn ready(node: &Node, power: Power, out: &mut Findings) {
             let how = ready.as_ref().map_or_else(|| "its kubelet never told".to_owned(), Condition::to_string);
             let help =
                 format!("`kubectl describe node {name}`, and the kubelet's log on it (k3s: `journalctl -u k3s-agent`)");
-            out.problem(on::WAIT, format!("node {name} is not Ready though its VM runs: {how}"), help);
+            out.problem(
+                &known::NODE_NOT_READY,
+                on::WAIT,
+                format!("node {name} is not Ready though its VM runs: {how}"),
+                help,
+            );
         }
     }
     for pressure in node.conditions.iter().filter(|c| c.is_true()) {
@@ -55,10 +61,11 @@ fn cordoned(node: &Node, run: &RunInfo, out: &mut Findings) {
         Ok(Held::Ours(mark) | Held::Left(mark)) => {
             out.note(on::DRAIN, format!("{what} is held by run {}, which 04a takes over and 06a takes back", mark.run));
         }
-        Ok(Held::Theirs(_, problem)) | Err(problem) => out.borrowed(on::DEPLOY, problem),
+        Ok(Held::Theirs(_, problem)) | Err(problem) => out.borrowed(&known::HELD_ELSEWHERE, on::DEPLOY, problem),
         Ok(Held::No) if node.unschedulable => {
             let by = node.cordon_owners().first().map(|by| format!(" by {by}")).unwrap_or_default();
             out.problem(
+                &known::NODE_CORDONED,
                 on::DEPLOY,
                 format!("{what} was cordoned{by}, not by pvemig, and stays so: a new pod there would stay Pending"),
                 format!("`kubectl uncordon {}`, where that may be", node.meta.name),
@@ -95,6 +102,7 @@ fn fits(p: &Preflight, f: &KubeFacts, node: &Node, nodes: &[Node], out: &mut Fin
     if !why.is_empty() {
         let declared = if p.edits.is_empty() { "" } else { " with the declared values" };
         out.problem(
+            &known::NODE_MISFIT,
             on::DEPLOY,
             format!("node {name} does not take a pod of {}{declared}: {}", p.work, why.join("; ")),
             "declare what has to change under `manifests` in the site file (`remove`, `set`), or change the node",
@@ -127,6 +135,7 @@ fn quorum(node: &Node, nodes: &[Node], power: Power, out: &mut Findings) {
         Some(step) if left < needed && !off.is_empty() => {
             let off: Vec<&str> = off.iter().map(|n| n.meta.name.as_str()).collect();
             out.problem(
+                &known::ETCD_QUORUM,
                 step,
                 format!("{text} and etcd needs {needed}: the cluster would stand still ({} not Ready)", off.join(", ")),
                 format!("bring {} back first", off.join(" and ")),

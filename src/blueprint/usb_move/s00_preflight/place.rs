@@ -6,6 +6,7 @@ use super::super::device::{Attach, Place, Sight};
 use super::Preflight;
 use super::ask_proxmox::ProxmoxFacts;
 use super::finding::{Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, f: &ProxmoxFacts) -> Findings {
     let mut out = Findings::of(System::Proxmox);
@@ -29,6 +30,7 @@ fn plugged(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
         match sight {
             // 03 would stop there; what others lack for it is told with their rights.
             Ok(Sight::CannotSee(why)) if host == target && f.root => out.problem(
+                &known::HOST_UNSEEN,
                 on::HOST,
                 format!("whether {} is at {host} cannot be seen: {}", p.device.title(), why.join("; ")),
                 format!("mend one of these ways, or add a mapping with the port of {} at {host}", p.device.name),
@@ -63,6 +65,7 @@ fn plugged(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
         let vmid = p.vm.vmid;
         match p.attach {
             Attach::Id => out.problem(
+                &known::EQUAL_DEVICES,
                 on::ADD,
                 format!("{text}: by id vm {vmid} takes any"),
                 format!(
@@ -70,6 +73,7 @@ fn plugged(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
                 ),
             ),
             Attach::Port | Attach::Mapping => out.problem(
+                &known::SOCKET_UNNAMED,
                 on::ADD,
                 format!("{text}, and nothing names the socket of the one for vm {vmid}"),
                 format!(
@@ -117,11 +121,11 @@ fn named(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
             let help = format!("`qm set {} --delete {slot}` on {}, where it may go", row.vmid, row.node);
             if row.node == f.target.host() {
                 let text = format!("{vm} passes the device too ({slot}: {value}): whichever VM is first takes it");
-                out.problem(on::ADD, text, help);
+                out.problem(&known::PASSED_AT_TARGET, on::ADD, text, help);
             } else if row.node == f.source.host() {
                 let text = format!("{vm} passes the device too ({slot}: {value})");
                 let text = format!("{text}: it takes it as soon as vm {} lets go of it", p.source.vmid);
-                out.problem(on::REMOVE, text, help);
+                out.problem(&known::PASSED_AT_SOURCE, on::REMOVE, text, help);
             } else {
                 out.note(on::HOST, format!("{vm} passes such a device too ({slot}: {value})"));
             }

@@ -8,6 +8,7 @@ use super::super::device::{Attach, Sight};
 use super::Preflight;
 use super::ask_proxmox::ProxmoxFacts;
 use super::finding::{Findings, on};
+use super::known;
 use super::machine::first_write;
 
 /// A need: the step, the path, the privileges of which one will do, and for what.
@@ -24,6 +25,7 @@ pub(super) fn find(p: &Preflight, f: &ProxmoxFacts) -> Findings {
     let held = |need: &Need| need.2.iter().any(|privilege| rights.has(&need.1, privilege));
     for (step, path, any, purpose) in needs(p, f).into_iter().filter(|need| !held(need)) {
         out.problem(
+            &known::PRIVILEGE,
             step,
             format!("{} lacks {} on {path}, for {purpose}", f.caller, any.join(" or ")),
             format!(
@@ -49,7 +51,7 @@ fn raw_values(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
         let slots = raw.iter().map(|(slot, _)| slot.as_str()).collect::<Vec<_>>().join(",");
         let values = raw.iter().map(|(slot, value)| format!("{slot}: {value}")).collect::<Vec<_>>().join("; ");
         out.problem(
-            on::REMOVE,
+            &known::RAW_USB, on::REMOVE,
             format!("{} may not take raw USB entries out of vm {source} ({values}): root@pam alone may", f.caller),
             format!(
                 "set `auth: {{ ticket: {{ user: root@pam, .. }} }}` in the site file, or `qm set {source} --delete {slots}` \
@@ -62,7 +64,7 @@ fn raw_values(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
     if p.attach != Attach::Mapping && f.slots(p, &f.target).len() < wanted {
         let form = if p.attach == Attach::Id { "id" } else { "port" };
         out.problem(
-            on::ADD,
+            &known::RAW_USB, on::ADD,
             format!("{} may not pass a device by {form} to vm {}: root@pam alone may", f.caller, p.vm.vmid),
             "set `auth: { ticket: { user: root@pam, .. } }` in the site file, or `attach: mapping` with a `mapping` of the \
              device: that is open to tokens",
@@ -136,6 +138,7 @@ fn hardware(p: &Preflight, f: &ProxmoxFacts, rights: &Permissions, out: &mut Fin
             ),
         ),
         Some(Ok(Sight::CannotSee(why))) => out.problem(
+            &known::HOST_UNSEEN,
             on::HOST,
             format!("whether {} is at {host} cannot be seen: {}", p.device.title(), why.join("; ")),
             format!(
@@ -162,7 +165,7 @@ fn agent(p: &Preflight, f: &ProxmoxFacts, rights: &Permissions, out: &mut Findin
     let text = format!("{} lacks {any} on {path}: the guest agent of vm {} is no way in", f.caller, p.vm.vmid);
     if f.routes.iter().all(|route| *route == Access::Agent) {
         let help = format!("give it a role with {any} on {path}, or add ssh of node {} to the site file", p.vm.node);
-        out.problem(on::WAIT, text, help);
+        out.problem(&known::AGENT_REFUSED, on::WAIT, text, help);
     } else {
         out.note(on::WAIT, text);
     }

@@ -1,6 +1,7 @@
 //! The claims and their volumes: what the target can use, what is left behind, and what would start empty.
 
-use crate::base::permit::System;
+use crate::base::check::bytes;
+use crate::base::permit::{System, Thing};
 use crate::k8s::claim::Claim;
 use crate::k8s::volume::{DataAt, Placement, Source, Volume};
 
@@ -8,6 +9,7 @@ use super::super::params::ClaimFate;
 use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
 use super::finding::{Asked, Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
     let mut out = Findings::of(System::Kubernetes);
@@ -26,7 +28,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
         if claim.meta.deleting.is_some() {
             let held = if claim.meta.finalizers.is_empty() { String::new() } else { ", and something holds it".into() };
             let help = format!("`kubectl describe pvc -n {} {name}` names the pods that use it", p.work.namespace);
-            out.problem(on::CLAIMS, format!("{full} is being deleted already{held}"), help);
+            out.problem(&known::CLAIM_LEAVING, on::CLAIMS, format!("{full} is being deleted already{held}"), help);
         }
         match (volume, &claim.volume) {
             (Some(volume), _) => {
@@ -38,6 +40,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
                 }
             }
             (None, Some(gone)) => out.problem(
+                &known::VOLUME_MISSING,
                 on::CLAIMS,
                 format!("{full} names volume {gone}, which is not there ({})", claim.phase),
                 "its data is where that volume was; delete the claim by hand if a new one may take its place",
@@ -53,7 +56,7 @@ fn absent(full: &str, fate: Option<ClaimFate>, out: &mut Findings) {
     let text = format!("there is no {full}");
     let help = "where another run took it away, `pvemig undo` of that run brings it back; else correct the name";
     let step = if fate == Some(ClaimFate::Recreate) { on::CLAIMS } else { on::DEPLOY };
-    out.problem(step, text, help);
+    out.problem(&known::CLAIM_MISSING, step, text, help);
 }
 
 struct One<'a> {
@@ -103,6 +106,7 @@ impl One<'_> {
         );
         if placement.admits(target) {
             out.problem(
+                &known::STARTS_EMPTY,
                 on::DEPLOY,
                 format!("{what} would start EMPTY on {target}, without any error: {}; {declared}", why(volume)),
                 help,
@@ -110,6 +114,7 @@ impl One<'_> {
         } else {
             let nodes = if placement.eligible.is_empty() { "no node".into() } else { placement.eligible.join(", ") };
             out.problem(
+                &known::CLAIM_ON_OLD_NODE,
                 on::DEPLOY,
                 format!(
                     "{what} keeps its pod from {target}: it would stay Pending (affinity: {}; {nodes} may use it), and \
@@ -135,14 +140,22 @@ impl One<'_> {
 
 /// How much is on it, as far as that could be read in time.
 fn size(asked: &Asked<u64>) -> String {
-    const UNITS: &[(&str, u64)] = &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match asked {
-        Ok(bytes) => match UNITS.iter().find(|(_, unit)| bytes >= unit) {
-            Some((unit, size)) => format!(", {}.{} {unit}", bytes / size, bytes % size * 10 / size),
-            None => format!(", {bytes} bytes"),
-        },
+        Ok(size) => format!(", {}", bytes(*size)),
         Err(why) => format!(", bytes unknown ({})", why.text),
     }
+}
+
+/// What is left behind by claims that are made anew, with its bytes.
+pub(super) fn left_behind(p: &Preflight, f: &KubeFacts) -> Vec<(Thing, Option<u64>)> {
+    let nodes = f.nodes.as_deref().unwrap_or_default();
+    let left = |(name, fate): (&String, &ClaimFate)| {
+        let (claim, volume) = f.claim(name).filter(|_| *fate == ClaimFate::Recreate)?;
+        let volume = volume.filter(|v| !v.placement_for(Some(claim), nodes).serves(&p.node.name))?;
+        let size = f.bytes.get(&volume.meta.name).and_then(|asked| asked.as_ref().ok().copied());
+        Some((Thing::claim(&p.work.namespace, name), size))
+    };
+    p.claims.iter().filter_map(left).collect()
 }
 
 /// Why a volume whose data is on a node holds no pod there.
@@ -193,7 +206,7 @@ fn maker(p: &Preflight, f: &KubeFacts, claim: &Claim, volumes: &[Volume], full: 
         Some(_) => return,
     };
     let help = format!("make a volume of that class for {}, or the class with a provisioner", p.node.name);
-    out.problem(on::CLAIMS, text, help);
+    out.problem(&known::NO_MAKER, on::CLAIMS, text, help);
 }
 
 /// Directories of a node that the template mounts by path: nothing of them moves.

@@ -5,6 +5,7 @@ use crate::base::permit::System;
 use super::Preflight;
 use super::ask_others::WayFacts;
 use super::finding::{Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, facts: Option<&WayFacts>) -> Findings {
     let mut out = Findings::of(System::Ssh);
@@ -32,13 +33,19 @@ pub(super) fn find(p: &Preflight, facts: Option<&WayFacts>) -> Findings {
                     p.vm.node
                 )
             });
-            out.problem(on::WAIT, format!("no way into the guest of {vm}: {}", why.text.replace('\n', "")), help);
+            out.problem(
+                &known::NO_WAY_IN,
+                on::WAIT,
+                format!("no way into the guest of {vm}: {}", why.text.replace('\n', "")),
+                help,
+            );
         }
     }
     for (path, there) in &facts.paths {
         match there {
             Ok(true) => out.note(on::GUEST, format!("the guest of {vm} has {path}")),
             Ok(false) => out.problem(
+                &known::PATH_MISSING,
                 on::GUEST,
                 format!("the guest of {vm} has no {path}, which {} needs", p.work),
                 format!("pass that hardware to vm {} and load its driver, or correct `needs.paths`", p.vm.vmid),

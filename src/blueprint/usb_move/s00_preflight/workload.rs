@@ -7,6 +7,7 @@ use super::super::hold::{Held, held};
 use super::Preflight;
 use super::ask_kubernetes::{KubeFacts, WorkFacts};
 use super::finding::{Findings, on};
+use super::known;
 
 pub(super) fn find(p: &Preflight, f: &KubeFacts, run: &RunInfo) -> Findings {
     let mut out = Findings::of(System::Kubernetes);
@@ -14,7 +15,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, run: &RunInfo) -> Findings {
     let what = format!("Kubernetes cluster {} for {}", p.work.cluster, p.work);
     match out.need(on::SCALE, &what, &f.work) {
         None => {}
-        Some(None) => out.borrowed(on::RETAIN, p.work.missing()),
+        Some(None) => out.borrowed(&known::WORKLOAD_MISSING, on::RETAIN, p.work.missing()),
         Some(Some(work)) => {
             scaling(p, work, run, &mut out);
             scalers(p, work, &mut out);
@@ -34,10 +35,11 @@ fn scaling(p: &Preflight, work: &WorkFacts, run: &RunInfo, out: &mut Findings) {
         Ok(Held::Ours(mark) | Held::Left(mark)) => {
             out.note(on::SCALE, format!("{} is held by run {}, which 00d takes over", p.work, mark.run));
         }
-        Ok(Held::Theirs(_, problem)) | Err(problem) => out.borrowed(on::SCALE, problem),
+        Ok(Held::Theirs(_, problem)) | Err(problem) => out.borrowed(&known::HELD_ELSEWHERE, on::SCALE, problem),
     }
     if now.scaling_deletes_claims() {
         out.problem(
+            &known::SCALING_DELETES,
             on::SCALE,
             format!("{} deletes its claims when it is scaled down (whenScaled: Delete)", p.work),
             "set `persistentVolumeClaimRetentionPolicy.whenScaled: Retain` first; otherwise its data goes",
@@ -45,6 +47,7 @@ fn scaling(p: &Preflight, work: &WorkFacts, run: &RunInfo, out: &mut Findings) {
     }
     if let Some(owner) = now.operator() {
         out.problem(
+            &known::OPERATED,
             on::SCALE,
             format!("{} belongs to {} {}, which puts its replicas back", p.work, owner.kind, owner.name),
             format!(
@@ -64,7 +67,7 @@ fn scalers(p: &Preflight, work: &WorkFacts, out: &mut Findings) {
             out.note(on::SCALE, format!("{name} scales {}{min}; it rests while there are 0 replicas", p.work));
         } else {
             out.problem(
-                on::SCALE,
+                &known::SCALER, on::SCALE,
                 format!("{name} scales {}{min}, and would scale it up again", p.work),
                 format!(
                     "`kubectl annotate {} -n {} {} autoscaling.keda.sh/paused=true` first, in git if it comes from there; \
@@ -82,6 +85,7 @@ fn names(p: &Preflight, work: &WorkFacts, out: &mut Findings) {
     let what = format!("the secrets and config maps of {}", p.work);
     for lacking in out.need(on::DEPLOY, &what, &work.missing).into_iter().flatten() {
         out.problem(
+            &known::NAME_MISSING,
             on::DEPLOY,
             format!("{lacking}: a new pod of {} would not start", p.work),
             "make it, or correct its name in the manifest",

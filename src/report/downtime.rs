@@ -1,0 +1,95 @@
+//! How long what a run stopped was down, by the journal's own times.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::base::names::StepKey;
+use crate::engine::event::{Event, Record};
+
+use super::track::between;
+
+/// A time in which it was down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outage {
+    /// What was down.
+    pub what: String,
+    /// The step that stopped it.
+    pub by: String,
+    /// When the first change of that step was about to go out.
+    pub from: Timestamp,
+    /// When it was seen again, or given back; None: the journal does not say so.
+    pub until: Option<Timestamp>,
+    /// From one to the other; while it lasts, to the journal's last line.
+    #[serde(rename = "elapsed_ms", serialize_with = "millis")]
+    pub elapsed: std::time::Duration,
+    /// How it ended.
+    pub end: End,
+    /// Somebody took the hold down in between: it may have been up for a part of this time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fell: bool,
+}
+
+/// How an outage ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "is", content = "by")]
+pub enum End {
+    /// The closer found it at work again.
+    Ready(String),
+    /// An undo gave it back; when it was at work again the journal does not say.
+    GivenBack(String),
+    /// As far as the journal goes it is down.
+    Down,
+}
+
+fn millis<S: serde::Serializer>(elapsed: &std::time::Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The outages of `what`, which the step `stopper` stops until the step with the id `closer` is done.
+pub fn outages(records: &[Record], what: &str, stopper: &StepKey, closer: &str) -> Vec<Outage> {
+    let mut all: Vec<Outage> = Vec::new();
+    let (mut down, mut undoing) = (false, false);
+    for record in records {
+        let Some(key) = record.event.key() else { continue };
+        let own = key == stopper;
+        let closes = key.id() == closer && key.instance() == stopper.instance();
+        let end = match &record.event {
+            Event::Applying { .. } if own => {
+                undoing = false;
+                continue;
+            }
+            Event::Undoing { .. } if own => {
+                undoing = true;
+                continue;
+            }
+            Event::Call { .. } if own && !down && !undoing => {
+                down = true;
+                all.push(Outage {
+                    what: what.to_owned(),
+                    by: key.to_string(),
+                    from: record.at,
+                    until: None,
+                    elapsed: std::time::Duration::ZERO,
+                    end: End::Down,
+                    fell: false,
+                });
+                continue;
+            }
+            Event::HoldFell { .. } if own => {
+                all.last_mut().into_iter().filter(|_| down).for_each(|outage| outage.fell = true);
+                continue;
+            }
+            Event::Applied { .. } | Event::AlreadySo { .. } if closes => End::Ready(key.to_string()),
+            Event::Undone { passed: false, .. } if own => End::GivenBack(key.to_string()),
+            _ => continue,
+        };
+        if let Some(outage) = all.last_mut().filter(|_| down) {
+            (outage.until, outage.end, down) = (Some(record.at), end, false);
+        }
+    }
+    let last = records.last().map(|record| record.at);
+    for outage in &mut all {
+        outage.elapsed = outage.until.or(last).map(|until| between(outage.from, until)).unwrap_or_default();
+    }
+    all
+}
