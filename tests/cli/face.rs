@@ -134,7 +134,7 @@ fn completions_know_migrations_steps_and_runs() {
     let up = Up::new("usb-move", "auto");
     assert_eq!(candidates(&up, &["run", ""]), ["frigate-coral"]);
     assert_eq!(candidates(&up, &["step", "04", "-m", "f"]), ["frigate-coral"]);
-    assert_eq!(candidates(&up, &["step", "04", "--vmid", ""]), ["105", "108"]);
+    assert_eq!(candidates(&up, &["step", "04", "--vmid", ""]), ["105", "103", "108"]);
     assert_eq!(candidates(&up, &["step", "09", "--node", "k3s-vm-s"]), ["k3s-vm-still-fawn"]);
     assert_eq!(candidates(&up, &["undo", ""]), Vec::<String>::new());
     expect(&up.run(&["run", "frigate-coral", "--yes", "--wait=5m"]), 0, &[]);
