@@ -26,7 +26,7 @@ fn a_plan_says_what_it_comes_to_in_words_and_as_data() {
         "  down       Deployment frigate/frigate, from 00d until 10 finds it at work",
         "no run has shown yet",
         "`--destroy pvc/frigate/frigate-config`",
-        "01 needs you: plug coral back where it is now",
+        "01 needs you: plug coral back where it was",
     ];
     // Off a terminal lines are as wide as one of 80 columns: what was broken is put together.
     let said = plan.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -134,7 +134,7 @@ fn completions_know_migrations_steps_and_runs() {
     let up = Up::new("usb-move", "auto");
     assert_eq!(candidates(&up, &["run", ""]), ["frigate-coral"]);
     assert_eq!(candidates(&up, &["step", "04", "-m", "f"]), ["frigate-coral"]);
-    assert_eq!(candidates(&up, &["step", "04", "--vmid", ""]), ["105", "108"]);
+    assert_eq!(candidates(&up, &["step", "04", "--vmid", ""]), ["105", "103", "108"]);
     assert_eq!(candidates(&up, &["step", "09", "--node", "k3s-vm-s"]), ["k3s-vm-still-fawn"]);
     assert_eq!(candidates(&up, &["undo", ""]), Vec::<String>::new());
     expect(&up.run(&["run", "frigate-coral", "--yes", "--wait=5m"]), 0, &[]);
