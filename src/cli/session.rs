@@ -363,7 +363,8 @@ pub(super) fn site_path(global: &Global) -> anyhow::Result<PathBuf> {
 /// `--state`, `$PVEMIG_STATE`, the site file's `state`, the XDG state directory.
 fn state_dir(global: &Global, site: &Site) -> anyhow::Result<PathBuf> {
     if let Some(path) = global.state.as_ref().or(site.state.as_ref()) {
-        return Ok(path.clone());
+        // git gets it as its directory, and works in another one.
+        return Ok(std::path::absolute(path)?);
     }
     let base = etcetera::choose_base_strategy().context("there is no home directory")?;
     Ok(base.state_dir().unwrap_or_else(|| base.data_dir()).join("pvemig"))
