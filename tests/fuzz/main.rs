@@ -14,7 +14,7 @@ use seeds::seeds;
 use targets::{TARGETS, Target};
 
 /// Inputs that are made for each target.
-const MADE: usize = 20_000;
+const MADE: usize = 3_000;
 /// No input is longer.
 const LONGEST: usize = 16 << 10;
 
