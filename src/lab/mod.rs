@@ -134,6 +134,7 @@ impl Lab {
         let mut world = options.world;
         kube::prepare(&mut world, &dir)?;
         pve::make_secrets(&mut world)?;
+        pve::know_version(&mut world);
         let keys = files::Keys::make(&world)?;
         let shared = Arc::new(Shared::new(world, options.speed, &dir.join("requests.jsonl"))?);
         let authority = wire::Authority::make()?;

@@ -47,6 +47,9 @@ pub struct World {
     pub site: serde_json::Value,
     /// The cluster that runs in it, by the name of its file `worlds/NAME.kube.yaml`.
     pub cluster: Option<String>,
+    /// Whom the kubeconfig's token stands for there, `system:serviceaccount:NAMESPACE:NAME` or a user's name; none: an
+    /// administrator. The other one has the context `admin` then.
+    pub cluster_user: Option<String>,
     /// Kubernetes.
     #[serde(skip)]
     pub kube: Kube,

@@ -113,3 +113,24 @@ async fn raw_usb_is_for_root_alone_and_a_mapping_for_those_who_may_use_it() {
     let said = b.ask(&token, "PUT", &config108, &[("usb0", "mapping=coral,usb3=1")]).await;
     said.refused(403, "Permission check failed (/mapping/usb/coral, Mapping.Use)");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_version_9_one_privilege_opens_the_guest_agent() {
+    let b = Bench::with("usb-move-token", |w| {
+        w.hosts.values_mut().for_each(|host| host.version = "8.4.14".into());
+        w.access.roles.get_mut("MigrateLook").unwrap().insert("VM.Monitor".into());
+    })
+    .await;
+    assert_eq!(b.get("/version").await["release"], "8.4");
+    let token = b.token("pvemig@pve!pvemig");
+    // What the version does not know is passed over, and a role on a deeper path takes the place of this one.
+    let own = b.ask(&token, "GET", "/access/permissions", &[("path", "/vms/108")]).await.data().clone();
+    assert_eq!(own["/vms/108"], json!({ "VM.Audit": 1, "VM.Config.HWType": 1, "VM.PowerMgmt": 1 }));
+    for command in ["ping", "exec"] {
+        let said = b.ask(&token, "POST", &format!("{VM108}/agent/{command}"), &[("command", "lsusb")]).await;
+        said.refused(403, "Permission check failed (/vms/108, VM.Monitor)");
+    }
+    let all = b.ask(&b.auth, "GET", "/access/permissions", &[("path", "/")]).await.data()["/"].clone();
+    let has = |privilege: &str| all.get(privilege).is_some();
+    assert_eq!((has("VM.Monitor"), has("VM.GuestAgent.Unrestricted"), has("VM.Audit")), (true, false, true));
+}

@@ -334,8 +334,8 @@ async fn of_two_equal_devices_a_port_names_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_without_a_right_is_stopped_before_anything_is_changed() {
     let mut without = at_rest("usb-move-token");
-    without.access.roles.get_mut("PvemigVm").unwrap().remove("VM.Config.HWType");
-    without.access.roles.get_mut("PvemigMapping").unwrap().remove("Mapping.Modify");
+    without.access.roles.get_mut("MigrateVm").unwrap().remove("VM.Config.HWType");
+    without.access.roles.get_mut("MigrateMapping").unwrap().remove("Mapping.Modify");
     let cases = [
         (at_rest("usb-move-token-cannot"), vec!["raw USB entries", "by id to vm 108", "root@pam alone may"]),
         (

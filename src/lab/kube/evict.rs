@@ -1,6 +1,6 @@
 //! Evictions, as in the registry's `pod/storage/eviction.go`.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 
 use super::Kube;
@@ -96,13 +96,4 @@ fn disrupt(kube: &mut Kube, pod: &Value, budget: &Value) -> Outcome<()> {
         json::set(b, &["status", "disruptedPods", json::name(pod)], now);
     });
     Ok(())
-}
-
-/// Answers a question about one's own rights; in this cluster everybody who is let in may do everything.
-pub(crate) fn review(call: &Call) -> Outcome<Written> {
-    let mut body = call.json()?;
-    json::set(&mut body, &["kind"], "SelfSubjectAccessReview");
-    json::set(&mut body, &["apiVersion"], "authorization.k8s.io/v1");
-    json::set(&mut body, &["status"], json!({ "allowed": true }));
-    Ok((201, body))
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::call::{Call, Form, Target};
 use super::status::{Outcome, Refusal};
 use super::watch::Watch;
-use super::{Kube, discovery, evict, exec, read, time, write};
+use super::{Kube, discovery, evict, exec, rbac, read, time, write};
 use crate::lab::wire::{self, Answer, Authority, Class, Front, Service};
 use crate::lab::{Fronts, LabError, Shared, World};
 
@@ -32,18 +32,26 @@ pub(super) async fn serve(
         body_limit: 3 << 20,
     };
     let address = wire::serve(shared, service, authority.identity(true)?, fronts).await?;
-    let token = shared.read(|world| world.kube.token.clone());
-    Ok(super::Reach { kubeconfig: kubeconfig(&address.to_string(), &authority.pem(), &token) })
+    let (token, admin) = shared.read(|world| {
+        let admin = world.kube.user.is_some().then(|| world.kube.admin.clone());
+        (world.kube.token.clone(), admin)
+    });
+    Ok(super::Reach { kubeconfig: kubeconfig(&address.to_string(), &authority.pem(), &token, admin.as_deref()) })
 }
 
-/// The text of a kubeconfig file with the one context `lab`.
-fn kubeconfig(address: &str, authority: &str, token: &str) -> String {
+/// The text of a kubeconfig file with the context `lab`, and with `admin` where that is somebody else.
+fn kubeconfig(address: &str, authority: &str, token: &str, admin: Option<&str>) -> String {
     use base64::Engine;
     let authority = base64::engine::general_purpose::STANDARD.encode(authority);
+    let all: Vec<(&str, &str)> = [("lab", token)].into_iter().chain(admin.map(|token| ("admin", token))).collect();
+    let context =
+        |(name, _): &(&str, &str)| format!("- name: {name}\n  context:\n    cluster: lab\n    user: {name}\n");
+    let user = |(name, token): &(&str, &str)| format!("- name: {name}\n  user:\n    token: {token}\n");
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: lab\nclusters:\n- name: lab\n  cluster:\n    server: \
-         https://{address}\n    certificate-authority-data: {authority}\ncontexts:\n- name: lab\n  context:\n    \
-         cluster: lab\n    user: lab\nusers:\n- name: lab\n  user:\n    token: {token}\n"
+         https://{address}\n    certificate-authority-data: {authority}\ncontexts:\n{}users:\n{}",
+        all.iter().map(context).collect::<String>(),
+        all.iter().map(user).collect::<String>()
     )
 }
 
@@ -79,8 +87,8 @@ fn classify(shared: &Shared, request: &Request<Bytes>) -> Class {
 
 fn handle(shared: Arc<Shared>, request: Request<Bytes>) -> BoxFuture<'static, Answer> {
     async move {
-        if !shared.read(|world| let_in(&world.kube, &request)) {
-            return refused(&Refusal::new(401, "Unauthorized", "Unauthorized"));
+        if let Err(refusal) = shared.read(|world| rbac::door(&world.kube, &request)) {
+            return refused(&refusal);
         }
         let outcome = match *request.method() {
             Method::GET | Method::HEAD => reading(&shared, request),
@@ -90,11 +98,6 @@ fn handle(shared: Arc<Shared>, request: Request<Bytes>) -> BoxFuture<'static, An
         outcome.unwrap_or_else(|refusal| refused(&refusal))
     }
     .boxed()
-}
-
-fn let_in(kube: &Kube, request: &Request<Bytes>) -> bool {
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    given.strip_prefix("Bearer ") == Some(kube.token.as_str())
 }
 
 fn reading(shared: &Arc<Shared>, mut request: Request<Bytes>) -> Outcome<Answer> {
@@ -139,7 +142,8 @@ fn changing(shared: &Arc<Shared>, request: Request<Bytes>) -> Outcome<Answer> {
     let work = |world: &mut World| -> Outcome<Answer> {
         let call = Call::of(&request, time(world));
         if request.method() == Method::POST && request.uri().path().ends_with("/v1/selfsubjectaccessreviews") {
-            return evict::review(&call).map(|(code, value)| reply(code, &value));
+            let user = rbac::user(&world.kube, &request).ok_or_else(Refusal::no_path)?;
+            return rbac::review(&world.kube, &user, &call).map(|(code, value)| reply(code, &value));
         }
         let target = call.target(&world.kube)?;
         let (code, value) = if call.dry() {

@@ -33,6 +33,10 @@ const fn flux(group: &'static str, version: &'static str, resource: &'static str
     Kind { group, version, resource, kind, short: &[], namespaced: true, sub: &["status"], custom: true }
 }
 
+const fn rbac(resource: &'static str, kind: &'static str, namespaced: bool) -> Kind {
+    Kind { namespaced, ..named("rbac.authorization.k8s.io", "v1", resource, kind) }
+}
+
 const SCALED: &[&str] = &["scale", "status"];
 const STATUS: &[&str] = &["status"];
 
@@ -63,6 +67,10 @@ pub static KINDS: &[Kind] = &[
         ..named("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
     },
     named("coordination.k8s.io", "v1", "leases", "Lease"),
+    rbac("roles", "Role", true),
+    rbac("rolebindings", "RoleBinding", true),
+    rbac("clusterroles", "ClusterRole", false),
+    rbac("clusterrolebindings", "ClusterRoleBinding", false),
     Kind {
         sub: STATUS,
         short: &["crd", "crds"],
@@ -166,6 +174,14 @@ known! {
     leases = "coordination.k8s.io", "leases";
     /// apiextensions.k8s.io/v1 CustomResourceDefinition
     definitions = "apiextensions.k8s.io", "customresourcedefinitions";
+    /// rbac.authorization.k8s.io/v1 Role
+    roles = "rbac.authorization.k8s.io", "roles";
+    /// rbac.authorization.k8s.io/v1 RoleBinding
+    bindings = "rbac.authorization.k8s.io", "rolebindings";
+    /// rbac.authorization.k8s.io/v1 ClusterRole
+    cluster_roles = "rbac.authorization.k8s.io", "clusterroles";
+    /// rbac.authorization.k8s.io/v1 ClusterRoleBinding
+    cluster_bindings = "rbac.authorization.k8s.io", "clusterrolebindings";
     /// kustomize.toolkit.fluxcd.io/v1 Kustomization
     kustomizations = "kustomize.toolkit.fluxcd.io", "kustomizations";
     /// source.toolkit.fluxcd.io/v1 GitRepository
@@ -182,7 +198,7 @@ mod tests {
 
     #[test]
     fn every_named_kind_is_in_the_table() {
-        assert_eq!(KNOWN.len(), 21);
+        assert_eq!(KNOWN.len(), 25);
         for (get, group, resource) in KNOWN {
             assert_eq!((get().group, get().resource), (*group, *resource));
         }

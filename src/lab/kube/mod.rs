@@ -22,6 +22,7 @@ mod logs;
 mod patch;
 mod programs;
 mod quantity;
+mod rbac;
 mod read;
 mod scale;
 mod schema;
@@ -60,6 +61,10 @@ pub struct Kube {
     workloads: Vec<cluster::Workload>,
     /// The bearer token of the kubeconfig.
     token: String,
+    /// Whom it stands for; None: an administrator.
+    user: Option<String>,
+    /// The bearer token of the kubeconfig's context `admin`, where `user` is somebody else.
+    admin: String,
     /// What the controllers remember.
     control: control::State,
     /// What Flux's controllers remember.
@@ -99,9 +104,12 @@ fn time(world: &World) -> jiff::Timestamp {
 /// # Errors
 /// [`LabError`] where files cannot be made.
 pub fn prepare(world: &mut World, dir: &Path) -> Result<(), LabError> {
-    let mut bytes = [0_u8; 24];
+    let mut bytes = [0_u8; 48];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-    world.kube.token = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    let token = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect();
+    let (own, admin) = bytes.split_at(24);
+    (world.kube.token, world.kube.admin) = (token(own), token(admin));
+    world.kube.user.clone_from(&world.cluster_user);
     let Some(cluster) = world.cluster.clone() else { return Ok(()) };
     if !world.begun {
         // Its objects are as old as the lab's history; the clock has not started yet.

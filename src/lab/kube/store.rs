@@ -291,7 +291,7 @@ fn keep(old: &Value, new: &mut Value, field: &str) {
 
 /// Whether the server counts generations of this kind.
 pub(crate) fn has_generation(kind: &Kind) -> bool {
-    !matches!(kind.group, "" | "coordination.k8s.io" | "storage.k8s.io" | "node.k8s.io")
+    !matches!(kind.group, "" | "coordination.k8s.io" | "storage.k8s.io" | "node.k8s.io" | "rbac.authorization.k8s.io")
 }
 
 fn wanted_differs(old: &Value, new: &Value) -> bool {

@@ -154,6 +154,10 @@ pub(crate) fn change(kind: &'static Kind, old: &Value, new: &Value) -> Outcome<(
             ),
         ));
     };
+    if matches!(kind.resource, "rolebindings" | "clusterrolebindings") && differs("/roleRef") {
+        let text = format!("{}: cannot change roleRef", new.pointer("/roleRef").unwrap_or(&Value::Null));
+        problems.push(problem("roleRef", text));
+    }
     match kind.resource {
         "deployments" | "replicasets" | "daemonsets" if differs("/spec/selector") => {
             immutable("spec.selector", &mut problems);

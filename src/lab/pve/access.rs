@@ -17,6 +17,9 @@ pub struct Access {
     pub roles: BTreeMap<String, BTreeSet<String>>,
     /// Entries of the access control list.
     pub acl: Vec<Acl>,
+    /// The major version of the hosts, which decides what privileges there are; none: the newest.
+    #[serde(skip)]
+    pub major: Option<u32>,
 }
 
 /// A user of the realm `pam` or `pve`.
@@ -125,13 +128,42 @@ pub const PRIVILEGES: &[&str] = &[
     "VM.Snapshot.Rollback",
 ];
 
+/// Those of them that came with PVE 9 (pve-access-control 9.0, `AccessControl.pm`), and what was there in their place.
+const SINCE_9: &[&str] = &[
+    "VM.GuestAgent.Audit",
+    "VM.GuestAgent.FileRead",
+    "VM.GuestAgent.FileSystemMgmt",
+    "VM.GuestAgent.FileWrite",
+    "VM.GuestAgent.Unrestricted",
+    "VM.Replicate",
+];
+const UP_TO_8: &[&str] = &["VM.Monitor"];
+
 /// Privilege -> whether it reaches below the path.
 pub type Rights = BTreeMap<String, bool>;
 
 impl Access {
+    /// Whether the hosts are of a version before 9.
+    pub fn before_9(&self) -> bool {
+        self.major.is_some_and(|major| major < 9)
+    }
+
+    /// The privileges that there are.
+    fn privileges(&self) -> impl Iterator<Item = &'static str> {
+        let (gone, more): (&[&str], &[&str]) = if self.before_9() { (SINCE_9, UP_TO_8) } else { (&[], &[]) };
+        PRIVILEGES.iter().chain(more).copied().filter(move |privilege| !gone.contains(privilege))
+    }
+
+    /// A role's privileges. What this version does not know is passed over (pve-access-control, reading of user.cfg).
     fn role(&self, name: &str) -> BTreeSet<String> {
+        let mut all = self.named(name);
+        all.retain(|privilege| self.privileges().any(|known| known == privilege));
+        all
+    }
+
+    fn named(&self, name: &str) -> BTreeSet<String> {
         let pick = |keep: &dyn Fn(&str) -> bool| {
-            PRIVILEGES.iter().filter(|p| keep(p)).map(|p| (*p).to_owned()).collect::<BTreeSet<_>>()
+            self.privileges().filter(|p| keep(p)).map(str::to_owned).collect::<BTreeSet<_>>()
         };
         match name {
             "Administrator" => pick(&|_| true),
@@ -155,7 +187,7 @@ impl Access {
     /// user may; a deeper entry replaces those above it (pve-access-control `RPCEnvironment.pm`).
     pub fn rights(&self, who: &str, path: &str) -> Rights {
         if who == "root@pam" {
-            return PRIVILEGES.iter().map(|p| ((*p).to_owned(), true)).collect();
+            return self.privileges().map(|p| (p.to_owned(), true)).collect();
         }
         let Some((user, _)) = who.split_once('!') else { return self.listed(who, path) };
         let users = if user == "root@pam" { self.rights(user, path) } else { self.listed(user, path) };

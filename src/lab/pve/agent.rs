@@ -11,7 +11,7 @@ use crate::lab::world::{AgentExec, World};
 /// How long the API waits for an agent's ping before each command.
 const PING: Duration = Duration::from_secs(3);
 
-/// Commands with their methods and the rights of PVE 9.
+/// Commands with their methods and the rights of PVE 9; before, all take `VM.Monitor`.
 const COMMANDS: &[(&str, &str, &[&str])] = &[
     ("POST", "ping", AUDIT),
     ("GET", "info", AUDIT),
@@ -23,6 +23,7 @@ const COMMANDS: &[(&str, &str, &[&str])] = &[
     ("GET", "file-read", &["VM.GuestAgent.FileRead", "VM.GuestAgent.Unrestricted"]),
 ];
 const AUDIT: &[&str] = &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"];
+const MONITOR: &[&str] = &["VM.Monitor"];
 const UNRESTRICTED: &[&str] = &["VM.GuestAgent.Unrestricted"];
 
 /// Whether there is such a command.
@@ -33,6 +34,7 @@ pub(super) fn exists(method: &str, command: &str) -> bool {
 /// A call of `.../agent/{command}`. The order of the checks is Proxmox's (qemu-server `PVE/QemuServer/Agent.pm`).
 pub(super) async fn call(call: &Call, node: &str, vmid: &str, command: &str) -> Result<Data, No> {
     let rights = COMMANDS.iter().find(|(_, c, _)| *c == command).map_or(UNRESTRICTED, |(_, _, r)| r);
+    let rights = if call.shared.read(|w| w.access.before_9()) { MONITOR } else { rights };
     call.need(&format!("/vms/{vmid}"), rights)?;
     call.proxy(node)?;
     match command {

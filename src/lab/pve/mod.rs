@@ -1,4 +1,5 @@
-//! The Proxmox front, as Proxmox VE 9 answers. Its JSON is written by hand.
+//! The Proxmox front, as Proxmox VE 9 answers, with the privileges of 8 where the hosts are of that version. Its JSON is
+//! written by hand.
 
 pub mod access;
 mod agent;
@@ -54,6 +55,12 @@ pub fn make_secrets(world: &mut World) -> Result<(), LabError> {
         token.secret = format!("{}-{}-{}-{}-{}", cut(0, 8), cut(8, 12), cut(12, 16), cut(16, 20), cut(20, 32));
     }
     Ok(())
+}
+
+/// Tells access control of which version the hosts are.
+pub fn know_version(world: &mut World) {
+    let version = world.hosts.values().find(|host| host.online).map(|host| host.version.as_str());
+    world.access.major = version.and_then(|version| version.split('.').next()?.parse().ok());
 }
 
 /// Starts the front on a port of its own.
