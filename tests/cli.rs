@@ -10,6 +10,8 @@ use std::process::{Child, Command, Output, Stdio};
 // Not files beside this one: each would be linked on its own.
 #[path = "cli/ends.rs"]
 mod ends;
+#[path = "cli/privileges.rs"]
+mod privileges;
 #[path = "cli/seen.rs"]
 mod seen;
 
@@ -78,11 +80,12 @@ fn wrong_command_lines_are_told_what_is_right() {
         (&["site", "check", "--json"], &["`site check` prints no JSON"]),
         (&["--json", "man"], &["`man` prints no JSON"]),
         (&["report", "--json", "--format", "markdown"], &["`--json` is a format of its own"]),
+        (&["privileges", "x", "--pve", "7"], &["7 is not in 8..=9"]),
     ];
     for (args, words) in cases {
         expect(&shell.run(args), 2, words);
     }
-    assert_eq!(cases.len(), 12);
+    assert_eq!(cases.len(), 13);
 }
 
 #[test]
