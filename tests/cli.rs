@@ -16,6 +16,8 @@ mod face;
 mod ground;
 #[path = "cli/planted.rs"]
 mod planted;
+#[path = "cli/privileges.rs"]
+mod privileges;
 #[path = "cli/secrets.rs"]
 mod secrets;
 #[path = "cli/seen.rs"]
@@ -86,11 +88,12 @@ fn wrong_command_lines_are_told_what_is_right() {
         (&["site", "check", "--json"], &["`site check` prints no JSON"]),
         (&["--json", "man"], &["`man` prints no JSON"]),
         (&["report", "--json", "--format", "markdown"], &["`--json` is a format of its own"]),
+        (&["privileges", "x", "--pve", "7"], &["7 is not in 8..=9"]),
     ];
     for (args, words) in cases {
         expect(&shell.run(args), 2, words);
     }
-    assert_eq!(cases.len(), 12);
+    assert_eq!(cases.len(), 13);
 }
 
 #[test]

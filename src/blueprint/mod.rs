@@ -2,6 +2,7 @@
 //!
 //! A blueprint is a list of rows. The list is the order, the number in a step's id is its name.
 
+pub mod rights;
 pub mod usb_move;
 
 use serde_json::Value;
@@ -13,6 +14,8 @@ use crate::engine::step::{AnyStep, Risk, Step};
 use crate::estate::Estate;
 use crate::site::fields::{Item, Sink};
 use crate::site::{Problem, Site, SiteError};
+
+use rights::Rights;
 
 /// A step as the engine takes it.
 pub type BoxedStep = Box<dyn AnyStep<Estate>>;
@@ -113,6 +116,7 @@ pub struct Blueprint {
     build: fn(&Site, &Item<'_>) -> Option<Vec<BoxedStep>>,
     alone: fn(&Site, &str, &Given) -> Result<BoxedStep, Vec<String>>,
     fold_back: fn(&RunState) -> Vec<Fold>,
+    rights: fn(&Site, &Item<'_>) -> Option<Rights>,
 }
 
 /// Every blueprint.
@@ -139,19 +143,15 @@ impl Blueprint {
     /// # Errors
     /// Every problem of its parameters at once, each with its place in the site file.
     pub fn build(&self, site: &Site, migration: &str) -> Result<Vec<BoxedStep>, SiteError> {
-        let sink = Sink::new();
-        let steps = site.params(migration, &sink).and_then(|params| (self.build)(site, &params));
-        if sink.count() == 0
-            && let Some(steps) = steps
-        {
-            return Ok(steps);
-        }
-        let mut problems = sink.into_problems();
-        if problems.is_empty() && site.is_whole() {
-            let path = format!("migrations.{migration}.params");
-            problems.push(Problem::new(path, "the parameters are missing", "`pvemig site example` shows them"));
-        }
-        Err(site.invalid(problems))
+        of_params(site, migration, self.build)
+    }
+
+    /// What a migration of the site has to be allowed, as far as the site file tells; asks nobody.
+    ///
+    /// # Errors
+    /// As for [`Blueprint::build`].
+    pub fn rights(&self, site: &Site, migration: &str) -> Result<Rights, SiteError> {
+        of_params(site, migration, self.rights)
     }
 
     /// A step from flags alone.
@@ -189,4 +189,21 @@ impl Blueprint {
     pub fn row(&self, name: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.is_called(name))
     }
+}
+
+/// What a blueprint makes of a migration's parameters, or everything that is wrong with them.
+fn of_params<T>(site: &Site, migration: &str, make: fn(&Site, &Item<'_>) -> Option<T>) -> Result<T, SiteError> {
+    let sink = Sink::new();
+    let made = site.params(migration, &sink).and_then(|params| make(site, &params));
+    if sink.count() == 0
+        && let Some(made) = made
+    {
+        return Ok(made);
+    }
+    let mut problems = sink.into_problems();
+    if problems.is_empty() && site.is_whole() {
+        let path = format!("migrations.{migration}.params");
+        problems.push(Problem::new(path, "the parameters are missing", "`pvemig site example` shows them"));
+    }
+    Err(site.invalid(problems))
 }

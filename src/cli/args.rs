@@ -14,7 +14,7 @@ pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,
     /// JSON on stdout: of run, step, resume, undo, abandon and rehearse the run's events, a line each; of plan, status,
-    /// report and explain one value
+    /// report, explain and privileges one value
     #[arg(long, global = true)]
     pub(super) json: bool,
     /// Say more (twice: every check; three times: every request as well, and what the libraries say)
@@ -54,6 +54,8 @@ pub(super) enum Verb {
     Report(ReportArgs),
     /// Say what a step does or what a finding means, what can go wrong, and what one would type by hand
     Explain(ExplainArgs),
+    /// Print the least that a migration has to be allowed: Proxmox roles and Kubernetes rules, ready to be pasted
+    Privileges(PrivilegesArgs),
     /// Run a blueprint against the embedded simulated estate
     Rehearse(RehearseArgs),
     /// The embedded simulated estate
@@ -229,6 +231,27 @@ pub(super) struct ExplainArgs {
     /// A step (id, number or script name), or a finding as it stands in brackets [default: list all]
     #[arg(value_name = "STEP|FINDING")]
     pub(super) what: Option<String>,
+}
+
+/// A system that rights are given in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum System {
+    /// Commands of `pveum`
+    Proxmox,
+    /// Manifests for `kubectl apply`
+    Kubernetes,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PrivilegesArgs {
+    /// The migration's name in the site file
+    pub(super) migration: String,
+    /// The major version of Proxmox VE [default: both, where they differ]
+    #[arg(long, value_name = "8|9", value_parser = clap::value_parser!(u32).range(8..=9))]
+    pub(super) pve: Option<u32>,
+    /// One system alone: what is printed can then be piped
+    #[arg(long, value_enum, value_name = "SYSTEM")]
+    pub(super) only: Option<System>,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod lab;
 mod live;
 mod out;
 mod plan;
+mod privileges;
 mod rehearse;
 mod report;
 mod resume;
@@ -107,6 +108,7 @@ async fn dispatch(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
         Verb::Status(args) => status::status(global, &args, out),
         Verb::Report(args) => report::report(global, &args, out),
         Verb::Explain(args) => explain::explain(global, &args, out),
+        Verb::Privileges(args) => privileges::privileges(global, &args, out),
         Verb::Rehearse(args) => rehearse::rehearse(&args, out).await,
         Verb::Lab(args) => lab::lab(args, out).await,
         Verb::Site(args) => site::site(global, &args, out),

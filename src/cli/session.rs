@@ -77,22 +77,7 @@ impl Session {
 
     /// A migration's blueprint and steps.
     pub(super) fn migration(&self, name: &str) -> anyhow::Result<(&'static Blueprint, Vec<BoxedStep>)> {
-        let Some(migration) = self.site.migrations.get(name) else {
-            let names: Vec<_> = self.site.migrations.keys().map(|n| format!("`{n}`")).collect();
-            let help = if names.is_empty() {
-                "the site file has none".into()
-            } else {
-                format!("there is {}", names.join(", "))
-            };
-            return Err(Words::usage(format!("the site file has no migration `{name}`"), help).into());
-        };
-        let blueprint = blueprint::named(&migration.blueprint).ok_or_else(|| {
-            let names: Vec<_> = blueprint::ALL.iter().map(|b| format!("`{}`", b.name)).collect();
-            Words::usage(
-                format!("migration `{name}` names blueprint `{}`, which does not exist", migration.blueprint),
-                format!("there is {}", names.join(", ")),
-            )
-        })?;
+        let blueprint = blueprint_of(&self.site, name)?;
         let steps = blueprint.build(&self.site, name).map_err(|error| fail::site_error(&error, self.out.width()))?;
         Ok((blueprint, steps))
     }
@@ -395,4 +380,22 @@ fn hostname() -> String {
     let name =
         std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
     name.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// The blueprint of a migration of the site.
+pub(super) fn blueprint_of(site: &Site, name: &str) -> anyhow::Result<&'static Blueprint> {
+    let Some(migration) = site.migrations.get(name) else {
+        let names: Vec<_> = site.migrations.keys().map(|n| format!("`{n}`")).collect();
+        let help =
+            if names.is_empty() { "the site file has none".into() } else { format!("there is {}", names.join(", ")) };
+        return Err(Words::usage(format!("the site file has no migration `{name}`"), help).into());
+    };
+    blueprint::named(&migration.blueprint).ok_or_else(|| {
+        let names: Vec<_> = blueprint::ALL.iter().map(|b| format!("`{}`", b.name)).collect();
+        Words::usage(
+            format!("migration `{name}` names blueprint `{}`, which does not exist", migration.blueprint),
+            format!("there is {}", names.join(", ")),
+        )
+        .into()
+    })
 }

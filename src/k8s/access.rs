@@ -22,12 +22,23 @@ pub struct Right {
     pub resource: String,
     /// The namespace; empty for all or for kinds without.
     pub namespace: String,
+    /// The one object; empty for all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
 }
 
 impl Right {
     /// A permission.
     pub fn new(verb: &str, group: &str, resource: &str, namespace: &str) -> Self {
-        Self { verb: verb.into(), group: group.into(), resource: resource.into(), namespace: namespace.into() }
+        let (verb, group, resource, namespace) = (verb.into(), group.into(), resource.into(), namespace.into());
+        Self { verb, group, resource, namespace, name: String::new() }
+    }
+
+    /// The same for one object.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
     }
 }
 
@@ -36,6 +47,9 @@ impl std::fmt::Display for Right {
         write!(f, "{} {}", self.verb, self.resource)?;
         if !self.group.is_empty() {
             write!(f, ".{}", self.group)?;
+        }
+        if !self.name.is_empty() {
+            write!(f, " {}", self.name)?;
         }
         if self.namespace.is_empty() { Ok(()) } else { write!(f, " in {}", self.namespace) }
     }
@@ -67,10 +81,13 @@ impl Kubernetes {
             allowed: bool,
         }
         let (resource, subresource) = right.resource.split_once('/').unwrap_or((&right.resource, ""));
-        let attributes: Value = json!({
+        let mut attributes: Value = json!({
             "verb": right.verb, "group": right.group, "resource": resource, "subresource": subresource,
             "namespace": right.namespace,
         });
+        if !right.name.is_empty() {
+            attributes["name"] = right.name.as_str().into();
+        }
         let body = json!({
             "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": attributes},

@@ -36,7 +36,7 @@ pub use claim::Claim;
 pub use error::{Call, KubeError};
 pub use node::Node;
 pub use pod::Pod;
-pub use resource::Resource;
+pub use resource::{Resource, kind_by_name};
 pub use volume::Volume;
 pub use workload::Workload;
 

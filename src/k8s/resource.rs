@@ -105,24 +105,40 @@ pub(super) const AUTOSCALER: Resource = Resource {
 };
 
 /// The kinds whose place never changes; the others are looked up in the cluster.
+const FIXED: [Resource; 14] = [
+    NODE,
+    POD,
+    EVENT,
+    SECRET,
+    CONFIG_MAP,
+    VOLUME,
+    CLAIM,
+    CLASS,
+    BUDGET,
+    RUNTIME_CLASS,
+    DEPLOYMENT,
+    STATEFUL_SET,
+    REPLICA_SET,
+    DAEMON_SET,
+];
+
 pub(super) fn fixed(group: &str, kind: &str) -> Option<Resource> {
-    let all = [
-        NODE,
-        POD,
-        EVENT,
-        SECRET,
-        CONFIG_MAP,
-        VOLUME,
-        CLAIM,
-        CLASS,
-        BUDGET,
-        RUNTIME_CLASS,
-        DEPLOYMENT,
-        STATEFUL_SET,
-        REPLICA_SET,
-        DAEMON_SET,
+    FIXED.into_iter().find(|resource| resource.group == group && resource.kind == kind)
+}
+
+/// Where the objects of a kind of Kubernetes' own are, by its name alone; None for any other.
+pub fn kind_by_name(kind: &str) -> Option<Resource> {
+    let others = [
+        Resource::fixed("", "namespaces", "Namespace", false),
+        Resource::fixed("", "services", "Service", true),
+        Resource::fixed("", "serviceaccounts", "ServiceAccount", true),
+        Resource::fixed("batch", "jobs", "Job", true),
+        Resource::fixed("batch", "cronjobs", "CronJob", true),
+        Resource::fixed("networking.k8s.io", "ingresses", "Ingress", true),
+        Resource::fixed("networking.k8s.io", "networkpolicies", "NetworkPolicy", true),
+        AUTOSCALER,
     ];
-    all.into_iter().find(|resource| resource.group == group && resource.kind == kind)
+    FIXED.into_iter().chain(others).find(|resource| resource.kind == kind)
 }
 
 #[cfg(test)]

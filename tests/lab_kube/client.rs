@@ -272,7 +272,7 @@ async fn discovery_lists_what_there_is() {
     let aggregated = kube::Discovery::new(client.clone()).run_aggregated().await.unwrap();
     for found in [plain, aggregated] {
         let names: Vec<&str> = found.groups().map(|g| g.name()).collect();
-        assert_eq!(names.len(), 14, "{names:?}");
+        assert_eq!(names.len(), 15, "{names:?}");
         assert!(names.contains(&"helm.toolkit.fluxcd.io") && !names.contains(&"keda.sh"), "{names:?}");
         assert!(found.has_group("policy"));
     }

@@ -217,3 +217,80 @@ async fn commands_run_in_pods() {
     assert!(missing.contains("executable file not found in $PATH"), "{missing}");
     assert_eq!((count(&lab, Class::Look), count(&lab, Class::Change)), (2, 1), "{:?}", lab.shared().log.seen());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_are_enforced_for_whom_the_world_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = pvemig::lab::load("usb-move").unwrap();
+    world.cluster_user = Some("system:serviceaccount:frigate:pvemig".into());
+    let options = pvemig::lab::LabOptions { world, dir: dir.path().to_owned(), speed: 20 };
+    let lab = pvemig::lab::Lab::start(options).await.unwrap();
+    let kubectl = Kubectl::new(&lab);
+    let who = "User \"system:serviceaccount:frigate:pvemig\" cannot";
+    let refused = [
+        ("get nodes", "nodes is forbidden", "list resource \"nodes\" in API group \"\" at the cluster scope"),
+        (
+            "get deploy -n frigate frigate",
+            "deployments.apps \"frigate\" is forbidden",
+            "get resource \"deployments\" in API group \"apps\" in the namespace \"frigate\"",
+        ),
+        (
+            "drain k3s-vm-still-fawn",
+            "nodes \"k3s-vm-still-fawn\" is forbidden",
+            "get resource \"nodes\" in API group \"\" at the cluster scope",
+        ),
+        ("get --raw /metrics", "forbidden", "get path \"/metrics\""),
+    ];
+    for (line, what, cannot) in refused {
+        let said = kubectl.refused(line).await;
+        assert!(said.contains(&format!("{what}: {who} {cannot}")), "{line}: {said}");
+    }
+    assert_eq!(refused.len(), 4);
+    assert!(kubectl.ok("version").await.contains("Server Version"));
+    assert_eq!(count(&lab, Class::Change), 0);
+
+    // What the verb prints is taken by kubectl as it is.
+    let file = kubectl.file("rights.yaml", &printed(&dir.path().join("site.yaml")));
+    let said = kubectl.ok(&format!("--context admin apply --validate=false -f {file}")).await;
+    assert_eq!(said.lines().filter(|line| line.ends_with(" created")).count(), 7, "{said}");
+    // Verb, resource, subresource, namespace, name. `kubectl auth can-i` asks in protobuf, which the front does not read.
+    let may = [
+        (["patch", "nodes", "", "", "k3s-vm-still-fawn"], true),
+        (["patch", "nodes", "", "", "k3s-vm-pve-1"], false),
+        (["patch", "nodes", "", "", ""], false),
+        (["list", "pods", "", "", ""], true),
+        (["delete", "persistentvolumeclaims", "", "frigate", "frigate-media"], true),
+        (["delete", "persistentvolumeclaims", "", "home", "frigate-media"], false),
+        (["get", "pods", "exec", "frigate", "any"], true),
+        (["delete", "pods", "", "frigate", "any"], false),
+    ];
+    for ([verb, resource, part, namespace, name], yes) in may {
+        let attributes = serde_json::json!({"verb": verb, "resource": resource, "subresource": part,
+            "namespace": namespace, "name": name});
+        let review = serde_json::json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes}});
+        let file = kubectl.file("review.json", &review.to_string());
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let said = kubectl.ok(&format!("create --raw {path} -f {file}")).await;
+        assert!(said.contains(&format!("\"allowed\":{yes}")), "{verb} {resource} {name}: {said}");
+    }
+    assert_eq!(may.len(), 8);
+    kubectl.ok("label node k3s-vm-still-fawn a=b").await;
+    let other = kubectl.refused("label node k3s-vm-pve-1 a=b").await;
+    assert!(other.contains("cannot get resource \"nodes\""), "{other}");
+    // A binding to a role that is not there gives nothing, and says so.
+    kubectl.ok("--context admin delete clusterrole pvemig-frigate-coral").await;
+    let said = kubectl.refused("get nodes").await;
+    let gone = "at the cluster scope: RBAC: clusterrole.rbac.authorization.k8s.io \"pvemig-frigate-coral\" not found";
+    assert!(said.contains(gone), "{said}");
+}
+
+/// The manifests of the verb `privileges`.
+#[expect(clippy::disallowed_methods, reason = "the verb itself is asked")]
+fn printed(site: &std::path::Path) -> String {
+    let mut verb = std::process::Command::new(env!("CARGO_BIN_EXE_pvemig"));
+    verb.args(["privileges", "frigate-coral", "--only", "kubernetes", "--site"]).arg(site).env_clear();
+    let said = verb.output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8(said.stdout).unwrap()
+}

@@ -82,6 +82,7 @@ async fn what_could_not_be_asked_is_not_taken_for_no() {
                 "frigate-config" => {
                     let rule = &mut other["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"][0];
                     rule["matchExpressions"][0]["values"] = json!([SOURCE, CONTROL_PLANE]);
+                    other["metadata"]["annotations"] = json!({});
                 }
                 "frigate-media" => {
                     let spec = other["spec"].as_object_mut().unwrap();
@@ -91,6 +92,12 @@ async fn what_could_not_be_asked_is_not_taken_for_no() {
                 _ => continue,
             }
             world.kube.store.replace(kind, other, None);
+        }
+        // Nothing tells any more for which node they were made.
+        for claim in world.kube.store.all(pvemig::lab::kube::kinds::claims()) {
+            let mut other = serde_json::Value::clone(&claim);
+            other["metadata"]["annotations"] = json!({});
+            world.kube.store.replace(pvemig::lab::kube::kinds::claims(), other, None);
         }
     });
     let refuse = || FaultEffect::Status(403, "Permission check failed".into());

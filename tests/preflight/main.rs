@@ -5,6 +5,7 @@
 mod cluster;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod least;
 mod machines;
 mod rights;
 

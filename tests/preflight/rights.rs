@@ -78,14 +78,30 @@ async fn each_right_in_kubernetes_is_asked_for() {
     let table: &[(&[&'static str], &[Expected<'_>])] = &[
         (&["get configmaps"], &[role("10", "k3s may not get configmaps in frigate")]),
         (&["get persistentvolumeclaims"], &[role("00a", claims)]),
-        (&["get services"], &[role("10", "k3s may not get services in frigate")]),
-        (&["patch persistentvolumes"], &[role("00a", "k3s may not patch persistentvolumes")]),
-        (&["get deployments"], &[role("00d", "get deployments.apps in frigate"), role("10", "get deployments.apps")]),
-        (&["patch nodes"], &[role("02", "k3s may not patch nodes")]),
+        (&["get services"], &[role("10", "k3s may not get services frigate in frigate")]),
+        (
+            &["patch persistentvolumes"],
+            &[role("00a", "k3s may not patch persistentvolumes"), role("11", "k3s may not patch persistentvolumes")],
+        ),
+        (
+            &["get deployments"],
+            &[role("00d", "get deployments.apps frigate in frigate"), role("10", "get deployments.apps frigate")],
+        ),
+        (
+            &["patch nodes"],
+            &[
+                role("02", "k3s may not patch nodes k3s-vm-pumped-piglet"),
+                role("04a", "k3s may not patch nodes k3s-vm-still-fawn"),
+                role("09", "k3s may not patch nodes k3s-vm-still-fawn"),
+            ],
+        ),
         (&["create pods/eviction"], &[role("04a", "k3s may not create pods/eviction")]),
         (
             &["create persistentvolumeclaims", "delete persistentvolumeclaims"],
-            &[role("11", "k3s may not create persistentvolumeclaims in frigate; delete persistentvolumeclaims in")],
+            &[role(
+                "11",
+                "k3s may not create persistentvolumeclaims in frigate; delete persistentvolumeclaims frigate-config in",
+            )],
         ),
         (&["create pods/exec"], &[role("10", "k3s may not create pods/exec in frigate")]),
         (&["fly kites"], &[]),
@@ -128,7 +144,11 @@ async fn each_privilege_in_proxmox_is_asked_for() {
         ),
         (
             "Mapping.Modify",
-            &[("04", "lacks Mapping.Modify on /mapping/usb/coral, for writing mapping coral for still-fawn", "Modify")],
+            &[(
+                "04",
+                "lacks Mapping.Modify on /mapping/usb/coral, for writing mapping coral for the host of vm 108",
+                "Modify",
+            )],
         ),
     ];
     for (privilege, expected) in table {
@@ -150,15 +170,15 @@ async fn each_privilege_in_proxmox_is_asked_for() {
     without("Mapping.Modify");
     let back =
         "lacks Mapping.Modify on /mapping/usb/old, for giving the device back to vm 105 by mapping old at an undo";
-    let there = "lacks Mapping.Modify on /mapping/usb/coral, for writing mapping coral for still-fawn";
+    let there = "lacks Mapping.Modify on /mapping/usb/coral, for writing mapping coral for the host of vm 108";
     assert_found(&bench.problems().await, &[("01", back, "Mapping.Modify"), ("04", there, "Mapping.Modify")]);
 
     // Where ssh leads into the guest too, the agent is only another way.
     without("VM.GuestAgent.Unrestricted");
     let agent =
-        "pvemig@pve!pvemig lacks VM.GuestAgent.Unrestricted on /vms/108: the guest agent of vm 108 is no way in";
+        "pvemig@pve!pvemig lacks VM.GuestAgent.Unrestricted on /vms/108, for the guest agent of vm 108 as a way in";
     let check = bench.look().await.unwrap();
-    assert_noted(&check, &[agent]);
+    assert_noted(&check, &[agent, "without it, only the other routes of the site file lead into that guest"]);
     assert_found(&problems_of(check), &[]);
     let file = bench.rig.dir().join("site.yaml");
     let mut site: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();

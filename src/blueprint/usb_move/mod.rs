@@ -14,10 +14,12 @@ pub mod hold;
 mod label;
 pub mod live;
 pub mod manifests;
+mod on;
 pub mod owners;
 pub mod params;
 pub mod power;
 pub mod release;
+mod rights;
 mod s00_preflight;
 mod s00a_retain_volumes;
 mod s00b_suspend_gitops;
@@ -73,6 +75,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     build,
     alone: alone::step,
     fold_back: fold_back::fold_back,
+    rights: |site, item| Some(rights::of(site, &Params::read(site, item)?)),
 };
 
 const VM: super::Flag = ("vmid", "/vm/vmid", "the VM of this step");

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::base::check::Problem;
 use crate::base::fault::Failure;
 use crate::base::wait::{Elapsed, limit, within};
+use crate::blueprint::rights::KubeNeed;
 use crate::checkout::Object;
 use crate::estate::Estate;
 use crate::k8s::access::Right;
 use crate::k8s::drain::Surroundings;
-use crate::k8s::flux::FluxObject;
+use crate::k8s::flux::{FluxKind, FluxObject};
+use crate::k8s::needs::Needs;
 use crate::k8s::node::RuntimeClass;
 use crate::k8s::volume::{DataAt, Source, StorageClass};
 use crate::k8s::workload::Scaler;
@@ -40,7 +42,9 @@ pub(super) struct KubeFacts {
     pub(super) flux: Asked<FluxFacts>,
     /// Who else applies what is changed, a note or a problem each.
     pub(super) others: Asked<Vec<Result<String, Problem>>>,
-    /// The rights that these credentials lack.
+    /// The rights that are needed.
+    pub(super) needs: Vec<KubeNeed>,
+    /// Those of them that these credentials lack.
     pub(super) lacking: Asked<Vec<Right>>,
     /// The objects of the declared values, each with the right to read it where these credentials lack that.
     pub(super) edited: Vec<(String, Asked<Option<Right>>)>,
@@ -64,8 +68,10 @@ pub(super) struct WorkFacts {
     pub(super) own: Asked<Vec<Pod>>,
     /// What scales it.
     pub(super) scalers: Asked<Vec<Scaler>>,
-    /// The secrets and config maps that it will need and the namespace lacks.
-    pub(super) missing: Asked<Vec<String>>,
+    /// The secrets that it will need and the namespace lacks.
+    pub(super) secrets: Asked<Vec<String>>,
+    /// The config maps that it will need and the namespace lacks.
+    pub(super) config_maps: Asked<Vec<String>>,
 }
 
 /// What of Flux is concerned.
@@ -79,6 +85,12 @@ pub(super) struct FluxFacts {
 }
 
 impl KubeFacts {
+    /// Whether these credentials lack a right on the objects of a kind in a namespace.
+    pub(super) fn lacks(&self, verb: &str, resource: &str, namespace: &str) -> bool {
+        let right = Right::new(verb, "", resource, namespace);
+        self.lacking.as_ref().is_ok_and(|lacking| lacking.contains(&right))
+    }
+
     /// The workload, where it is known and there.
     pub(super) fn workload(&self) -> Option<&WorkFacts> {
         self.work.as_ref().ok()?.as_ref()
@@ -136,13 +148,16 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure
         drain: asked(drain),
         flux,
         others,
+        needs: Vec::new(),
         lacking: Ok(Vec::new()),
         edited: Vec::new(),
         runtimes: BTreeMap::new(),
         classes: BTreeMap::new(),
         bytes: BTreeMap::new(),
     };
-    let rights: Vec<Right> = kube_rights::needed(p, &facts).into_iter().map(|(_, right)| right).collect();
+    facts.needs = kube_rights::needed(p, &facts, &served(p, kube).await);
+    let rights: BTreeSet<Right> = facts.needs.iter().map(|need| need.right.clone()).collect();
+    let rights: Vec<Right> = rights.into_iter().collect();
     let names = facts.claim_names(p);
     let (lacking, runtimes, classes, bytes) = futures::join!(
         kube.missing_rights(&rights),
@@ -153,6 +168,20 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure
     facts.lacking = asked(lacking);
     (facts.runtimes, facts.classes, facts.bytes) = (runtimes, classes, bytes);
     Ok(facts)
+}
+
+/// Which kinds of Flux's lists the cluster serves; where that cannot be asked, something else says so.
+async fn served(p: &Preflight, kube: &Kubernetes) -> Vec<FluxKind> {
+    let mut served = Vec::new();
+    if p.gitops.is_some() {
+        for kind in [FluxKind::Kustomization, FluxKind::ImageUpdateAutomation] {
+            let (group, name) = kind.api();
+            if let Ok(Some(_)) = kube.resource(group, name).await {
+                served.push(kind);
+            }
+        }
+    }
+    served
 }
 
 async fn work(p: &Preflight, kube: &Kubernetes) -> Result<Option<WorkFacts>, Failure> {
@@ -167,14 +196,18 @@ async fn work(p: &Preflight, kube: &Kubernetes) -> Result<Option<WorkFacts>, Fai
     };
     let after = now.with_manifest(raw).map_err(odd)?;
     let pod = after.pod().map_err(odd)?;
-    let names = async {
-        match &after.needs {
-            Some(needs) => kube.missing_names(&p.work.namespace, needs).await,
-            None => Ok(Vec::new()),
-        }
-    };
-    let (own, scalers, missing) = futures::join!(kube.workload_pods(&now), kube.scalers(&now), names);
-    Ok(Some(WorkFacts { own: asked(own), scalers: asked(scalers), missing: asked(missing), now, after, pod }))
+    let named = after.needs.clone().unwrap_or_default();
+    // Side by side: who may read no secrets may read config maps.
+    let secrets = Needs { secrets: named.secrets, ..Needs::default() };
+    let maps = Needs { config_maps: named.config_maps, ..Needs::default() };
+    let (own, scalers, secrets, maps) = futures::join!(
+        kube.workload_pods(&now),
+        kube.scalers(&now),
+        kube.missing_names(&p.work.namespace, &secrets),
+        kube.missing_names(&p.work.namespace, &maps),
+    );
+    let (secrets, config_maps) = (asked(secrets), asked(maps));
+    Ok(Some(WorkFacts { own: asked(own), scalers: asked(scalers), secrets, config_maps, now, after, pod }))
 }
 
 type Owned = (FluxFacts, Vec<Result<String, Problem>>);
@@ -240,7 +273,7 @@ pub(super) async fn edited(
                 let kind = kube.served(group, &object.kind).await?;
                 let namespace = object.namespace.as_ref().unwrap_or(&p.work.namespace);
                 let namespace = if kind.namespaced { namespace.as_str() } else { "" };
-                let right = Right::new("get", &kind.group, &kind.plural, namespace);
+                let right = Right::new("get", &kind.group, &kind.plural, namespace).named(&object.name);
                 Ok::<_, Failure>(if kube.may(&right).await? { None } else { Some(right) })
             };
             (object.to_string(), asked(right.await))

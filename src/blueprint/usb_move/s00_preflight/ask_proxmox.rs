@@ -1,20 +1,21 @@
 //! What Proxmox is asked, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 
 use crate::base::fault::Failure;
+use crate::blueprint::rights::PveNeed;
 use crate::estate::Estate;
 use crate::proxmox::{
     ClusterStatus, Pending, Permissions, Proxmox, Resource, TaskRow, UsbMapping, Version, VmRef, VmStatus, usb_hotplugs,
 };
-use crate::site::Access;
 
 use super::super::device::{Attach, Place, Sight, Vm};
+use super::super::rights::proxmox::{self, Known, Routes};
 use super::super::s05_reboot_vm::{Cycle, needs_power_cycle};
-use super::Preflight;
 use super::finding::{Asked, asked};
+use super::{Preflight, pve_rights};
 
 /// The API has three workers on a node, and each serves one call at a time.
 const AT_ONCE: usize = 3;
@@ -35,7 +36,9 @@ pub(super) struct ProxmoxFacts {
     pub(super) target: Machine,
     /// Whether the target's process runs what is configured.
     pub(super) cycle: Asked<Cycle>,
-    /// What these credentials may do, on the paths of [`Preflight::paths`].
+    /// What has to be allowed.
+    pub(super) needs: Vec<PveNeed>,
+    /// What these credentials may do, on the paths of what has to be allowed and on the hosts.
     pub(super) rights: Asked<Permissions>,
     /// The USB mappings that these credentials may see.
     pub(super) mappings: Asked<Vec<UsbMapping>>,
@@ -43,8 +46,6 @@ pub(super) struct ProxmoxFacts {
     pub(super) hosts: BTreeMap<String, Asked<Sight>>,
     /// The hosts that were not looked at, as they are not online, with their state.
     pub(super) unseen: Asked<Vec<(String, String)>>,
-    /// The routes into the target's guest that the site names.
-    pub(super) routes: Vec<Access>,
     /// The other VMs of the hosts on which it is or will be.
     pub(super) others: Vec<(Resource, Asked<Pending>)>,
 }
@@ -150,18 +151,6 @@ impl Preflight {
             Attach::Mapping => 1,
         }
     }
-
-    /// The paths on which rights are needed.
-    fn paths(&self, hosts: [&str; 2]) -> Vec<String> {
-        let mut paths = vec!["/".to_owned()];
-        paths.extend([self.source.vmid, self.vm.vmid].map(|vmid| format!("/vms/{vmid}")));
-        paths.extend(hosts.iter().filter(|h| !h.is_empty()).map(|host| format!("/nodes/{host}")));
-        if let Some(name) = &self.device.mapping {
-            paths.extend(["/mapping/usb".to_owned(), format!("/mapping/usb/{name}")]);
-        }
-        paths.dedup();
-        paths
-    }
 }
 
 /// Asks everything of Proxmox.
@@ -173,11 +162,15 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<ProxmoxFacts, Fail
     let (version, rows) = futures::try_join!(pve.version(), pve.resources())?;
     let host = |vm: &Vm| rows.iter().find(|r| r.vmid == vm.vmid).map(|r| r.node.clone()).unwrap_or_default();
     let (from, to) = (host(&p.source), host(&p.vm));
-    let (status, nodes, mappings, rights, source, target, cycle) = futures::join!(
+    let routes = Routes::of(cx.site(), p);
+    let likely = proxmox::needs(p, &routes, &Known::default());
+    let nodes = [&from, &to].into_iter().filter(|host| !host.is_empty()).map(|host| format!("/nodes/{host}"));
+    let paths: BTreeSet<String> = likely.into_iter().map(|need| need.path).chain(nodes).collect();
+    let (status, nodes, mappings, held, source, target, cycle) = futures::join!(
         pve.cluster_status(),
         pve.nodes(),
         pve.usb_mappings(None),
-        rights(&pve, p.paths([&from, &to])),
+        rights(&pve, paths),
         machine(&pve, &p.source, &rows),
         machine(&pve, &p.vm, &rows),
         cycle(&pve, p.vm.vmid, &to),
@@ -220,7 +213,7 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<ProxmoxFacts, Fail
         }
     };
     let others = futures::stream::iter(others.into_iter().map(config)).buffered(AT_ONCE).collect().await;
-    Ok(ProxmoxFacts {
+    let mut facts = ProxmoxFacts {
         caller: pve.caller().to_owned(),
         root: pve.is_root(),
         version,
@@ -228,23 +221,40 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<ProxmoxFacts, Fail
         source,
         target,
         cycle,
-        rights: asked(rights),
+        needs: Vec::new(),
+        rights: asked(held),
         mappings: asked(mappings),
         hosts,
         unseen,
-        routes: cx.site().nodes.get(&p.vm.node).map(|node| node.access.clone()).unwrap_or_default(),
         others,
-    })
+    };
+    let own = |mappings: &Vec<UsbMapping>| mappings.iter().any(|m| Some(&m.id) == p.device.mapping.as_ref());
+    let exists = facts.mappings.as_ref().ok().map(own);
+    facts.needs = pve_rights::needs(p, &routes, &facts.slots(p, &facts.source), exists);
+    if let Ok(known) = &mut facts.rights {
+        // The source VM may have the device by a mapping of which the site file knows nothing.
+        let paths: BTreeSet<String> =
+            facts.needs.iter().map(|n| n.path.clone()).filter(|path| !known.0.contains_key(path)).collect();
+        match rights(&pve, paths).await {
+            Ok(more) => known.0.extend(more.0),
+            Err(error) => facts.rights = Err(Failure::from(error).into()),
+        }
+    }
+    Ok(facts)
 }
 
 async fn cycle(pve: &Proxmox, vmid: u32, node: &str) -> Asked<Cycle> {
     asked(needs_power_cycle(pve, &VmRef { node: node.to_owned(), vmid }).await)
 }
 
-async fn rights(pve: &Proxmox, paths: Vec<String>) -> Result<Permissions, crate::proxmox::Error> {
-    let one = |path: String| async move { pve.permissions(Some(&path)).await };
-    let answers: Vec<_> = futures::stream::iter(paths.into_iter().map(one)).buffered(AT_ONCE).collect().await;
-    let mut all = Permissions(BTreeMap::new());
+/// What is held on each of the paths; nothing is an answer too.
+async fn rights(pve: &Proxmox, paths: BTreeSet<String>) -> Result<Permissions, crate::proxmox::Error> {
+    let one = |path: &String| {
+        let path = path.clone();
+        async move { pve.permissions(Some(&path)).await }
+    };
+    let answers: Vec<_> = futures::stream::iter(paths.iter().map(one)).buffered(AT_ONCE).collect().await;
+    let mut all = Permissions(paths.iter().map(|path| (path.clone(), BTreeMap::new())).collect());
     for answer in answers {
         all.0.extend(answer?.0);
     }

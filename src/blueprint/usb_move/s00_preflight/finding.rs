@@ -9,29 +9,7 @@ use crate::blueprint::Known;
 
 use super::known;
 
-/// The ids of the steps that are protected.
-pub(super) mod on {
-    use super::super::super as steps;
-    use crate::engine::step::Step;
-    use crate::estate::Estate;
-
-    pub(in super::super) const RETAIN: &str = <steps::RetainVolumes as Step<Estate>>::ID;
-    pub(in super::super) const SUSPEND: &str = <steps::SuspendGitops as Step<Estate>>::ID;
-    pub(in super::super) const SCALE: &str = <steps::ScaleDown as Step<Estate>>::ID;
-    pub(in super::super) const REMOVE: &str = <steps::RemoveUsb as Step<Estate>>::ID;
-    pub(in super::super) const UNLABEL: &str = <steps::RemoveLabel as Step<Estate>>::ID;
-    pub(in super::super) const HOST: &str = <steps::CheckHostHardware as Step<Estate>>::ID;
-    pub(in super::super) const ADD: &str = <steps::AddUsb as Step<Estate>>::ID;
-    pub(in super::super) const DRAIN: &str = <steps::DrainNode as Step<Estate>>::ID;
-    pub(in super::super) const REBOOT: &str = <steps::RebootVm as Step<Estate>>::ID;
-    pub(in super::super) const WAIT: &str = <steps::WaitForVm as Step<Estate>>::ID;
-    pub(in super::super) const GUEST: &str = <steps::CheckVmHardware as Step<Estate>>::ID;
-    pub(in super::super) const DRIVERS: &str = <steps::InstallDrivers as Step<Estate>>::ID;
-    pub(in super::super) const LABEL: &str = <steps::LabelNode as Step<Estate>>::ID;
-    pub(in super::super) const MANIFESTS: &str = <steps::UpdateManifests as Step<Estate>>::ID;
-    pub(in super::super) const CLAIMS: &str = <steps::RecreatePvcs as Step<Estate>>::ID;
-    pub(in super::super) const DEPLOY: &str = <steps::DeployAndVerify as Step<Estate>>::ID;
-}
+pub(super) use super::super::on;
 
 /// An answer, or why there is none: unknown is not no, and it keeps no other question from being asked.
 pub(super) type Asked<T> = Result<T, Unknown>;

@@ -19,7 +19,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, run: &RunInfo) -> Findings {
         Some(Some(work)) => {
             scaling(p, work, run, &mut out);
             scalers(p, work, &mut out);
-            names(p, work, &mut out);
+            names(p, f, work, &mut out);
         }
     }
     out
@@ -81,24 +81,33 @@ fn scalers(p: &Preflight, work: &WorkFacts, out: &mut Findings) {
     }
 }
 
-fn names(p: &Preflight, work: &WorkFacts, out: &mut Findings) {
-    let what = format!("the secrets and config maps of {}", p.work);
-    for lacking in out.need(on::DEPLOY, &what, &work.missing).into_iter().flatten() {
-        out.problem(
-            &known::NAME_MISSING,
-            on::DEPLOY,
-            format!("{lacking}: a new pod of {} would not start", p.work),
-            "make it, or correct its name in the manifest",
-        );
-    }
+fn names(p: &Preflight, f: &KubeFacts, work: &WorkFacts, out: &mut Findings) {
     let Some(needs) = &work.after.needs else { return };
-    let named = |map: &std::collections::BTreeMap<String, _>| map.keys().cloned().collect::<Vec<_>>().join(", ");
-    if work.missing.as_ref().is_ok_and(Vec::is_empty) && needs.secrets.len() + needs.config_maps.len() > 0 {
-        let all: Vec<String> = [("secrets", named(&needs.secrets)), ("config maps", named(&needs.config_maps))]
-            .into_iter()
-            .filter(|(_, names)| !names.is_empty())
-            .map(|(kind, names)| format!("{kind} {names}"))
-            .collect();
-        out.note(on::DEPLOY, format!("{} has what it names: {}", p.work, all.join("; ")));
+    let kinds = [
+        ("secrets", "secrets", needs.secrets.keys(), &work.secrets),
+        ("config maps", "configmaps", needs.config_maps.keys(), &work.config_maps),
+    ];
+    let mut whole = Vec::new();
+    for (kind, resource, names, missing) in kinds {
+        let named = names.map(String::as_str).collect::<Vec<_>>().join(", ");
+        // That they may not be read is said with the rights.
+        if named.is_empty() || (missing.is_err() && f.lacks("get", resource, &p.work.namespace)) {
+            continue;
+        }
+        let Some(missing) = out.need(on::DEPLOY, &format!("the {kind} of {}", p.work), missing) else { continue };
+        if missing.is_empty() {
+            whole.push(format!("{kind} {named}"));
+        }
+        for lacking in missing {
+            out.problem(
+                &known::NAME_MISSING,
+                on::DEPLOY,
+                format!("{lacking}: a new pod of {} would not start", p.work),
+                "make it, or correct its name in the manifest",
+            );
+        }
+    }
+    if !whole.is_empty() {
+        out.note(on::DEPLOY, format!("{} has what it names: {}", p.work, whole.join("; ")));
     }
 }
