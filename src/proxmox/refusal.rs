@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::base::fault::Effect;
+use crate::base::fault::{Effect, Fault};
 
 use super::error::{AgentCause, Error};
 
@@ -67,6 +67,8 @@ impl Refusal {
             Some(Error::Agent { at, cause: cause @ AgentCause::TimedOut, .. }) if changing => {
                 return Error::Agent { at, cause, effect: Effect::Maybe };
             }
+            // A question leaves nothing behind, whatever the answer speaks of.
+            Some(error) if !changing && error.effect() != Effect::None => {}
             Some(error) => return error,
             None => {}
         }
