@@ -7,3 +7,4 @@ mod openssh;
 #[path = "../guest/place.rs"]
 #[allow(dead_code, reason = "shared with the tests of guest access, which use the rest")]
 mod place;
+mod proxmoxer;
