@@ -160,10 +160,12 @@ async fn openssh_meets_a_server_that_behaves() {
     assert_eq!(bench.count(Class::Login), logins + 1);
     assert!(ended(bench.client(bench.port(), &["-O", "exit", "-o", &control], "")).await.status.success());
 
-    // A terminal is refused, and the command runs without.
+    // A terminal is refused; a client that insists on one gives up and says so, one that has none runs its command.
     let (status, stdout, stderr) = said(&ended(bench.client(bench.port(), &["-n", "-tt"], "hostname")).await);
-    assert_eq!((status, stdout.as_str()), (Some(0), "k3s-vm-still-fawn\n"));
+    assert_eq!((status, stdout.as_str()), (Some(255), ""));
     assert!(stderr.contains("PTY allocation request failed"), "{stderr}");
+    let without = said(&ended(bench.client(bench.port(), &["-n", "-t"], "hostname")).await);
+    assert_eq!((without.0, without.1.as_str()), (Some(0), "k3s-vm-still-fawn\n"), "{}", without.2);
 
     // A client that is killed while its command runs: the command has been started, and the server lives on.
     bench.lab.shared().change(|world| world.timing.install = 1_000_000_000);
