@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod agent;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod machine;
 mod openssh;
 #[path = "../guest/place.rs"]
 #[allow(dead_code, reason = "shared with the tests of guest access, which use the rest")]

@@ -1,7 +1,7 @@
 //! The Proxmox front, as Proxmox VE 9 answers. Its JSON is written by hand.
 
 pub mod access;
-mod agent;
+pub(super) mod agent;
 mod auth;
 mod cluster;
 mod config;
@@ -10,6 +10,7 @@ mod mapping;
 mod options;
 mod params;
 mod power;
+mod real_agent;
 mod route;
 mod tasklist;
 pub mod tasks;
