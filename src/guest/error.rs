@@ -251,6 +251,9 @@ impl Fault for Error {
             Self::HostKeyRsa { path, scan, .. } => {
                 format!("record an Ed25519 key of it: `{scan} >> {}`, after comparing the fingerprint", path.display())
             }
+            Self::NoCommonAlgorithm { what: "host key type", .. } => {
+                "the machine has no host key of the recorded kind: compare its present one, then record that".into()
+            }
             Self::HostCertificate { .. } => "record the machine's own key in known_hosts".into(),
             Self::KeyFile(error) => return error.help(),
             Self::RsaKey { .. } => "use an Ed25519 key: `ssh-keygen -t ed25519`".into(),

@@ -20,7 +20,7 @@ pub enum Verdict {
     Unknown,
     /// Another key of its type is recorded.
     Changed {
-        /// The line of the (first) recorded one, from 1.
+        /// The line of the (last) recorded one, from 1, as OpenSSH names it.
         line: usize,
     },
     /// It is marked as revoked, which wins over every other line.
@@ -109,7 +109,7 @@ impl Recorded {
             return Verdict::Known;
         }
         let kind = key.algorithm().to_string();
-        match self.keys.iter().find(|entry| entry.kind == kind) {
+        match self.keys.iter().rfind(|entry| entry.kind == kind) {
             Some(entry) => Verdict::Changed { line: entry.line },
             None => Verdict::Unknown,
         }
@@ -170,8 +170,15 @@ fn fields(line: &str) -> Option<Fields<'_>> {
     let (marker, hosts) = if first.starts_with('@') { (Some(first), next()?) } else { (None, first) };
     let (kind, key) = (next().unwrap_or_default(), next().unwrap_or_default());
     // The kind is written twice, in words and inside the key; where they differ OpenSSH takes neither.
-    let blob = STANDARD.decode(key).ok().filter(|blob| kind_of(blob) == Some(kind.as_bytes()));
+    let blob = STANDARD.decode(key).ok().filter(|blob| kind_of(blob) == Some(kind.as_bytes()) && whole(kind, blob));
     Some(Fields { marker, hosts, kind, blob })
+}
+
+/// False for a key that was cut off or has something behind it, which is no key to OpenSSH either; kinds that cannot be
+/// verified here are not looked into.
+fn whole(kind: &str, blob: &[u8]) -> bool {
+    let known = verifiable().iter().any(|algorithm| algorithm.to_string() == kind);
+    !known || PublicKey::from_bytes(blob).is_ok()
 }
 
 /// The kind that a key's wire form begins with (RFC 4253 section 6.6: a length and the name).

@@ -1,6 +1,7 @@
 //! The machines of the model: VMs, what their processes have, and what is inside their guests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +128,10 @@ pub struct Guest {
     pub ssh: SshManner,
     /// The guest agent.
     pub agent: AgentManner,
+    /// The socket of a real agent, which then answers the agent calls instead of the simulated one.
+    pub agent_socket: Option<PathBuf>,
+    /// The folder with `vmlinux` and `initrd.cpio` of a real guest: a QEMU process plays this machine.
+    pub image: Option<PathBuf>,
     /// Files by path.
     pub files: BTreeMap<String, String>,
     /// Installed packages.
@@ -209,6 +214,8 @@ impl Default for Guest {
             ip: "192.168.4.200".into(),
             ssh: SshManner::default(),
             agent: AgentManner::default(),
+            agent_socket: None,
+            image: None,
             files: BTreeMap::new(),
             installed: BTreeSet::new(),
             available: BTreeSet::new(),

@@ -17,6 +17,7 @@ pub mod passthrough;
 pub mod physics;
 pub mod programs;
 pub mod pve;
+mod qemu;
 mod reading;
 mod shared;
 pub mod ssh;
@@ -72,6 +73,14 @@ pub enum LabError {
     /// A certificate could not be made.
     #[error("the lab cannot make its certificates: {0}")]
     Tls(String),
+    /// A QEMU process that was to play a machine.
+    #[error("the real machine {vmid} does not run: {why}")]
+    Machine {
+        /// Virtual machine.
+        vmid: u32,
+        /// Why.
+        why: String,
+    },
     /// The control socket answered with an error or not at all.
     #[error("the running lab says: {0}")]
     Control(String),
@@ -143,6 +152,7 @@ impl Lab {
         let proxmox = pve::serve(&shared, &authority, &mut fronts).await?;
         let kubernetes = kube::serve(&shared, &authority, &mut fronts).await?;
         let ssh = ssh::serve(&shared, &keys, &mut fronts).await?;
+        qemu::serve(&shared, &keys, &ssh, &dir, &mut fronts).await?;
         let reach = files::Reach { proxmox, kubernetes, ssh, authority: authority.pem() };
         files::write(&dir, &shared, &reach, &keys)?;
         control::serve(&shared, &dir, &mut fronts)?;

@@ -27,6 +27,10 @@ impl World {
             if let Err(error) = self.power_on(vmid, up) {
                 tracing::warn!(vmid, error, "the world says running, but it cannot run");
             }
+            // Real guests as well: the lab does not start before they are up.
+            if let Some(running) = self.vms.get_mut(&vmid).and_then(|vm| vm.running.as_mut()) {
+                (running.up_at, running.ssh_at, running.agent_at) = (up, up, up);
+            }
         }
         self.settle();
     }
@@ -122,6 +126,7 @@ impl World {
     fn boot(&mut self, vmid: u32, at: LabTime) {
         let ms = Duration::from_millis;
         let (boot, ssh, agent) = (ms(self.timing.boot), ms(self.timing.ssh), ms(self.timing.agent));
+        let vm_is_real = self.is_real(vmid);
         let Some(running) = self.vms.get_mut(&vmid).and_then(|vm| vm.running.as_mut()) else { return };
         running.boot = at;
         running.up_at = at + boot;
@@ -129,9 +134,45 @@ impl World {
         running.agent_at = at + boot + agent;
         running.halting = false;
         running.execs.clear();
+        if vm_is_real {
+            (running.up_at, running.ssh_at, running.agent_at) = (LabTime::MAX, LabTime::MAX, LabTime::MAX);
+            return;
+        }
         for time in [running.up_at, running.ssh_at, running.agent_at] {
             self.agenda.at(time, Event::Look);
         }
+    }
+
+    /// True where a real guest plays a machine: when it is up and when it goes off is for it to say.
+    fn is_real(&self, vmid: u32) -> bool {
+        self.vms.get(&vmid).is_some_and(|vm| vm.guest.image.is_some())
+    }
+
+    /// The real guest of this process is up.
+    pub(super) fn guest_came_up(&mut self, vmid: u32, pid: u32, boot_id: &str) {
+        let now = self.now;
+        let running = self.vms.get_mut(&vmid).and_then(|vm| vm.running.as_mut());
+        if let Some(running) = running.filter(|running| running.pid == pid) {
+            boot_id.clone_into(&mut running.boot_id);
+            // One that the world began with has been up for a while.
+            let was = |at: LabTime| at.min(now);
+            (running.up_at, running.ssh_at, running.agent_at) =
+                (was(running.up_at), was(running.ssh_at), was(running.agent_at));
+        }
+    }
+
+    /// A real guest has reset itself; the boot id that stands for the new boot until it is up.
+    pub(super) fn guest_reboots(&mut self, vmid: u32) -> Option<String> {
+        self.reset(vmid);
+        Some(self.vms.get(&vmid)?.running.as_ref()?.boot_id.clone())
+    }
+
+    /// The process of a real guest has ended.
+    pub(super) fn guest_went_off(&mut self, vmid: u32, pid: u32) {
+        if let Some(running) = self.vms.get_mut(&vmid).and_then(|vm| vm.running.as_mut()) {
+            running.halting = true;
+        }
+        self.guest_off(vmid, pid);
     }
 
     /// Resets the guest: same process, another boot. Pending config stays pending.
@@ -153,7 +194,7 @@ impl World {
 
     /// Tells a guest to power off. A guest that is not up, or that does not listen, never does.
     pub(super) fn ask_to_halt(&mut self, vmid: u32) {
-        if !self.guest_up(vmid) {
+        if !self.guest_up(vmid) || self.is_real(vmid) {
             return;
         }
         let default = self.timing.shutdown;
@@ -185,6 +226,11 @@ impl World {
         let manner = vm.guest.agent;
         let running = vm.running.as_ref().is_some_and(|r| r.agent_port && self.now >= r.agent_at);
         self.guest_up(vmid) && running && manner.installed && manner.enabled && !manner.silent
+    }
+
+    /// True where a machine's process was started with the agent's channel.
+    pub fn agent_port(&self, vmid: u32) -> bool {
+        self.vms.get(&vmid).and_then(|vm| vm.running.as_ref()).is_some_and(|r| r.agent_port)
     }
 
     /// A guest's boot id; none while it is not up.

@@ -29,6 +29,8 @@ pub struct Shared {
     /// Wakes the ticker when the agenda has a new first entry.
     poke: Notify,
     stop: watch::Sender<bool>,
+    /// Held by whoever talks to a real guest agent.
+    pub(super) agents: tokio::sync::Mutex<()>,
 }
 
 fn open<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -52,6 +54,7 @@ impl Shared {
             changed: watch::Sender::new(0),
             poke: Notify::new(),
             stop: watch::Sender::new(false),
+            agents: tokio::sync::Mutex::default(),
         })
     }
 

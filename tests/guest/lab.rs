@@ -56,14 +56,20 @@ impl Bench {
     }
 
     /// OpenSSH's client.
-    async fn ssh(&self, port: u16, line: &str) -> Output {
+    fn client(&self, port: u16, options: &[&str], line: &str) -> std::process::Command {
         let mut ssh = program("ssh");
-        ssh.args(["-F", "none", "-n", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"])
+        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"])
             .args(["-o", "GlobalKnownHostsFile=/dev/null", "-o", "IdentityAgent=none", "-o"])
             .arg(format!("UserKnownHostsFile={}", self.lab.dir().join("known_hosts").display()))
             .arg("-i")
             .arg(self.lab.dir().join("id_ed25519"))
+            .args(options)
             .args(["-p", &port.to_string(), "root@127.0.0.1", line]);
+        ssh
+    }
+
+    async fn ssh(&self, port: u16, line: &str) -> Output {
+        let mut ssh = self.client(port, &["-n"], line);
         tokio::task::spawn_blocking(move || ssh.output().unwrap()).await.unwrap()
     }
 
@@ -115,6 +121,60 @@ async fn openssh_logs_in_to_guests_and_hosts() {
     assert_eq!(shell.0, Some(255), "{shell:?}");
     assert_eq!((bench.count(Class::Login), bench.count(Class::Look)), (asked + 1, asked - 1));
     assert_eq!(bench.count(Class::Change), 1, "the unknown program counts as a change");
+}
+
+/// Standard input, terminals, several commands at once, and a client that is killed, with OpenSSH's client.
+#[tokio::test(flavor = "multi_thread")]
+async fn openssh_meets_a_server_that_behaves() {
+    let bench = Bench::start().await;
+    let ended = async |mut ssh: std::process::Command| {
+        tokio::task::spawn_blocking(move || ssh.output().unwrap()).await.unwrap()
+    };
+    // Standard input open for ever, at its end, and closed: the command has none, and the session ends with it.
+    let (open, _held) = std::io::pipe().unwrap();
+    let mut kept = bench.client(bench.port(), &[], "hostname");
+    kept.stdin(open);
+    let mut empty = bench.client(bench.port(), &[], "hostname");
+    empty.stdin(std::process::Stdio::null());
+    let closed = bench.client(bench.port(), &[], "hostname");
+    let mut shell = program("sh");
+    shell.args(["-c", "exec \"$@\" <&-", "sh", "ssh"]).args(closed.get_args());
+    for ssh in [kept, empty, shell] {
+        assert_eq!(said(&ended(ssh).await), (Some(0), "k3s-vm-still-fawn\n".into(), String::new()));
+    }
+
+    // Two logins at once, and two commands over one connection.
+    let (first, second) = tokio::join!(bench.ssh(bench.port(), "echo one; false"), bench.ssh(bench.port(), "echo two"));
+    assert_eq!((said(&first).0, said(&first).1.as_str()), (Some(1), "one\n"));
+    assert_eq!((said(&second).0, said(&second).1.as_str()), (Some(0), "two\n"));
+    let control = format!("ControlPath={}", bench.lab.dir().join("mux").display());
+    let logins = bench.count(Class::Login);
+    let mut master = bench.client(bench.port(), &["-M", "-N", "-f", "-n", "-o", &control], "");
+    // The background process keeps what it inherits open.
+    master.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    assert!(tokio::task::spawn_blocking(move || master.status().unwrap()).await.unwrap().success());
+    let shared = |line: &str| ended(bench.client(bench.port(), &["-n", "-o", &control], line));
+    let (first, second) = tokio::join!(shared("echo three"), shared("echo four; false"));
+    assert_eq!((said(&first).0, said(&first).1.as_str()), (Some(0), "three\n"));
+    assert_eq!((said(&second).0, said(&second).1.as_str()), (Some(1), "four\n"));
+    assert_eq!(bench.count(Class::Login), logins + 1);
+    assert!(ended(bench.client(bench.port(), &["-O", "exit", "-o", &control], "")).await.status.success());
+
+    // A terminal is refused; a client that insists on one gives up and says so, one that has none runs its command.
+    let (status, stdout, stderr) = said(&ended(bench.client(bench.port(), &["-n", "-tt"], "hostname")).await);
+    assert_eq!((status, stdout.as_str()), (Some(255), ""));
+    assert!(stderr.contains("PTY allocation request failed"), "{stderr}");
+    let without = said(&ended(bench.client(bench.port(), &["-n", "-t"], "hostname")).await);
+    assert_eq!((without.0, without.1.as_str()), (Some(0), "k3s-vm-still-fawn\n"), "{}", without.2);
+
+    // A client that is killed while its command runs: the command has been started, and the server lives on.
+    bench.lab.shared().change(|world| world.timing.install = 1_000_000_000);
+    let mut ssh = bench.client(bench.port(), &["-n"], "apt-get install -y libedgetpu1-std").spawn().unwrap();
+    let begun = |world: &pvemig::lab::World| world.vms[&VM].guest.installed.contains("libedgetpu1-std").then_some(());
+    assert!(bench.lab.shared().until(LONG * 100, begun).await.is_some());
+    ssh.kill().unwrap();
+    assert_eq!(ssh.wait().unwrap().code(), None, "killed by a signal");
+    assert_eq!(said(&bench.ssh(bench.port(), "dpkg -s libedgetpu1-std").await).0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

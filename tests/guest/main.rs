@@ -95,8 +95,7 @@ async fn faults_of_a_login() {
     let sshd = Sshd::start(&place, "");
     let old_kex = Sshd::start(&old, "KexAlgorithms diffie-hellman-group14-sha1");
     let closed = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let stopped = StdListener::bind("127.0.0.1:0").unwrap();
-    let stopped_port = stopped.local_addr().unwrap().port();
+    let stopped = Sshd::stopped(&place);
     let silent = raw(hold).await;
     let banner = raw(|mut stream| async move {
         stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n").await.unwrap();
@@ -113,7 +112,7 @@ async fn faults_of_a_login() {
 
     let cases: Vec<(&str, SshTarget, Expected)> = vec![
         ("port closed", target(closed, LONG), |e| matches!(e, Error::ConnectionRefused { .. })),
-        ("never accepts", target(stopped_port, SHORT), timed_out),
+        ("hangs after connect", target(stopped.port, SHORT), timed_out),
         ("accepts, silent", target(silent, SHORT), timed_out),
         ("banner, then silent", target(banner, SHORT), timed_out),
         ("closes at once", target(hangs_up, LONG), |e| {

@@ -84,6 +84,16 @@ pub(crate) struct Sshd {
 
 impl Sshd {
     pub(crate) fn start(place: &Place, more: &str) -> Self {
+        Self::after(place, more, ":")
+    }
+
+    /// One whose processes take the connection and stop before they say anything.
+    pub(crate) fn stopped(place: &Place) -> Self {
+        Self::after(place, "", "kill -STOP $$")
+    }
+
+    /// `first` is what the shell does that becomes the server.
+    fn after(place: &Place, more: &str, first: &str) -> Self {
         // Needed by a server that runs as root; another one has no use for it.
         let _only_root = std::fs::create_dir_all("/run/sshd");
         let config = format!(
@@ -95,12 +105,13 @@ impl Sshd {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let running: Arc<Mutex<Vec<Child>>> = Arc::default();
+        let script = format!("{first}; exec /usr/sbin/sshd -i -f \"$0\" -E \"$1\"");
         let (config, log, children) = (place.path("sshd_config"), place.path("sshd.log"), running.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let stdio = || Stdio::from(OwnedFd::from(stream.try_clone().unwrap()));
-                let mut sshd = program("/usr/sbin/sshd");
-                sshd.arg("-i").arg("-f").arg(&config).arg("-E").arg(&log).stdin(stdio()).stdout(stdio());
+                let mut sshd = program("/bin/sh");
+                sshd.arg("-c").arg(&script).arg(&config).arg(&log).stdin(stdio()).stdout(stdio());
                 children.lock().unwrap().push(sshd.spawn().unwrap());
             }
         });

@@ -50,9 +50,14 @@ impl Rig {
 
     /// A world with the steps of its only migration, after `edit` of the site that the lab wrote.
     pub async fn of(world: World, edit: impl FnOnce(&mut Value)) -> Self {
+        Self::at(SPEED, world, edit).await
+    }
+
+    /// At another speed than the usual one, for a world whose machines take real time.
+    pub async fn at(speed: u32, world: World, edit: impl FnOnce(&mut Value)) -> Self {
         let bench = Bench::new();
         let dir = bench.dir().join("lab");
-        let options = LabOptions { world, dir: dir.clone(), speed: SPEED };
+        let options = LabOptions { world, dir: dir.clone(), speed };
         let lab = Arc::new(Lab::start(options).await.unwrap());
         let file = dir.join("site.yaml");
         let mut site: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
@@ -60,7 +65,7 @@ impl Rig {
         std::fs::write(&file, serde_saphyr::to_string(&site).unwrap()).unwrap();
         let site = Arc::new(Site::load(&file).unwrap());
         let steps = plan(&site);
-        let estate = Estate::new(site, Clock::fast(SPEED), bench.store.dir().to_owned());
+        let estate = Estate::new(site, Clock::fast(speed), bench.store.dir().to_owned());
         Self { lab, estate, bench, steps }
     }
 

@@ -37,7 +37,10 @@ async fn the_agent_answers_once_and_only_when_it_is_there() {
     };
     let pid = run(vec!["cat", "/etc/motd"]).await.data()["pid"].clone();
     // Each byte is one character: UTF-8 arrives in pieces.
-    assert_eq!(status(&pid).await.data(), &json!({ "exited": 1, "exitcode": 0, "out-data": "caf\u{c3}\u{a9}\n" }));
+    assert_eq!(
+        status(&pid).await.data(),
+        &json!({ "exited": 1, "exitcode": 0, "out-data": "caf\u{c3}\u{a9}\n", "out-truncated": 0 })
+    );
     status(&pid).await.refused(500, "Agent error: Invalid parameter 'pid'");
     let pid = run(vec!["/usr/bin/dpkg", "-s", "libedgetpu1-std"]).await.data()["pid"].clone();
     assert_eq!(status(&pid).await.data()["exitcode"], 1);
@@ -132,7 +135,7 @@ async fn programs_say_what_the_guest_and_the_host_show() {
     assert_eq!((exit, changed), (0, false));
     assert_eq!(
         serde_json::from_str::<Value>(&text).unwrap(),
-        json!({ "exitcode": 0, "exited": 1, "out-data": "k3s-vm-still-fawn\n" })
+        json!({ "exitcode": 0, "exited": 1, "out-data": "k3s-vm-still-fawn\n", "out-truncated": 0 })
     );
     assert!(host("still-fawn", "qm guest exec 108 -- rm /x").2);
     assert_eq!(host("pve", "qm status 108").0, 2);

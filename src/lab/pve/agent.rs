@@ -8,6 +8,9 @@ use super::front::{Call, Data, No};
 use super::vm::find;
 use crate::lab::world::{AgentExec, World};
 
+/// How much the agent keeps of each kind of output (qemu-ga 7.2), and the server reads of a file.
+pub(super) const OUTPUT_CAP: usize = 16 << 20;
+
 /// How long the API waits for an agent's ping before each command.
 const PING: Duration = Duration::from_secs(3);
 
@@ -53,6 +56,14 @@ pub(super) async fn call(call: &Call, node: &str, vmid: &str, command: &str) -> 
     if !running {
         return Err(No::die(format!("VM {id} is not running")));
     }
+    let socket = call.shared.read(|w| w.vms.get(&id).and_then(|vm| vm.guest.agent_socket.clone()));
+    if let Some(socket) = socket {
+        // A process that was started without the channel has none, whatever runs in the guest.
+        if !call.shared.read(|w| w.agent_port(id)) {
+            return Err(No::die("QEMU guest agent is not running"));
+        }
+        return super::real_agent::call(call, id, &socket, command).await;
+    }
     // An agent that comes up while the ping waits answers it: requests wait in the channel.
     if call.shared.until(PING, |w| w.agent_up(id).then_some(())).await.is_none() {
         return Err(No::die("QEMU guest agent is not running"));
@@ -78,10 +89,13 @@ fn answer(world: &World, vmid: u32, command: &str) -> Value {
             let mac = vm.config.get("net0").and_then(|n| n.split(',').next()).and_then(|m| m.split_once('='));
             let address =
                 |ip: &str, prefix: u8| json!({ "ip-address-type": "ipv4", "ip-address": ip, "prefix": prefix });
+            let statistics = json!({ "rx-bytes": 0, "rx-packets": 0, "rx-errs": 0, "rx-dropped": 0,
+                "tx-bytes": 0, "tx-packets": 0, "tx-errs": 0, "tx-dropped": 0 });
             json!([
-                { "name": "lo", "hardware-address": "00:00:00:00:00:00", "ip-addresses": [address("127.0.0.1", 8)] },
+                { "name": "lo", "hardware-address": "00:00:00:00:00:00", "ip-addresses": [address("127.0.0.1", 8)],
+                  "statistics": statistics },
                 { "name": "ens18", "hardware-address": mac.map(|(_, m)| m.to_lowercase()).unwrap_or_default(),
-                  "ip-addresses": [address(&vm.guest.ip, 24)] },
+                  "ip-addresses": [address(&vm.guest.ip, 24)], "statistics": statistics },
             ])
         }
         "info" => {
@@ -111,14 +125,18 @@ fn answer(world: &World, vmid: u32, command: &str) -> Value {
     }
 }
 
+/// What a command gets as its standard input: the server codes Perl characters as Latin-1 bytes and dies on anything
+/// beyond.
+pub(super) fn input(call: &Call) -> Result<Vec<u8>, No> {
+    let input = call.params.text("input-data").unwrap_or_default();
+    let stdin: Option<Vec<u8>> = input.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    let wide = "Wide character in subroutine entry at /usr/share/perl5/PVE/API2/Qemu/Agent.pm line 492.";
+    stdin.ok_or_else(|| No::die(wide))
+}
+
 fn exec(call: &Call, vmid: u32) -> Result<Data, No> {
     let argv = call.params.list("command");
-    let input = call.params.text("input-data").unwrap_or_default();
-    // The server codes Perl characters as Latin-1 bytes and dies on anything beyond.
-    let stdin: Option<Vec<u8>> = input.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-    let Some(stdin) = stdin else {
-        return Err(No::die("Wide character in subroutine entry at /usr/share/perl5/PVE/API2/Qemu/Agent.pm line 492."));
-    };
+    let stdin = input(call)?;
     call.shared.change(|w| {
         if w.vms.get(&vmid).is_none_or(|vm| !vm.guest.agent.exec_allowed) {
             return Err(No::die("Agent error: Command guest-exec has been disabled"));
@@ -144,8 +162,23 @@ fn exec(call: &Call, vmid: u32) -> Result<Data, No> {
 }
 
 /// One character for each byte, as the server answers: it does not decode what a program wrote.
-fn latin1(bytes: &[u8]) -> String {
+pub(super) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|b| char::from(*b)).collect()
+}
+
+/// What is told of a command that has ended: each kind of output where there is any, and whether it was cut off.
+pub(in crate::lab) fn told(exit: i32, stdout: &[u8], stderr: &[u8]) -> Value {
+    let mut row = Map::new();
+    row.insert("exited".into(), 1.into());
+    row.insert("exitcode".into(), exit.into());
+    for (name, bytes) in [("out", stdout), ("err", stderr)] {
+        if !bytes.is_empty() {
+            let kept = bytes.get(..OUTPUT_CAP).unwrap_or(bytes);
+            row.insert(format!("{name}-data"), latin1(kept).into());
+            row.insert(format!("{name}-truncated"), u8::from(kept.len() < bytes.len()).into());
+        }
+    }
+    Value::Object(row)
 }
 
 fn exec_status(call: &Call, vmid: u32) -> Result<Data, No> {
@@ -160,22 +193,27 @@ fn exec_status(call: &Call, vmid: u32) -> Result<Data, No> {
         }
         // The agent forgets a program when it has told of its end.
         let Some(done) = running.execs.remove(&pid) else { return Err(unknown()) };
-        let mut row = Map::new();
-        row.insert("exited".into(), 1.into());
-        row.insert("exitcode".into(), done.exit.into());
-        for (name, bytes) in [("out-data", &done.stdout), ("err-data", &done.stderr)] {
-            if !bytes.is_empty() {
-                row.insert(name.into(), latin1(bytes).into());
-            }
-        }
-        Ok(Value::Object(row).into())
+        Ok(told(done.exit, &done.stdout, &done.stderr).into())
     })
+}
+
+/// What a file holds; the server stops reading after 16 MiB.
+pub(super) fn content(bytes: &[u8]) -> Value {
+    let read = bytes.get(..OUTPUT_CAP).unwrap_or(bytes);
+    let mut row = json!({ "content": latin1(read), "bytes-read": read.len() });
+    if read.len() < bytes.len() {
+        row["truncated"] = 1.into();
+    }
+    row
 }
 
 fn file_read(call: &Call, vmid: u32) -> Result<Data, No> {
     let path = call.params.text("file").unwrap_or_default();
     call.shared.read(|w| match w.guest_file(vmid, &path) {
-        Some(text) => Ok(json!({ "content": latin1(text.as_bytes()), "bytes-read": text.len() }).into()),
-        None => Err(No::die(format!("Agent error: failed to open file '{path}': No such file or directory"))),
+        Some(text) => Ok(content(text.as_bytes()).into()),
+        None => {
+            let why = "No such file or directory";
+            Err(No::die(format!("Agent error: failed to open file '{path}' (mode: 'r'): {why}")))
+        }
     })
 }

@@ -2,7 +2,7 @@
 //! written by hand.
 
 pub mod access;
-mod agent;
+pub(super) mod agent;
 mod auth;
 mod cluster;
 mod config;
@@ -11,6 +11,7 @@ mod mapping;
 mod options;
 mod params;
 mod power;
+mod real_agent;
 mod route;
 mod tasklist;
 pub mod tasks;

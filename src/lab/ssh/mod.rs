@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::files::Keys;
-use super::world::SshManner;
+use super::world::{SshManner, World};
 use super::{Fronts, LabError, Shared};
 use session::{Cut, Login};
 
@@ -95,6 +95,14 @@ pub async fn serve(shared: &Arc<Shared>, keys: &Keys, fronts: &mut Fronts) -> Re
             Machine::Host(name) => ports.hosts.insert(name, port),
             Machine::Guest(vmid) => ports.guests.insert(vmid, port),
         };
+        if shared.read(|world| server.is_real(world)) {
+            // Its own sshd listens there, by its process.
+            fronts.spawn(async move {
+                let _place = server;
+                std::future::pending().await
+            });
+            continue;
+        }
         // Whoever is up listens before anybody is told the port.
         let changes = shared.changes();
         let open = server.open()?;
@@ -125,6 +133,11 @@ impl Server {
         let stranger = PrivateKey::new(pair.into(), "nobody").map_err(io::Error::other)?;
         let (usual, other) = (config(key.clone()), config(stranger));
         Ok(Self { shared, machine, user, usual, other, address, _place: place })
+    }
+
+    /// A machine with a guest of its own, which nothing here stands in for.
+    fn is_real(&self, world: &World) -> bool {
+        matches!(&self.machine, Machine::Guest(vmid) if world.vms.get(vmid).is_some_and(|vm| vm.guest.image.is_some()))
     }
 
     /// Listens, if there is anything to listen now.
