@@ -27,7 +27,7 @@ fn whole(ground: &mut Ground) {
     let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut text = String::new();
-    while !text.contains("\"is\":\"call\",\"key\":\"05-reboot-vm\"") {
+    while !text.contains("\"is\":\"call\",\"key\":\"09-label-node\"") {
         let line = lines.next();
         assert!(line.is_some(), "{text}{}", ground.read("killed.log"));
         text += &line.unwrap();
@@ -246,12 +246,13 @@ fn echoes(ground: &mut Ground) {
         };
         format!("{head}{value}{end}")
     });
-    for front in [Front::Proxmox, Front::Kubernetes] {
+    for (front, its) in [(Front::Proxmox, "01"), (Front::Kubernetes, "02")] {
         for (n, text) in texts.iter().enumerate() {
             let status = if n % 2 == 0 { 500 } else { 596 };
             ground.fault(FaultRule::on(front, FaultEffect::Status(status, text.clone())));
             for step in ["01", "02"] {
-                assert_ne!(ground.run("echo.yaml", &["step", step, "--yes"]).code, 0, "{front:?} {text}");
+                let code = ground.run("echo.yaml", &["step", step, "--yes"]).code;
+                assert!(code != 0 || step != its, "{front:?} {step} {text}");
             }
             ground.clear();
         }

@@ -1,6 +1,6 @@
 //! Guest access at the wire: against OpenSSH (`sshd`, `ssh`, `ssh-keygen`) and against scripted servers.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails as a test does")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what helps a test fails as a test does")]
 
 mod host_keys;
 mod lab;

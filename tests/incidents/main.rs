@@ -2,7 +2,7 @@
 //!
 //! The list is `incidents!` in the modules; the last test counts it.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may panic, and says its counts")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
 /// Tests with a list of their names.
 macro_rules! incidents {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
+use crate::base::redact;
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::guest::{Command, Exit, Look, Output, Seen as Answer, quote};
@@ -91,7 +92,8 @@ impl Step<Estate> for InstallDrivers {
             Verdict::There => Check::done(),
             Verdict::Missing(said) => {
                 let what = format!("vm {}: `{}`", self.vm.vmid, quote(&drivers.install.command));
-                Check::todo(vec![Change::act(what)], Before { said })
+                // What a command prints may hold anything.
+                Check::todo(vec![Change::act(what)], Before { said: redact::text(&said) })
             }
             Verdict::Unclear(said) => Check::blocked(vec![self.unclear(drivers, &said)]),
         }

@@ -109,7 +109,7 @@ fn environment(world: &World, pod: &Value) -> Vec<(String, String)> {
     use base64::Engine;
     let of_secret = |from: &Value| {
         let secret = world.kube.store.get(kinds::secrets(), json::namespace(pod), text(from, "/name"))?;
-        let data = json::map(&secret, "/data")?.get(text(from, "/key"))?.as_str()?;
+        let data = json::map(secret, "/data")?.get(text(from, "/key"))?.as_str()?;
         let bytes = base64::engine::general_purpose::STANDARD.decode(data).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     };

@@ -275,6 +275,6 @@ async fn machine(pve: &Proxmox, vm: &Vm, rows: &[Resource]) -> Machine {
 
 async fn state(pve: &Proxmox, at: &VmRef) -> Result<State, crate::proxmox::Error> {
     let (config, status) = futures::try_join!(pve.pending(at), pve.status(at))?;
-    let tasks = if status.lock.is_some() { pve.at_work_on(&at).await? } else { Vec::new() };
+    let tasks = if status.lock.is_some() { pve.at_work_on(at).await? } else { Vec::new() };
     Ok(State { config, status, tasks })
 }
