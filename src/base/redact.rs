@@ -52,7 +52,16 @@ fn once(text: &str) -> String {
     for find in [keys, urls, schemes, named, tokens] {
         let mut parts = find(&out);
         parts.retain(|range| out.get(range.clone()).is_some_and(|part| part != GONE));
-        for range in parts.into_iter().rev() {
+        // Two of them may lie over each other, as a key that begins inside another one.
+        parts.sort_by_key(|range| (range.start, range.end));
+        let mut apart: Vec<std::ops::Range<usize>> = Vec::new();
+        for range in parts {
+            match apart.last_mut() {
+                Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+                _ => apart.push(range),
+            }
+        }
+        for range in apart.into_iter().rev() {
             out.replace_range(range, GONE);
         }
     }

@@ -192,6 +192,10 @@ impl Fault for Error {
     }
 
     fn retryable(&self) -> bool {
+        // What may have changed something is looked at, not sent again.
+        if self.effect() != Effect::None {
+            return false;
+        }
         match self {
             Self::Unreachable { .. }
             | Self::NoAnswer { .. }

@@ -1,7 +1,7 @@
 //! pvemig and its lab with programs that nobody here wrote: OpenSSH, proxmoxer, the guest agent, a guest of its own
 //! kernel in QEMU. A program that is missing fails the test with the name of its package.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests fail by panicking, and say what they measured")]
 
 mod agent;
 #[path = "../harness/mod.rs"]
