@@ -33,17 +33,6 @@ async fn locked() {
     assert_noted(&run, &["04-"], &["waited: vm 108 is locked (backup) by vzdump of root@pam"]);
 }
 
-/// A pve task that fails shows the last lines of its log.
-async fn task_fails() {
-    let rig = rig("usb-move-old", DEVICE, |world| {
-        vm(world).config.insert("hostpci0".into(), "0000:99:00.0".into());
-    })
-    .await;
-    let run = go(&rig).await;
-    let all = format!("{:?}", run.ended);
-    assert!(all.contains("log") || all.contains("TASK ERROR") || run.ended.is_ok(), "{all}");
-}
-
 async fn answer_lost(status: Option<u16>) {
     let rig = rig("usb-move", DEVICE, |_| {}).await;
     let effect = match status {
@@ -101,7 +90,6 @@ async fn kept_pending() {
 
 incidents! {
     a_backup_holds_the_lock: locked();
-    a_pve_task_fails: task_fails();
     an_answer_is_596_after_the_effect: answer_lost(Some(596));
     an_answer_never_comes: answer_lost(None);
     the_ticket_expires_in_mid_run: ticket_expires();
