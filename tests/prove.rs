@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use harness::estate::Rig;
 use harness::same::{assert_done, assert_same, assert_undone};
+use harness::scene::Scenes;
 use harness::{How, calls, is_cut, points_expected};
 use pvemig::base::check::{Answer, Check};
 use pvemig::base::fault::Failure;
@@ -22,23 +23,54 @@ use pvemig::estate::Estate;
 use pvemig::lab::{Class, FaultEffect, FaultRule, Front};
 use serde_json::Value;
 
-/// First and final world of an undisturbed run, and the run.
-struct Measure {
+/// An undisturbed run with everything outside the process at each of its points: what a process that is stopped there
+/// leaves behind. To meet a point again is to go back to it, not to run up to it anew.
+struct Story {
+    rig: Rig,
     first: Value,
     last: Value,
     run: harness::Run,
+    scenes: Scenes,
 }
 
-async fn undisturbed(world: &str) -> Measure {
-    let rig = Rig::new(world).await;
-    let first = rig.picture().await;
-    assert!(first.as_object().is_some_and(|o| o.len() > 3), "a picture of nothing proves nothing");
-    let run = rig.forward(None, &How::default()).await;
-    assert_done(&run, "undisturbed");
-    let last = rig.picture().await;
-    assert_ne!(first, last);
-    assert_eq!(calls(&run.records), rig.changes(), "each changing request has its call and the other way round");
-    Measure { first, last, run }
+impl Story {
+    async fn forward(world: &str) -> Self {
+        let rig = Rig::new(world).await;
+        let first = rig.picture().await;
+        assert!(first.as_object().is_some_and(|o| o.len() > 3), "a picture of nothing proves nothing");
+        let (run, scenes) = rig.watched(None).await;
+        assert_done(&run, "undisturbed");
+        let last = rig.picture().await;
+        assert_ne!(first, last);
+        assert_eq!(calls(&run.records), rig.changes(), "each changing request has its call and the other way round");
+        Self::told(rig, first, last, run, scenes)
+    }
+
+    /// The undo of a finished run.
+    async fn backward(world: &str) -> Self {
+        let rig = Rig::new(world).await;
+        let first = rig.picture().await;
+        let there = rig.forward(None, &How::default()).await;
+        assert_done(&there, "undisturbed");
+        let last = rig.picture().await;
+        let (run, scenes) = rig.watched(Some(&there.id)).await;
+        assert_undone(&run, "undisturbed");
+        assert_same(&rig.picture().await, &first, "undisturbed");
+        Self::told(rig, first, last, run, scenes)
+    }
+
+    fn told(rig: Rig, first: Value, last: Value, run: harness::Run, scenes: Scenes) -> Self {
+        assert_eq!(scenes.points.len(), points_expected(&run.records));
+        assert!(scenes.points.iter().map(|(point, _)| point).eq(&run.points.passed()));
+        Self { rig, first, last, run, scenes }
+    }
+
+    /// Where `n` steps are settled and the next one was not asked.
+    fn after(&mut self, n: usize) -> &mut Rig {
+        assert_eq!(self.scenes.settled.len(), self.rig.steps.len() + 1);
+        self.rig.go_back(&self.scenes.settled[n]);
+        &mut self.rig
+    }
 }
 
 /// What is odd about a step.
@@ -128,13 +160,15 @@ fn make_odd(rig: &mut Rig, way: Way, which: impl Fn(usize) -> bool) {
 
 /// Step `n` fails, there and only there; then it goes on as if nothing had been. False where it is a hold that guards
 /// nothing: what that would have said does not matter.
-async fn fails_there(world: &str, n: usize, undisturbed: &[Record], last: &Value) -> bool {
-    let mut rig = Rig::new(world).await;
-    let key = rig.steps[n].key();
-    let applies = undisturbed.iter().any(|r| matches!(&r.event, Event::Applied { key: of, .. } if *of == key));
+async fn fails_there(story: &mut Story, n: usize) -> bool {
+    let key = story.rig.steps[n].key();
+    let of = |r: &&Record| matches!(&r.event, Event::Applied { key: of, .. } if *of == key);
+    let applies = story.run.records.iter().any(|r| of(&r));
     let way = if applies { Way::NoApply } else { Way::NoCheck };
-    make_odd(&mut rig, way, |k| k == n);
-    let stopped = rig.forward(None, &How::default()).await;
+    let id = story.run.id.clone();
+    let rig = story.after(n);
+    make_odd(rig, way, |k| k == n);
+    let stopped = rig.forward(Some(&id), &How::default()).await;
     let needless = |r: &Record| matches!(&r.event, Event::AlreadySo { key: of, needless: true, .. } if *of == key);
     if !applies && stopped.records.iter().any(needless) {
         assert_done(&stopped, &format!("{key}, which guards nothing"));
@@ -145,27 +179,26 @@ async fn fails_there(world: &str, n: usize, undisturbed: &[Record], last: &Value
     let by_a_hold = rig.steps[..n].iter().any(|s| s.holds_until().is_some() && s.key() == stop.key);
     assert!(stop.key == key || (!applies && by_a_hold), "{key}: {stop:#?}");
     rig.mend();
-    assert_done(&rig.forward(Some(&stopped.id), &How::default()).await, &format!("after a failure of {key}"));
-    assert_same(&rig.picture().await, last, &format!("after a failure of {key}"));
+    assert_done(&rig.forward(Some(&id), &How::default()).await, &format!("after a failure of {key}"));
+    assert_same(&rig.picture().await, &story.last, &format!("after a failure of {key}"));
     true
 }
 
 /// Idempotent, undoable after every step, and a check never changes anything.
 async fn prove(world: &str) {
-    let Measure { first, last, run } = undisturbed(world).await;
-    let all = calls(&run.records);
+    let mut story = Story::forward(world).await;
+    let (id, steps) = (story.run.id.clone(), story.rig.steps.len());
+    let all = calls(&story.run.records);
     assert!(all > 1, "{all}");
 
-    // The question in every state between steps: it changes nothing, and where it is a step's turn that step is not
-    // blocked. A second run changes nothing either.
-    let rig = Rig::new(world).await;
-    let (mut asked, mut turns) = (0, 0);
-    for n in 0..=rig.steps.len() {
-        let part = rig.first(n, &How::default()).await;
-        assert_done(&part, &format!("the first {n}"));
+    let (mut asked, mut turns, mut failed, mut undone) = (0, 0, 0, 0);
+    for n in 0..=steps {
+        // The question in every state between steps: it changes nothing, and where it is a step's turn that step is
+        // not blocked.
+        let rig = story.after(n);
         let before = rig.changes();
         for (k, step) in rig.steps.iter().enumerate() {
-            let info = rig.bench.store.info("", "here").unwrap();
+            let info = rig.bench.store.info(&id, "here").unwrap();
             let held = std::collections::BTreeMap::new();
             let seen = Seen { since: None, got: &[], held: &held, run: &info };
             let answer = step.check(&rig.estate, seen).await;
@@ -177,44 +210,42 @@ async fn prove(world: &str) {
             asked += 1;
         }
         assert_eq!(rig.changes(), before, "a check changed something after {n} steps");
-    }
-    assert_eq!((asked, turns), ((rig.steps.len() + 1) * rig.steps.len(), rig.steps.len()));
 
-    let rig = Rig::new(world).await;
-    assert_done(&rig.forward(None, &How::default()).await, "first");
+        if n < steps {
+            failed += usize::from(fails_there(&mut story, n).await);
+        }
+        if n > 0 {
+            let rig = story.after(n);
+            assert_undone(&rig.backward(&id, &How::default()).await, &format!("undo after {n}"));
+            assert_same(&rig.picture().await, &story.first, &format!("undo after {n}"));
+            undone += 1;
+        }
+    }
+    assert_eq!((asked, turns), ((steps + 1) * steps, steps));
+    // 04a alone may guard nothing.
+    assert!(failed + 1 >= steps, "{failed}");
+    assert_eq!(undone, steps);
+
+    // A second run changes nothing.
+    let rig = story.after(steps);
+    assert_done(&rig.forward(Some(&id), &How::default()).await, "its last line");
     let before = rig.changes();
     let second = rig.forward(None, &How::default()).await;
     assert_done(&second, "second");
     assert_eq!((calls(&second.records), rig.changes()), (0, before), "a second run changes nothing");
-    assert_same(&rig.picture().await, &last, "after a second run");
+    assert_same(&rig.picture().await, &story.last, "after a second run");
 
     // Applied twice, undone twice.
     let mut rig = Rig::new(world).await;
     make_odd(&mut rig, Way::Twice, |_| true);
     let twice = rig.forward(None, &How::default()).await;
     assert_done(&twice, "applied twice");
-    assert_same(&rig.picture().await, &last, "applied twice");
+    assert_same(&rig.picture().await, &story.last, "applied twice");
     assert_eq!(calls(&twice.records), rig.changes());
     assert_undone(&rig.backward(&twice.id, &How::default()).await, "undone twice");
-    assert_same(&rig.picture().await, &first, "undone twice");
-
-    let (mut failed, mut undone) = (0, 0);
-    for n in 1..=rig.steps.len() {
-        failed += usize::from(fails_there(world, n - 1, &run.records, &last).await);
-
-        let rig = Rig::new(world).await;
-        let part = rig.first(n, &How::default()).await;
-        assert_done(&part, &format!("the first {n}"));
-        assert_undone(&rig.backward(&part.id, &How::default()).await, &format!("undo after {n}"));
-        assert_same(&rig.picture().await, &first, &format!("undo after {n}"));
-        undone += 1;
-    }
-    // 04a alone may guard nothing.
-    assert!(failed + 1 >= rig.steps.len(), "{failed}");
-    assert_eq!(undone, rig.steps.len());
+    assert_same(&rig.picture().await, &story.first, "undone twice");
     println!(
-        "prove {world}: {} steps, {all} calls, {asked} checks asked, {failed} failed and resumed, {undone} undone",
-        rig.steps.len()
+        "prove {world}: {steps} steps, {all} calls, {asked} checks asked, {failed} failed and resumed, {undone} undone"
     );
 }
 
@@ -229,58 +260,56 @@ enum Then {
     UndoAgain,
 }
 
-/// Cut at every point.
+/// At how many points the process is really cut: each must leave what its scene shows, and go on as from there.
+const CONTROLS: usize = 4;
+
+/// Stopped at every point.
 async fn crash(world: &str, then: Then) {
-    let Measure { first, last, run } = undisturbed(world).await;
-    let points = if then == Then::UndoAgain {
-        let rig = Rig::new(world).await;
-        let run = rig.forward(None, &How::default()).await;
-        let back = rig.backward(&run.id, &How::default()).await;
-        assert_undone(&back, "undisturbed");
-        assert_eq!(back.points.passed().len(), points_expected(&back.records));
-        back.points.passed()
-    } else {
-        assert_eq!(run.points.passed().len(), points_expected(&run.records));
-        run.points.passed()
-    };
-    let (mut taken, mut behind) = (0, 0);
+    let mut story = if then == Then::UndoAgain { Story::backward(world).await } else { Story::forward(world).await };
+    let goal = if then == Then::Resume { story.last.clone() } else { story.first.clone() };
+    let scenes = std::mem::take(&mut story.scenes.points);
     // Nothing is undone of a run whose first line was not written.
-    for point in points.iter().skip(usize::from(then == Then::Undo)) {
-        let what = format!("{point:?}");
+    let from = usize::from(then == Then::Undo);
+    for (point, scene) in &scenes[from..] {
+        story.rig.go_back(scene);
+        goes_on(&story.rig, &story.run.id, then, &goal, &format!("{point:?}")).await;
+    }
+
+    let (mut cut, apart) = (0, scenes.len() / CONTROLS);
+    for (point, scene) in scenes.iter().skip(apart / 2).step_by(apart) {
+        let what = format!("{point:?}, cut");
         let rig = Rig::new(world).await;
-        let cut = How { cut_at: Some(point.n), ..How::default() };
+        let how = How { cut_at: Some(point.n), ..How::default() };
         let run = if then == Then::UndoAgain {
             let run = rig.forward(None, &How::default()).await;
             assert_done(&run, &what);
-            rig.backward(&run.id, &cut).await
+            rig.backward(&run.id, &how).await
         } else {
-            rig.forward(None, &cut).await
+            rig.forward(None, &how).await
         };
-        // How many lines a wait for Flux writes varies with the clock: a late point may lie behind this run's end.
-        if !is_cut(&run) {
-            let waits = if then == Then::UndoAgain { "00" } else { "10-deploy-and-verify" };
-            assert!(point.key.starts_with(waits) || point.key == "run", "{what}");
-            assert!(matches!(run.ended, Ok(Ended::Done | Ended::Undone)), "{what}: {:#?}", run.ended);
-            behind += 1;
-            continue;
-        }
-        if then == Then::Resume {
-            assert_done(&rig.forward(Some(&run.id), &How::default()).await, &what);
-            assert_same(&rig.picture().await, &last, &what);
-        } else {
-            assert_undone(&rig.backward(&run.id, &How::default()).await, &what);
-            assert_same(&rig.picture().await, &first, &what);
-        }
-        taken += 1;
+        assert!(is_cut(&run) && run.id == story.run.id, "{what}: {:#?}", run.ended);
+        story.rig.go_back(scene);
+        assert_eq!(rig.bench.told(&run.id), story.rig.bench.told(&run.id), "{what}");
+        goes_on(&rig, &run.id, then, &goal, &what).await;
+        cut += 1;
     }
     let verb = match then {
         Then::Resume => "cut and resumed",
         Then::Undo => "cut and undone",
         Then::UndoAgain => "of the undo cut and undone again",
     };
-    println!("crash {world}: {taken} of {} points {verb}", points.len());
-    assert!(behind <= 2, "{behind} points lay behind the end");
-    assert!(taken + behind + 1 >= points.len() && taken > 20, "{taken} {behind}");
+    let taken = scenes.len() - from;
+    println!("crash {world}: {taken} of {} points {verb}", scenes.len());
+    assert!(taken > 20 && cut >= CONTROLS, "{taken} {cut}");
+}
+
+async fn goes_on(rig: &Rig, id: &str, then: Then, goal: &Value, what: &str) {
+    if then == Then::Resume {
+        assert_done(&rig.forward(Some(id), &How::default()).await, what);
+    } else {
+        assert_undone(&rig.backward(id, &How::default()).await, what);
+    }
+    assert_same(&rig.picture().await, goal, what);
 }
 
 const RULES: usize = 4;
@@ -298,7 +327,7 @@ fn rule(n: usize) -> FaultEffect {
 /// Every changing call of an API fails once: the run fails there, and can be resumed. One rule at each call in turns,
 /// or all of them at each.
 async fn faults(world: &str, all_of_them: bool) {
-    let Measure { last, run, .. } = undisturbed(world).await;
+    let Story { last, run, .. } = Story::forward(world).await;
     let of = |system: System| {
         run.records.iter().filter(|r| matches!(&r.event, Event::Call { note, .. } if note.system == system)).count()
     };
@@ -335,7 +364,7 @@ async fn faults(world: &str, all_of_them: bool) {
 
 /// A question that is answered badly once changes nothing of the outcome: it is asked again, at once or by `resume`.
 async fn faults_on_reads(world: &str) {
-    let last = undisturbed(world).await.last;
+    let last = Story::forward(world).await.last;
     let mut met = 0;
     for front in [Front::Proxmox, Front::Kubernetes, Front::Ssh] {
         for n in 0..RULES {
@@ -361,7 +390,7 @@ async fn faults_on_reads(world: &str) {
 
 /// A push that is refused stops 09a; once it is taken, the run goes on.
 async fn a_refused_push(world: &str) {
-    let last = undisturbed(world).await.last;
+    let last = Story::forward(world).await.last;
     let rig = Rig::new(world).await;
     let refuse = rig.dir().join("gitops.git/refuse");
     std::fs::write(&refuse, "the branch is frozen tonight").unwrap();

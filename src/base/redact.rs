@@ -54,7 +54,7 @@ fn once(text: &str) -> String {
         parts.retain(|range| out.get(range.clone()).is_some_and(|part| part != GONE));
         // Two of them may lie over each other, as a key that begins inside another one.
         parts.sort_by_key(|range| (range.start, range.end));
-        let mut apart: Vec<std::ops::Range<usize>> = Vec::new();
+        let mut apart: Vec<Range<usize>> = Vec::new();
         for range in parts {
             match apart.last_mut() {
                 Some(last) if range.start < last.end => last.end = last.end.max(range.end),

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -35,6 +36,17 @@ const KEPT: [&str; 14] = [
 
 /// The name under which git gets a remote's URL; see [`Git::remote`].
 pub(super) const REMOTE: &str = "pvemig-remote";
+
+/// Where `git` is, found once. A program that is named by its path is started without a copy of this process.
+fn program() -> &'static Path {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        #[expect(clippy::disallowed_methods, reason = "git is the person's: where they would find it")]
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let there = std::env::split_paths(&path).map(|dir| dir.join("git")).find(|file| file.is_file());
+        there.unwrap_or_else(|| "git".into())
+    })
+}
 
 /// One call of git.
 #[derive(Debug)]
@@ -116,7 +128,7 @@ impl Git {
     pub(super) async fn run(self) -> Result<Output, CheckoutError> {
         let command = self.command();
         #[expect(clippy::disallowed_methods, reason = "the one place that spawns git")]
-        let mut git = tokio::process::Command::new("git");
+        let mut git = tokio::process::Command::new(program());
         git.env_clear();
         for name in KEPT {
             #[expect(
@@ -130,7 +142,8 @@ impl Git {
         git.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
         git.envs(self.env.iter().map(|(name, value)| (name, value)));
         // Hooks are the person's, for their own commits and pushes.
-        git.args(["-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "advice.detachedHead=false"]);
+        git.args(["-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "maintenance.auto=false"]);
+        git.args(["-c", "advice.detachedHead=false"]);
         git.current_dir(&self.dir).args(&self.args);
         let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
         git.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);

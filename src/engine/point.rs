@@ -3,8 +3,9 @@
 //! There is one right before each durable line is written (what came before has happened, the line has not), and one
 //! right after each `Call` line (written down, not sent). So their number equals durable events plus calls.
 
-use std::sync::Mutex;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Where a point is relative to its journal line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +29,23 @@ pub struct Point {
     pub n: u64,
 }
 
+/// Is told of every point while the run stands still there.
+#[derive(Clone)]
+pub struct Watcher(Arc<dyn Fn(&Point) + Send + Sync>);
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watcher")
+    }
+}
+
+impl Watcher {
+    /// `look` may take a picture of everything outside the process: it is what a crash at this point would leave.
+    pub fn new(look: impl Fn(&Point) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(look))
+    }
+}
+
 /// Counts points, and cuts at one of them.
 ///
 /// A cut makes every later write fail, so that the process can neither write nor change anything any more: what a
@@ -37,6 +55,7 @@ pub struct Points {
     next: AtomicU64,
     cut_at: Option<u64>,
     kill: bool,
+    watcher: Option<Watcher>,
     seen: Mutex<Vec<Point>>,
 }
 
@@ -56,6 +75,11 @@ impl Points {
         Self { cut_at: Some(n), kill: true, ..Self::default() }
     }
 
+    /// Never cuts; the watcher sees each point.
+    pub fn watched(watcher: Watcher) -> Self {
+        Self { watcher: Some(watcher), ..Self::default() }
+    }
+
     /// The points that were passed.
     pub fn passed(&self) -> Vec<Point> {
         self.seen.lock().map(|seen| seen.clone()).unwrap_or_default()
@@ -72,8 +96,12 @@ impl Points {
             return false;
         }
         let n = self.next.fetch_add(1, Ordering::SeqCst);
+        let point = Point { key: key.to_owned(), event, side, n };
+        if let Some(Watcher(look)) = &self.watcher {
+            look(&point);
+        }
         if let Ok(mut seen) = self.seen.lock() {
-            seen.push(Point { key: key.to_owned(), event, side, n });
+            seen.push(point);
         }
         let cut = self.cut_at == Some(n);
         if cut && self.kill {

@@ -1,6 +1,7 @@
 //! State is a fold over events by one transition function. An illegal line is an error that names line and rule.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -124,8 +125,8 @@ pub struct Illegal {
 /// The state of a run.
 #[derive(Debug, Clone)]
 pub struct RunState {
-    /// The first line.
-    pub opened: Opened,
+    /// The first line; shared, because the state is copied with every line.
+    pub opened: Arc<Opened>,
     /// When it was opened.
     pub since: jiff::Timestamp,
     /// When the last line was written.
@@ -184,7 +185,7 @@ impl RunState {
             }
         }
         Ok(Self {
-            opened: (**opened).clone(),
+            opened: Arc::new((**opened).clone()),
             since: first.at,
             last: first.at,
             consents: BTreeSet::new(),

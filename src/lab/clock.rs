@@ -1,5 +1,7 @@
 //! Lab time: how far a world has come, at a speed of its own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::base::clock::Clock;
@@ -10,11 +12,13 @@ use crate::base::wait;
 pub type LabTime = Duration;
 
 /// The clock of one lab: `speed` lab seconds pass in one real second.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct LabClock {
     started: Instant,
     zero: jiff::Timestamp,
     speed: u32,
+    /// By how much it was set back since, in lab nanoseconds.
+    back: Arc<AtomicU64>,
 }
 
 impl LabClock {
@@ -28,12 +32,23 @@ impl LabClock {
         let now = real.now();
         // Whole seconds, so that the seconds in a UPID and in a Kubernetes time stamp are the same ones.
         let whole = jiff::Timestamp::from_second(now.as_second()).unwrap_or(now);
-        Self { started: real.instant(), zero: whole.checked_sub(history).unwrap_or(whole), speed: speed.max(1) }
+        let zero = whole.checked_sub(history).unwrap_or(whole);
+        Self { started: real.instant(), zero, speed: speed.max(1), back: Arc::default() }
     }
 
     /// The present lab time.
     pub fn now(&self) -> LabTime {
-        Self::HISTORY + self.started.elapsed() * self.speed
+        Self::HISTORY + (self.started.elapsed() * self.speed).saturating_sub(self.back())
+    }
+
+    fn back(&self) -> Duration {
+        Duration::from_nanos(self.back.load(Ordering::SeqCst))
+    }
+
+    /// Sets the clock back to `at`; a time that has not come is left alone.
+    pub(super) fn set_back(&self, at: LabTime) {
+        let by = u64::try_from(self.now().saturating_sub(at).as_nanos()).unwrap_or(0);
+        self.back.fetch_add(by, Ordering::SeqCst);
     }
 
     /// Lab seconds in one real second.
@@ -49,7 +64,7 @@ impl LabClock {
 
     /// When lab time `at` comes, in real time.
     pub fn instant(&self, at: LabTime) -> Instant {
-        self.started + at.saturating_sub(Self::HISTORY) / self.speed
+        self.started + at.saturating_sub(Self::HISTORY).saturating_add(self.back()) / self.speed
     }
 
     /// Waits for `duration` of lab time.

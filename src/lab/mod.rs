@@ -34,7 +34,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 pub use fault::{FaultEffect, FaultRule};
-pub use shared::Shared;
+pub use shared::{Moment, Shared};
 pub use wire::{Class, Front};
 pub use world::{Place, World};
 pub use worlds::{WorldName, load, names, read};

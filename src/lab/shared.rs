@@ -33,6 +33,13 @@ pub struct Shared {
     pub(super) agents: tokio::sync::Mutex<()>,
 }
 
+/// A moment of a lab, to go back to.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    world: World,
+    at: LabTime,
+}
+
 fn open<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -79,6 +86,25 @@ impl Shared {
         self.tell();
         self.poke.notify_one();
         result
+    }
+
+    /// The world and its time as they are now.
+    pub fn moment(&self) -> Moment {
+        let world = open(&self.world);
+        Moment { world: world.clone(), at: self.clock.now() }
+    }
+
+    /// Makes world and time what they were at `moment`; fault rules and kept answers are gone. The files of the lab,
+    /// its repository among them, are the caller's affair.
+    pub fn go_back(&self, moment: &Moment) {
+        let mut world = open(&self.world);
+        self.clock.set_back(moment.at);
+        *world = moment.world.clone();
+        drop(world);
+        self.clear_faults();
+        open(&self.remembered).clear();
+        self.tell();
+        self.poke.notify_one();
     }
 
     fn tell(&self) {

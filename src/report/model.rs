@@ -9,7 +9,7 @@ use crate::base::check::{Change, route_of};
 use crate::base::fault::Effect;
 use crate::base::names::StepKey;
 use crate::base::permit::{Again, System};
-use crate::engine::event::{Event, Record};
+use crate::engine::event::{Event, Opened, Record};
 use crate::engine::fold::Fold;
 use crate::engine::state::{Illegal, Phase, RunState};
 use crate::engine::step::Risk;
@@ -288,7 +288,7 @@ impl Report {
         }
         let failed = state.failure.as_ref().map(|(key, _)| key);
         let steps: Vec<Row> = rows.into_iter().map(|row| row.finish(&state, failed)).collect();
-        let opened = state.opened.clone();
+        let opened = Opened::clone(&state.opened);
         let stays: Vec<_> = stays(records).collect();
         let done = |row: &Row| matches!(row.word, Word::Done | Word::Begun | Word::Failed);
         let destroyed = steps

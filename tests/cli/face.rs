@@ -1,11 +1,12 @@
 //! What a plan comes to, what a report tells for a ticket, what is explained, and what the shells complete.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{Shell, Up, expect};
+use super::{Shell, Up, expect, said};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -220,4 +221,32 @@ fn the_tests_that_the_readme_names_exist() {
     }
     assert!(missing.is_empty(), "{missing:?}");
     println!("{} tests are named", names.len());
+}
+
+/// The README's session: every command succeeds, and each line below it is in what it prints.
+#[test]
+fn the_readme_shows_what_happens() {
+    let up = Up::new("usb-move", "auto");
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let block = readme.split("```console\n").nth(1).unwrap().split("```").next().unwrap();
+    let lab = up.shell.path().join("lab");
+    let bin = Path::new(env!("CARGO_BIN_EXE_pvemig")).parent().unwrap();
+    let mut commands = 0;
+    let mut setup = String::new();
+    for part in block.split("$ ").skip(1) {
+        let (command, expected) = part.split_once('\n').unwrap();
+        let command = command.replace("/tmp/lab", lab.to_str().unwrap());
+        if command.starts_with(". ") {
+            setup = format!("{command}\n");
+            continue;
+        }
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{setup}{command}")]).env_clear().env("HOME", up.shell.path()).env("PATH", path);
+        let said = said(shell.stdin(Stdio::null()).output().unwrap());
+        let words: Vec<&str> = expected.lines().filter(|l| !l.is_empty()).collect();
+        expect(&said, 0, &words);
+        commands += 1;
+    }
+    assert_eq!(commands, 11);
 }

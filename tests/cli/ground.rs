@@ -273,7 +273,7 @@ impl Ground {
         let states: Vec<_> = std::fs::read_dir(self.dir()).unwrap().map(|entry| entry.unwrap().path()).collect();
         let is_state = |path: &&PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("state");
         states.iter().filter(is_state).for_each(|dir| walk(dir, &mut files));
-        let mut kept = 0;
+        let (mut kept, planted) = (0, self.planted.search());
         for path in files {
             let name = path.strip_prefix(self.dir()).unwrap().display().to_string();
             self.seen.push(Seen { channel: "list of files", name: "state".into(), text: name.clone().into_bytes() });
@@ -282,7 +282,7 @@ impl Ground {
             if name.contains("/files/") {
                 let dir = std::fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777;
                 assert_eq!((mode, dir), (0o600, 0o700), "{name}");
-                kept += usize::from(!self.planted.found(&text).is_empty());
+                kept += usize::from(!planted.found(&text).is_empty());
             } else {
                 let channel = if name.ends_with("journal.jsonl") { "journal" } else { "file of the state directory" };
                 assert!(channel != "journal" || mode == 0o600, "{name}: {mode:o}");

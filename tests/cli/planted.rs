@@ -1,5 +1,8 @@
 //! Values that are planted, and the search for them.
 
+use std::collections::BTreeMap;
+
+use aho_corasick::AhoCorasick;
 use base64::Engine;
 use sha2::{Digest, Sha256};
 
@@ -53,15 +56,30 @@ impl Planted {
         self.keep(place, value.to_owned());
     }
 
-    /// The places whose values are in a text, with the form in which they are.
+    /// What looks for all of them at once.
+    pub(crate) fn search(&self) -> Search {
+        let of = |(place, value): &(String, String)| {
+            forms(value).into_iter().map(|(form, text)| (place.clone(), form, text)).collect::<Vec<_>>()
+        };
+        let all: Vec<(String, &'static str, String)> = self.0.iter().flat_map(of).collect();
+        let machine = AhoCorasick::new(all.iter().map(|(_, _, text)| text)).unwrap();
+        Search { machine, forms: all.into_iter().map(|(place, form, _)| (place, form)).collect() }
+    }
+}
+
+/// Looks for every form of every value.
+pub(crate) struct Search {
+    machine: AhoCorasick,
+    forms: Vec<(String, &'static str)>,
+}
+
+impl Search {
+    /// The places whose values are in a text, with a form in which they are.
     pub(crate) fn found(&self, text: &[u8]) -> Vec<String> {
-        let text = String::from_utf8_lossy(text);
-        let mut out = Vec::new();
-        for (place, value) in &self.0 {
-            let hit = forms(value).into_iter().find(|(_, form)| text.contains(form.as_str()));
-            out.extend(hit.map(|(form, _)| format!("{place} ({form})")));
-        }
-        out
+        // A value may lie within another's form.
+        let hits = self.machine.find_overlapping_iter(text);
+        let found: BTreeMap<_, _> = hits.map(|hit| &self.forms[hit.pattern()]).map(|(p, form)| (p, form)).collect();
+        found.into_iter().map(|(place, form)| format!("{place} ({form})")).collect()
     }
 
     /// Every place found in every text, a line each.
@@ -110,18 +128,18 @@ pub(crate) fn forms(value: &str) -> Vec<(&'static str, String)> {
 fn the_search_finds_every_form() {
     let mut planted = Planted::default();
     let values = [planted.plain("a"), planted.awkward("b c"), planted.token("d")];
-    let mut found = 0;
+    let (mut found, search) = (0, planted.search());
     for value in values {
         for (form, text) in forms(&value) {
             let text = format!("error: <{text}> is wrong");
-            assert_eq!(planted.found(text.as_bytes()).len(), 1, "{form}");
+            assert_eq!(search.found(text.as_bytes()).len(), 1, "{form}");
             found += 1;
         }
         // As a server of basic credentials has it.
         for user in ["a", "bc", "def"] {
             let header = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{value}"));
-            assert_eq!(planted.found(header.as_bytes()).len(), 1, "{user}");
+            assert_eq!(search.found(header.as_bytes()).len(), 1, "{user}");
         }
     }
-    assert_eq!((found, planted.found(b"nothing of it").len()), (30, 0));
+    assert_eq!((found, search.found(b"nothing of it").len()), (30, 0));
 }

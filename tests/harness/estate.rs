@@ -37,6 +37,7 @@ fn plan(site: &Site) -> Vec<BoxedStep> {
 
 pub struct Rig {
     pub lab: Arc<Lab>,
+    pub site: Arc<Site>,
     pub estate: Estate,
     pub bench: Bench,
     pub steps: Vec<BoxedStep>,
@@ -55,7 +56,8 @@ impl Rig {
 
     /// At another speed than the usual one, for a world whose machines take real time.
     pub async fn at(speed: u32, world: World, edit: impl FnOnce(&mut Value)) -> Self {
-        let bench = Bench::new();
+        // Where the engine asked at shorter intervals than the world moves, it would ask the same many times.
+        let bench = Bench { clock: Clock::fast(speed), ..Bench::new() };
         let dir = bench.dir().join("lab");
         let options = LabOptions { world, dir: dir.clone(), speed };
         let lab = Arc::new(Lab::start(options).await.unwrap());
@@ -65,8 +67,8 @@ impl Rig {
         std::fs::write(&file, serde_saphyr::to_string(&site).unwrap()).unwrap();
         let site = Arc::new(Site::load(&file).unwrap());
         let steps = plan(&site);
-        let estate = Estate::new(site, Clock::fast(speed), bench.store.dir().to_owned());
-        Self { lab, estate, bench, steps }
+        let estate = Estate::new(site.clone(), Clock::fast(speed), bench.store.dir().to_owned());
+        Self { lab, site, estate, bench, steps }
     }
 
     pub fn dir(&self) -> &Path {

@@ -11,6 +11,7 @@
 pub mod estate;
 pub mod probe;
 pub mod same;
+pub mod scene;
 pub mod toy;
 
 use std::collections::BTreeSet;
@@ -25,7 +26,7 @@ use pvemig::base::permit::Thing;
 use pvemig::engine::event::{Event, Opened, Record};
 use pvemig::engine::journal::JournalError;
 use pvemig::engine::plan::planned;
-use pvemig::engine::point::Points;
+use pvemig::engine::point::{Points, Watcher};
 use pvemig::engine::recorder::{Ear, RecordError, Recorder, Wiring};
 use pvemig::engine::run::{Ended, Engine, Hand, Policy};
 use pvemig::engine::step::{AnyStep, Settle};
@@ -35,6 +36,7 @@ use pvemig::engine::store::{Ids, RunRead, Store, StoreError};
 pub struct Hearing {
     pub records: Mutex<Vec<Record>>,
     pub hands: Box<dyn Fn(&Hands) + Send + Sync>,
+    pub reader: Option<Arc<dyn Fn(&Record) + Send + Sync>>,
     pub kill_after: Option<&'static str>,
     pub killed: tokio::sync::Notify,
 }
@@ -42,6 +44,9 @@ pub struct Hearing {
 impl Ear for Hearing {
     fn event(&self, record: &Record) {
         self.records.lock().unwrap().push(record.clone());
+        if let Some(reader) = &self.reader {
+            reader(record);
+        }
         if let Event::Asked { hands: Some(hands), .. } = &record.event {
             (self.hands)(hands);
         }
@@ -54,6 +59,8 @@ impl Ear for Hearing {
 /// A state directory with one site.
 pub struct Bench {
     pub store: Store,
+    /// How long the engine's pauses are.
+    pub clock: Clock,
     _dir: tempfile::TempDir,
 }
 
@@ -69,6 +76,10 @@ pub struct Run {
 #[derive(Clone, Default)]
 pub struct How {
     pub cut_at: Option<u64>,
+    /// Sees every point of a process that is not cut.
+    pub watcher: Option<Watcher>,
+    /// Is told of every line, right after it is written.
+    pub reader: Option<Arc<dyn Fn(&Record) + Send + Sync>>,
     /// The process is killed right after it has written the first event of this name.
     pub kill_after: Option<&'static str>,
     pub consents: Vec<String>,
@@ -83,11 +94,18 @@ pub struct How {
 impl Bench {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { store: Store::open(dir.path(), "lab", Ids::Counted).unwrap(), _dir: dir }
+        Self { store: Store::open(dir.path(), "lab", Ids::Counted).unwrap(), clock: Clock::fast(1000), _dir: dir }
     }
 
     pub fn dir(&self) -> &Path {
         self._dir.path()
+    }
+
+    /// Keys and names of the events in a run's durable lines; none where the first was not written.
+    pub fn told(&self, id: &str) -> Vec<String> {
+        let Ok(read) = self.store.run(id).unwrap().read() else { return Vec::new() };
+        let durable = read.records.iter().filter(|r| r.event.durable());
+        durable.map(|r| format!("{:?} {}", r.event.key(), r.event.name())).collect()
     }
 
     pub fn read(&self, id: &str) -> RunRead {
@@ -104,12 +122,17 @@ impl Bench {
         how: &How,
         hands: impl Fn(&Hands) + Send + Sync + 'static,
     ) -> Run {
-        let points = Arc::new(how.cut_at.map_or_else(Points::count, Points::cut));
+        let points = match (how.cut_at, &how.watcher) {
+            (Some(n), _) => Points::cut(n),
+            (None, Some(watcher)) => Points::watched(watcher.clone()),
+            (None, None) => Points::count(),
+        };
+        let points = Arc::new(points);
         let hands: Box<dyn Fn(&Hands) + Send + Sync> = if how.no_hands { Box::new(|_| {}) } else { Box::new(hands) };
         let (records, killed) = (Mutex::default(), tokio::sync::Notify::new());
-        let ear = Arc::new(Hearing { records, hands, kill_after: how.kill_after, killed });
+        let ear = Arc::new(Hearing { records, hands, reader: how.reader.clone(), kill_after: how.kill_after, killed });
         let wiring = Wiring {
-            clock: Clock::fast(1000).ahead(jiff::SignedDuration::from_secs(how.ahead)),
+            clock: self.clock.ahead(jiff::SignedDuration::from_secs(how.ahead)),
             points: points.clone(),
             ear: ear.clone(),
             interrupted: how.interrupted.clone(),
@@ -209,6 +232,19 @@ pub fn calls(records: &[Record]) -> usize {
 /// Durable events plus calls: what the number of crash points must be.
 pub fn points_expected(records: &[Record]) -> usize {
     records.iter().filter(|r| r.event.durable()).count() + calls(records)
+}
+
+/// What a step noted, all its answers together.
+pub fn notes(run: &Run, step: &str) -> String {
+    let of = |event: &Event| match event {
+        Event::Checked { key, notes, .. } | Event::Applied { key, notes } | Event::AlreadySo { key, notes, .. }
+            if key.as_str().starts_with(step) =>
+        {
+            notes.join("\n")
+        }
+        _ => String::new(),
+    };
+    run.records.iter().map(|r| of(&r.event) + "\n").collect()
 }
 
 pub fn is_cut(run: &Run) -> bool {

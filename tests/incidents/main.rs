@@ -28,8 +28,7 @@ mod ways;
 
 use harness::estate::{Rig, at_rest};
 use harness::same::assert_done;
-use harness::{How, Run};
-use pvemig::engine::event::Event;
+use harness::{How, Run, notes};
 use pvemig::engine::run::{Ended, Why};
 use pvemig::lab::World;
 use serde_json::Value;
@@ -68,19 +67,6 @@ fn assert_noted(run: &Run, steps: &[&str], parts: &[&str]) {
             assert!(notes.contains(part), "{step} does not say `{part}`:\n{notes}");
         }
     }
-}
-
-/// All that a step noted.
-fn notes(run: &Run, step: &str) -> String {
-    let of = |event: &Event| match event {
-        Event::Checked { key, notes, .. } | Event::Applied { key, notes } | Event::AlreadySo { key, notes, .. }
-            if key.as_str().starts_with(step) =>
-        {
-            notes.join("\n")
-        }
-        _ => String::new(),
-    };
-    run.records.iter().map(|r| of(&r.event) + "\n").collect()
 }
 
 /// The run stops at `step`, and what it says has each of `parts`.

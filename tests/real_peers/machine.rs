@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::harness::estate::{Rig, at_rest};
-use crate::harness::{How, Run, calls};
+use crate::harness::{How, Run, calls, notes};
 use crate::place::program;
 
 const VM: u32 = 108;
@@ -55,19 +55,6 @@ async fn shows(guest: &Guest, what: &[(&str, u32)]) -> f64 {
         }
         assert!(begin.elapsed() < Duration::from_secs(60), "{seen:?} instead of {what:?}");
     }
-}
-
-/// What a step noted, all its answers together.
-fn notes(run: &Run, step: &str) -> String {
-    let of = |event: &Event| match event {
-        Event::Checked { key, notes, .. } | Event::Applied { key, notes } | Event::AlreadySo { key, notes, .. }
-            if key.as_str() == step =>
-        {
-            notes.join("\n")
-        }
-        _ => String::new(),
-    };
-    run.records.iter().map(|r| of(&r.event) + "\n").collect()
 }
 
 fn done(run: &Run) {

@@ -11,7 +11,7 @@ mod scale;
 mod worlds;
 
 use harness::estate::Rig;
-use harness::{How, Run, calls};
+use harness::{How, Run, calls, notes};
 use pvemig::base::check::Answer;
 use pvemig::base::hold::{MARK, Mark};
 use pvemig::blueprint;
@@ -162,19 +162,6 @@ fn stop(run: &Run) -> &Stop {
 fn blocked(run: &Run) -> String {
     let Why::Blocked(problems) = &stop(run).why else { panic!("{:#?}", run.ended) };
     problems.iter().map(|p| format!("{}\n{}\n{:?}", p.text, p.help, p.mended_by)).collect()
-}
-
-/// What a step noted, all its answers together.
-fn notes(run: &Run, step: &str) -> String {
-    let of = |event: &Event| match event {
-        Event::Checked { key, notes, .. } | Event::Applied { key, notes } | Event::AlreadySo { key, notes, .. }
-            if key.as_str() == step =>
-        {
-            notes.join("\n")
-        }
-        _ => String::new(),
-    };
-    run.records.iter().map(|r| of(&r.event) + "\n").collect()
 }
 
 fn answers(run: &Run, step: &str) -> Vec<String> {

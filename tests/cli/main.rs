@@ -3,74 +3,18 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test may panic and spawn")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-// Not files beside this one: each would be linked on its own.
-#[path = "cli/ends.rs"]
 mod ends;
-#[path = "cli/face.rs"]
 mod face;
-#[path = "cli/ground.rs"]
 mod ground;
-#[path = "cli/planted.rs"]
 mod planted;
-#[path = "cli/privileges.rs"]
 mod privileges;
-#[path = "cli/secrets.rs"]
 mod secrets;
-#[path = "cli/seen.rs"]
 mod seen;
+mod shell;
 
-struct Shell {
-    dir: tempfile::TempDir,
-}
-
-struct Said {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Shell {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pvemig"));
-        command.args(args).env_clear().env("HOME", self.dir.path()).env("PATH", std::env::var("PATH").unwrap());
-        command.current_dir(self.dir.path()).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Said {
-        said(self.command(args).output().unwrap())
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-}
-
-fn said(output: Output) -> Said {
-    Said {
-        // A killed process has no code.
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-#[track_caller]
-fn expect(said: &Said, code: i32, words: &[&str]) {
-    let all = format!("{}{}", said.stdout, said.stderr);
-    assert_eq!(said.code, code, "{all}");
-    for word in words {
-        assert!(all.contains(word), "`{word}` is not in:\n{all}");
-    }
-}
+use shell::{Said, Shell, Up, expect, said};
 
 #[test]
 fn wrong_command_lines_are_told_what_is_right() {
@@ -178,84 +122,6 @@ fn every_step_is_found_by_id_number_and_script_name() {
     let found: Vec<_> = names.iter().filter(|name| shell.run(&["explain", name]).code == 0).collect();
     // A bare number is the step with exactly that number: 4 is none.
     assert_eq!(found.len(), names.len() - 1, "{found:?}");
-}
-
-/// A lab in a process of its own, and the shell to work with it.
-struct Up {
-    lab: Child,
-    shell: Shell,
-}
-
-impl Up {
-    fn new(world: &str, hands: &str) -> Self {
-        let shell = Shell::new();
-        let dir = shell.path().join("lab");
-        let mut lab = shell
-            .command(&["lab", "up", "--world", world, "--hands", hands, "--speed", "200", "--dir"])
-            .arg(&dir)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        BufReader::new(lab.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        assert!(ready.starts_with("ready: "), "{ready}");
-        Self { lab, shell }
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.shell.command(args);
-        let lab = self.shell.path().join("lab");
-        command.env("PVEMIG_SITE", lab.join("site.yaml")).env("PVEMIG_STATE", lab.join("state"));
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Said {
-        said(self.command(args).output().unwrap())
-    }
-
-    /// Changing requests that the lab saw.
-    fn changes(&self) -> usize {
-        let log = std::fs::read_to_string(self.shell.path().join("lab/requests.jsonl")).unwrap();
-        log.lines().filter(|l| l.contains("\"class\":\"change\"")).count()
-    }
-
-    /// `Call` events in all journals.
-    fn calls(&self) -> usize {
-        let runs = self.shell.path().join("lab/state/homelab/runs");
-        let of = |entry: std::io::Result<std::fs::DirEntry>| {
-            let journal = std::fs::read_to_string(entry.unwrap().path().join("journal.jsonl")).unwrap_or_default();
-            journal.lines().filter(|l| l.contains("\"is\":\"call\"")).count()
-        };
-        std::fs::read_dir(runs).unwrap().map(of).sum()
-    }
-
-    /// Asks the lab's control socket, as `pvemig lab move` does.
-    fn control(&self, request: &serde_json::Value) {
-        let mut socket = UnixStream::connect(self.shell.path().join("lab/control")).unwrap();
-        writeln!(socket, "{request}").unwrap();
-        let mut answer = String::new();
-        BufReader::new(socket).read_line(&mut answer).unwrap();
-        assert!(answer.contains("\"ok\":true"), "{answer}");
-    }
-
-    /// From now on the requests of a front that match are refused.
-    fn refuse(&self, front: &str, path: &str, class: Option<&str>) {
-        self.control(&serde_json::json!({
-            "fault": { "front": front, "path": path, "class": class, "effect": "refuse" }
-        }));
-    }
-
-    fn run_id(&self) -> String {
-        let status: serde_json::Value = serde_json::from_str(&self.run(&["status", "--all", "--json"]).stdout).unwrap();
-        status.as_array().unwrap().last().unwrap()["run"].as_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let _gone = self.lab.kill();
-        let _gone = self.lab.wait();
-    }
 }
 
 #[test]
@@ -474,32 +340,4 @@ fn a_run_that_needs_a_person_says_so_and_exits_with_3() {
         &["still-fawn"],
     );
     expect(&up.run(&["resume"]), 0, &["done"]);
-}
-
-/// The README's session: every command succeeds, and each line below it is in what it prints.
-#[test]
-fn the_readme_shows_what_happens() {
-    let up = Up::new("usb-move", "auto");
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let block = readme.split("```console\n").nth(1).unwrap().split("```").next().unwrap();
-    let lab = up.shell.path().join("lab");
-    let bin = Path::new(env!("CARGO_BIN_EXE_pvemig")).parent().unwrap();
-    let mut commands = 0;
-    let mut setup = String::new();
-    for part in block.split("$ ").skip(1) {
-        let (command, expected) = part.split_once('\n').unwrap();
-        let command = command.replace("/tmp/lab", lab.to_str().unwrap());
-        if command.starts_with(". ") {
-            setup = format!("{command}\n");
-            continue;
-        }
-        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("{setup}{command}")]).env_clear().env("HOME", up.shell.path()).env("PATH", path);
-        let said = said(shell.stdin(Stdio::null()).output().unwrap());
-        let words: Vec<&str> = expected.lines().filter(|l| !l.is_empty()).collect();
-        expect(&said, 0, &words);
-        commands += 1;
-    }
-    assert_eq!(commands, 11);
 }
