@@ -2,14 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may panic, and says its counts")]
 
-mod harness;
-
 use std::time::Duration;
 
-use harness::estate::Rig;
-use harness::same::{assert_done, assert_same, assert_undone};
-use harness::scene::Scenes;
-use harness::{How, calls, is_cut, points_expected};
+use crate::harness::estate::Rig;
+use crate::harness::same::{assert_done, assert_same, assert_undone};
+use crate::harness::scene::Scenes;
+use crate::harness::{How, calls, is_cut, points_expected};
 use pvemig::base::check::{Answer, Check};
 use pvemig::base::fault::Failure;
 use pvemig::base::names::StepKey;
@@ -29,7 +27,7 @@ struct Story {
     rig: Rig,
     first: Value,
     last: Value,
-    run: harness::Run,
+    run: crate::harness::Run,
     scenes: Scenes,
 }
 
@@ -59,7 +57,7 @@ impl Story {
         Self::told(rig, first, last, run, scenes)
     }
 
-    fn told(rig: Rig, first: Value, last: Value, run: harness::Run, scenes: Scenes) -> Self {
+    fn told(rig: Rig, first: Value, last: Value, run: crate::harness::Run, scenes: Scenes) -> Self {
         assert_eq!(scenes.points.len(), points_expected(&run.records));
         assert!(scenes.points.iter().map(|(point, _)| point).eq(&run.points.passed()));
         Self { rig, first, last, run, scenes }

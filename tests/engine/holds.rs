@@ -4,9 +4,9 @@ use pvemig::engine::event::Event;
 use pvemig::engine::run::Why;
 use pvemig::engine::state::Stage;
 
+use super::laws::{Steps, done, go, soon, stop, undo, undone};
 use crate::harness::probe::{Bed, Blind, Call, Close, First, Hold, Pause, Say, boxed};
 use crate::harness::{Bench, How, Run};
-use crate::laws::{Steps, done, go, soon, stop, undo, undone};
 
 fn steps() -> Steps {
     vec![boxed(Hold), boxed(First), boxed(Close)]

@@ -10,10 +10,10 @@ use pvemig::engine::run::Why;
 use pvemig::engine::state::Phase;
 use pvemig::lab::{FaultEffect, FaultRule, Front};
 
+use super::laws::{Steps, done, go, stop, undo, undone};
 use crate::harness::estate::{Rig, at_rest};
 use crate::harness::probe::{Bed, Call, First, boxed};
 use crate::harness::{Bench, How, Run, calls};
-use crate::laws::{Steps, done, go, stop, undo, undone};
 
 /// The source VM gives the device up, by a pve task that takes its time.
 async fn slow() -> Rig {

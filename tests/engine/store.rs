@@ -54,8 +54,8 @@ fn journal(bench: &Bench, id: &str) -> std::path::PathBuf {
 
 /// A run that stops where a person is needed, with a hold up.
 async fn held(bench: &Bench, estate: &std::sync::Arc<Estate>) -> String {
-    let stopped = crate::run(bench, estate, None, How { no_hands: true, ..How::default() }).await;
-    assert_eq!(crate::stop(&stopped).key.as_str(), "03-carry");
+    let stopped = super::run(bench, estate, None, How { no_hands: true, ..How::default() }).await;
+    assert_eq!(super::stop(&stopped).key.as_str(), "03-carry");
     stopped.id
 }
 
@@ -77,8 +77,8 @@ async fn an_empty_journal_says_nothing_of_what_was_changed_and_is_given_up() {
         // What it holds is nobody's to take until an operator gives it up.
         let info = bench.store.info("", "here").unwrap();
         assert_eq!(info.others.get(&id), Some(&Standing::Unreadable));
-        let blocked = crate::run(&bench, &estate, None, How::default()).await;
-        assert!(matches!(crate::stop(&blocked).why, Why::Blocked(_)), "{:?}", blocked.ended);
+        let blocked = super::run(&bench, &estate, None, How::default()).await;
+        assert!(matches!(super::stop(&blocked).why, Why::Blocked(_)), "{:?}", blocked.ended);
         let kept = give_up(&bench, &id).unwrap().kept;
         assert_eq!(kept.map(|kept| std::fs::read_to_string(kept).unwrap()), (!gone).then(|| text.to_owned()));
         let state = bench.read(&id).state;
@@ -87,7 +87,7 @@ async fn an_empty_journal_says_nothing_of_what_was_changed_and_is_given_up() {
         let report = report::text(&Report::of(&id, &bench.read(&id).records).unwrap().unwrap());
         assert!(report.contains("the disk was full (what it did is not known in full: "), "{report}");
         assert!(!report.contains("nothing was changed"), "{report}");
-        let taken = crate::run(&bench, &estate, None, How::default()).await;
+        let taken = super::run(&bench, &estate, None, How::default()).await;
         assert!(matches!(taken.ended, Ok(Ended::Done)), "{:?}", taken.ended);
         assert_eq!(estate.world().replicas, 2, "as the mark says");
     }
@@ -96,7 +96,7 @@ async fn an_empty_journal_says_nothing_of_what_was_changed_and_is_given_up() {
 #[tokio::test]
 async fn a_bad_line_stops_what_changes_and_the_other_runs_are_still_listed() {
     let (bench, estate) = (Bench::new(), Estate::new());
-    let done = crate::run(&bench, &estate, None, How::default()).await;
+    let done = super::run(&bench, &estate, None, How::default()).await;
     estate.world().stick_at = "old".into();
     estate.world().slots.clear();
     let id = held(&bench, &estate).await;
@@ -126,7 +126,7 @@ async fn a_bad_line_stops_what_changes_and_the_other_runs_are_still_listed() {
 #[tokio::test]
 async fn a_run_that_was_over_before_the_damage_is_given_up_all_the_same() {
     let (bench, estate) = (Bench::new(), Estate::new());
-    let done = crate::run(&bench, &estate, None, How::default()).await;
+    let done = super::run(&bench, &estate, None, How::default()).await;
     let path = journal(&bench, &done.id);
     let whole = std::fs::read_to_string(&path).unwrap();
     let last = whole.lines().last().unwrap();

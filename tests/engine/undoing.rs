@@ -6,9 +6,9 @@ use pvemig::engine::state::Stage;
 
 use pvemig::report::Report;
 
+use super::laws::{Steps, done, go, soon, stop, undo, undone};
 use crate::harness::probe::{Bed, Burn, Call, Claim, Close, First, Hold, Keep, OldClaim, Say, boxed};
 use crate::harness::{Bench, How};
-use crate::laws::{Steps, done, go, soon, stop, undo, undone};
 
 fn past(id: &str) -> How {
     How { past: vec![id.into()], consents: vec!["pv/old".into()], ..How::default() }

@@ -6,8 +6,8 @@ use pvemig::base::fault::Fault;
 use pvemig::base::secret::Secret;
 use pvemig::guest::{Error, KeySource, Route, SshTarget};
 
-use crate::place::{Place, Sshd, new_key, program, public, user};
-use crate::{Expected, LONG, declared, guest};
+use super::place::{Place, Sshd, new_key, program, public, user};
+use super::{Expected, LONG, declared, guest};
 
 /// What becomes of a login, by what the file says about the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

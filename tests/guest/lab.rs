@@ -12,8 +12,8 @@ use pvemig::lab::world::SshManner;
 use pvemig::lab::{Class, FaultEffect, FaultRule, Front, Lab, LabOptions, load};
 use tokio::time::Instant;
 
-use crate::place::program;
-use crate::{LONG, SHORT, command, declared};
+use super::place::program;
+use super::{LONG, SHORT, command, declared};
 
 /// The target of the move, and its host.
 const VM: u32 = 108;

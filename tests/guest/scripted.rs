@@ -7,7 +7,7 @@ use russh::{Channel, ChannelId};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::place::Place;
+use super::place::Place;
 
 /// What a scripted server does with a command.
 #[derive(Debug, Clone, Copy)]

@@ -127,11 +127,6 @@ impl Rig {
         self.bench.go(&self.estate, &self.steps, id, false, how, self.hands()).await
     }
 
-    /// Forwards with the first `n` steps only.
-    pub async fn first(&self, n: usize, how: &How) -> Run {
-        self.bench.go(&self.estate, &self.steps[..n], None, false, how, self.hands()).await
-    }
-
     /// Backwards, with every consent that the steps ask for.
     pub async fn backward(&self, id: &str, how: &How) -> Run {
         let state = self.bench.read(id).state;

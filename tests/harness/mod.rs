@@ -1,12 +1,7 @@
 //! Runs a plan against an estate, with a crash, a fault or a hand where a test wants one.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "each test file uses its own part of the harness, and a test may panic"
-)]
+#![allow(unreachable_pub, reason = "the harness is all tests' own")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 pub mod estate;
 pub mod probe;
@@ -36,7 +31,7 @@ use pvemig::engine::store::{Ids, RunRead, Store, StoreError};
 pub struct Hearing {
     pub records: Mutex<Vec<Record>>,
     pub hands: Box<dyn Fn(&Hands) + Send + Sync>,
-    pub reader: Option<Arc<dyn Fn(&Record) + Send + Sync>>,
+    pub reader: Option<Reader>,
     pub kill_after: Option<&'static str>,
     pub killed: tokio::sync::Notify,
 }
@@ -72,14 +67,16 @@ pub struct Run {
     pub records: Vec<Record>,
 }
 
+/// Is told of every line, right after it is written.
+pub type Reader = Arc<dyn Fn(&Record) + Send + Sync>;
+
 /// How a process is to behave.
 #[derive(Clone, Default)]
 pub struct How {
     pub cut_at: Option<u64>,
     /// Sees every point of a process that is not cut.
     pub watcher: Option<Watcher>,
-    /// Is told of every line, right after it is written.
-    pub reader: Option<Arc<dyn Fn(&Record) + Send + Sync>>,
+    pub reader: Option<Reader>,
     /// The process is killed right after it has written the first event of this name.
     pub kill_after: Option<&'static str>,
     pub consents: Vec<String>,

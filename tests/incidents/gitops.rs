@@ -5,8 +5,8 @@ use pvemig::lab::Place;
 use pvemig::lab::kube::kinds;
 use serde_json::{Value, json};
 
-use super::harness::same::assert_done;
 use super::{How, Rig, assert_stopped, go, notes, rig};
+use crate::harness::same::assert_done;
 
 const MERGE: &str = "application/merge-patch+json";
 pub(crate) const JSON: &str = "application/json";

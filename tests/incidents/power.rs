@@ -5,8 +5,8 @@ use std::time::Duration;
 use pvemig::lab::{Class, FaultEffect, FaultRule, Front, World};
 use serde_json::json;
 
-use super::harness::same::assert_done;
 use super::{DEVICE, How, assert_noted, assert_stopped, go, notes, rig};
+use crate::harness::same::assert_done;
 
 fn vm(world: &mut World) -> &mut pvemig::lab::world::Vm {
     world.vms.get_mut(&108).unwrap()

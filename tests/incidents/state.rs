@@ -6,9 +6,9 @@ use pvemig::engine::event::Event;
 use pvemig::engine::point::Side;
 use pvemig::lab::Class;
 
-use super::harness::same::{assert_done, assert_same, assert_undone};
-use super::harness::{calls, is_cut};
 use super::{How, Rig, rig};
+use crate::harness::same::{assert_done, assert_same, assert_undone};
+use crate::harness::{calls, is_cut};
 
 /// The real binary under a shell line, on the rig's estate with a state directory of its own.
 #[expect(clippy::disallowed_methods, reason = "the test plays the operator")]

@@ -6,8 +6,8 @@ use pvemig::lab::world::{Firmware, Socket, Stick, StickState, Vm};
 use pvemig::lab::{Place, World};
 use serde_json::{Value, json};
 
-use super::harness::same::assert_done;
 use super::{DEVICE, How, Rig, assert_noted, assert_stopped, go, rig, rig_of};
+use crate::harness::same::assert_done;
 
 fn at(host: &str, port: &str) -> Place {
     Place { host: host.into(), port: port.into() }

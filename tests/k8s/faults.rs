@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use wiremock::matchers::any;
 use wiremock::{Mock, ResponseTemplate};
 
-use crate::{Wire, answer, open};
+use super::{Wire, answer, open};
 
 /// What a connection does once it has read a request.
 #[derive(Clone, Copy)]
@@ -212,7 +212,7 @@ async fn another_authority_is_told_apart_from_an_api_that_is_away() {
 async fn a_kubeconfig_that_is_not_usable_is_told_with_its_path() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("kubeconfig");
-    let write = |text: &str| crate::write_private(&path, text);
+    let write = |text: &str| super::write_private(&path, text);
     let head = "apiVersion: v1\nkind: Config\nusers:\n- name: u\n  user: {token: a}\n";
     let contexts = "contexts:\n- name: lab\n  context: {cluster: c, user: u}\n";
     let cases = [

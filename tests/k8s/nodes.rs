@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use wiremock::matchers::{method, path, query_param};
 use wiremock::{Mock, ResponseTemplate};
 
-use crate::{MERGE, Wire, answer, fixture, list, mark, ok, sent};
+use super::{MERGE, Wire, answer, fixture, list, mark, ok, sent};
 
 const NAME: &str = "k3s-vm-still-fawn";
 const PATCHED: &str = "/api/v1/nodes/k3s-vm-still-fawn?fieldManager=pvemig";

@@ -8,7 +8,7 @@ use pvemig::k8s::KubeError;
 use pvemig::k8s::flux::FluxKind;
 use serde_json::json;
 
-use crate::{Wire, answer, fixture, ok};
+use super::{Wire, answer, fixture, ok};
 
 /// A ledger that writes down what it is asked, and refuses what its test says.
 #[derive(Default)]

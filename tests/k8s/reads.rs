@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use wiremock::matchers::{body_partial_json, method};
 use wiremock::{Mock, ResponseTemplate};
 
-use crate::{Wire, answer, fixture, list, ok, sent};
+use super::{Wire, answer, fixture, list, ok, sent};
 
 async fn pending(wire: &Wire) -> Pod {
     let mut value = fixture("pod");

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
-use crate::faults::request;
-use crate::{fixture, list, open};
+use super::faults::request;
+use super::{fixture, list, open};
 
 fn pod(uid: &str) -> Value {
     let mut value = fixture("pod");
@@ -282,11 +282,11 @@ async fn output_without_a_status_proves_nothing() {
 
 #[tokio::test]
 async fn an_exec_that_is_refused_or_silent() {
-    let wire = crate::Wire::answering(crate::answer(404, "status-404")).await;
+    let wire = super::Wire::answering(super::answer(404, "status-404")).await;
     let command = ["true".to_owned()];
     let error = wire.kube.exec(("a", "b"), None, &command, Duration::from_secs(5)).await.unwrap_err();
     assert!(error.is_not_found(), "{error:?}");
-    let wire = crate::Wire::answering(crate::answer(503, "status-503")).await;
+    let wire = super::Wire::answering(super::answer(503, "status-503")).await;
     let error = wire.kube.exec(("a", "b"), None, &command, Duration::from_secs(5)).await.unwrap_err();
     assert!(matches!(error, KubeError::Server { code: 503, .. }), "{error:?}");
     let (address, _stir, _seen) = watched(vec![]).await;

@@ -5,7 +5,7 @@ use pvemig::k8s::KubeError;
 use pvemig::k8s::claim::fresh_manifest;
 use serde_json::json;
 
-use crate::{MERGE, Wire, answer, fixture, list, ok, sent};
+use super::{MERGE, Wire, answer, fixture, list, ok, sent};
 
 const UID: &str = "55555555-aaaa-4aaa-8aaa-000000000001";
 const VOLUME: &str = "/api/v1/persistentvolumes/pvc-4";

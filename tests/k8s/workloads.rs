@@ -4,7 +4,7 @@ use pvemig::base::hold::MARK;
 use pvemig::k8s::KubeError;
 use serde_json::{Value, json};
 
-use crate::{MERGE, Wire, answer, fixture, list, mark, ok, sent};
+use super::{MERGE, Wire, answer, fixture, list, mark, ok, sent};
 
 const AT: &str = "/apis/apps/v1/namespaces/frigate/deployments/frigate";
 const UID: &str = "33333333-aaaa-4aaa-8aaa-000000000001";

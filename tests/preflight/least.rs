@@ -8,10 +8,10 @@ use pvemig::lab::pve::access::Acl;
 use pvemig::lab::world::World;
 use serde_json::{Value, json};
 
-use super::harness::estate::{Rig, at_rest};
-use super::harness::same::assert_same;
-use super::harness::{How, calls};
 use super::{Bench, Ended, protects, shown};
+use crate::harness::estate::{Rig, at_rest};
+use crate::harness::same::assert_same;
+use crate::harness::{How, calls};
 
 const APPLY: &str = "application/apply-patch+yaml";
 const TOKEN: &str = "pvemig@pve!pvemig";

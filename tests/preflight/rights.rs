@@ -11,8 +11,8 @@ use tokio::runtime::Handle;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
-use super::harness::estate::SPEED;
 use super::{Bench, Expected, assert_found, assert_noted, problems_of};
+use crate::harness::estate::SPEED;
 
 /// Stands before the lab's cluster, in which everybody may do everything, and denies what a test wants: `get configmaps`.
 struct Gate {

@@ -15,7 +15,7 @@ use pvemig::lab::{FaultEffect, FaultRule, Front, Lab, LabOptions, load};
 use pvemig::proxmox::{AgentCause, Auth, Endpoint, Error, Proxmox};
 use serde_json::{Value, json};
 
-use crate::place::program;
+use crate::guest::place::program;
 
 /// The simulated one, and the real one.
 const SIMULATED: &str = "/nodes/pve/qemu/103";

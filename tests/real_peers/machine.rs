@@ -13,9 +13,9 @@ use pvemig::lab::{Place, World};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::guest::place::program;
 use crate::harness::estate::{Rig, at_rest};
 use crate::harness::{How, Run, calls, notes};
-use crate::place::program;
 
 const VM: u32 = 108;
 const NODE: &str = "k3s-vm-still-fawn";

@@ -10,7 +10,7 @@ use pvemig::guest::{Command, Error, Guest, KeySource, Route, SshTarget};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::place::{Place, Sshd, new_key, program, public, write_key};
+use crate::guest::place::{Place, Sshd, new_key, program, public, write_key};
 
 /// Long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(60);

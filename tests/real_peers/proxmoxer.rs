@@ -5,7 +5,7 @@ use std::path::Path;
 use pvemig::lab::{Lab, LabOptions, load};
 use serde_json::{Value, json};
 
-use crate::place::program;
+use crate::guest::place::program;
 
 /// What `ask_proxmox.py` has to come to, so that a loop over nothing fails.
 const CHECKS: u64 = 169;

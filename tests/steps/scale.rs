@@ -1,8 +1,8 @@
 //! A workload of a kind that is scaled by its subresource `scale` alone: two calls, and a crash between them.
 
 use super::*;
-use harness::is_cut;
-use harness::same::assert_same;
+use crate::harness::is_cut;
+use crate::harness::same::assert_same;
 use pvemig::engine::point::{Point, Side};
 
 const ROLL: &str = "/apis/argoproj.io/v1alpha1/namespaces/shop/rollouts/roll";

@@ -2,8 +2,8 @@
 //! credentials, a push by hand, a machine that is kept by high availability, two equal devices.
 
 use super::*;
-use harness::estate::at_rest;
-use harness::same::{assert_done, assert_same, assert_undone};
+use crate::harness::estate::at_rest;
+use crate::harness::same::{assert_done, assert_same, assert_undone};
 use pvemig::base::check::Hands;
 use pvemig::engine::point::{Point, Side};
 use pvemig::lab::world::{Stick, StickState, UsbMapping};

@@ -18,17 +18,15 @@ macro_rules! incidents {
 }
 
 mod gitops;
-#[path = "../harness/mod.rs"]
-mod harness;
 mod power;
 mod state;
 mod usb;
 mod volumes;
 mod ways;
 
-use harness::estate::{Rig, at_rest};
-use harness::same::assert_done;
-use harness::{How, Run, notes};
+use crate::harness::estate::{Rig, at_rest};
+use crate::harness::same::assert_done;
+use crate::harness::{How, Run, notes};
 use pvemig::engine::run::{Ended, Why};
 use pvemig::lab::World;
 use serde_json::Value;

@@ -4,7 +4,7 @@
 
 mod host_keys;
 mod lab;
-mod place;
+pub(crate) mod place;
 mod pve;
 mod scripted;
 

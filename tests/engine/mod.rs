@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
-#[path = "../harness/mod.rs"]
-mod harness;
 mod holds;
 mod laws;
 mod lost;
@@ -13,8 +11,8 @@ mod undoing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::toy::{self, Estate};
-use harness::{Bench, How, Run, calls, is_cut, points_expected};
+use crate::harness::toy::{self, Estate};
+use crate::harness::{Bench, How, Run, calls, is_cut, points_expected};
 use pvemig::base::check::Hands;
 use pvemig::engine::event::Event;
 use pvemig::engine::point::{Point, Side};

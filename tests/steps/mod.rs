@@ -4,14 +4,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod foreign;
-#[path = "../harness/mod.rs"]
-mod harness;
 mod power;
 mod scale;
 mod worlds;
 
-use harness::estate::Rig;
-use harness::{How, Run, calls, notes};
+use crate::harness::estate::Rig;
+use crate::harness::{How, Run, calls, notes};
 use pvemig::base::check::Answer;
 use pvemig::base::hold::{MARK, Mark};
 use pvemig::blueprint;

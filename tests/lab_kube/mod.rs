@@ -60,7 +60,7 @@ impl Kubectl {
 
 #[expect(clippy::disallowed_methods, reason = "the real kubectl is what the lab is held against")]
 fn kubectl(folder: &Path, args: &[String]) -> Output {
-    // Another version than the one on the path: KUBECTL=/opt/kubectl-1.20 cargo test --test lab_kube
+    // Another version than the one on the path: KUBECTL=/opt/kubectl-1.20 cargo test --test all lab_kube::
     let program = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into());
     let output = Command::new(program)
         .args(["--kubeconfig".into(), folder.join("kubeconfig").display().to_string()])

@@ -3,14 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may panic, and says its counts")]
 
 mod cluster;
-#[path = "../harness/mod.rs"]
-mod harness;
 mod least;
 mod machines;
 mod rights;
 
-use harness::estate::Rig;
-use harness::{How, calls};
+use crate::harness::estate::Rig;
+use crate::harness::{How, calls};
 use pvemig::base::check::{Answer, Check, Problem};
 use pvemig::base::fault::Failure;
 use pvemig::blueprint;

@@ -1,0 +1,18 @@
+//! All tests in one program: it is linked once, and its tests share the cores to the last one.
+
+mod checkout;
+mod cli;
+mod engine;
+mod fuzz;
+mod guest;
+mod harness;
+mod incidents;
+mod k8s;
+mod lab_kube;
+mod lab_pve;
+mod layers;
+mod preflight;
+mod prove;
+mod proxmox;
+mod real_peers;
+mod steps;
