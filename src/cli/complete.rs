@@ -210,6 +210,7 @@ fn findings() -> impl Iterator<Item = Candidate> {
 }
 
 fn global(cursor: &Cursor) -> Global {
+    #[expect(clippy::disallowed_methods, reason = "cli reads the environment")]
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     Global {
         site: cursor.site.clone().or_else(|| variable("PVEMIG_SITE")),

@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::base::fault::{Effect, Fault};
-use crate::base::permit::Permit;
 use crate::base::wait::{Backoff, show};
 
 use super::api::Proxmox;
@@ -20,6 +19,9 @@ use super::wire::{Call, seg};
 const SKEW: u64 = 300;
 /// How many lines of a failed pve task's log go into the error.
 const TAIL: u64 = 10;
+
+/// How many of its last lines are searched for what it warned of.
+const WARNED: u64 = 200;
 
 /// A pve task's state.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -235,12 +237,17 @@ impl Proxmox {
         }
     }
 
-    /// [`Proxmox::wait_task`] for a change that is being made: the log goes to the permit's display.
+    /// What a pve task warned of, where it ended so: `WARNINGS: n` and the log's own lines.
     ///
     /// # Errors
-    /// As [`Proxmox::wait_task`].
-    pub async fn finish(&self, upid: &Upid, limit: Duration, permit: &Permit) -> Result<TaskEnd, Error> {
-        self.wait_task(upid, limit, &|line| permit.progress(line)).await
+    /// As [`Proxmox::task_status`] and [`Proxmox::task_log`].
+    pub async fn task_warnings(&self, upid: &Upid) -> Result<Option<String>, Error> {
+        let status = self.task_status(upid).await?;
+        let Some(exit) = status.exitstatus.filter(|exit| exit.starts_with("WARNINGS")) else { return Ok(None) };
+        let (_, total) = self.task_log(upid, 0, 1).await?;
+        let (lines, _) = self.task_log(upid, total.saturating_sub(WARNED), WARNED).await?;
+        let said: Vec<&str> = lines.iter().filter_map(|line| line.t.strip_prefix("WARN: ")).collect();
+        Ok(Some(if said.is_empty() { exit } else { format!("{exit} ({})", said.join("; ")) }))
     }
 
     /// Shows the lines after number `shown`; returns how many were shown in all.

@@ -88,7 +88,41 @@ async fn kept_pending() {
     assert!(pending > 0, "{pending}");
 }
 
+/// QEMU does not start: the error has what QEMU said, and resume starts it.
+async fn start_fails() {
+    // Slow enough for somebody to come in between.
+    let rig = rig("usb-move-old", DEVICE, |world| world.timing.process = 60_000).await;
+    let lab = rig.lab.shared().clone();
+    let fails = async {
+        let starting = |world: &World| {
+            let task = world.tasks.iter().find(|task| task.kind == "qmstart" && task.end.is_none());
+            task.map(|task| task.upid.clone())
+        };
+        let upid = lab.until(Duration::from_secs(7_200), starting).await.unwrap();
+        lab.change(|world| {
+            world.log_task(&upid, "kvm: -device usb-host,bus=xhci.0: failed to open host usb device 2:3");
+            world.end_task(&upid, Err("start failed: QEMU exited with code 1".into()));
+        });
+    };
+    let (run, ()) = tokio::join!(go(&rig), fails);
+    assert_stopped(&run, "05-", &["start failed: QEMU exited with code 1", "failed to open host usb device 2:3"]);
+    assert_done(&rig.forward(Some(&run.id), &How::default()).await, "resumed");
+    assert!(rig.lab.shared().read(|world| world.vms[&108].running.is_some()));
+}
+
+/// A pve task that ends with warnings has done its work; what it warned of stays in the journal and the report.
+async fn ends_with_warnings() {
+    let rig = rig("usb-move-old", DEVICE, |world| {
+        vm(world).config.insert("bios".into(), "ovmf".into());
+    })
+    .await;
+    let run = go(&rig).await;
+    assert_noted(&run, &["05-"], &["qmstart ended with WARNINGS: 1 (no efidisk configured! Using temporary"]);
+}
+
 incidents! {
+    a_pve_task_fails: start_fails();
+    a_pve_task_ends_with_warnings: ends_with_warnings();
     a_backup_holds_the_lock: locked();
     an_answer_is_596_after_the_effect: answer_lost(Some(596));
     an_answer_never_comes: answer_lost(None);

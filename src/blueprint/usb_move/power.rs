@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::check::Check;
 use crate::base::fault::Failure;
 use crate::base::permit::Permit;
+use crate::engine::step::Got;
 use crate::proxmox::{ConfigChange, Error, Proxmox, TaskRow, Upid, VmRef};
 
 /// A guest that drains and syncs may take long; the API's own default of 60 s is too short for a Kubernetes node.
@@ -37,6 +38,21 @@ pub async fn finish(pve: &Proxmox, upid: &Upid, limit: Duration, permit: &Permit
         permit.progress(&format!("{} ended with {warnings}", upid.kind));
     }
     Ok(())
+}
+
+/// A note for each pve task of a step that ended with warnings: its display line is gone with the terminal.
+pub async fn warned(pve: &Proxmox, got: &[Got]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for upid in got.iter().filter(|got| got.handle.kind == "upid").map(|got| got.handle.value.parse::<Upid>()) {
+        match upid {
+            Ok(upid) => match pve.task_warnings(&upid).await {
+                Ok(warnings) => notes.extend(warnings.map(|w| format!("{} ended with {w}", upid.kind))),
+                Err(error) => notes.push(format!("whether {} ended with warnings cannot be seen: {error}", upid.kind)),
+            },
+            Err(error) => notes.push(format!("a pve task of this step cannot be asked for: {error}")),
+        }
+    }
+    notes
 }
 
 /// Writes a config. A change that is stored and that the running guest did not take is no failure here: the check sees

@@ -13,7 +13,7 @@ use crate::proxmox::{MapEntry, Proxmox, VmRef, VmStatus, usb_slot};
 
 use super::device::{Attach, Device, Sight, Vm, same_usb};
 use super::fault::refusal;
-use super::power::{SHUTDOWN, finish, locked, shutdown, start};
+use super::power::{SHUTDOWN, finish, locked, shutdown, start, warned};
 use super::s04_add_usb::set_entry;
 
 /// Power-cycles a VM where its process does not run what is configured.
@@ -84,7 +84,7 @@ impl Step<Estate> for RebootVm {
         let stale = stale(&pve, &at).await?;
         let same_start = seen.since.is_some_and(|since| since.ran && since.pid == status.pid);
         if stale.is_empty() && !same_start {
-            return Ok(Check::done());
+            return Ok(Check::done().notes(warned(&pve, seen.got).await));
         }
         if stale.is_empty() {
             // Begun, and then hot-plugged by somebody: what is configured runs, so there is nothing left to reboot for.

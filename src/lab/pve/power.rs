@@ -41,6 +41,7 @@ impl World {
         match kind.as_str() {
             "qmstart" => {
                 let outcome = self.start_now(vmid);
+                let outcome = outcome.and_then(|()| self.warn_of_firmware(upid, vmid));
                 self.end_task(upid, outcome);
             }
             "qmstop" => {
@@ -88,6 +89,17 @@ impl World {
         }
         super::config::apply_pending(self, vmid);
         self.power_on(vmid, self.now)
+    }
+
+    /// A machine with UEFI and no disk for its variables starts, and its pve task ends with a warning
+    /// (qemu-server's `QemuServer/OVMF.pm`).
+    fn warn_of_firmware(&mut self, upid: &str, vmid: u32) -> Result<(), String> {
+        let Some(vm) = self.vms.get(&vmid) else { return Ok(()) };
+        if vm.config.get("bios").map(String::as_str) != Some("ovmf") || vm.config.contains_key("efidisk0") {
+            return Ok(());
+        }
+        self.log_task(upid, "WARN: no efidisk configured! Using temporary efivars disk.");
+        Err("WARNINGS: 1".into())
     }
 
     fn begin_shutdown(&mut self, upid: &str, vmid: u32, start_again: bool, order: &serde_json::Value) {
