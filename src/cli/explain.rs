@@ -103,9 +103,7 @@ fn explain_step(global: &Global, out: &Out, blueprint: &Blueprint, row: &Row) ->
         Err(error) => {
             // No site file at all is as usual as one; a broken one is worth a word.
             if site_path(global).is_ok() {
-                out.notice(&format!(
-                    "the site file cannot be used (`pvemig site check`), so this is the example's: {error}"
-                ));
+                out.notice(&format!("this is the example's, because yours cannot be opened: {error}"));
             }
             None
         }

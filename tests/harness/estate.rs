@@ -97,6 +97,12 @@ impl Rig {
         picture.unwrap_or_else(|| self.lab.compared())
     }
 
+    /// The world some minutes later, however long it takes until its pods are ready.
+    pub async fn later(&self) -> Value {
+        self.lab.shared().until(Duration::from_secs(300), |_| None::<()>).await;
+        self.picture().await
+    }
+
     /// A client of the lab's cluster that knows nothing of pvemig's own.
     pub async fn cluster(&self) -> kube::Client {
         let file = kube::config::Kubeconfig::from_yaml(&self.lab.reach().kubernetes.kubeconfig).unwrap();

@@ -80,7 +80,7 @@ impl<'r> Grants<'r> {
         for note in &rights.pve_notes {
             page.words(note);
         }
-        page.words("As root on a Proxmox host:");
+        page.words("As root on a Proxmox host (a role that is there already: `pveum role modify` for `role add`):");
         if let (true, Some(user), Some(token)) = (who.all, &who.user, &who.token) {
             let id = token.split('!').next_back().unwrap_or_default();
             page.line("");

@@ -87,7 +87,8 @@ pub(super) static OWNER_SUSPENDED: Known = Known {
     steps: &[on::DEPLOY],
     means: "Somebody suspended the Flux object that brings the manifests to the workload.",
     matters: "What pvemig did not suspend it does not resume: the new values would never arrive.",
-    by_hand: "`flux get all -A | grep True`; `flux resume kustomization NAME`, where that may be.",
+    by_hand: "`kubectl get kustomizations,helmreleases -A -o custom-columns=IN:.metadata.namespace,\
+              NAME:.metadata.name,SUSPENDED:.spec.suspend`; `flux resume kustomization NAME`, where that may be.",
 };
 pub(super) static OWNER_UNWELL: Known = Known {
     name: "owner-unwell",
