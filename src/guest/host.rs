@@ -75,11 +75,7 @@ fn read(at: &str, output: &Output, limit: Duration) -> Result<Output, Error> {
     let lost = |why: String| Error::HostExecLost { at: at.to_owned(), why };
     if !output.ok() {
         let why = output.summary();
-        return Err(if started_nothing(&output.stderr) {
-            Error::HostExec { at: at.to_owned(), why }
-        } else {
-            lost(why)
-        });
+        return Err(if started_nothing(output) { Error::HostExec { at: at.to_owned(), why } } else { lost(why) });
     }
     if output.truncated {
         return Err(lost("its output is too long".into()));
@@ -105,17 +101,22 @@ fn read(at: &str, output: &Output, limit: Duration) -> Result<Output, Error> {
     })
 }
 
-/// Texts with which `qm guest exec` ends before anything runs in the guest. Any other may come after the start: each
-/// poll for the end asks the agent again.
-fn started_nothing(stderr: &str) -> bool {
-    const BEFORE: [&str; 5] = [
-        "Failed to execute child process",
-        "has been disabled",
-        "No QEMU guest agent configured",
-        "does not exist",
-        "command not found",
-    ];
-    BEFORE.iter().any(|text| stderr.contains(text))
+/// Whether `qm guest exec` ended before anything ran in the guest. Any end that is not known here may come after the
+/// start: each poll for the end asks the agent again. Only the last line is qm's; those before it may come from the
+/// host's own shell, and one about another program is there whatever became of this one.
+fn started_nothing(output: &Output) -> bool {
+    // Not the disabled guest-exec-status, which is asked after the start.
+    const BEFORE: [&str; 3] =
+        ["Failed to execute child process", "guest-exec has been disabled", "No QEMU guest agent configured"];
+    // The status of a shell that does not find the program (POSIX, 2.8.2).
+    if output.exit == Exit::Status(127) {
+        return true;
+    }
+    let Some(line) = output.stderr.lines().rev().map(str::trim).find(|line| !line.is_empty()) else { return false };
+    // A pid that the agent has forgotten "does not exist" either (newer qemu-ga), and that comes after the start.
+    let no_vm = line.contains("Configuration file '") && line.ends_with("does not exist");
+    let no_qm = line == "qm: command not found" || line.ends_with(" qm: command not found");
+    no_vm || no_qm || BEFORE.iter().any(|text| line.contains(text))
 }
 
 #[cfg(test)]
@@ -142,21 +143,43 @@ mod tests {
     #[test]
     fn what_may_have_started_is_told_from_what_did_not() {
         let disabled = "Agent error: The command guest-exec has been disabled for this instance\n";
-        let before = [disabled, "Configuration file 'nodes/pve/qemu-server/9.conf' does not exist\n"];
-        for stderr in before {
-            let error = read(&output(255, "", stderr)).unwrap_err();
-            assert!(!error.may_have_run(), "{error}");
+        let no_vm = "Configuration file 'nodes/pve/qemu-server/9.conf' does not exist\n";
+        let no_program = "Agent error: Guest agent command failed, error was 'Failed to execute child process “x”'\n";
+        let stale = "/root/.bashrc: line 9: foo: command not found\n";
+        let before = [
+            output(255, "", disabled),
+            output(255, "", no_vm),
+            output(255, "", &format!("{stale}{no_vm}\n")),
+            output(255, "", no_program),
+            output(255, "", "No QEMU guest agent configured\n"),
+            output(127, "", "bash: line 1: qm: command not found\n"),
+            output(127, "", "sh: 1: qm: not found\n"),
+            output(1, "", "qm: command not found\n"),
+        ];
+        assert_eq!(before.len(), 8);
+        for output in before {
+            let error = read(&output).unwrap_err();
+            assert!(!error.may_have_run(), "{output:?}: {error}");
         }
+        let timeout = "VM 108 qga command 'guest-exec' failed - got timeout\n";
         let after = [
-            output(255, "", "VM 108 qga command 'guest-exec' failed - got timeout\n"),
+            output(255, "", timeout),
+            output(255, "", &format!("{stale}{timeout}")),
+            output(255, "", &format!("{no_vm}{timeout}")),
+            output(255, "", stale),
+            output(255, "", "xqm: command not found\n"),
             output(255, "", "Agent error: Invalid parameter 'pid'\n"),
+            output(255, "", "Agent error: PID 77 does not exist\n"),
+            output(255, "", "Agent error: Command guest-exec-status has been disabled\n"),
+            output(255, "", ""),
             output(0, "{\"pid\" : 77}\n", "timeout reached, returning pid\n"),
             output(0, "nonsense", ""),
             output(0, "{\"exited\":1}", ""),
         ];
+        assert_eq!(after.len(), 12);
         for output in after {
             let error = read(&output).unwrap_err();
-            assert!(error.may_have_run(), "{error}");
+            assert!(error.may_have_run(), "{output:?}: {error}");
         }
         let running = read(&output(0, "{\"pid\" : 77}\n", "")).unwrap_err().to_string();
         assert!(running.contains("pid 77") && running.contains("keeps running"), "{running}");

@@ -34,6 +34,8 @@ pub enum Verdict {
 #[derive(Debug, Clone, Default)]
 pub struct Recorded {
     keys: Vec<Entry>,
+    /// Those of the bare name, where the port is not 22 and nothing is recorded for the name with it.
+    bare: Vec<Entry>,
     revoked: Vec<Entry>,
     authorities: Vec<usize>,
     unreadable: Vec<usize>,
@@ -57,7 +59,8 @@ struct Fields<'a> {
 impl Recorded {
     /// Reads what `text` says about `host` and `port`.
     ///
-    /// Where nothing is recorded for `[host]:port`, the keys recorded for the bare name count, as they do for `ssh`.
+    /// Where nothing is recorded for `[host]:port`, a key recorded for the bare name lets it in, as it does for `ssh`;
+    /// another one says nothing, as it may be that of another server behind the same address.
     pub fn read(text: &str, host: &str, port: u16) -> Self {
         let named = Self::lines_for(text, &name(host, port));
         if port == DEFAULT_PORT || !named.keys.is_empty() {
@@ -66,7 +69,8 @@ impl Recorded {
         let bare = Self::lines_for(text, &name(host, DEFAULT_PORT));
         let joined = |a: Vec<usize>, b: Vec<usize>| a.into_iter().chain(b).collect();
         Self {
-            keys: bare.keys,
+            keys: Vec::new(),
+            bare: bare.keys,
             revoked: named.revoked.into_iter().chain(bare.revoked).collect(),
             authorities: joined(named.authorities, bare.authorities),
             unreadable: joined(named.unreadable, bare.unreadable),
@@ -105,7 +109,7 @@ impl Recorded {
         if let Some(entry) = self.revoked.iter().find(|entry| entry.blob == blob) {
             return Verdict::Revoked { line: entry.line };
         }
-        if self.keys.iter().any(|entry| entry.blob == blob) {
+        if self.keys.iter().chain(&self.bare).any(|entry| entry.blob == blob) {
             return Verdict::Known;
         }
         let kind = key.algorithm().to_string();
@@ -115,16 +119,19 @@ impl Recorded {
         }
     }
 
-    /// The recorded host key algorithms that can be verified here, most wanted first. Only these are offered, else a
-    /// host with several keys may show one that was never recorded.
+    /// The host key algorithms to offer, most wanted first. Where keys are recorded only theirs are, else a host with
+    /// several keys may show one that was never recorded; otherwise all that can be verified here, those of the bare
+    /// name first.
     pub fn algorithms(&self) -> Vec<Algorithm> {
-        verifiable()
-            .into_iter()
-            .filter(|algorithm| {
-                let kind = algorithm.to_string();
-                self.keys.iter().any(|entry| entry.kind == kind)
-            })
-            .collect()
+        let of = |keys: &[Entry], algorithm: &Algorithm| {
+            let kind = algorithm.to_string();
+            keys.iter().any(|entry| entry.kind == kind)
+        };
+        if !self.keys.is_empty() {
+            return verifiable().into_iter().filter(|algorithm| of(&self.keys, algorithm)).collect();
+        }
+        let (first, rest): (Vec<_>, Vec<_>) = verifiable().into_iter().partition(|algorithm| of(&self.bare, algorithm));
+        [first, rest].concat()
     }
 
     /// True where keys are recorded, but only of kinds that cannot be verified here (RSA).
@@ -285,6 +292,8 @@ mod tests {
         assert_eq!(judge(&format!("[h]:2222 {A}"), "h", 2222), Verdict::Known);
         assert_eq!(judge(&format!("[127.0.0.*]:2222 {A}"), "127.0.0.1", 2222), Verdict::Known);
         assert_eq!(judge(&format!("h {A}"), "h", 2222), Verdict::Known);
+        assert_eq!(judge(&format!("h {B}"), "h", 2222), Verdict::Unknown);
+        assert_eq!(judge(&format!("h {B}\nh {A}"), "h", 2222), Verdict::Known);
         assert_eq!(judge(&format!("[h]:2222 {B}\nh {A}"), "h", 2222), Verdict::Changed { line: 1 });
         assert_eq!(judge(&format!("[h]:2222 {A}\n@revoked [h]:* {A}"), "h", 2222), Verdict::Revoked { line: 2 });
         assert_eq!(judge(&format!("h {A}\n@revoked [h]:2222 {A}"), "h", 2222), Verdict::Revoked { line: 2 });
@@ -298,7 +307,13 @@ mod tests {
         let only_rsa = Recorded::read(&format!("h {rsa}"), "h", 22);
         assert!(only_rsa.only_unverifiable());
         assert!(only_rsa.algorithms().is_empty());
-        assert!(!Recorded::read("", "h", 22).only_unverifiable());
+        let nothing = Recorded::read("", "h", 22);
+        assert_eq!((nothing.only_unverifiable(), nothing.algorithms()), (false, verifiable()));
+        for (kind, text) in [(Algorithm::Ed25519, rsa), (Algorithm::Ed25519, A)] {
+            let bare = Recorded::read(&format!("h {text}"), "h", 2222);
+            assert_eq!((bare.only_unverifiable(), bare.algorithms().first()), (false, Some(&kind)), "{text}");
+            assert_eq!(bare.algorithms().len(), 4, "{text}");
+        }
     }
 
     #[test]

@@ -258,11 +258,15 @@ impl Guest {
             match route {
                 Route::Ssh(target) if facts.ssh.is_none() => {
                     facts.ssh = Some(match self.silent.lately(&route.label(), self.clock) {
-                        Some(why) => Fact::No(why),
+                        Some(why) => Fact::Unknown(why),
                         None => {
                             let login = ssh::login(target, self.clock).await;
                             self.silent.heard(&route.label(), &login, self.clock);
-                            login.map_or_else(|error| Fact::No(error.line()), |_| Fact::Yes)
+                            match login {
+                                Ok(_) => Fact::Yes,
+                                Err(error @ Error::TimedOut { .. }) => Fact::Unknown(error.line()),
+                                Err(error) => Fact::No(error.line()),
+                            }
                         }
                     });
                 }

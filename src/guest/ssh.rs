@@ -119,13 +119,8 @@ async fn logged_in(target: &SshTarget, clock: Clock) -> Result<Login, Error> {
     let limit = target.login_limit;
     let key = Arc::new(key::load(&target.key).await?);
     let recorded = recorded(target, &at).await?;
-    let offered = match recorded.algorithms() {
-        // Nothing recorded: the host's key is asked for all the same, so that the error can show it.
-        none if none.is_empty() => known_hosts::verifiable(),
-        algorithms => algorithms,
-    };
     let config = Arc::new(client::Config {
-        preferred: Preferred { key: Cow::Owned(offered), ..Preferred::DEFAULT },
+        preferred: Preferred { key: Cow::Owned(recorded.algorithms()), ..Preferred::DEFAULT },
         // A dead peer is noticed after four unanswered keepalives, whatever the command's own limit is.
         keepalive_interval: Some(Duration::from_secs(5)),
         keepalive_max: 3,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::base::fault::Effect;
+use crate::base::fault::{Effect, Fault};
 use crate::base::permit::{Again, Handle, Note, Permit, System};
 use crate::base::wait::{self, Backoff, limit, show};
 
@@ -215,7 +215,7 @@ impl Proxmox {
                     });
                 }
                 Ok(_) => {}
-                Err(error) => match after_start(error, pid, effect) {
+                Err(error) => match after_start(&self.at(&call.target), error, pid, effect) {
                     Some(error) => return Err(error),
                     None => tracing::debug!(pid, "the agent is busy; asking again"),
                 },
@@ -230,11 +230,11 @@ impl Proxmox {
 }
 
 /// An error of `exec-status` as that of the whole command, which has been started; None where asking again may help.
-fn after_start(error: Error, pid: i64, effect: Effect) -> Option<Error> {
+fn after_start(at: &str, error: Error, pid: i64, effect: Effect) -> Option<Error> {
     Some(match error {
         // A command that loads the guest may starve the agent for a while.
         Error::Agent { cause: AgentCause::Silent | AgentCause::TimedOut, .. } | Error::LockBusy { .. } => return None,
-        Error::Agent { at, cause: AgentCause::Said(said), .. } if said.contains("Invalid parameter 'pid'") => {
+        Error::Agent { at, cause: AgentCause::Said(said), .. } if forgotten(&said) => {
             Error::Agent { at, cause: AgentCause::ResultLost(pid), effect }
         }
         Error::Agent { at, cause, .. } => Error::Agent { at, cause, effect },
@@ -243,8 +243,17 @@ fn after_start(error: Error, pid: i64, effect: Effect) -> Option<Error> {
         }
         Error::BadAnswer { at, why, .. } => Error::BadAnswer { at, why, effect },
         Error::Unexpected { at, status, why, .. } => Error::Unexpected { at, status, why, effect },
+        // Whatever else keeps us from asking (a ticket that ran out, a VM that went to another node): it was started.
+        other if effect != Effect::None && other.effect() == Effect::None => {
+            Error::LostAnswer { at: at.to_owned(), why: format!("the command was started (pid {pid}); {other}") }
+        }
         other => other,
     })
+}
+
+/// What the agent says of a pid that it does not know (any more): older and newer qemu-ga.
+fn forgotten(said: &str) -> bool {
+    said.contains("Invalid parameter 'pid'") || (said.contains("PID ") && said.contains("does not exist"))
 }
 
 /// The server puts each byte of a program's output into JSON as one character (U+0000 to U+00FF). A text with others

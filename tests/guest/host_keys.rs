@@ -89,6 +89,13 @@ async fn known_hosts_are_read_as_openssh_reads_them() {
         (format!("!other,{name} {key}\n"), Known, true),
         (format!("127.0.0.1 {key}\n@revoked {name} {key}\n"), Revoked, true),
         (format!("{name} {key}\n@revoked 127.0.0.1 {key}\n"), Known, true),
+        // Its keys can only match: another one there is that of another server.
+        (format!("127.0.0.1 {other}\n"), Unknown, false),
+        (hashed(&format!("127.0.0.1 {other}")), Unknown, false),
+        (format!("127.0.0.1 {ecdsa}\n"), Unknown, false),
+        (format!("127.0.0.1 {other}\n127.0.0.1 {key}\n"), Known, false),
+        (format!("127.0.0.1 {ecdsa}\n127.0.0.1 {key}\n"), Known, false),
+        (format!("@revoked 127.0.0.1 {key}\n"), Revoked, false),
         (format!("{name} {other}\n127.0.0.1 {key}\n"), Changed(1), true),
         (format!("@cert-authority {name} {key}\n"), Unknown, true),
         (format!("other {key}\n"), Unknown, false),
@@ -135,7 +142,7 @@ async fn known_hosts_are_read_as_openssh_reads_them() {
         (format!("{name} {key}garbage\n"), Unknown, true),
         (format!("{name} 256 12345 1234567\n{name} {key}\n"), Known, true),
     ];
-    assert_eq!(cases.len(), 58);
+    assert_eq!(cases.len(), 64);
     let shown = program("ssh-keygen").arg("-lf").arg(place.path("host")).output().unwrap();
     let print = String::from_utf8(shown.stdout).unwrap().split(' ').nth(1).unwrap().to_owned();
     let (mut known, mut wrong) = (0, Vec::new());
@@ -169,7 +176,7 @@ async fn known_hosts_are_read_as_openssh_reads_them() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     println!("known_hosts: {} files, {known} of them let the host in", cases.len());
-    assert_eq!(known, 29);
+    assert_eq!(known, 31);
 }
 
 #[tokio::test(flavor = "multi_thread")]

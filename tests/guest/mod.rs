@@ -254,6 +254,21 @@ async fn a_route_that_cannot_be_opened_answers_with_the_reason() {
     assert_eq!(facts.ssh, Some(Fact::Unknown("no key in $KEY".into())));
 }
 
+/// Silence says nothing of whether a login works, neither at once nor while the way in is left out for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_way_in_is_not_known_and_a_refused_one_is_no() {
+    let place = Place::new();
+    let silent = guest(vec![Route::Ssh(place.target(raw(hold).await, SHORT))]);
+    for words in ["no answer within", "so it was left out"] {
+        let facts = silent.facts().await;
+        assert!(matches!(&facts.ssh, Some(Fact::Unknown(why)) if why.contains(words)), "{facts:?}");
+    }
+    let (port, _) = Scripted::start(&place, Manner::Host).await;
+    let stranger = SshTarget { known_hosts: place.path("none"), ..place.target(port, LONG) };
+    let facts = guest(vec![Route::Ssh(stranger)]).facts().await;
+    assert!(matches!(&facts.ssh, Some(Fact::No(why)) if why.contains("does not know this host")), "{facts:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_goes_on_whatever_happened_to_it() {
     let place = Place::new();

@@ -33,19 +33,23 @@ async fn revoked() {
     let revoked: String = text.lines().map(|line| format!("@revoked {line}\n")).collect();
     assert!(revoked.len() > text.len());
     std::fs::write(&file, revoked).unwrap();
-    assert_noted(&go(&rig).await, GUEST, &["agent of vm 108 (cluster home): answered", "revoked"]);
+    assert_noted(&go(&rig).await, GUEST, &["agent of vm 108 (cluster home): answered", "marks as revoked"]);
 }
 
 /// Without ssh, an agent in this manner is no way in: the preflight says so before anything is changed.
-async fn no_way_in(agent: impl FnOnce(&mut pvemig::lab::world::Guest), says: &str) {
+async fn no_way_in(agent: impl FnOnce(&mut World), says: &str) {
     let rig = rig("usb-move", &[], |world| {
         guest(world).ssh = SshManner::Refuses;
-        agent(guest(world));
+        agent(world);
     })
     .await;
     let run = go(&rig).await;
     assert_stopped(&run, "00-preflight", &["no way into the guest of vm 108 (k3s-vm-still-fawn)", says]);
     assert_eq!(rig.changes(), 0);
+}
+
+fn not_configured(world: &mut World) {
+    assert!(world.vms.get_mut(&108).unwrap().config.remove("agent").is_some());
 }
 
 /// With ssh it does not matter, and 06 says what the agent cannot do.
@@ -85,18 +89,21 @@ async fn host_key_of_a_host() {
 }
 
 incidents! {
-    ssh_is_refused: agent_carries(SshManner::Refuses, "refused");
+    ssh_is_refused: agent_carries(SshManner::Refuses, "connection refused");
     ssh_hangs_after_the_connection: silent(SshManner::Silent);
     ssh_sends_its_banner_and_falls_silent: silent(SshManner::BannerOnly);
-    ssh_refuses_the_key: agent_carries(SshManner::RefusesKeys, "key");
-    ssh_shows_another_host_key: agent_carries(SshManner::OtherHostKey, "host key");
-    ssh_is_cut_in_the_middle: agent_carries(SshManner::Cuts, "ssh");
+    ssh_refuses_the_key: agent_carries(SshManner::RefusesKeys, "is not accepted");
+    ssh_shows_another_host_key: agent_carries(SshManner::OtherHostKey, "the host key is not the one in");
+    ssh_is_cut_in_the_middle: agent_carries(SshManner::Cuts, "the connection was lost (running the command)");
     the_host_key_is_revoked: revoked();
     a_host_shows_another_host_key: host_key_of_a_host();
-    the_agent_is_off: no_way_in(|g| g.agent.enabled = false, "agent");
-    the_agent_is_not_installed: no_way_in(|g| g.agent.installed = false, "agent");
-    the_agent_is_silent: no_way_in(|g| g.agent.silent = true, "agent");
-    the_agent_may_not_run_programs: no_way_in(|g| g.agent.exec_allowed = false, "guest-exec");
+    the_agent_is_off: no_way_in(not_configured, "guest agent: not configured for this VM");
+    the_agent_is_not_installed: no_way_in(|w| guest(w).agent.installed = false, "guest agent: it does not answer");
+    the_agent_is_silent: no_way_in(|w| guest(w).agent.silent = true, "guest agent: it does not answer");
+    the_agent_may_not_run_programs: no_way_in(
+        |w| guest(w).agent.exec_allowed = false,
+        "guest agent: the guest's settings forbid the command"
+    );
     the_agent_may_not_run_programs_and_ssh_is_there: agent_without_exec();
     the_agents_answer_is_lost_and_cannot_be_read_twice: read_twice();
 }

@@ -224,10 +224,17 @@ async fn a_started_command_whose_end_is_not_seen_may_have_run() {
         (vec![refuse("Agent error: Invalid parameter 'pid'")], |e| {
             matches!(e, Error::Agent { cause: AgentCause::ResultLost(4711), .. })
         }),
+        (vec![refuse("Agent error: PID 4711 does not exist")], |e| {
+            matches!(e, Error::Agent { cause: AgentCause::ResultLost(4711), .. })
+        }),
         // The answer with the result is lost: the agent has dropped it by the time it is asked again.
         (vec![Reply::Drop, refuse("Agent error: Invalid parameter 'pid'")], |e| {
             matches!(e, Error::Agent { cause: AgentCause::ResultLost(4711), .. })
         }),
+        (
+            vec![refuse("Configuration file 'nodes/still-fawn/qemu-server/108.conf' does not exist")],
+            |e| matches!(e, Error::LostAnswer { why, .. } if why.contains("pid 4711")),
+        ),
         (vec![refuse("VM 108 is not running")], |e| matches!(e, Error::Agent { cause: AgentCause::VmOff, .. })),
         (vec![Reply::Drop, Reply::Drop, Reply::Drop, Reply::Drop], |e| matches!(e, Error::LostAnswer { .. })),
         (vec![ok(r#"{"data":{"exited":1}}"#)], |e| matches!(e, Error::BadAnswer { .. })),
@@ -244,7 +251,7 @@ async fn a_started_command_whose_end_is_not_seen_may_have_run() {
         script.end();
         seen += 1;
     }
-    assert_eq!(seen, 5);
+    assert_eq!(seen, 7);
 
     // No answer to the start itself: the agent keeps the request.
     let script = Script::play(vec![refuse("VM 108 qga command 'guest-exec' failed - got timeout")]);

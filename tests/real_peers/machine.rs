@@ -171,7 +171,9 @@ async fn a_stick_moves_into_a_real_guest() {
         let notes = notes(&run, step);
         assert!(notes.contains("agent of vm 108 (cluster home): answered"), "{step}: {notes}");
     }
-    assert!(notes(&run, "06-wait-for-vm").contains("ssh: no ("), "{}", notes(&run, "06-wait-for-vm"));
+    // A boot during which it was silent leaves it out for a minute.
+    let seen = notes(&run, "06-wait-for-vm");
+    assert!(seen.contains("ssh: no (") || seen.contains("ssh: not known ("), "{seen}");
     assert_eq!((calls(&run.records), rig.changes() - before.0), (1, 1), "the driver, by the agent");
     assert!(guest.exists("/sys/module/usbserial").await.unwrap().value);
 
