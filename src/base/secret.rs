@@ -39,17 +39,19 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Hands each secret that is held to `see`, line by line where it has several.
-pub(super) fn each_known(mut see: impl FnMut(&str)) {
+/// Hands each secret that is held to `see`, line by line where it has several; the longest first, as a shorter one may
+/// be a part of it, whose rest would stay.
+pub(super) fn each_known(see: impl FnMut(&str)) {
     let known: Vec<_> = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
-    for secret in known {
+    let mut all: Vec<&str> = Vec::new();
+    for secret in &known {
         let text = secret.expose_secret();
         match text.contains('\n') {
-            false if text.len() >= SHORTEST => see(text),
+            false if text.len() >= SHORTEST => all.push(text),
             false => {}
-            true => {
-                text.lines().filter(|line| line.len() >= SHORTEST_LINE && !line.starts_with("---")).for_each(&mut see)
-            }
+            true => all.extend(text.lines().filter(|line| line.len() >= SHORTEST_LINE && !line.starts_with("---"))),
         }
     }
+    all.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    all.into_iter().for_each(see);
 }

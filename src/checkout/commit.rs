@@ -9,7 +9,7 @@ use crate::base::redact;
 use super::edit::{Edit, diff};
 use super::error::CheckoutError;
 use super::git::{Git, REMOTE};
-use super::read::{Blob, Checkout};
+use super::read::{Blob, Checkout, own_lines};
 
 /// A commit that was made in our clone.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -297,13 +297,68 @@ fn never_connected(err: &str) -> bool {
         "does not appear to be a git repository",
         "No route to host",
         "Repository not found",
-        "not found",
     ];
-    words.iter().any(|word| err.contains(word))
+    let own = own_lines(err);
+    // `repository '%s' not found`: the answer to git's first question over http (remote-curl.c, discover_refs).
+    let missing = |line: &str| line.starts_with("fatal: repository '") && line.ends_with("' not found");
+    words.iter().any(|word| own.contains(word)) || own.lines().any(missing)
 }
 
 /// Writes down which commit a call left.
 fn record(permit: &Permit, call: CallId, commit: &str) -> Result<(), CheckoutError> {
     let kept = permit.got(call, &Handle::new("commit", commit));
     kept.map_err(|source| CheckoutError::NotRecorded { commit: short(commit).to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_of_the_connection_itself_is_one() {
+        let checkout = Checkout {
+            path: "/none".into(),
+            remote: "origin".into(),
+            branch: "main".into(),
+            push: true,
+            author: ("pvemig".into(), "pvemig@localhost".into()),
+            state_clone: "/none".into(),
+        };
+        let error = |err: &str| checkout.remote_error("https://git.lan/ops.git", err, err);
+        let unclear = [
+            "remote: main is at 4b40351 now\nfatal: the remote end hung up unexpectedly",
+            "fatal: unable to access 'https://git.lan/ops-403.git/': Empty reply from server",
+            "remote: deploy: HTTP 403 from the web hook\nfatal: the remote end hung up unexpectedly",
+            "remote: notify: permission denied\nsend-pack: unexpected disconnect while reading sideband packet",
+        ];
+        for err in unclear {
+            assert!(matches!(error(err), CheckoutError::Unreachable { .. }), "{err}");
+            assert!(!never_connected(err), "{err}");
+        }
+        let refused = [
+            "fatal: unable to access 'https://git.lan/ops.git/': The requested URL returned error: 403",
+            "error: RPC failed; HTTP 403 curl 22 The requested URL returned error: 403",
+            "remote: Permission to ops denied to me.\nfatal: unable to access 'https://git.lan/ops.git/': The requested URL returned error: 403",
+            "git@git.lan: Permission denied (publickey).\nfatal: Could not read from remote repository.",
+        ];
+        for err in refused {
+            assert!(matches!(error(err), CheckoutError::NoAccess { .. }), "{err}");
+        }
+        for err in [
+            "remote: deploy.sh: line 3: kubectl: not found\nfatal: the remote end hung up unexpectedly",
+            "remote: notify: Connection refused\nfatal: the remote end hung up unexpectedly",
+        ] {
+            assert!(!never_connected(err), "{err}");
+        }
+        let never = [
+            "remote: Repository not found.\nfatal: repository 'https://git.lan/ops.git/' not found",
+            "ERROR: Repository not found.\nfatal: Could not read from remote repository.",
+            "fatal: unable to access 'https://git.lan/ops.git/': Could not resolve host: git.lan",
+            "fatal: '/srv/ops.git' does not appear to be a git repository",
+        ];
+        for err in never {
+            assert!(never_connected(err), "{err}");
+        }
+        assert_eq!((unclear.len(), refused.len(), never.len()), (4, 4, 4));
+    }
 }

@@ -64,6 +64,16 @@ pub enum CheckoutError {
         /// What may have happened.
         effect: Effect,
     },
+    /// git was started, and what it came to is not known.
+    #[error("`git {command}` was started, and its answer was lost")]
+    AnswerLost {
+        /// The git command.
+        command: String,
+        /// What may have happened.
+        effect: Effect,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Somebody pushed since we fetched.
     #[error("branch `{branch}` of {url} has moved on; commit {commit} was not pushed")]
     NotFastForward {
@@ -208,7 +218,7 @@ impl Fault for CheckoutError {
     fn effect(&self) -> Effect {
         match self {
             Self::PushUnknown { .. } => Effect::Maybe,
-            Self::Late { effect, .. } => *effect,
+            Self::Late { effect, .. } | Self::AnswerLost { effect, .. } => *effect,
             Self::Refused(refused) => refused.effect(),
             Self::NotRecorded { .. } => Effect::Partial,
             _ => Effect::None,
@@ -229,7 +239,7 @@ impl Fault for CheckoutError {
             Self::NoAccess { .. } => "pvemig uses your git and ssh configuration and never asks for a password: try `git fetch` and `git push` in the checkout".into(),
             Self::NotFastForward { .. } => "resume: the edits are made again on top of the new tip".into(),
             Self::PushRefused { .. } => "push it as the remote wants it (a merge request), then resume; or set `push: false` in the site file".into(),
-            Self::PushUnknown { .. } => "resume looks at the branch first".into(),
+            Self::PushUnknown { .. } | Self::AnswerLost { effect: Effect::Maybe, .. } => "resume looks at the branch first".into(),
             Self::PushNotAllowed { by_hand, .. } => by_hand.clone(),
             Self::NoFile { .. } | Self::MissingObject { .. } => "correct `file` and `object` under `manifests` in the site file".into(),
             Self::NotAFile { .. } => "name the file itself under `manifests` in the site file".into(),
@@ -238,7 +248,7 @@ impl Fault for CheckoutError {
             Self::NotEditable { .. } => "edit this value by hand and push; the step sees it".into(),
             Self::NothingToReplace { .. } => "correct `replace` in the site file, or edit the value by hand".into(),
             Self::ChangedSince { commit, .. } => format!("take back what remains of {commit} by hand and push; the step sees it"),
-            Self::Git { .. } => return None,
+            Self::Git { .. } | Self::AnswerLost { .. } => return None,
             Self::State { path, .. } => format!("make room or rights for {}", path.display()),
             Self::Refused(refused) | Self::NotRecorded { source: refused, .. } => return refused.help(),
         })

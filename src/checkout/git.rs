@@ -1,6 +1,7 @@
 //! Running `git`, with an environment of our own and a deadline.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -43,9 +44,17 @@ fn program() -> &'static Path {
     FOUND.get_or_init(|| {
         #[expect(clippy::disallowed_methods, reason = "git is the person's: where they would find it")]
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let there = std::env::split_paths(&path).map(|dir| dir.join("git")).find(|file| file.is_file());
-        there.unwrap_or_else(|| "git".into())
+        find(&path).unwrap_or_else(|| "git".into())
     })
+}
+
+/// The first `git` of absolute entries that can be run. A relative entry is another place in the checkout, where git is
+/// started, than here.
+fn find(path: &OsStr) -> Option<PathBuf> {
+    let runs = |file: &PathBuf| {
+        std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(path).filter(|dir| dir.is_absolute()).map(|dir| dir.join("git")).find(runs)
 }
 
 /// One call of git.
@@ -149,22 +158,20 @@ impl Git {
         git.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let asked = Request::begin(Clock::real(), "checkout", format_args!("git {command} in {}", self.dir.display()));
         let work = async {
-            let mut child = git.spawn()?;
+            let mut child = git.spawn().map_err(CheckoutError::NoGit)?;
+            let lost = |source| CheckoutError::AnswerLost { command: command.clone(), effect: self.effect, source };
             // Small inputs only (one file): git reads them before it writes anything.
             if let (Some(input), Some(mut stdin)) = (&self.input, child.stdin.take()) {
-                stdin.write_all(input).await?;
+                stdin.write_all(input).await.map_err(lost)?;
             }
-            child.wait_with_output().await
+            child.wait_with_output().await.map_err(lost)
         };
-        let output = within(self.limit, work)
-            .await
-            .map_err(|_| CheckoutError::Late {
-                command: command.clone(),
-                place: self.dir.display().to_string(),
-                limit: self.limit,
-                effect: self.effect,
-            })?
-            .map_err(CheckoutError::NoGit)?;
+        let output = within(self.limit, work).await.map_err(|_| CheckoutError::Late {
+            command: command.clone(),
+            place: self.dir.display().to_string(),
+            limit: self.limit,
+            effect: self.effect,
+        })??;
         asked.ended(output.status);
         let err = redact::text(&String::from_utf8_lossy(&output.stderr));
         Ok(Output { good: output.status.success(), out: output.stdout, err })
@@ -182,5 +189,49 @@ impl Git {
             .iter()
             .find(|arg| !arg.as_encoded_bytes().starts_with(b"-"))
             .map_or_else(String::new, |arg| arg.to_string_lossy().into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fault::Fault;
+
+    #[test]
+    fn git_is_a_program_at_an_absolute_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, mode: u32| {
+            let at = dir.path().join(name);
+            std::fs::create_dir(&at).unwrap();
+            std::fs::write(at.join("git"), "").unwrap();
+            std::fs::set_permissions(at.join("git"), std::fs::Permissions::from_mode(mode)).unwrap();
+            at
+        };
+        let (plain, good) = (write("plain", 0o644), write("good", 0o755));
+        std::fs::create_dir_all(dir.path().join("folder/git")).unwrap();
+        let of = |dirs: &[&Path]| find(&std::env::join_paths(dirs).unwrap());
+        assert_eq!(of(&[&dir.path().join("folder"), &plain, &good]), Some(good.join("git")));
+        assert_eq!(of(&[&plain]), None);
+        // From here it is another place than from the checkout.
+        let mut up = PathBuf::new();
+        std::env::current_dir().unwrap().components().skip(1).for_each(|_| up.push(".."));
+        let relative = up.join(good.strip_prefix("/").unwrap());
+        assert!(relative.join("git").is_file());
+        assert_eq!(of(&[&relative]), None);
+        assert_eq!(of(&[&relative, Path::new(""), &good]), Some(good.join("git")));
+    }
+
+    #[tokio::test]
+    async fn what_breaks_after_the_start_may_have_had_an_effect() {
+        let dir = tempfile::tempdir().unwrap();
+        // It ends without reading what it is given.
+        let input = vec![b'x'; 4 << 20];
+        let git = Git::new(dir.path(), &["version"]).input(input).effect(Effect::Maybe);
+        let error = git.run().await.unwrap_err();
+        assert_eq!(error.effect(), Effect::Maybe, "{error:?}");
+        assert!(!matches!(error, CheckoutError::NoGit(_)) && error.help().is_some(), "{error:?}");
+        let none = dir.path().join("none");
+        let error = Git::new(&none, &["version"]).effect(Effect::Maybe).run().await.unwrap_err();
+        assert!(matches!(error, CheckoutError::NoGit(_)) && error.effect() == Effect::None, "{error:?}");
     }
 }

@@ -277,7 +277,8 @@ impl Checkout {
     /// A failure of fetch or push, by its cause.
     pub(super) fn remote_error(&self, url: &str, complaint: &str, all: &str) -> CheckoutError {
         let url = redact::text(url);
-        let has = |words: &[&str]| words.iter().any(|word| all.to_ascii_lowercase().contains(word));
+        let own = own_lines(all).to_ascii_lowercase();
+        let has = |words: &[&str]| words.iter().any(|word| own.contains(word));
         let text = complaint.to_owned();
         if has(&["couldn't find remote ref"]) {
             CheckoutError::NoBranch { url, branch: self.branch.clone() }
@@ -287,13 +288,21 @@ impl Checkout {
             "host key verification failed",
             "could not read username",
             "could not read password",
-            "403",
+            // curl's words and those of git's remote-curl.c.
+            "returned error: 403",
+            "http 403",
         ]) {
             CheckoutError::NoAccess { url, text }
         } else {
             CheckoutError::Unreachable { url, text }
         }
     }
+}
+
+/// The lines of git and of what it started. Those of the remote (`remote: ..`) are anybody's words: its hooks run when
+/// it has taken a push.
+pub(super) fn own_lines(err: &str) -> String {
+    err.lines().filter(|line| !line.trim_start().starts_with("remote:")).collect::<Vec<_>>().join("\n")
 }
 
 /// A file in a tree.

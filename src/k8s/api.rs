@@ -72,11 +72,16 @@ impl Kubernetes {
             text,
         };
         let file = Kubeconfig::read_from(kubeconfig).map_err(|e| bad(classify::kubeconfig(&e)))?;
+        let mut secrets = secrets_of(&file);
         for path in private_files(&file, kubeconfig) {
             let wide = |source| KubeError::Private { cluster: cluster.to_owned(), source };
-            private::look(&path).map_err(wide)?;
+            if path == kubeconfig {
+                private::look(&path).map_err(wide)?;
+                continue;
+            }
+            let bytes = private::read(&path).map_err(wide)?;
+            secrets.push(Secret::new(String::from_utf8_lossy(&bytes).trim()));
         }
-        let secrets = secrets_of(&file);
         let options = KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
         let has_proxy = file.clusters.iter().any(|c| c.cluster.as_ref().is_some_and(|c| c.proxy_url.is_some()));
         let mut config = kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|e| bad(e.to_string()))?;
@@ -394,11 +399,21 @@ fn private_files(file: &Kubeconfig, kubeconfig: &Path) -> Vec<PathBuf> {
     out
 }
 
+/// Variables of a plugin that hold plain words, which texts about a cluster hold, too: those that `aws eks
+/// update-kubeconfig` writes, and the region.
+const PLAIN: [&str; 4] = ["AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_STS_REGIONAL_ENDPOINTS"];
+
 /// What a kubeconfig holds that must not be shown, of all its users.
 fn secrets_of(file: &Kubeconfig) -> Vec<Secret> {
-    let users = file.auth_infos.iter().filter_map(|user| user.auth_info.as_ref());
-    let of = |user: &kube::config::AuthInfo| [user.token.clone(), user.password.clone(), user.client_key_data.clone()];
-    users.flat_map(of).flatten().map(|secret| Secret::new(secret.expose_secret())).collect()
+    let mut out = Vec::new();
+    for user in file.auth_infos.iter().filter_map(|user| user.auth_info.as_ref()) {
+        let inline = [&user.token, &user.password, &user.client_key_data].into_iter().flatten();
+        out.extend(inline.map(|secret| Secret::new(secret.expose_secret())));
+        let variables = user.exec.iter().filter_map(|exec| exec.env.as_ref()).flatten();
+        let secret = variables.filter(|v| !v.get("name").is_some_and(|name| PLAIN.contains(&name.as_str())));
+        out.extend(secret.filter_map(|variable| variable.get("value")).map(Secret::new));
+    }
+    out
 }
 
 /// A path with a query.

@@ -73,8 +73,7 @@ pub(super) fn by_status(call: Call, code: u16, status: Status) -> KubeError {
         403 => KubeError::Forbidden { call, what: text },
         404 => KubeError::NotFound { call, text },
         409 if status.reason == "AlreadyExists" => KubeError::Exists { call, text },
-        // apimachinery's storage preconditions: "Precondition failed: UID in precondition: .., UID in object meta: ..".
-        409 if text.contains("UID in precondition") => KubeError::Replaced { call, text },
+        409 if another_uid(&text) => KubeError::Replaced { call, text },
         409 => KubeError::Conflict { call, text },
         410 => KubeError::Expired { call },
         // A patch that carries the uid it means is refused as a change of an immutable field where the object is
@@ -93,6 +92,13 @@ pub(super) fn by_status(call: Call, code: u16, status: Status) -> KubeError {
         500.. => KubeError::Server { call, code, text },
         _ => KubeError::Refused { call, code, text },
     }
+}
+
+/// True where a precondition on the uid failed. Before a delete or an eviction the server looks itself (apiserver
+/// `registry/rest/delete.go`, `BeforeDelete`: "the UID in the precondition (..) does not match the UID in record (..)");
+/// its storage says it in other words ("Precondition failed: UID in precondition: .., UID in object meta: ..").
+fn another_uid(text: &str) -> bool {
+    ["the UID in the precondition (", "UID in precondition: "].iter().any(|words| text.contains(words))
 }
 
 /// Why a kubeconfig cannot be read: of a text that does not parse the place alone, as the error quotes what is there.

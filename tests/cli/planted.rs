@@ -32,7 +32,7 @@ impl Planted {
 
     /// With signs that URLs, forms and JSON write in another way.
     pub(crate) fn awkward(&mut self, place: &str) -> String {
-        let value = format!("{}&\"ö {place}", &self.digits(place)[..12]);
+        let value = format!("{}&\"ö-_.~/ {place}", &self.digits(place)[..12]);
         self.keep(place, value)
     }
 

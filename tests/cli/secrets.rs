@@ -9,6 +9,7 @@ use pvemig::lab::{FaultEffect, FaultRule, Front, Place};
 use serde_json::{Value, json};
 
 use super::ground::{Ground, write};
+use super::planted::forms;
 use super::{Said, expect};
 
 const RUN: &str = "frigate-coral";
@@ -246,6 +247,12 @@ fn echoes(ground: &mut Ground) {
         };
         format!("{head}{value}{end}")
     });
+    // What is known for a secret, in a URL and without a name beside it.
+    let password = ground.planted.0.iter().find(|(place, _)| place == "site: password").unwrap().1.clone();
+    let (_, password) = forms(&password).into_iter().find(|(form, _)| *form == "of a URL").unwrap();
+    ground.fault(FaultRule::on(Front::Proxmox, FaultEffect::Status(500, format!("no page at /{password}/x"))));
+    expect(&ground.run("echo.yaml", &["step", "01", "--yes"]), 1, &["no page at /…/x"]);
+    ground.clear();
     for (front, its) in [(Front::Proxmox, "01"), (Front::Kubernetes, "02")] {
         for (n, text) in texts.iter().enumerate() {
             let status = if n % 2 == 0 { 500 } else { 596 };

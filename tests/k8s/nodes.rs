@@ -113,9 +113,13 @@ async fn an_eviction_carries_the_uid() {
 
 #[tokio::test]
 async fn an_eviction_is_judged_by_its_body() {
-    for (code, file, gone) in
-        [(404, "status-404", true), (409, "status-409-uid", true), (409, "status-409-exists", false)]
-    {
+    let answers = [
+        (404, "status-404", true),
+        (409, "status-409-uid-delete", true),
+        (409, "status-409-uid", true),
+        (409, "status-409-exists", false),
+    ];
+    for (code, file, gone) in answers {
         let wire = Wire::answering(answer(code, file)).await;
         let outcome = wire.kube.evict(&wire.permit, &pod(), None).await;
         assert_eq!(outcome.ok() == Some(Evicted::Gone), gone, "{file}");

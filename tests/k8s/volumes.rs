@@ -101,9 +101,12 @@ async fn a_claim_is_deleted_if_it_is_still_the_same() {
     assert_eq!(request, sent("DELETE", &format!("{CLAIMS}/frigate-config"), "application/json", body));
     assert_eq!(note.text, "DELETE persistentvolumeclaims/frigate/frigate-config uid u1");
 
-    let wire = Wire::answering(answer(409, "status-409-uid")).await;
-    let error = wire.kube.delete_claim(&wire.permit, claim, "u1", false).await.unwrap_err();
-    assert!(matches!(error, KubeError::Replaced { .. }), "{error:?}");
+    for file in ["status-409-uid-delete", "status-409-uid"] {
+        let wire = Wire::answering(answer(409, file)).await;
+        let error = wire.kube.delete_claim(&wire.permit, claim, "u1", false).await.unwrap_err();
+        assert!(matches!(error, KubeError::Replaced { .. }), "{error:?}");
+        wire.change().await;
+    }
 
     let wire = Wire::start().await;
     wire.on("GET", &format!("{CLAIMS}/frigate-config"), answer(200, "pvc-bound")).await;

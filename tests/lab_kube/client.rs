@@ -70,7 +70,12 @@ async fn writes_keep_to_versions_and_preconditions() {
     assert_eq!(refusal(maps.get("two").await).0, 404);
     let wrong = DeleteParams::default()
         .preconditions(kube::api::Preconditions { uid: Some("another".into()), resource_version: None });
-    assert_eq!(refusal(maps.delete("one", &wrong).await).0, 409);
+    let (code, text) = refusal(maps.delete("one", &wrong).await);
+    assert_eq!(
+        (code, text.contains("on ConfigMap \"one\": the UID in the precondition (another)")),
+        (409, true),
+        "{text}"
+    );
     let test = json!([{"op": "test", "path": "/data/a", "value": "1"}, {"op": "add", "path": "/data/b", "value": "x"}]);
     let request = http::Request::patch("/api/v1/namespaces/home/configmaps/one")
         .header("content-type", "application/json-patch+json")
@@ -160,7 +165,13 @@ async fn evictions_ask_the_budget() {
     let uid = pod.uid().unwrap();
     assert_eq!(raw(&client, "POST", &path, &body(&uid, true)).await.0, 201);
     assert_eq!(count(&lab, Class::Change), 0);
-    assert_eq!(raw(&client, "POST", &path, &body("another", false)).await.0, 409);
+    let (code, other) = raw(&client, "POST", &path, &body("another", false)).await;
+    let text = other["message"].as_str().unwrap();
+    assert_eq!(
+        (code, text.contains("on Pod \"") && text.contains("the UID in the precondition (another)")),
+        (409, true),
+        "{text}"
+    );
     // No room: 429 with the cause that tells it from throttling.
     let budget = "/apis/policy/v1/namespaces/home/poddisruptionbudgets/whoami";
     raw(&client, "PATCH", budget, &json!({"spec": {"minAvailable": 2}})).await;

@@ -23,6 +23,7 @@ fn each_code_has_its_cause_effect_and_help() {
         ("status-403", 403, "Forbidden", Effect::None, false, true),
         ("status-404", 404, "NotFound", Effect::None, false, false),
         ("status-409-uid", 409, "Replaced", Effect::None, false, true),
+        ("status-409-uid-delete", 409, "Replaced", Effect::None, false, true),
         ("status-409-modified", 409, "Conflict", Effect::None, false, true),
         ("status-409-exists", 409, "Exists", Effect::None, false, false),
         ("status-410", 410, "Expired", Effect::None, true, false),
@@ -42,7 +43,7 @@ fn each_code_has_its_cause_effect_and_help() {
         assert_eq!(error.call(), Some(&call(true)));
         assert_eq!(error.stale(), *variant == "Conflict", "only a change in between is decided anew: {file}");
     }
-    assert_eq!(table.len(), 14);
+    assert_eq!(table.len(), 15);
     assert_eq!(error("status-500", 500, false).effect(), Effect::None, "a question changes nothing");
     assert!(error("status-503", 503, false).retryable() && !error("status-500", 500, false).retryable());
 }

@@ -4,6 +4,7 @@ mod claims;
 mod drains;
 mod errors;
 mod flux;
+mod held;
 mod placement;
 mod pods;
 

@@ -31,8 +31,7 @@ pub(crate) fn evict(kube: &mut Kube, target: &Target, call: &Call) -> Outcome<Wr
     let pod = super::read::find(kube, target)?;
     let deletion = Deletion::of(&options, None);
     if let Some(uid) = deletion.uid.as_deref().filter(|u| *u != json::uid(&pod)) {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", json::uid(&pod));
-        return Err(Refusal::conflict(target.kind, target.name(), &why));
+        return Err(Refusal::precondition(target.kind, target.name(), "UID", (uid, json::uid(&pod))));
     }
     let free = matches!(text(&pod, "/status/phase"), "Succeeded" | "Failed" | "Pending") || json::deleting(&pod);
     if !free {

@@ -78,6 +78,19 @@ impl Refusal {
         Self::conflict(kind, name, why)
     }
 
+    /// A precondition of a delete fails, as `registry/rest/delete.go` words it: it names the kind, not the resource.
+    pub fn precondition(kind: &Kind, name: &str, what: &str, (wanted, present): (&str, &str)) -> Self {
+        let why = if what == "UID" { "deleted and then recreated" } else { "modified" };
+        let of = if kind.group.is_empty() { kind.kind.to_owned() } else { format!("{}.{}", kind.kind, kind.group) };
+        let text = format!(
+            "Operation cannot be fulfilled on {of} \"{name}\": the {what} in the precondition ({wanted}) does not match the \
+             {what} in record ({present}). The object might have been {why}"
+        );
+        let mut refusal = Self::new(409, "Conflict", text).about(kind, name);
+        super::json::set(&mut refusal.body, &["details", "kind"], kind.kind);
+        refusal
+    }
+
     /// A field may not be so. `problems`: field path, reason (`FieldValueInvalid`), message.
     pub fn invalid(kind: &Kind, name: &str, problems: &[(String, &str, String)]) -> Self {
         let said: Vec<String> = problems.iter().map(|(field, _, text)| format!("{field}: {text}")).collect();

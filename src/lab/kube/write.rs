@@ -246,16 +246,12 @@ pub(crate) fn delete(kube: &mut Kube, target: &Target, call: &Call) -> Outcome<W
 pub(crate) fn remove(kube: &mut Kube, target: &Target, deletion: &Deletion) -> Outcome<Written> {
     let (kind, name) = (target.kind, target.name());
     let old = super::read::find(kube, target)?;
-    let conflict = |what: &str, wanted: &str, present: &str| {
-        let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {present}");
-        Refusal::conflict(kind, name, &why)
-    };
     if let Some(uid) = deletion.uid.as_deref().filter(|u| *u != json::uid(&old)) {
-        return Err(conflict("UID", uid, json::uid(&old)));
+        return Err(Refusal::precondition(kind, name, "UID", (uid, json::uid(&old))));
     }
     let present = text(&old, "/metadata/resourceVersion");
     if let Some(version) = deletion.version.as_deref().filter(|v| *v != present) {
-        return Err(conflict("ResourceVersion", version, present));
+        return Err(Refusal::precondition(kind, name, "ResourceVersion", (version, present)));
     }
     let finalizer = match deletion.propagation.as_deref() {
         Some("Foreground") => Some("foregroundDeletion"),
