@@ -30,7 +30,7 @@ async fn locked() {
         lab.change(|world| vm(world).lock = None);
     };
     let (run, ()) = tokio::join!(go(&rig), ends);
-    assert_noted(&run, &["04-"], &["waited: vm 108 is locked (backup) by vzdump of root@pam"]);
+    assert_noted(&run, &["04-"], &["waited: vm 108 is locked (backup) by vzdump of root@pam (perhaps"]);
 }
 
 async fn answer_lost(status: Option<u16>) {

@@ -285,6 +285,13 @@ pub(super) static LOCK_LEFT: Known = Known {
     matters: "Nobody is going to take the lock off, and no config can be written under it.",
     by_hand: "See what became of the backup or snapshot (`qm config VMID`), then `qm unlock VMID`.",
 };
+pub(super) static HIBERNATED: Known = Known {
+    name: "vm-hibernated",
+    steps: &[on::REMOVE, on::ADD],
+    means: "The VM was suspended to disk (`qm suspend --todisk`): it is off, and its lock `suspended` is there to stay.",
+    matters: "No config can be written under the lock; taken off by force, the VM would start without its saved memory.",
+    by_hand: "`qm resume VMID`, or start it: it goes on from its saved memory, and the lock goes by itself.",
+};
 pub(super) static OTHER_FORM: Known = Known {
     name: "device-in-other-form",
     steps: &[on::ADD],
@@ -412,6 +419,7 @@ pub(in super::super) static ALL: &[&Known] = &[
     &VM_MISSING,
     &NOT_A_VM,
     &LOCK_LEFT,
+    &HIBERNATED,
     &OTHER_FORM,
     &NO_SLOT,
     &EQUAL_DEVICES,
