@@ -222,6 +222,13 @@ pub(super) static CLAIM_LEAVING: Known = Known {
     matters: "What becomes of its volume is not ours to say any more.",
     by_hand: "`kubectl describe pvc NAME` names the pods that hold it.",
 };
+pub(super) static VOLUME_LEAVING: Known = Known {
+    name: "volume-being-deleted",
+    steps: &[on::CLAIMS],
+    means: "The volume of a claim that is made anew is being deleted; that it is bound is all that still keeps it.",
+    matters: "With the claim its object would go, and nothing would tell any more where the data is.",
+    by_hand: "`kubectl get pv NAME -o yaml` into a file; Retain; delete the claim, and make both anew from the copies.",
+};
 pub(super) static VOLUME_MISSING: Known = Known {
     name: "volume-missing",
     steps: &[on::CLAIMS],
@@ -410,6 +417,7 @@ pub(in super::super) static ALL: &[&Known] = &[
     &POD_STAYS,
     &CLAIM_HELD,
     &CLAIM_LEAVING,
+    &VOLUME_LEAVING,
     &VOLUME_MISSING,
     &CLAIM_MISSING,
     &STARTS_EMPTY,

@@ -5,6 +5,7 @@ use crate::base::permit::{System, Thing};
 use crate::k8s::claim::Claim;
 use crate::k8s::volume::{DataAt, Placement, Source, Volume};
 
+use super::super::claims::leaving;
 use super::super::params::ClaimFate;
 use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
@@ -35,7 +36,16 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
                 let placement = volume.placement_for(Some(claim), nodes);
                 let one = One { full: &full, name: &name, fate, volume, placement: &placement };
                 one.judge(p, f, &mut out);
-                if fate == Some(ClaimFate::Recreate) && !placement.serves(&p.node.name) {
+                let replaced = fate == Some(ClaimFate::Recreate) && !placement.serves(&p.node.name);
+                match leaving(volume, &full) {
+                    Some(problem) if replaced => out.borrowed(&known::VOLUME_LEAVING, on::CLAIMS, problem),
+                    Some(_) => out.note(
+                        on::CLAIMS,
+                        format!("volume {} of {full} is being deleted, and goes when its claim does", volume.meta.name),
+                    ),
+                    None => {}
+                }
+                if replaced {
                     maker(p, f, claim, volumes, &full, &mut out);
                 }
             }
