@@ -27,6 +27,17 @@ pub async fn locked<B>(pve: &Proxmox, at: &VmRef, lock: &str) -> Result<Check<B>
     Ok(Check::waiting_for_lock(format!("vm {} is locked ({lock}){by}", at.vmid)))
 }
 
+/// The answer of a `back` that has something to restore, unless somebody else has the VM locked just then.
+///
+/// # Errors
+/// Those of [`locked`], and the VM's state cannot be read.
+pub async fn unless_locked(pve: &Proxmox, at: &VmRef, check: Check<()>) -> Result<Check<()>, Failure> {
+    match pve.status(at).await?.lock {
+        Some(lock) => locked(pve, at, &lock).await,
+        None => Ok(check),
+    }
+}
+
 /// What a hibernated VM needs first: its lock is what its saved memory hangs on.
 pub fn hibernated(vmid: u32) -> Problem {
     Problem::new(
