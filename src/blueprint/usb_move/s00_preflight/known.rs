@@ -250,6 +250,13 @@ pub(super) static STARTS_EMPTY: Known = Known {
     matters: "The pod would start on the target with an empty directory, without any error.",
     by_hand: "Bring the data to the target first, or say `recreate` for an empty volume; the old one is kept.",
 };
+pub(super) static DATA_UNKNOWN: Known = Known {
+    name: "volume-data-unknown",
+    steps: &[on::DEPLOY],
+    means: "The volume is a directory that any node has by its path, and nothing names the node of its data.",
+    matters: "Where the data is not on the target, the pod would start with an empty directory, without any error.",
+    by_hand: "Look into the directory on the target; then say `leave` or `recreate`, or bring the data there first.",
+};
 pub(super) static CLAIM_ON_OLD_NODE: Known = Known {
     name: "claim-on-old-node",
     steps: &[on::DEPLOY],
@@ -421,6 +428,7 @@ pub(in super::super) static ALL: &[&Known] = &[
     &VOLUME_MISSING,
     &CLAIM_MISSING,
     &STARTS_EMPTY,
+    &DATA_UNKNOWN,
     &CLAIM_ON_OLD_NODE,
     &NO_MAKER,
     &NO_QUORUM,

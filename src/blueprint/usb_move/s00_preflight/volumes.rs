@@ -114,7 +114,22 @@ impl One<'_> {
              first",
             self.name
         );
-        if placement.admits(target) {
+        if placement.admits(target) && placement.data == DataAt::Unknown {
+            let text = format!("{what} may be used on {target}, and nobody can tell whether its data is there");
+            if self.fate == Some(ClaimFate::Leave) {
+                return out.note(on::DEPLOY, format!("{text}: {declared}"));
+            }
+            out.problem(
+                &known::DATA_UNKNOWN,
+                on::DEPLOY,
+                format!("{text}: it may start EMPTY, without any error; {declared}"),
+                format!(
+                    "look into it on {target}: say `claims: {{ {}: leave }}` where its data is there or is not needed, \
+                     else {help}",
+                    self.name
+                ),
+            );
+        } else if placement.admits(target) {
             out.problem(
                 &known::STARTS_EMPTY,
                 on::DEPLOY,
@@ -190,7 +205,7 @@ fn data(placement: &Placement) -> String {
     match &placement.data {
         DataAt::Shared => "on no node's own disks".to_owned(),
         DataAt::Nodes(nodes) => format!("data on {}", nodes.join(" or ")),
-        DataAt::Unknown => "data on a node that nothing names".to_owned(),
+        DataAt::Unknown => "nothing names the node of its data".to_owned(),
     }
 }
 
