@@ -299,6 +299,10 @@ async fn credentials_are_held_against_every_later_call() {
             ("04", "may not pass a device by id to vm 108: root@pam alone may", "attach: mapping"),
         ],
     );
+    // What that costs, when it may be done, and what is to be kept.
+    for part in ["note the value (`qm config 105`)", "`pvemig step 00d-scale-down`)", "no undo puts it back"] {
+        assert!(problems[0].help.contains(part), "`{part}`: {}", shown(&problems));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -360,7 +360,7 @@ pub(super) static RAW_USB: Known = Known {
     steps: &[on::REMOVE, on::ADD],
     means: "A USB entry by raw id or port is to be written or taken out, and the caller is not root@pam with a password.",
     matters: "Proxmox lets no other user and no token do that, whatever its privileges.",
-    by_hand: "Use a ticket of root@pam, do that one step with `qm set` on the host, or use a mapping.",
+    by_hand: "Use a ticket of root@pam, do that one step with `qm set` on the host (the value noted, the workload at 0), or use a mapping.",
 };
 pub(super) static HOST_UNSEEN: Known = Known {
     name: "host-usb-unseen",
