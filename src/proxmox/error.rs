@@ -6,6 +6,7 @@ use crate::base::fault::{Effect, Fault};
 use crate::base::permit::Refused;
 
 use super::upid::Upid;
+use super::vm::HIBERNATED;
 
 /// An error of the Proxmox provider. `at` is the target: `vm 108 on still-fawn (cluster home)`.
 #[derive(Debug, thiserror::Error)]
@@ -237,6 +238,10 @@ impl Fault for Error {
             }
             Self::NoSuchVm { .. } => {
                 "the VM may have moved: `pvesh get /cluster/resources --type vm` says where".into()
+            }
+            Self::Locked { lock, .. } if lock == HIBERNATED => {
+                "the VM is hibernated: `qm resume VMID` on the node (or start it) first; its saved memory hangs on that lock"
+                    .into()
             }
             Self::Locked { lock, .. } => {
                 format!("wait for the {lock}; if none is running, `qm unlock VMID` on the node clears a stale flag")

@@ -33,7 +33,7 @@ pub use task::{LogLine, TaskEnd, TaskFilter, TaskRow, TaskStatus};
 pub use upid::Upid;
 #[doc(hidden)]
 pub use vm::PendingRow;
-pub use vm::{ConfigChange, Pending, PendingKey, VmRef, VmStatus};
+pub use vm::{ConfigChange, HIBERNATED, Pending, PendingKey, VmRef, VmStatus};
 
 /// What a refusal is taken for; open to tests alone.
 #[doc(hidden)]

@@ -80,6 +80,11 @@ impl TaskRow {
     pub fn is_running(&self) -> bool {
         self.endtime.is_none() && self.status.as_deref().is_none_or(|s| s == "RUNNING")
     }
+
+    /// True where it says of no guest that it works on it.
+    pub fn is_nameless(&self) -> bool {
+        self.upid.id.is_empty()
+    }
 }
 
 fn call(upid: &Upid, rest: &str) -> Call {
@@ -112,17 +117,19 @@ impl Proxmox {
         self.read(&call).await
     }
 
-    /// The pve tasks that work on a guest now, on its node. A backup of several guests is one pve task with an empty id
-    /// (pve-manager API2/VZDump.pm), so any such one may be at it. A token sees its own only, without Sys.Audit there.
+    /// The pve tasks that may hold this lock of a guest now, on its node. A backup of several guests is one pve task with
+    /// an empty id (pve-manager API2/VZDump.pm), so any such one may hold a lock `backup`, and no other
+    /// ([`TaskRow::is_nameless`]). A token sees its own only, without Sys.Audit there.
     ///
     /// # Errors
     /// Those of any question.
-    pub async fn at_work_on(&self, vm: &VmRef) -> Result<Vec<TaskRow>, Error> {
+    pub async fn at_work_on(&self, vm: &VmRef, lock: &str) -> Result<Vec<TaskRow>, Error> {
         let filter = TaskFilter { vmid: None, since: None, active_only: true };
         let mut rows = self.tasks(&vm.node, &filter).await?;
         let id = vm.vmid.to_string();
         rows.retain(|row| {
-            row.is_running() && (row.upid.id == id || (row.upid.id.is_empty() && row.upid.kind == "vzdump"))
+            let perhaps = row.is_nameless() && row.upid.kind == "vzdump" && lock == "backup";
+            row.is_running() && (row.upid.id == id || perhaps)
         });
         Ok(rows)
     }

@@ -111,6 +111,10 @@ impl Pending {
     }
 }
 
+/// The lock of a VM that was hibernated (`qm suspend --todisk`): it stays until the VM goes on, and it is what makes the
+/// next start go on from the saved memory (qemu-server `vm_suspend` and `vm_start_nolock`).
+pub const HIBERNATED: &str = "suspended";
+
 /// A VM at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,12 +1,15 @@
 //! Proxmox in bad moods: locks, pve tasks that fail or end with warnings, answers that come too late or not at all.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pvemig::engine::event::Event;
 use pvemig::lab::{Class, FaultEffect, FaultRule, Front, World};
 use serde_json::json;
 
 use super::{DEVICE, How, assert_noted, assert_stopped, go, notes, rig};
-use crate::harness::same::assert_done;
+use crate::harness::Reader;
+use crate::harness::same::{assert_done, assert_undone};
 
 fn vm(world: &mut World) -> &mut pvemig::lab::world::Vm {
     world.vms.get_mut(&108).unwrap()
@@ -30,7 +33,39 @@ async fn locked() {
         lab.change(|world| vm(world).lock = None);
     };
     let (run, ()) = tokio::join!(go(&rig), ends);
-    assert_noted(&run, &["04-"], &["waited: vm 108 is locked (backup) by vzdump of root@pam"]);
+    assert_noted(&run, &["04-"], &["waited: vm 108 is locked (backup) by vzdump of root@pam (perhaps"]);
+}
+
+/// A backup of each VM begins while the run is undone: the undo waits as the run did, and is not left half-way.
+async fn locked_at_undo() {
+    let rig = rig("usb-move", DEVICE, |world| vm(world).running = None).await;
+    let run = go(&rig).await;
+    assert_done(&run, "there");
+    let shared = rig.lab.shared().clone();
+    let lock = move |vmid: u32, lock: Option<&str>| {
+        shared.change(|world| world.vms.get_mut(&vmid).unwrap().lock = lock.map(str::to_owned));
+    };
+    let waited = Arc::new(Mutex::new(Vec::new()));
+    for vmid in [105, 108] {
+        lock(vmid, Some("backup"));
+    }
+    let seen = waited.clone();
+    let reader: Reader = Arc::new(move |record| match &record.event {
+        Event::Checked { key, notes, .. } => {
+            for vmid in [105, 108] {
+                if notes.iter().any(|note| note.contains(&format!("waited: vm {vmid} is locked (backup)"))) {
+                    seen.lock().unwrap().push((key.as_str().to_owned(), vmid));
+                    lock(vmid, None);
+                }
+            }
+        }
+        Event::Undone { key, .. } if key.as_str() == "05-reboot-vm" => lock(108, Some("backup")),
+        _ => {}
+    });
+    let back = rig.backward(&run.id, &How { reader: Some(reader), ..How::default() }).await;
+    assert_undone(&back, "the backups have ended");
+    let expected = [("05-reboot-vm", 108), ("04-add-usb", 108), ("01-remove-usb", 105)];
+    assert_eq!(*waited.lock().unwrap(), expected.map(|(key, vmid)| (key.to_owned(), vmid)));
 }
 
 async fn answer_lost(status: Option<u16>) {
@@ -124,6 +159,7 @@ incidents! {
     a_pve_task_fails: start_fails();
     a_pve_task_ends_with_warnings: ends_with_warnings();
     a_backup_holds_the_lock: locked();
+    a_backup_holds_the_lock_at_the_undo: locked_at_undo();
     an_answer_is_596_after_the_effect: answer_lost(Some(596));
     an_answer_never_comes: answer_lost(None);
     the_ticket_expires_in_mid_run: ticket_expires();

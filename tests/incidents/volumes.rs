@@ -83,6 +83,23 @@ async fn another_node_of_the_same_name() {
     assert_noted(&go(&rig).await, &["00-"], &[said.as_str()]);
 }
 
+/// A bound volume that somebody deleted hangs on its claim: it is said before the claim goes, and by 11 itself as well.
+async fn volume_is_leaving() {
+    let mut rig = rig("usb-move", &["00-", "11-"], |_| {}).await;
+    let all = rig.lab.shared().read(|world| world.kube.store.all(kinds::volumes()));
+    let volume = all.iter().find(|v| v["spec"]["claimRef"]["name"] == "frigate-config").unwrap();
+    let name = volume["metadata"]["name"].as_str().unwrap();
+    send(&rig, "DELETE", &format!("/api/v1/persistentvolumes/{name}"), JSON, json!({})).await;
+    let before = rig.changes();
+    let said =
+        format!("volume {name} of claim frigate/frigate-config is being deleted, held by kubernetes.io/pv-protec");
+    let says = [said.as_str(), "a deletion cannot be taken back", "`claimRef` without uid"];
+    assert_stopped(&go(&rig).await, "00-preflight", &says);
+    rig.steps.retain(|step| step.id().starts_with("11-"));
+    assert_stopped(&go(&rig).await, "11-", &says);
+    assert_eq!(rig.changes(), before);
+}
+
 async fn missing(kind: &'static pvemig::lab::kube::kinds::Kind, name: &str, says: &[&str]) {
     let gone = |world: &mut World| {
         let object = world.kube.store.get(kind, "frigate", name).unwrap().clone();
@@ -102,5 +119,6 @@ incidents! {
     a_host_path_has_no_affinity:
         starts_empty(|volume| drop(volume["spec"].as_object_mut().unwrap().remove("nodeAffinity")));
     a_node_was_made_anew_under_its_name: another_node_of_the_same_name();
+    a_volume_is_being_deleted: volume_is_leaving();
     a_secret_is_missing: missing(kinds::secrets(), "frigate-secrets", &["frigate-secrets", "make it, or correct its name"]);
 }

@@ -175,3 +175,42 @@ async fn of_equal_devices_the_socket_tells_which_one_is_meant() {
     bench.rig.lab.move_stick("twin", None).unwrap();
     assert_found(&bench.problems().await, &[]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_is_left_behind_only_where_nobody_can_hold_it() {
+    let bench = Bench::new("usb-move").await;
+    let lab = &bench.rig.lab;
+    let locked = |lock: Option<&str>| {
+        let lock = lock.map(str::to_owned);
+        lab.shared().change(|world| world.vms.get_mut(&105).unwrap().lock = lock);
+    };
+    // A hibernated VM goes on from its saved memory because of its lock.
+    locked(Some("suspended"));
+    let found = bench.problems().await;
+    assert_found(&found, &[("01", "vm 105 is hibernated (locked: suspended)", "`qm resume 105` (or start it) first")]);
+    assert!(!shown(&found).contains("unlock"), "{}", shown(&found));
+
+    // The lock is seen, and the backup ends before its pve task is looked for.
+    let status = "*/qemu/105/status/current";
+    lab.fault(FaultRule::on(Front::Proxmox, FaultEffect::Stale).path(status).skip(1_000));
+    locked(Some("backup"));
+    let left = ("01", "vm 105 is locked (backup) and no pve task works on it", "`qm unlock 105`");
+    assert_found(&bench.problems().await, &[left]);
+    locked(None);
+    lab.shared().clear_faults();
+    lab.fault(FaultRule::on(Front::Proxmox, FaultEffect::Stale).path(status).times(1));
+    assert_found(&bench.problems().await, &[]);
+    let log = std::fs::read_to_string(bench.rig.dir().join("requests.jsonl")).unwrap();
+    assert_eq!(log.matches(r#""fault":"stale""#).count(), 1, "the old answer was given");
+
+    // A backup that names no guest may be at any, but holds no lock of another kind.
+    lab.shared().change(|world| drop(world.begin_task("pumped-piglet", "vzdump", "", "root@pam", json!(null))));
+    locked(Some("backup"));
+    let check = bench.look().await.unwrap();
+    assert_noted(
+        &check,
+        &["vm 105 is locked (backup) by vzdump of root@pam (perhaps: it names no guest): 01-remove-usb"],
+    );
+    locked(Some("snapshot"));
+    assert_found(&bench.problems().await, &[("01", "vm 105 is locked (snapshot) and no pve task", "`qm unlock 105`")]);
+}

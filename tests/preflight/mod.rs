@@ -225,6 +225,32 @@ async fn a_volume_that_nothing_ties_to_its_node_would_start_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_tells_where_the_data_is_nobody_claims_to_know() {
+    let mut bench = Bench::new("usb-move").await;
+    bench.declare(|fields| fields["claims"] = json!({"frigate-config": "leave"}));
+    bench.rig.lab.shared().change(|world| {
+        for kind in [kinds::volumes(), kinds::claims()] {
+            for object in world.kube.store.all(kind) {
+                let mut nameless = Value::clone(&object);
+                nameless["metadata"]["annotations"] = json!({});
+                nameless["spec"].as_object_mut().unwrap().remove("nodeAffinity");
+                world.kube.store.replace(kind, nameless, None);
+            }
+        }
+    });
+    let check = bench.look().await.unwrap();
+    let left =
+        "may be used on k3s-vm-still-fawn, and nobody can tell whether its data is there: the site file leaves it";
+    assert_noted(&check, &["claim frigate/frigate-config: volume ", left]);
+    let problems = problems_of(check);
+    let said =
+        "nobody can tell whether its data is there: it may start EMPTY, without any error; the site file does not";
+    assert_found(&problems, &[("10", said, "`claims: { frigate-media: leave }`")]);
+    assert!(problems[0].text.starts_with("claim frigate/frigate-media: volume "), "{}", shown(&problems));
+    assert!(!shown(&problems).contains("would start EMPTY"), "{}", shown(&problems));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_way_into_the_guest_is_told() {
     let bench = Bench::new("usb-move").await;
     bench.rig.lab.fault(FaultRule::on(Front::Ssh, FaultEffect::Refuse));
@@ -273,6 +299,10 @@ async fn credentials_are_held_against_every_later_call() {
             ("04", "may not pass a device by id to vm 108: root@pam alone may", "attach: mapping"),
         ],
     );
+    // What that costs, when it may be done, and what is to be kept.
+    for part in ["note the value (`qm config 105`)", "`pvemig step 00d-scale-down`)", "no undo puts it back"] {
+        assert!(problems[0].help.contains(part), "`{part}`: {}", shown(&problems));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -181,8 +181,11 @@ async fn a_lost_pve_task_is_found_again() {
 
     // A backup of several guests has no guest's id; a shell on the node has none either.
     let server = serve("/nodes/still-fawn/tasks", &[("source", "active"), ("limit", "500")], "tasks-backup").await;
-    let rows = token(&server.uri()).at_work_on(&vm()).await.unwrap();
-    assert_eq!(rows.iter().map(|row| row.upid.kind.as_str()).collect::<Vec<_>>(), ["vzdump", "qmsnapshot"]);
+    let pve = token(&server.uri());
+    for (lock, kinds) in [("backup", vec!["vzdump", "qmsnapshot"]), ("snapshot", vec!["qmsnapshot"])] {
+        let rows = pve.at_work_on(&vm(), lock).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.upid.kind.as_str()).collect::<Vec<_>>(), kinds, "{lock}");
+    }
 }
 
 #[tokio::test]

@@ -176,6 +176,10 @@ fn what_may_pass_is_retryable_and_what_needs_a_hand_has_help() {
         Error::Agent { at: at(), cause: AgentCause::Silent, effect: Effect::None },
     ];
     assert!(passes.iter().all(Fault::retryable));
+    // Its saved memory hangs on the lock of a hibernated VM.
+    let hibernated = Error::Locked { at: at(), lock: "suspended".into() }.help().unwrap();
+    assert!(hibernated.contains("`qm resume VMID`") && !hibernated.contains("unlock"), "{hibernated}");
+    assert!(passes[1].help().unwrap().contains("unlock"));
     let stays = [
         Error::LostAnswer { at: at(), why: why() },
         Error::RootOnly { at: at(), what: why() },

@@ -16,6 +16,7 @@ use pvemig::blueprint;
 use pvemig::engine::event::Event;
 use pvemig::engine::run::{Ended, Stop, Why};
 use pvemig::engine::step::Seen;
+use pvemig::lab::kube::kinds;
 use pvemig::lab::{Class, FaultEffect, FaultRule, Front, Place};
 use serde_json::{Value, json};
 
@@ -277,6 +278,40 @@ async fn a_released_volume_stays_retained() {
     let text = blocked(&back);
     assert!(text.contains("Released") && text.contains("claimRef") && text.contains("shop/shop-data"), "{text}");
     assert_eq!(bench.volume().await["spec"]["persistentVolumeReclaimPolicy"], "Retain");
+}
+
+/// A volume that joins between the look and the act is not in the record: undo would leave it Retain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_joins_in_between_is_not_touched() {
+    let mut bench = Bench::new("usb-move", &["00a-retain-volumes"]).await;
+    let mut fields = bench.rig.steps[0].fields().unwrap();
+    fields["claims"] = json!(["late"]);
+    bench.rig.steps[0] = blueprint::named("usb-move").unwrap().rebuild("00a-retain-volumes", &fields).unwrap();
+    let volume = json!({"metadata": {"name": "late"}, "spec": {"accessModes": ["ReadWriteOnce"],
+        "capacity": {"storage": "1Gi"}, "storageClassName": "plain", "persistentVolumeReclaimPolicy": "Delete",
+        "hostPath": {"path": "/srv/late"}, "claimRef": {"namespace": "shop", "name": "another"}}});
+    bench.post("/api/v1/persistentvolumes", volume).await;
+    let lab = bench.rig.lab.shared().clone();
+    let joins = move |record: &pvemig::engine::event::Record| {
+        if matches!(record.event, Event::Applying { .. }) {
+            lab.change(|world| {
+                let mut late = Value::clone(world.kube.store.get(kinds::volumes(), "", "late").unwrap());
+                late["spec"]["claimRef"]["name"] = json!("late");
+                world.kube.store.replace(kinds::volumes(), late, None);
+            });
+        }
+    };
+    let how = How { reader: Some(std::sync::Arc::new(joins)), ..How::default() };
+    let run = bench.rig.forward(None, &how).await;
+    let Why::Failed { error, help, .. } = &stop(&run).why else { panic!("{:#?}", run.ended) };
+    let (error, help) = (error.join("\n"), help.join("\n"));
+    assert!(error.contains("volume late (claim shop/late) is Delete, and was not there when this step"), "{error}");
+    assert!(help.contains("`pvemig undo`, then run again"), "{help}");
+    assert_eq!(calls(&run.records), 0, "all or none");
+    undone(&bench.rig.backward(&run.id, &How::default()).await);
+    done(&bench.forward(None).await);
+    let late = bench.get("/api/v1/persistentvolumes/late").await;
+    assert_eq!(late["spec"]["persistentVolumeReclaimPolicy"], "Retain");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

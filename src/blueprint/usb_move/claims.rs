@@ -108,6 +108,22 @@ impl Now {
     }
 }
 
+/// A volume that is being deleted and hangs on its claim: the volume's object goes as soon as the claim does.
+pub fn leaving(volume: &Volume, claim: &str) -> Option<Problem> {
+    volume.meta.deleting.as_ref()?;
+    let name = &volume.meta.name;
+    let by = match volume.meta.finalizers.join(", ") {
+        none if none.is_empty() => String::new(),
+        held => format!(", held by {held} alone"),
+    };
+    Some(Problem::new(
+        format!("volume {name} of {claim} is being deleted{by}: it would not be kept, but go with the claim"),
+        format!(
+            "a deletion cannot be taken back: keep a copy (`kubectl get pv {name} -o yaml`, and of the claim), see that              the volume is Retain, then, with the workload at 0, delete the claim and make both anew from the copies,              the volume with a `claimRef` without uid"
+        ),
+    ))
+}
+
 /// How a claim stands, by itself (`was` None) or since this run recorded it; `begun`: the run has a record of claims.
 pub fn stand(now: &Now, was: Option<&Was>, begun: bool) -> Standing {
     let name = &now.name;

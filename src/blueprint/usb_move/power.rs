@@ -2,30 +2,54 @@
 
 use std::time::Duration;
 
-use crate::base::check::Check;
+use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::engine::step::Got;
-use crate::proxmox::{ConfigChange, Error, Proxmox, TaskRow, Upid, VmRef};
+use crate::proxmox::{ConfigChange, Error, HIBERNATED, Proxmox, TaskRow, Upid, VmRef};
 
 /// A guest that drains and syncs may take long; the API's own default of 60 s is too short for a Kubernetes node.
 pub const SHUTDOWN: Duration = Duration::from_secs(300);
 const CONFIG: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(180);
 
-/// The answer for a VM that somebody else has locked: it is waited for, and named where these credentials may see it.
+/// The answer for a VM that somebody else has locked: it is waited for, and named where these credentials may see it. A
+/// hibernated one is not on its way anywhere.
 ///
 /// # Errors
 /// The pve tasks of its node cannot be read.
 pub async fn locked<B>(pve: &Proxmox, at: &VmRef, lock: &str) -> Result<Check<B>, Failure> {
-    let by: Vec<_> = pve.at_work_on(at).await?.iter().map(worker).collect();
+    let by: Vec<_> = pve.at_work_on(at, lock).await?.iter().map(worker).collect();
+    if lock == HIBERNATED && by.is_empty() {
+        return Ok(Check::blocked(vec![hibernated(at.vmid)]));
+    }
     let by = if by.is_empty() { String::new() } else { format!(" by {}", by.join(", ")) };
     Ok(Check::waiting_for_lock(format!("vm {} is locked ({lock}){by}", at.vmid)))
 }
 
+/// The answer of a `back` that has something to restore, unless somebody else has the VM locked just then.
+///
+/// # Errors
+/// Those of [`locked`], and the VM's state cannot be read.
+pub async fn unless_locked(pve: &Proxmox, at: &VmRef, check: Check<()>) -> Result<Check<()>, Failure> {
+    match pve.status(at).await?.lock {
+        Some(lock) => locked(pve, at, &lock).await,
+        None => Ok(check),
+    }
+}
+
+/// What a hibernated VM needs first: its lock is what its saved memory hangs on.
+pub fn hibernated(vmid: u32) -> Problem {
+    Problem::new(
+        format!("vm {vmid} is hibernated (locked: {HIBERNATED})"),
+        format!("`qm resume {vmid}` (or start it) first: it goes on from its saved memory, which hangs on that lock"),
+    )
+}
+
 /// A pve task and whose it is.
 pub fn worker(row: &TaskRow) -> String {
-    format!("{} of {}", row.upid.kind, row.upid.user)
+    let perhaps = if row.is_nameless() { " (perhaps: it names no guest)" } else { "" };
+    format!("{} of {}{perhaps}", row.upid.kind, row.upid.user)
 }
 
 /// Waits for a pve task and shows its log lines.

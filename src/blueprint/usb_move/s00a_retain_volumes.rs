@@ -13,6 +13,7 @@ use crate::estate::Estate;
 use crate::k8s::volume::ClaimRef;
 use crate::k8s::{Claim, Volume, Workload};
 
+use super::fault::refusal;
 use super::params::{KubeNode, Work};
 
 const RETAIN: &str = "Retain";
@@ -90,12 +91,23 @@ impl Step<Estate> for RetainVolumes {
         Ok(Check::todo(changes, Before { volumes: open.iter().map(was).collect() }).notes(kept))
     }
 
-    async fn apply(&self, cx: &Estate, _seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+    async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let k8s = cx.kubernetes(&self.work.cluster).await?;
-        for volume in self.left_behind(cx).await?.unwrap_or_default() {
-            if volume.reclaim_policy != RETAIN {
-                k8s.set_reclaim_policy(permit, &volume, RETAIN).await?;
-            }
+        let mut open = self.left_behind(cx).await?.unwrap_or_default();
+        open.retain(|volume| volume.reclaim_policy != RETAIN);
+        // All or none, and nothing that undo would not know.
+        let recorded = |v: &&Volume| {
+            let is = |was: &Was| was.name == v.meta.name && was.uid == v.meta.uid;
+            seen.since.is_some_and(|before| before.volumes.iter().any(is))
+        };
+        if let Some(new) = open.iter().find(|volume| !recorded(volume)) {
+            return Err(refusal(Problem::new(
+                format!("{} is {}, and was not there when this step began", title(new), new.reclaim_policy),
+                "the workload's volumes were changed meanwhile: `pvemig undo`, then run again",
+            )));
+        }
+        for volume in &open {
+            k8s.set_reclaim_policy(permit, volume, RETAIN).await?;
         }
         Ok(())
     }

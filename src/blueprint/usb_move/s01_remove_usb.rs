@@ -12,7 +12,7 @@ use crate::estate::Estate;
 use crate::proxmox::{ConfigChange, MapEntry, Pending, PendingKey, Proxmox, UsbSource, UsbValue, VmRef};
 
 use super::device::{Device, Place, Sight, Vm, same_usb};
-use super::power::{locked, write_config};
+use super::power::{locked, unless_locked, write_config};
 use super::s04_add_usb::set_entry;
 
 /// Takes every entry that names the device out of a VM's config.
@@ -129,7 +129,8 @@ impl Step<Estate> for RemoveUsb {
             return Ok(Check::done().notes(notes));
         }
         let Some(place) = &before.place else {
-            return Ok(Check::todo(changes, ()).note("where the device was before is not known: see to it yourself"));
+            let check = Check::todo(changes, ()).note("where the device was before is not known: see to it yourself");
+            return unless_locked(&pve, &at, check).await;
         };
         let sight = self.device.look(cx, &self.vm.cluster, &place.host).await?;
         let note = match &sight {
@@ -142,7 +143,7 @@ impl Step<Estate> for RemoveUsb {
                 return Ok(Check::manual(ask, hint, Some(self.device.plug(&place.host, Some(&place.port)))));
             }
         };
-        Ok(Check::todo(changes, ()).notes(note))
+        unless_locked(&pve, &at, Check::todo(changes, ()).notes(note)).await
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ use crate::proxmox::{
 
 use super::device::{Attach, Device, Sight, Vm, same_usb};
 use super::fault::refusal;
-use super::power::{locked, write_config};
+use super::power::{locked, unless_locked, write_config};
 
 /// Passes the device to the target VM.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -183,7 +183,10 @@ impl Step<Estate> for AddUsb {
         if !problems.is_empty() {
             return Ok(Check::blocked(problems));
         }
-        Ok(if changes.is_empty() { Check::done() } else { Check::todo(changes, ()) }.notes(notes))
+        if changes.is_empty() {
+            return Ok(Check::done().notes(notes));
+        }
+        unless_locked(&pve, &at, Check::todo(changes, ()).notes(notes)).await
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {

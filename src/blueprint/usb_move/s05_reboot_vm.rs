@@ -122,11 +122,15 @@ impl Step<Estate> for RebootVm {
     async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let (pve, at) = self.vm.find(cx).await?;
         let status: VmStatus = pve.status(&at).await?;
-        Ok(match (before.ran, status.is_running()) {
-            (true, false) => Check::todo(vec![Change::act(format!("vm {} starts", self.vm.vmid))], ()),
-            (false, true) => Check::todo(vec![Change::act(format!("vm {} shuts down", self.vm.vmid))], ()),
-            _ => Check::done(),
-        })
+        let what = match (before.ran, status.is_running()) {
+            (true, false) => "starts",
+            (false, true) => "shuts down",
+            _ => return Ok(Check::done()),
+        };
+        match &status.lock {
+            Some(lock) => locked(&pve, &at, lock).await,
+            None => Ok(Check::todo(vec![Change::act(format!("vm {} {what}", self.vm.vmid))], ())),
+        }
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {

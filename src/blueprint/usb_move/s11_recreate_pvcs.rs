@@ -15,7 +15,7 @@ use crate::k8s::claim::{fresh_manifest, rebinding_manifest};
 use crate::k8s::flux::FluxObject;
 use crate::k8s::{Claim, Kubernetes, Volume};
 
-use super::claims::{Now, Standing, former_manifest, is_former, leftovers, ours, stand};
+use super::claims::{Now, Standing, former_manifest, is_former, leaving, leftovers, ours, stand};
 use super::fault::refusal;
 use super::owners;
 use super::params::{ClaimFate, KubeNode, Work};
@@ -265,6 +265,7 @@ impl RecreatePvcs {
             )),
             _ => {}
         }
+        problems.extend(now.volume.as_ref().and_then(|volume| leaving(volume, &title)));
         let pods = kube.pods_in(&self.work.namespace).await?;
         let workload = kube.workload(&self.work.kind, &self.work.namespace, &self.work.name).await?;
         let own = match &workload {

@@ -11,6 +11,15 @@ use super::device::Attach;
 use super::params::Params;
 use proxmox::Routes;
 
+/// How root@pam takes raw entries out by hand: what works with the device loses it at once.
+pub(super) fn by_root(vmid: u32, slots: &str) -> String {
+    format!(
+        "note the value (`qm config {vmid}`), bring the workload to 0 (`pvemig step 00b-suspend-gitops`, then `pvemig step \
+         00d-scale-down`), and only then `qm set {vmid} --delete {slots}`: it pulls the device from whatever runs with it, \
+         and no undo puts it back"
+    )
+}
+
 /// What the migration needs, as far as its parameters tell: of Proxmox that is the way by a mapping, the only one that
 /// is open to tokens.
 pub(super) fn of(site: &Site, p: &Params) -> Rights {
@@ -30,8 +39,8 @@ pub(super) fn of(site: &Site, p: &Params) -> Rights {
     }
     let source = p.source.vmid;
     pve_notes.push(format!(
-        "Where vm {source} has the device by a raw entry (`host=..`), root@pam takes it out once: `qm set {source} \
-         --delete usbN`. Where it has it by another mapping than {mapping}, the same is needed on /mapping/usb/THAT."
+        "Where vm {source} has the device by a raw entry (`host=..`), root@pam takes it out once: {}. Where it has it by another mapping than {mapping}, the same is needed on /mapping/usb/THAT.",
+        by_root(source, "usbN")
     ));
     let pve = proxmox::needs(&asked, &Routes::of(site, &asked), &proxmox::Known::default());
     let mut kube_notes = Vec::new();

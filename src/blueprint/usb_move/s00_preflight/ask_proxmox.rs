@@ -274,7 +274,17 @@ async fn machine(pve: &Proxmox, vm: &Vm, rows: &[Resource]) -> Machine {
 }
 
 async fn state(pve: &Proxmox, at: &VmRef) -> Result<State, crate::proxmox::Error> {
-    let (config, status) = futures::try_join!(pve.pending(at), pve.status(at))?;
-    let tasks = if status.lock.is_some() { pve.at_work_on(at).await? } else { Vec::new() };
+    let (config, mut status) = futures::try_join!(pve.pending(at), pve.status(at))?;
+    let mut tasks = Vec::new();
+    if let Some(lock) = &status.lock {
+        tasks = pve.at_work_on(at, lock).await?;
+        if tasks.is_empty() {
+            // What held it may have ended between the two questions, and the next one begun.
+            status = pve.status(at).await?;
+            if let Some(lock) = &status.lock {
+                tasks = pve.at_work_on(at, lock).await?;
+            }
+        }
+    }
     Ok(State { config, status, tasks })
 }

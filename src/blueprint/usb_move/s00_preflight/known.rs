@@ -223,6 +223,13 @@ pub(super) static CLAIM_LEAVING: Known = Known {
     matters: "What becomes of its volume is not ours to say any more.",
     by_hand: "`kubectl describe pvc NAME` names the pods that hold it.",
 };
+pub(super) static VOLUME_LEAVING: Known = Known {
+    name: "volume-being-deleted",
+    steps: &[on::CLAIMS],
+    means: "The volume of a claim that is made anew is being deleted; that it is bound is all that still keeps it.",
+    matters: "With the claim its object would go, and nothing would tell any more where the data is.",
+    by_hand: "`kubectl get pv NAME -o yaml` into a file; Retain; delete the claim, and make both anew from the copies.",
+};
 pub(super) static VOLUME_MISSING: Known = Known {
     name: "volume-missing",
     steps: &[on::CLAIMS],
@@ -243,6 +250,13 @@ pub(super) static STARTS_EMPTY: Known = Known {
     means: "The volume is a directory of the old node that nothing ties to that node.",
     matters: "The pod would start on the target with an empty directory, without any error.",
     by_hand: "Bring the data to the target first, or say `recreate` for an empty volume; the old one is kept.",
+};
+pub(super) static DATA_UNKNOWN: Known = Known {
+    name: "volume-data-unknown",
+    steps: &[on::DEPLOY],
+    means: "The volume is a directory that any node has by its path, and nothing names the node of its data.",
+    matters: "Where the data is not on the target, the pod would start with an empty directory, without any error.",
+    by_hand: "Look into the directory on the target; then say `leave` or `recreate`, or bring the data there first.",
 };
 pub(super) static CLAIM_ON_OLD_NODE: Known = Known {
     name: "claim-on-old-node",
@@ -285,6 +299,13 @@ pub(super) static LOCK_LEFT: Known = Known {
     means: "The VM is locked, and no pve task works on it.",
     matters: "Nobody is going to take the lock off, and no config can be written under it.",
     by_hand: "See what became of the backup or snapshot (`qm config VMID`), then `qm unlock VMID`.",
+};
+pub(super) static HIBERNATED: Known = Known {
+    name: "vm-hibernated",
+    steps: &[on::REMOVE, on::ADD],
+    means: "The VM was suspended to disk (`qm suspend --todisk`): it is off, and its lock `suspended` is there to stay.",
+    matters: "No config can be written under the lock; taken off by force, the VM would start without its saved memory.",
+    by_hand: "`qm resume VMID`, or start it: it goes on from its saved memory, and the lock goes by itself.",
 };
 pub(super) static OTHER_FORM: Known = Known {
     name: "device-in-other-form",
@@ -340,7 +361,7 @@ pub(super) static RAW_USB: Known = Known {
     steps: &[on::REMOVE, on::ADD],
     means: "A USB entry by raw id or port is to be written or taken out, and the caller is not root@pam with a password.",
     matters: "Proxmox lets no other user and no token do that, whatever its privileges.",
-    by_hand: "Use a ticket of root@pam, do that one step with `qm set` on the host, or use a mapping.",
+    by_hand: "Use a ticket of root@pam, do that one step with `qm set` on the host (the value noted, the workload at 0), or use a mapping.",
 };
 pub(super) static HOST_UNSEEN: Known = Known {
     name: "host-usb-unseen",
@@ -404,15 +425,18 @@ pub(in super::super) static ALL: &[&Known] = &[
     &POD_STAYS,
     &CLAIM_HELD,
     &CLAIM_LEAVING,
+    &VOLUME_LEAVING,
     &VOLUME_MISSING,
     &CLAIM_MISSING,
     &STARTS_EMPTY,
+    &DATA_UNKNOWN,
     &CLAIM_ON_OLD_NODE,
     &NO_MAKER,
     &NO_QUORUM,
     &VM_MISSING,
     &NOT_A_VM,
     &LOCK_LEFT,
+    &HIBERNATED,
     &OTHER_FORM,
     &NO_SLOT,
     &EQUAL_DEVICES,

@@ -2,10 +2,10 @@
 
 use crate::base::check::Change;
 use crate::base::permit::System;
-use crate::proxmox::{PendingKey, UsbSource, UsbStyle, UsbValue, free_usb_slots, usb_hotplugs, usb_slot};
+use crate::proxmox::{HIBERNATED, PendingKey, UsbSource, UsbStyle, UsbValue, free_usb_slots, usb_hotplugs, usb_slot};
 
 use super::super::device::Attach;
-use super::super::power::worker;
+use super::super::power::{hibernated, worker};
 use super::Preflight;
 use super::ask_proxmox::{Machine, Power, ProxmoxFacts, State};
 use super::finding::{Findings, on};
@@ -88,6 +88,9 @@ fn lock(f: &ProxmoxFacts, state: &State, (vmid, host): (u32, &str), step: &'stat
         let who = state.tasks.iter().map(worker).collect::<Vec<_>>();
         let text = format!("vm {vmid} is locked ({lock}) by {}: {step} waits for the lock", who.join(", "));
         return out.note(step, text);
+    }
+    if lock == HIBERNATED {
+        return out.borrowed(&known::HIBERNATED, step, hibernated(vmid));
     }
     let sees_all = f.root || f.rights.as_ref().is_ok_and(|r| r.has(&format!("/nodes/{host}"), "Sys.Audit"));
     if sees_all {

@@ -5,6 +5,7 @@ use crate::blueprint::rights::{PveNeed, Weight};
 use crate::proxmox::{UsbSource, UsbValue};
 
 use super::super::device::{Attach, Sight};
+use super::super::rights::by_root;
 use super::super::rights::proxmox::{self, AGENT, BUS, Has, Known, Routes};
 use super::Preflight;
 use super::ask_proxmox::ProxmoxFacts;
@@ -78,9 +79,9 @@ fn raw_values(p: &Preflight, f: &ProxmoxFacts, out: &mut Findings) {
             &known::RAW_USB, on::REMOVE,
             format!("{} may not take raw USB entries out of vm {source} ({values}): root@pam alone may", f.caller),
             format!(
-                "set `auth: {{ ticket: {{ user: root@pam, .. }} }}` in the site file, or `qm set {source} --delete {slots}` \
-                 on {}, then run again",
-                f.source.host()
+                "set `auth: {{ ticket: {{ user: root@pam, .. }} }}` in the site file, or as root on {}: {}; then run again",
+                f.source.host(),
+                by_root(source, &slots)
             ),
         );
     }

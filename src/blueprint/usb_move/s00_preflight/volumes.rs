@@ -5,6 +5,7 @@ use crate::base::permit::{System, Thing};
 use crate::k8s::claim::Claim;
 use crate::k8s::volume::{DataAt, Placement, Source, Volume};
 
+use super::super::claims::leaving;
 use super::super::params::ClaimFate;
 use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
@@ -35,7 +36,16 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
                 let placement = volume.placement_for(Some(claim), nodes);
                 let one = One { full: &full, name: &name, fate, volume, placement: &placement };
                 one.judge(p, f, &mut out);
-                if fate == Some(ClaimFate::Recreate) && !placement.serves(&p.node.name) {
+                let replaced = fate == Some(ClaimFate::Recreate) && !placement.serves(&p.node.name);
+                match leaving(volume, &full) {
+                    Some(problem) if replaced => out.borrowed(&known::VOLUME_LEAVING, on::CLAIMS, problem),
+                    Some(_) => out.note(
+                        on::CLAIMS,
+                        format!("volume {} of {full} is being deleted, and goes when its claim does", volume.meta.name),
+                    ),
+                    None => {}
+                }
+                if replaced {
                     maker(p, f, claim, volumes, &full, &mut out);
                 }
             }
@@ -104,7 +114,22 @@ impl One<'_> {
              first",
             self.name
         );
-        if placement.admits(target) {
+        if placement.admits(target) && placement.data == DataAt::Unknown {
+            let text = format!("{what} may be used on {target}, and nobody can tell whether its data is there");
+            if self.fate == Some(ClaimFate::Leave) {
+                return out.note(on::DEPLOY, format!("{text}: {declared}"));
+            }
+            out.problem(
+                &known::DATA_UNKNOWN,
+                on::DEPLOY,
+                format!("{text}: it may start EMPTY, without any error; {declared}"),
+                format!(
+                    "look into it on {target}: say `claims: {{ {}: leave }}` where its data is there or is not needed, \
+                     else {help}",
+                    self.name
+                ),
+            );
+        } else if placement.admits(target) {
             out.problem(
                 &known::STARTS_EMPTY,
                 on::DEPLOY,
@@ -180,7 +205,7 @@ fn data(placement: &Placement) -> String {
     match &placement.data {
         DataAt::Shared => "on no node's own disks".to_owned(),
         DataAt::Nodes(nodes) => format!("data on {}", nodes.join(" or ")),
-        DataAt::Unknown => "data on a node that nothing names".to_owned(),
+        DataAt::Unknown => "nothing names the node of its data".to_owned(),
     }
 }
 
