@@ -184,7 +184,9 @@ impl Told<'_> {
         let report = format!("`pvemig report {} --format markdown`", self.id);
         self.session.out.tell(
             "  ",
-            &format!("{report} has all of it for a ticket, and what Terraform, Ansible and git must say now"),
+            &format!(
+                "{report} has it for a ticket, with what Terraform, Ansible and git must say by the runs of this site"
+            ),
             4,
         );
         Ok(())
