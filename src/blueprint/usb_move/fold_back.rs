@@ -257,7 +257,12 @@ fn volumes(kept: &[Stands<RetainVolumes>], anew: &[Stands<RecreatePvcs>]) -> Opt
 }
 
 /// Where that is what a claim held before.
-fn held(claim: &str, volume: &str, _passed: bool) -> String {
+fn held(claim: &str, volume: &str, passed: bool) -> String {
+    if passed {
+        return format!(
+            "what claim {claim} held was on volume {volume}; the undo was passed: look whether it is still there"
+        );
+    }
     format!(
         "what claim {claim} held is on volume {volume}, Released and kept: once nobody needs it, take what is on its \
          disk away and `kubectl delete pv {volume}`"
@@ -301,10 +306,23 @@ fn git(pushed: &[Stands<UpdateManifests>]) -> Option<Fold> {
     Some(Fold { owner: format!("Git, checkout {checkout}"), why, language: "diff", lines })
 }
 
-/// Which commit the branch has by us.
+/// Which commit the branch has by us: of several the last that was pushed, an earlier one came too late.
 fn branch(left: &[Got]) -> Option<String> {
-    let commit = left.iter().find(|got| got.handle.kind == "commit").map(|got| got.handle.value.as_str())?;
-    Some(format!("commit {commit} is on the branch that the cluster follows; nothing is left to do there"))
+    let last = |pushed: bool| {
+        let commits = left.iter().rev().filter(|got| got.handle.kind == "commit");
+        let mut commits = commits.filter(|got| !pushed || got.note.text.starts_with("git push "));
+        commits.next().map(|got| got.handle.value.as_str())
+    };
+    match (last(true), last(false)) {
+        (Some(commit), _) => {
+            Some(format!("commit {commit} is on the branch that the cluster follows; nothing is left to do there"))
+        }
+        (None, Some(commit)) => Some(format!(
+            "the branch that the cluster follows has the values; pvemig's own commit was {commit}, which it did not \
+             see itself push"
+        )),
+        (None, None) => None,
+    }
 }
 
 #[cfg(test)]
@@ -432,5 +450,38 @@ mod tests {
         assert_eq!(block('+', "mapping=coral"), ["+ usb {", "+   mapping = \"coral\"", "+ }"]);
         assert_eq!((number("usb3"), number("usb4")), (Some(3), Some(4)));
         assert_eq!(host(&[got("x", "uid", "x:y"), got("x", "upid", "UPID:pve1:0:")]), Some("pve1"));
+    }
+
+    #[test]
+    fn the_commit_that_was_pushed_is_told() {
+        let commit = |call: &str, id: &str| got(call, "commit", id);
+        let raced = [
+            commit("git commit a on 1", "aaa"),
+            commit("git commit a on 2", "bbb"),
+            commit("git push url bbb:main", "bbb"),
+        ];
+        assert!(branch(&raced).unwrap().starts_with("commit bbb is on the branch"));
+        let by_hand = branch(&raced[..1]).unwrap();
+        assert!(by_hand.contains("own commit was aaa") && !by_hand.contains("aaa is on"), "{by_hand}");
+        assert_eq!(branch(&[]), None);
+    }
+
+    #[test]
+    fn a_volume_behind_an_undo_that_was_passed_may_be_gone() {
+        let mut all = records();
+        all.retain(|record| !matches!(record.event, Event::Closed { .. }));
+        let (seq, at) = (all.len() as u64, all[0].at);
+        let events = [
+            Event::Undoing { key: RecreatePvcs::ID.into() },
+            Event::Undone { key: RecreatePvcs::ID.into(), passed: true, notes: Vec::new() },
+        ];
+        all.extend(events.into_iter().zip(seq..).map(|(event, seq)| Record { v: 1, seq, at, event }));
+        let why = of(&all).into_iter().find(|fold| fold.owner.starts_with("Manifests of volumes")).unwrap().why;
+        let told = why.join("\n");
+        assert_eq!(
+            (told.matches("the undo was passed").count(), told.contains("Released and kept")),
+            (2, false),
+            "{told}"
+        );
     }
 }
