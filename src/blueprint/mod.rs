@@ -115,7 +115,7 @@ pub struct Blueprint {
     pub findings: &'static [&'static Known],
     build: fn(&Site, &Item<'_>) -> Option<Vec<BoxedStep>>,
     alone: fn(&Site, &str, &Given) -> Result<BoxedStep, Vec<String>>,
-    fold_back: fn(&RunState) -> Vec<Fold>,
+    fold_back: fn(&RunState, &[&RunState]) -> Vec<Fold>,
     rights: fn(&Site, &Item<'_>) -> Option<Rights>,
 }
 
@@ -162,9 +162,10 @@ impl Blueprint {
         (self.alone)(site, id, given)
     }
 
-    /// What others who own a part of the estate must say after a run, by its journal alone.
-    pub fn fold_back(&self, state: &RunState) -> Vec<Fold> {
-        (self.fold_back)(state)
+    /// What others who own a part of the estate must say after a run, by its journal and those of the site's other
+    /// runs, oldest first.
+    pub fn fold_back(&self, state: &RunState, others: &[&RunState]) -> Vec<Fold> {
+        (self.fold_back)(state, others)
     }
 
     /// A step from its id and fields, as the journal keeps them.

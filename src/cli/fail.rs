@@ -179,12 +179,20 @@ impl Told<'_> {
             return Ok(());
         }
         for outage in self.session.outages(&run) {
-            self.session.out.tell("  ", &format!("{} was down for {}", outage.what, wait::show(outage.elapsed)), 4);
+            let line = match outage.end {
+                report::End::Unsure => {
+                    format!("{} may have been down before: {} failed on the way", outage.what, outage.by)
+                }
+                _ => format!("{} was down for {}", outage.what, wait::show(outage.elapsed)),
+            };
+            self.session.out.tell("  ", &line, 4);
         }
         let report = format!("`pvemig report {} --format markdown`", self.id);
         self.session.out.tell(
             "  ",
-            &format!("{report} has all of it for a ticket, and what Terraform, Ansible and git must say now"),
+            &format!(
+                "{report} has it for a ticket, with what Terraform, Ansible and git must say by the runs of this site"
+            ),
             4,
         );
         Ok(())

@@ -125,7 +125,7 @@ impl Foot {
                 foot.empties.push(Emptied { thing: thing.clone(), bytes: size(thing) });
                 foot.undo_destroys.push(thing.clone());
             }
-            if let Some(until) = step.holds_until() {
+            if let Some(until) = step.holds_until().filter(|_| outlook.holds) {
                 foot.holds.push(Held { step: number(step.id()).to_owned(), until: number(until).to_owned() });
             }
         }
@@ -222,9 +222,12 @@ impl Foot {
     }
 
     fn undo(&self) -> String {
-        let mut said = vec!["`pvemig undo` takes everything back".to_owned()];
-        if !self.destroys.is_empty() {
-            said = vec!["`pvemig undo` stops at what is destroyed".to_owned()];
+        // Without an id an undo takes the newest run that is whole or open: one step's run is named at its end.
+        let undo = if self.one { "pvemig undo RUN" } else { "pvemig undo" };
+        let what = if self.destroys.is_empty() { "takes everything back" } else { "stops at what is destroyed" };
+        let mut said = vec![format!("`{undo}` {what}")];
+        if self.one {
+            said.push("RUN is shown with the end of it".to_owned());
         }
         if !self.undo_destroys.is_empty() {
             let things: Vec<_> = self.undo_destroys.iter().map(|thing| format!("`--destroy {thing}`")).collect();
@@ -296,10 +299,12 @@ fn down(session: &Session, steps: &[BoxedStep], left: &[&BoxedStep]) -> Option<D
     let between = steps.get(at..=end)?.iter().filter(|step| left.iter().any(|l| l.key() == step.key()));
     let (mut limits, mut hands) = (Vec::new(), Vec::new());
     for step in between {
-        if step.outlook(&session.estate).asks.is_some() {
+        let outlook = step.outlook(&session.estate);
+        let limit = step.limit().saturating_add(outlook.longest);
+        if outlook.asks.is_some() {
             hands.push(number(step.id()).to_owned());
-        } else if step.limit() >= WORTH_SAYING {
-            limits.push((number(step.id()).to_owned(), step.limit().as_secs()));
+        } else if limit >= WORTH_SAYING {
+            limits.push((number(step.id()).to_owned(), limit.as_secs()));
         }
     }
     let (from, until) = (number(stopper.id()).to_owned(), number(closer).to_owned());
@@ -320,10 +325,27 @@ fn last_time(session: &Session, migration: &str) -> Option<Last> {
     })
 }
 
+/// What an undo destroys, and what it does not begin without.
+fn destroyed(asked: &[Thing], consented: &[Thing]) -> String {
+    let mut said = Vec::new();
+    if !consented.is_empty() {
+        let things: Vec<_> = consented.iter().map(ToString::to_string).collect();
+        said.push(format!("what was written since in {} (consented to)", things.join(", ")));
+    }
+    if !asked.is_empty() {
+        let things: Vec<_> = asked.iter().map(|thing| format!("`--destroy {thing}`")).collect();
+        let what = if consented.is_empty() { "what was written since; it" } else { "it" };
+        said.push(format!("{what} does not begin without {}", things.join(" ")));
+    }
+    if said.is_empty() { "nothing".to_owned() } else { said.join("; ") }
+}
+
 /// What an undo comes to.
 pub(super) struct Back {
     /// What is lost by it, without the consents that are there.
     destroys: Vec<Thing>,
+    /// What is lost by it with a consent.
+    consented: Vec<Thing>,
     by_hand: Vec<By>,
     stays: Vec<By>,
     down: Option<String>,
@@ -341,7 +363,8 @@ impl Back {
         let owes = |step: &&BoxedStep| state.steps.get(&step.key()).is_some_and(|s| s.owes());
         let (passed, owed): (Vec<_>, Vec<_>) =
             steps.iter().filter(owes).partition(|step| past.iter().any(|id| id == step.id()));
-        let mut back = Self { destroys: Vec::new(), by_hand: Vec::new(), stays: Vec::new(), down: None };
+        let mut back =
+            Self { destroys: Vec::new(), consented: Vec::new(), by_hand: Vec::new(), stays: Vec::new(), down: None };
         for step in &owed {
             let by = |what: String| By { step: number(step.id()).to_owned(), what };
             let outlook = step.outlook(&session.estate);
@@ -351,7 +374,9 @@ impl Back {
             back.by_hand.extend(outlook.asks_back.map(by));
             back.stays.extend(outlook.stays.map(by));
         }
-        back.destroys.retain(|thing| !state.consents.contains(thing) && !given.contains(&thing.0));
+        let all = std::mem::take(&mut back.destroys);
+        (back.consented, back.destroys) =
+            all.into_iter().partition(|thing| state.consents.contains(thing) || given.contains(&thing.0));
         back.stays.extend(passed.iter().map(|step| By { step: number(step.id()).to_owned(), what: step.title() }));
         // What is taken back behind a hold is taken back under it.
         back.down = steps.iter().enumerate().find_map(|(at, step)| {
@@ -366,11 +391,7 @@ impl Back {
     /// The short end.
     pub(super) fn say(&self, out: Out) {
         let mut lines = Vec::new();
-        let things: Vec<_> = self.destroys.iter().map(|thing| format!("`--destroy {thing}`")).collect();
-        lines.push(match things.len() {
-            0 => ("destroyed", "nothing that was not consented to".to_owned()),
-            _ => ("destroyed", format!("what was written since; it does not begin without {}", things.join(" "))),
-        });
+        lines.push(("destroyed", destroyed(&self.destroys, &self.consented)));
         let hands: Vec<_> = self.by_hand.iter().map(By::sentence).collect();
         lines.push(("by hand", if hands.is_empty() { "nothing".into() } else { hands.join("; ") }));
         lines.extend(self.down.iter().map(|down| ("down", down.clone())));
@@ -382,5 +403,29 @@ impl Back {
             let head = format!("  {head:<10} ");
             out.tell(&head, &words, head.chars().count());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_destroyed_by_an_undo_is_named_whether_consented_to_or_not() {
+        let (a, b) = (Thing("pvc/a".into()), Thing("pvc/b".into()));
+        assert_eq!(destroyed(&[], &[]), "nothing");
+        assert_eq!(destroyed(&[], &[a.clone(), b.clone()]), "what was written since in pvc/a, pvc/b (consented to)");
+        assert_eq!(
+            destroyed(std::slice::from_ref(&b), &[a]),
+            "what was written since in pvc/a (consented to); it does not begin without `--destroy pvc/b`"
+        );
+        assert_eq!(destroyed(&[b], &[]), "what was written since; it does not begin without `--destroy pvc/b`");
+    }
+
+    #[test]
+    fn the_undo_of_one_step_names_its_run() {
+        let foot = Foot { steps: 1, ..Foot::default() };
+        assert!(foot.undo().starts_with("`pvemig undo` takes everything back"));
+        assert!(foot.of_one().undo().starts_with("`pvemig undo RUN` takes everything back"));
     }
 }

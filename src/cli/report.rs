@@ -32,7 +32,7 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
         }
     };
     let Some(mut read) = Report::of(&run.id, &run.records)? else { return Ok(Exit::Done) };
-    complete(&mut read, &run, &session);
+    complete(&mut read, &run, &session)?;
     if !whole {
         // It neither goes on nor back by what is left of its journal.
         read.next = vec![format!("pvemig abandon {} --comment TEXT", run.id)];
@@ -48,17 +48,21 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
 }
 
 /// What only the blueprint knows of its steps.
-fn complete(read: &mut Report, run: &RunRead, session: &Session) {
+fn complete(read: &mut Report, run: &RunRead, session: &Session) -> anyhow::Result<()> {
     read.outages = session.outages(run);
     if let Some(blueprint) = blueprint::named(&run.state.opened.blueprint) {
-        read.fold_back = blueprint.fold_back(&run.state);
+        let (runs, _) = session.store.every_run()?;
+        let others = runs.iter().filter(|other| other.id != run.id && other.state.opened.blueprint == blueprint.name);
+        let others: Vec<_> = others.map(|other| &other.state).collect();
+        read.fold_back = blueprint.fold_back(&run.state, &others);
     }
+    Ok(())
 }
 
 /// After a rehearsal: its estate is gone, and so is what could be done about it.
 pub(super) fn rehearsed(run: &RunRead, session: &Session, out: Out) -> anyhow::Result<String> {
     let Some(mut read) = Report::of(&run.id, &run.records)? else { return Ok(String::new()) };
-    complete(&mut read, run, session);
+    complete(&mut read, run, session)?;
     read.next.clear();
     Ok(folded(&report::text(&read), out))
 }

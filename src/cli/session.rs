@@ -97,6 +97,11 @@ impl Session {
         let Ok((_, steps)) = self.steps_of(&run.state) else { return Vec::new() };
         let of = |step: &BoxedStep| {
             let (what, closer) = (step.outlook(&self.estate).stops?, step.holds_until()?);
+            let before = run.state.steps.get(&step.key()).and_then(|step| step.before.as_ref());
+            // What cannot be read any more is no proof that nothing was at work.
+            if before.is_some_and(|before| matches!(step.was_at_work(before), Ok(false))) {
+                return None;
+            }
             Some(report::outages(&run.records, &what, &step.key(), closer))
         };
         steps.iter().filter_map(of).flatten().collect()

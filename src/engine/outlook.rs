@@ -1,11 +1,13 @@
 //! What can be said of a step before its turn, from its fields alone: the short end of a plan is made of it.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::base::permit::{System, Thing};
 
 /// What a step would do if its turn came and it had everything to do. Nothing is asked for it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Outlook {
     /// The things that it changes, each with the system that has it, by the names that people know them by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -28,6 +30,28 @@ pub struct Outlook {
     /// What its undo leaves as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stays: Option<String>,
+    /// How long its work itself may wait, before the wait for the effect ([`super::step::Step::limit`]) begins.
+    #[serde(skip)]
+    pub longest: Duration,
+    /// For a hold: whether its fields let it go up at all.
+    #[serde(skip)]
+    pub holds: bool,
+}
+
+impl Default for Outlook {
+    fn default() -> Self {
+        Self {
+            changes: Vec::new(),
+            maybe: None,
+            asks: None,
+            asks_back: None,
+            stops: None,
+            empties: Vec::new(),
+            stays: None,
+            longest: Duration::ZERO,
+            holds: true,
+        }
+    }
 }
 
 impl Outlook {
@@ -54,6 +78,20 @@ impl Outlook {
     #[must_use]
     pub fn maybe(mut self, what: impl Into<String>) -> Self {
         self.maybe = Some(what.into());
+        self
+    }
+
+    /// Its work may wait so long by itself.
+    #[must_use]
+    pub fn longest(mut self, wait: Duration) -> Self {
+        self.longest = wait;
+        self
+    }
+
+    /// Whether it holds at all.
+    #[must_use]
+    pub fn holds(mut self, holds: bool) -> Self {
+        self.holds = holds;
         self
     }
 

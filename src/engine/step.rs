@@ -179,6 +179,11 @@ pub trait Step<Cx: Sync>: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn undo_destroys(&self, _before: &Self::Before) -> Vec<Thing> {
         Vec::new()
     }
+
+    /// Whether what it stops ([`Outlook::stops`]) was at work before.
+    fn was_at_work(&self, _before: &Self::Before) -> bool {
+        true
+    }
 }
 
 /// A step without its types.
@@ -216,6 +221,8 @@ pub trait AnyStep<Cx: Sync>: Send + Sync {
     async fn undo(&self, cx: &Cx, before: &Value, seen: Seen<'_, Value>, permit: &Permit) -> Result<(), Failure>;
     /// See [`Step::undo_destroys`].
     fn undo_destroys(&self, before: &Value) -> Result<Vec<Thing>, Failure>;
+    /// See [`Step::was_at_work`].
+    fn was_at_work(&self, before: &Value) -> Result<bool, Failure>;
 }
 
 fn decode<B: DeserializeOwned>(id: &str, value: &Value) -> Result<B, Failure> {
@@ -286,5 +293,8 @@ impl<Cx: Sync, S: Step<Cx>> AnyStep<Cx> for S {
     }
     fn undo_destroys(&self, before: &Value) -> Result<Vec<Thing>, Failure> {
         Ok(Step::undo_destroys(self, &decode::<S::Before>(S::ID, before)?))
+    }
+    fn was_at_work(&self, before: &Value) -> Result<bool, Failure> {
+        Ok(Step::was_at_work(self, &decode::<S::Before>(S::ID, before)?))
     }
 }

@@ -39,16 +39,21 @@ pub enum End {
     GivenBack(String),
     /// As far as the journal goes it is down.
     Down,
+    /// The stopper failed before it was seen down, at `until`: it may have been down, from then on as well.
+    Unsure,
 }
 
 fn millis<S: serde::Serializer>(elapsed: &std::time::Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The outages of `what`, which the step `stopper` stops until the step with the id `closer` is done.
+/// The outages of `what`, which the step `stopper` stops until the step with the id `closer` is done. What it sent and
+/// what then failed may have stopped it or not: that is certain once the stopper is applied, or its undo has something to
+/// send. Where it goes to work anew before that, the time is counted anew.
 pub fn outages(records: &[Record], what: &str, stopper: &StepKey, closer: &str) -> Vec<Outage> {
     let mut all: Vec<Outage> = Vec::new();
-    let (mut down, mut undoing) = (false, false);
+    let (mut down, mut undoing, mut sure) = (false, false, false);
+    let mut failed = None;
     for record in records {
         let Some(key) = record.event.key() else { continue };
         let own = key == stopper;
@@ -56,14 +61,26 @@ pub fn outages(records: &[Record], what: &str, stopper: &StepKey, closer: &str) 
         let end = match &record.event {
             Event::Applying { .. } if own => {
                 undoing = false;
+                if down && !sure {
+                    down = false;
+                    // Without a stop in between it was refused, or its process died: what it had to do is still to do.
+                    if let (Some(mut outage), Some(at)) = (all.pop(), failed) {
+                        (outage.until, outage.end) = (Some(at), End::Unsure);
+                        all.push(outage);
+                    }
+                }
                 continue;
             }
             Event::Undoing { .. } if own => {
                 undoing = true;
                 continue;
             }
-            Event::Call { .. } if own && !down && !undoing => {
-                down = true;
+            Event::Call { .. } if own && undoing => {
+                sure = true;
+                continue;
+            }
+            Event::Call { .. } if own && !down => {
+                (down, sure, failed) = (true, false, None);
                 all.push(Outage {
                     what: what.to_owned(),
                     by: key.to_string(),
@@ -75,17 +92,28 @@ pub fn outages(records: &[Record], what: &str, stopper: &StepKey, closer: &str) 
                 });
                 continue;
             }
+            Event::Failed { .. } | Event::Interrupted { .. } if own && !undoing => {
+                failed = failed.or(Some(record.at));
+                continue;
+            }
+            Event::Applied { .. } if own => {
+                sure = true;
+                continue;
+            }
             Event::HoldFell { .. } if own => {
                 all.last_mut().into_iter().filter(|_| down).for_each(|outage| outage.fell = true);
                 continue;
             }
             Event::Applied { .. } | Event::AlreadySo { .. } if closes => End::Ready(key.to_string()),
-            Event::Undone { passed: false, .. } if own => End::GivenBack(key.to_string()),
+            Event::Undone { passed: false, .. } if own && (sure || failed.is_none()) => End::GivenBack(key.to_string()),
             _ => continue,
         };
         if let Some(outage) = all.last_mut().filter(|_| down) {
             (outage.until, outage.end, down) = (Some(record.at), end, false);
         }
+    }
+    if let (Some(outage), Some(at), false) = (all.last_mut().filter(|_| down), failed, sure) {
+        (outage.until, outage.end) = (Some(at), End::Unsure);
     }
     let last = records.last().map(|record| record.at);
     for outage in &mut all {

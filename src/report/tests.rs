@@ -435,6 +435,42 @@ fn how_long_it_was_down_is_told_by_the_journal() {
 }
 
 #[test]
+fn a_stop_that_failed_is_no_time_of_being_down() {
+    let stopper = StepKey::from("00d-scale-down");
+    let of = |lines: &Lines| outages(&lines.0, "Deployment frigate/frigate", &stopper, "10-deploy");
+    let failure =
+        || Event::Failed { key: stopper.clone(), error: vec!["403".into()], effect: Effect::Partial, help: Vec::new() };
+    let mut refused = Lines::open();
+    refused.applying("00d-scale-down", Change::set("replicas", "1", "0"));
+    refused.call("00d-scale-down", 1, System::Kubernetes, "PATCH deployments/frigate", None);
+    refused.add(failure());
+    let ends = |lines: &Lines| of(lines).into_iter().map(|outage| outage.end).collect::<Vec<_>>();
+    assert_eq!(ends(&refused), [End::Unsure]);
+    let mut report = refused.report();
+    report.outages = of(&refused);
+    let shown = text(&report);
+    assert!(shown.contains("down: Deployment frigate/frigate maybe, from "), "{shown}");
+    assert!(shown.contains(" and had not seen it stop"), "{shown}");
+    // The next morning it is done: down from that call on, not from the evening's.
+    let mut again = Lines(refused.0.clone());
+    again.applying("00d-scale-down", Change::set("replicas", "1", "0"));
+    again.call("00d-scale-down", 2, System::Kubernetes, "PATCH deployments/frigate", None);
+    let second = again.0.last().unwrap().at;
+    again.applied("00d-scale-down");
+    let both = of(&again);
+    assert_eq!(both.iter().map(|o| o.end.clone()).collect::<Vec<_>>(), [End::Unsure, End::Down]);
+    assert_eq!(both[1].from, second);
+    // Its answer was lost and it was carried out: the check says so, and nothing is sent again.
+    let mut lost = Lines(refused.0.clone());
+    lost.applied("00d-scale-down");
+    assert_eq!(ends(&lost), [End::Down]);
+    // An undo that has nothing to send found it at work.
+    refused.add(Event::Undoing { key: stopper.clone() });
+    refused.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![] });
+    assert_eq!(ends(&refused), [End::Unsure]);
+}
+
+#[test]
 fn the_ways_that_answered_and_what_others_must_say_are_told() {
     let mut lines = done();
     let mut report = lines.report();

@@ -94,13 +94,18 @@ pub(super) fn summary(report: &Report) -> Vec<(&'static str, String)> {
 }
 
 fn down(outage: &Outage) -> String {
-    let Outage { what, by, from, elapsed, .. } = outage;
+    let Outage { what, by, from, elapsed, end, .. } = outage;
     let fell = if outage.fell {
         "; somebody took the hold down meanwhile, so it may have been up for a part of it"
     } else {
         ""
     };
-    let (until, end) = match (&outage.until, &outage.end) {
+    if *end == End::Unsure {
+        let failed = outage.until.map(|at| format!(" at {}", clock(at))).unwrap_or_default();
+        let by = number(by);
+        return format!("{what} maybe, from {}: {by} failed{failed} and had not seen it stop", clock(*from));
+    }
+    let (until, end) = match (&outage.until, end) {
         (Some(until), End::Ready(closer)) => (clock(*until), format!("until {} found it at work", number(closer))),
         (Some(until), End::GivenBack(_)) => {
             (clock(*until), "until the undo gave it back (when it was ready again is not written)".to_owned())

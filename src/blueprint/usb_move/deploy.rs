@@ -25,6 +25,8 @@ use super::release;
 const SOURCE: Duration = Duration::from_secs(180);
 /// How long the owners may take to apply it.
 const LIVE: Duration = Duration::from_secs(300);
+/// How long what waits for both may take.
+pub const GITOPS: Duration = SOURCE.saturating_add(LIVE);
 /// How long the proof in the pod may take; the first inference loads firmware.
 const PROOF: Duration = Duration::from_secs(120);
 

@@ -10,6 +10,9 @@ use crate::proxmox::{ConfigChange, Error, HIBERNATED, Proxmox, TaskRow, Upid, Vm
 
 /// A guest that drains and syncs may take long; the API's own default of 60 s is too short for a Kubernetes node.
 pub const SHUTDOWN: Duration = Duration::from_secs(300);
+/// How long a shutdown and a start may take together, with what is written in between: where the guest does not shut
+/// down it is stopped, which has its own minute.
+pub const CYCLE: Duration = Duration::from_secs(330 + 60 + 60 + 180);
 const CONFIG: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(180);
 

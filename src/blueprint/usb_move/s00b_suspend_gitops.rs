@@ -90,7 +90,7 @@ impl Step<Estate> for SuspendGitops {
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let what = self.gitops.iter().map(|_| format!("what of Flux applies {}", self.work));
-        Outlook::changes(System::Kubernetes, what)
+        Outlook::changes(System::Kubernetes, what).holds(self.gitops.is_some())
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

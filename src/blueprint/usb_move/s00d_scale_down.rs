@@ -64,6 +64,10 @@ impl Step<Estate> for ScaleDown {
         Outlook::changes(System::Kubernetes, [self.work.to_string()]).stops(self.work.to_string())
     }
 
+    fn was_at_work(&self, before: &Before) -> bool {
+        before.replicas > 0
+    }
+
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let k8s = cx.kubernetes(&self.work.cluster).await?;
         let Some(workload) = self.find(&k8s).await? else { return Ok(Check::blocked(vec![self.work.missing()])) };

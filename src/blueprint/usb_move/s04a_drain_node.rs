@@ -79,7 +79,7 @@ impl Step<Estate> for DrainNode {
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let drained = format!("node {} is drained, where its VM is to be power-cycled", self.node.name);
-        if self.drain { Outlook::default().maybe(drained) } else { Outlook::default() }
+        if self.drain { Outlook::default().maybe(drained).longest(PATIENCE) } else { Outlook::default().holds(false) }
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

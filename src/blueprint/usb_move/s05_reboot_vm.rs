@@ -13,7 +13,7 @@ use crate::proxmox::{MapEntry, Proxmox, VmRef, VmStatus, usb_slot};
 
 use super::device::{Attach, Device, Sight, Vm, same_usb};
 use super::fault::refusal;
-use super::power::{SHUTDOWN, finish, locked, shutdown, start, warned};
+use super::power::{CYCLE, SHUTDOWN, finish, locked, shutdown, start, warned};
 use super::s04_add_usb::set_entry;
 
 /// Power-cycles a VM where its process does not run what is configured.
@@ -66,7 +66,7 @@ impl Step<Estate> for RebootVm {
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let cycle = "is power-cycled, where its running guest does not take the device";
-        Outlook::default().maybe(format!("vm {} {cycle}", self.vm.vmid))
+        Outlook::default().maybe(format!("vm {} {cycle}", self.vm.vmid)).longest(CYCLE)
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -78,6 +78,7 @@ impl Step<Estate> for InstallDrivers {
         let Some(drivers) = &self.drivers else { return Outlook::default() };
         let stays = format!("the drivers in the guest of vm {} (the site declares no `remove`)", self.vm.vmid);
         Outlook {
+            longest: drivers.install.limit(),
             stays: drivers.remove.is_none().then_some(stays),
             ..Outlook::changes(System::Ssh, [format!("the guest of vm {}", self.vm.vmid)])
         }

@@ -212,9 +212,9 @@ fn changed(file: &str, made: &Made, before: &Before, tip: &str) -> Problem {
     )
 }
 
-/// The commit that the journal says this run made.
+/// The commit that the journal says this run made last: an earlier one that came too late was never pushed.
 fn committed(got: &[Got]) -> Option<&str> {
-    got.iter().find(|g| g.handle.kind == "commit").map(|g| g.handle.value.as_str())
+    got.iter().rev().find(|g| g.handle.kind == "commit").map(|g| g.handle.value.as_str())
 }
 
 fn forgotten(commit: &str) -> Problem {
@@ -252,6 +252,9 @@ mod tests {
         let got = |kind: &str| Got { note: Note::safe(System::Checkout, "x"), handle: Handle::new(kind, "abc"), at };
         assert_eq!(committed(&[got("uid"), got("commit")]), Some("abc"));
         assert_eq!(committed(&[got("uid")]), None);
+        let mut second = got("commit");
+        second.handle.value = "def".into();
+        assert_eq!(committed(&[got("commit"), second]), Some("def"));
         assert!(forgotten("abc").help.contains("git show abc"));
     }
 

@@ -94,7 +94,8 @@ impl Step<Estate> for DeployAndVerify {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        Outlook::changes(System::Kubernetes, [self.work.to_string()])
+        let waits = if self.gitops.is_some() { deploy::GITOPS } else { Duration::ZERO };
+        Outlook::changes(System::Kubernetes, [self.work.to_string()]).longest(waits)
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -85,9 +85,11 @@ impl Step<Estate> for RecreatePvcs {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        let claims = self.recreated().map(|name| format!("claim {}/{name}", self.work.namespace));
+        let claims: Vec<_> = self.recreated().map(|name| format!("claim {}/{name}", self.work.namespace)).collect();
         let empties = self.recreated().map(|name| Thing::claim(&self.work.namespace, name)).collect();
-        Outlook { empties, ..Outlook::changes(System::Kubernetes, claims) }
+        // A claim that goes, each after the other.
+        let longest = GONE.saturating_mul(u32::try_from(claims.len()).unwrap_or(u32::MAX));
+        Outlook { empties, longest, ..Outlook::changes(System::Kubernetes, claims) }
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
