@@ -140,6 +140,9 @@ impl AnyStep<Estate> for Odd {
         }
         self.step.undo(cx, before, seen, permit).await
     }
+    fn was_at_work(&self, before: &Value) -> Result<bool, Failure> {
+        self.step.was_at_work(before)
+    }
     fn undo_destroys(&self, before: &Value) -> Result<Vec<Thing>, Failure> {
         self.step.undo_destroys(before)
     }
