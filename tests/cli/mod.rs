@@ -281,7 +281,7 @@ fn explain_with_a_site_file_that_was_named_and_is_not_there_says_so() {
     expect(&shell.run(&["--site", "nowhere.yaml", "explain", "04"]), 2, &["nowhere.yaml"]);
     std::fs::write(shell.path().join("site.yaml"), "sites: x\n").unwrap();
     let said = shell.run(&["explain", "04"]);
-    expect(&said, 0, &["notice: the site file cannot be used", "example: "]);
+    expect(&said, 0, &["notice: this is the example's, because yours cannot be opened", "example: "]);
 }
 
 #[test]

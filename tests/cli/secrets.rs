@@ -251,7 +251,7 @@ fn echoes(ground: &mut Ground) {
     let password = ground.planted.0.iter().find(|(place, _)| place == "site: password").unwrap().1.clone();
     let (_, password) = forms(&password).into_iter().find(|(form, _)| *form == "of a URL").unwrap();
     ground.fault(FaultRule::on(Front::Proxmox, FaultEffect::Status(500, format!("no page at /{password}/x"))));
-    expect(&ground.run("echo.yaml", &["step", "01", "--yes"]), 1, &["no page at /…/x"]);
+    expect(&ground.run("echo.yaml", &["step", "01", "--yes"]), 4, &["no page at /…/x"]);
     ground.clear();
     for (front, its) in [(Front::Proxmox, "01"), (Front::Kubernetes, "02")] {
         for (n, text) in texts.iter().enumerate() {
