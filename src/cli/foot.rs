@@ -273,10 +273,10 @@ impl Down {
         let waits = by_limit
             .iter()
             .rev()
-            .map(|(limit, steps)| format!("{} at most in {}", show(Duration::from_secs(*limit)), steps.join(", ")));
+            .map(|(limit, steps)| format!("{} in {}", show(Duration::from_secs(*limit)), steps.join(" and ")));
         let waits: Vec<_> = waits.collect();
         if !waits.is_empty() {
-            said.push(format!("waits of {}", waits.join(" and ")));
+            said.push(format!("at the longest it waits {}", waits.join(", ")));
         }
         said.push(match (&self.last, &self.ended_by) {
             (_, Some(command)) => format!("this does not bring it back: `{command}` does"),
