@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # The twelve steps of a finished move, looked at as a careful person's script does: `curl`, `jq`, `kubectl`, `ssh`, one
 # after the other. It changes nothing, and ends at the first thing that is not so. `env` of a lab's folder is its input.
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "not so: line $LINENO: $BASH_COMMAND" >&2' ERR
+set -a
 . "${1:?folder of a lab}/env"
+set +a
 
-ticket=$(curl -sf --cacert "$PVE_CA" "$PVE_URL/api2/json/access/ticket" -d "username=$PVE_USER" --data-urlencode "password@$PVE_PASSWORD_FILE" | jq -er .data.ticket)
+ticket=$(curl -sf --cacert "$PVE_CA" "$PVE_URL/api2/json/access/ticket" -d "username=$PVE_USER" --data-urlencode "password=$(<"$PVE_PASSWORD_FILE")" | jq -er .data.ticket)
 pve() { curl -sf --cacert "$PVE_CA" -b "PVEAuthCookie=$ticket" "$PVE_URL/api2/json$1" | jq -er "$2" >/dev/null || { echo "not so: $1 $2" >&2; exit 1; }; }
 kube() { kubectl get "${@:1:$#-1}" -o json | jq -er "${!#}" >/dev/null || { echo "not so: ${*}" >&2; exit 1; }; }
 guest() { ssh -q -o BatchMode=yes -o UserKnownHostsFile="$SSH_KNOWN_HOSTS" -i "$SSH_KEY" -p "$GUEST_PORT" root@127.0.0.1 "$@"; }
@@ -26,7 +29,7 @@ pve /nodes/still-fawn/qemu/108/pending '.data | all(.key // "" | startswith("usb
 # 06: the guest answers
 guest true
 # 07: it sees the stick
-guest 'grep -q -e 1a6e -e 18d1 /sys/bus/usb/devices/*/idVendor'
+guest 'find /sys/bus/usb/devices -maxdepth 2 -name idVendor -exec grep -H . {} +' | grep -qE '1a6e|18d1'
 # 08: no drivers are declared
 # 09: the target node has the label
 kube node k3s-vm-still-fawn '.metadata.labels | has("coral")'
