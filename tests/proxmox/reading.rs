@@ -180,10 +180,10 @@ async fn a_lost_pve_task_is_found_again() {
     assert_eq!(rows.iter().map(|row| row.is_running()).collect::<Vec<_>>(), [true, false, false, true]);
 
     // A backup of several guests has no guest's id; a shell on the node has none either.
-    let server = serve("/nodes/still-fawn/tasks", &[("source", "active"), ("limit", "500")], "tasks-backup").await;
-    let pve = token(&server.uri());
+    let query = [("source", "active"), ("limit", "500")];
     for (lock, kinds) in [("backup", vec!["vzdump", "qmsnapshot"]), ("snapshot", vec!["qmsnapshot"])] {
-        let rows = pve.at_work_on(&vm(), lock).await.unwrap();
+        let server = serve("/nodes/still-fawn/tasks", &query, "tasks-backup").await;
+        let rows = token(&server.uri()).at_work_on(&vm(), lock).await.unwrap();
         assert_eq!(rows.iter().map(|row| row.upid.kind.as_str()).collect::<Vec<_>>(), kinds, "{lock}");
     }
 }
