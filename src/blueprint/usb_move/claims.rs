@@ -119,7 +119,9 @@ pub fn leaving(volume: &Volume, claim: &str) -> Option<Problem> {
     Some(Problem::new(
         format!("volume {name} of {claim} is being deleted{by}: it would not be kept, but go with the claim"),
         format!(
-            "a deletion cannot be taken back: keep a copy (`kubectl get pv {name} -o yaml`, and of the claim), see that              the volume is Retain, then, with the workload at 0, delete the claim and make both anew from the copies,              the volume with a `claimRef` without uid"
+            "a deletion cannot be taken back: keep a copy (`kubectl get pv {name} -o yaml`, and of the claim), see that \
+             the volume is Retain, then, with the workload at 0, delete the claim and make both anew from the copies, \
+             the volume with a `claimRef` without uid"
         ),
     ))
 }
