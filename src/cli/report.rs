@@ -51,7 +51,13 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
 fn complete(read: &mut Report, run: &RunRead, session: &Session) -> anyhow::Result<()> {
     read.outages = session.outages(run);
     if let Some(blueprint) = blueprint::named(&run.state.opened.blueprint) {
-        let (runs, _) = session.store.every_run()?;
+        let (runs, damaged) = session.store.every_run()?;
+        for other in damaged.iter().filter(|other| other.id != run.id) {
+            session.out.notice(&format!(
+                "the journal of run {} does not hold: what others must say by that run is left out (`pvemig status`)",
+                other.id
+            ));
+        }
         let others = runs.iter().filter(|other| other.id != run.id && other.state.opened.blueprint == blueprint.name);
         let others: Vec<_> = others.map(|other| &other.state).collect();
         read.fold_back = blueprint.fold_back(&run.state, &others);
