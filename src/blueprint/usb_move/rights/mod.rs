@@ -39,7 +39,8 @@ pub(super) fn of(site: &Site, p: &Params) -> Rights {
     }
     let source = p.source.vmid;
     pve_notes.push(format!(
-        "Where vm {source} has the device by a raw entry (`host=..`), root@pam takes it out once: {}. Where it has it by another mapping than {mapping}, the same is needed on /mapping/usb/THAT.",
+        "Where vm {source} has the device by a raw entry (`host=..`), root@pam takes it out once: {}. Where it \
+         has it by another mapping than {mapping}, the same is needed on /mapping/usb/THAT.",
         by_root(source, "usbN")
     ));
     let pve = proxmox::needs(&asked, &Routes::of(site, &asked), &proxmox::Known::default());
