@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::base::check::{Answer, Problem};
 use crate::base::names::StepKey;
 use crate::blueprint::{self, Blueprint, BoxedStep};
+use crate::engine::lately::Lately;
 use crate::engine::plan::{Line, Said};
 use crate::engine::recorder::{Recorder, Wiring};
 use crate::engine::run::{Engine, Hand, Policy};
@@ -46,6 +47,7 @@ pub(super) async fn look(
         recorder,
         policy: Policy { hand: Hand::Stop, patience: session.site.patience, limit: Some(Duration::ZERO) },
         info: session.store.info("", &session.host)?,
+        lately: Lately::default(),
     };
     Ok(engine.look().await?)
 }

@@ -8,6 +8,7 @@ use crate::base::clock::Clock;
 use crate::base::permit::Thing;
 use crate::base::wait::pause;
 use crate::blueprint::BoxedStep;
+use crate::engine::lately::Lately;
 use crate::engine::recorder::Recorder;
 use crate::engine::run::{Engine, Hand};
 use crate::engine::state::RunState;
@@ -48,6 +49,7 @@ impl Work<'_> {
             recorder: self.recorder.clone(),
             policy: self.session.policy(self.hand),
             info: self.session.store.info(&id, &self.session.host)?,
+            lately: Lately::default(),
         };
         let work = async {
             match back {

@@ -46,7 +46,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
         let Answer::Blocked { problems } = check.answer else { return Ok(None) };
         let problems: Vec<_> = problems.into_iter().filter(|p| p.protects.as_ref() == Some(&step.key())).collect();
         // Nothing has to be protected where nothing will be done.
-        if problems.is_empty() || matches!(self.ask(step, Question::Check).await?, Ok(c) if c.is_done()) {
+        if problems.is_empty() || self.is_so(step).await? {
             return Ok(None);
         }
         Ok(Some(Why::Blocked(problems)))
@@ -164,6 +164,30 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 check.and_then(|check| check.try_map(|()| Ok::<_, Failure>(Value::Null)))
             }
         })
+    }
+
+    /// Whether a step's check says Done, now or a moment ago.
+    pub(super) async fn is_so(&self, step: &dyn AnyStep<Cx>) -> Result<bool, RecordError> {
+        // What cannot be asked may have something to do: unknown is not no.
+        Ok(matches!(self.ask_once(step).await?, Ok(check) if check.is_done()))
+    }
+
+    /// A step's check; where it said Done a moment ago, that.
+    pub(super) async fn ask_once(&self, step: &dyn AnyStep<Cx>) -> Result<Result<Check<Value>, Failure>, RecordError> {
+        if let Some(check) = self.found(step)? {
+            return Ok(Ok(check));
+        }
+        let (change, at) = (self.recorder.change()?, self.recorder.clock().instant());
+        let check = self.ask(step, Question::Check).await?;
+        if let Ok(check) = &check {
+            self.lately.keep(step.key(), change, at, check);
+        }
+        Ok(check)
+    }
+
+    /// What a step's check said a moment ago, where that was Done.
+    pub(super) fn found(&self, step: &dyn AnyStep<Cx>) -> Result<Option<Check<Value>>, RecordError> {
+        Ok(self.lately.found(&step.key(), self.recorder.change()?, self.recorder.clock().instant()))
     }
 
     pub(super) fn memory(&self, step: &dyn AnyStep<Cx>) -> Result<Memory, RecordError> {

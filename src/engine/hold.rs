@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use serde_json::Value;
 
 use crate::base::check::{Answer, Change, Problem};
@@ -106,7 +108,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
 
     /// (a) True where the hold is not up and every step that it would guard is done.
     pub(super) async fn needless_unless_done(&self, holder: &dyn AnyStep<Cx>) -> Result<bool, RecordError> {
-        if matches!(self.ask(holder, Question::Check).await?, Ok(check) if check.is_done()) {
+        if self.is_so(holder).await? {
             return Ok(false);
         }
         self.needless(holder).await
@@ -117,16 +119,22 @@ impl<Cx: Settle> Engine<'_, Cx> {
         let Some(closer) = self.closer(at) else { return Ok(false) };
         let state = self.recorder.state()?;
         let instance = holder.key().instance().map(str::to_owned);
-        for between in &self.steps[at + 1..closer] {
-            let key = between.key();
-            if between.holds_until().is_some() || (instance.is_some() && key.instance() != instance.as_deref()) {
-                continue;
-            }
-            if matches!(state.stage(&key), Stage::Applied | Stage::Already) {
-                continue;
-            }
-            // What cannot be asked may have something to do: unknown is not no.
-            if !matches!(self.ask(&**between, Question::Check).await?, Ok(check) if check.is_done()) {
+        let guarded = |step: &&dyn AnyStep<Cx>| {
+            let key = step.key();
+            let ours = instance.is_none() || key.instance() == instance.as_deref();
+            let settled = matches!(state.stage(&key), Stage::Applied | Stage::Already);
+            step.holds_until().is_none() && ours && !settled
+        };
+        let between: Vec<_> = self.steps[at + 1..closer].iter().map(|step| &**step).filter(guarded).collect();
+        let Some((first, rest)) = between.split_first() else { return Ok(true) };
+        if !self.is_so(*first).await? {
+            return Ok(false);
+        }
+        // Where the first is so, all may be: a run with nothing to do. They are asked side by side, and nobody waits
+        // for the others once one is not.
+        let mut rest: FuturesOrdered<_> = rest.iter().map(|step| self.is_so(*step)).collect();
+        while let Some(so) = rest.next().await {
+            if !so? {
                 return Ok(false);
             }
         }
@@ -144,7 +152,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 let key = step.key();
                 if !settled.contains_key(&key) {
                     let over = state.stage(&key) != Stage::Pending
-                        || matches!(self.ask(&**step, Question::Check).await?, Ok(check) if check.is_done())
+                        || self.is_so(&**step).await?
                         || (step.holds_until().is_some() && self.needless(&**step).await?);
                     settled.insert(key.clone(), over);
                 }

@@ -5,6 +5,7 @@
 //! * [`event`], [`journal`], [`store`]: the append-only record and where it lives;
 //! * [`state`]: the fold over events, one transition function;
 //! * [`run`]: forwards; [`undo`]: backwards; [`plan`]: looking only;
+//! * [`lately`]: one look for every question that is put in its time;
 //! * [`point`]: the named places at which a run may be cut.
 
 mod ask;
@@ -13,6 +14,7 @@ pub mod event;
 pub mod fold;
 mod hold;
 pub mod journal;
+pub mod lately;
 mod lock;
 pub mod outlook;
 pub mod plan;

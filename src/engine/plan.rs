@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::event::Planned;
 use super::recorder::RecordError;
-use super::run::{Engine, Question};
+use super::run::Engine;
 use super::step::{AnyStep, Settle};
 
 /// A line of `pvemig plan`.
@@ -79,7 +79,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
     }
 
     async fn say(&self, step: &dyn AnyStep<Cx>) -> Result<Said, RecordError> {
-        let mut check = match self.ask(step, Question::Check).await? {
+        let mut check = match self.ask_once(step).await? {
             Ok(check) => check,
             Err(failure) => return Ok(Said::Failed(failure)),
         };

@@ -58,6 +58,8 @@ struct Inner {
     /// None for a plan that is only looked at.
     journal: Option<Journal>,
     seq: u64,
+    /// The last line that told of a change; lines about looks alone do not count.
+    change: u64,
     state: RunState,
 }
 
@@ -136,7 +138,7 @@ impl Recorder {
 
     fn wired(dir: RunDir, journal: Option<Journal>, seq: u64, state: RunState, wiring: &Wiring) -> Arc<Self> {
         Arc::new(Self {
-            inner: Mutex::new(Inner { journal, seq, state }),
+            inner: Mutex::new(Inner { journal, seq, change: seq, state }),
             dir,
             clock: wiring.clock,
             points: wiring.points.clone(),
@@ -155,6 +157,11 @@ impl Recorder {
     /// A writer panicked.
     pub fn state(&self) -> Result<RunState, RecordError> {
         Ok(self.lock()?.state.clone())
+    }
+
+    /// The number of the last line that told of more than a look.
+    pub(super) fn change(&self) -> Result<u64, RecordError> {
+        Ok(self.lock()?.change)
     }
 
     /// The run's directory.
@@ -200,6 +207,9 @@ impl Recorder {
             None if record.event.durable() => return Err(RecordError::Scratch),
             None => record,
         };
+        if record.event.durable() {
+            inner.change = inner.seq;
+        }
         inner.seq += 1;
         inner.state = after;
         self.ear.event(&record);

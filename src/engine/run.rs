@@ -12,6 +12,7 @@ use crate::base::names::StepKey;
 use crate::base::permit::{Permit, Refused, Thing};
 
 use super::event::{Event, Outcome};
+use super::lately::Lately;
 use super::recorder::{RecordError, Recorder, whole};
 use super::settle::LOOKS_AGAIN;
 use super::state::{Phase, Stage};
@@ -127,6 +128,8 @@ pub struct Engine<'a, Cx: Settle> {
     pub policy: Policy,
     /// This run and the others.
     pub info: RunInfo,
+    /// What was found a moment ago.
+    pub lately: Lately,
 }
 
 /// Which question is asked.
@@ -215,7 +218,16 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 return Ok(None);
             }
         }
-        match self.reach(step, Question::Check, true).await? {
+        // A hold before it may have asked it a moment ago; a no is asked again.
+        let found = if stage == Stage::Pending { self.found(step)? } else { None };
+        let reached = match found {
+            Some(check) => {
+                self.checked(&key, check.word(), false, check.notes.clone())?;
+                Reach::Done(check.notes)
+            }
+            None => self.reach(step, Question::Check, true).await?,
+        };
+        match reached {
             Reach::Done(notes) => {
                 let event = if stage == Stage::Pending {
                     Event::AlreadySo { key, needless: false, notes }

@@ -10,6 +10,7 @@ use crate::base::fault::{Effect, Failure};
 use crate::base::permit::{Note, Permit, System};
 
 use super::event::{Event, Opened};
+use super::lately::Lately;
 use super::plan::planned;
 use super::recorder::{RecordError, Recorder, Wiring};
 use super::run::{Ended, Engine, Hand, Policy, Why};
@@ -82,7 +83,15 @@ async fn full_before(n: usize) -> (Result<Ended, RecordError>, usize) {
     let cx = Disk { full_before: n, ..Disk::default() };
     assert!(cx.recorder.set(recorder.clone()).is_ok());
     let policy = Policy { hand: Hand::Stop, patience: Duration::ZERO, limit: None };
-    let engine = Engine { cx: &cx, steps: &steps, guard: None, recorder, policy, info: RunInfo::default() };
+    let engine = Engine {
+        cx: &cx,
+        steps: &steps,
+        guard: None,
+        recorder,
+        policy,
+        info: RunInfo::default(),
+        lately: Lately::default(),
+    };
     let ended = engine.forward().await;
     let sent = *cx.sent.lock().unwrap();
     (ended, sent)

@@ -1,11 +1,11 @@
 //! Holds that fall, wait, are barred, cannot be asked, or turn out to be needed after all.
 
-use pvemig::engine::event::Event;
+use pvemig::engine::event::{Event, Record};
 use pvemig::engine::run::Why;
 use pvemig::engine::state::Stage;
 
 use super::laws::{Steps, done, go, soon, stop, undo, undone};
-use crate::harness::probe::{Bed, Blind, Call, Close, First, Hold, Pause, Say, boxed};
+use crate::harness::probe::{Bed, Blind, Call, Claim, Close, First, Hold, Keep, Pause, Say, boxed};
 use crate::harness::{Bench, How, Run};
 
 fn steps() -> Steps {
@@ -24,6 +24,46 @@ async fn before_the_apply(say: Say, steps: &Steps) -> (Bench, std::sync::Arc<Bed
     bed.say("02-hold", &[Say::World, Say::World, Say::World, say, again]);
     let run = go(&bench, &bed, steps, None, How { no_hands: true, ..soon() }).await;
     (bench, bed, run)
+}
+
+/// So much later that nothing which was found before counts any more.
+fn late() -> How {
+    How { anew: true, ..How::default() }
+}
+
+fn times(bed: &Bed, what: &str) -> usize {
+    bed.asked.lock().unwrap().iter().filter(|asked| *asked == what).count()
+}
+
+#[tokio::test]
+async fn a_run_with_nothing_to_do_asks_each_step_once() {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    let guarded = ["03-first", "04-claim", "04-blind"];
+    for key in guarded.into_iter().chain(["01-keep", "05-close"]) {
+        bed.set(key, true);
+    }
+    let all: Steps =
+        vec![boxed(Keep), boxed(Hold), boxed(Pause), boxed(First), boxed(Claim), boxed(Blind), boxed(Close)];
+    let run = go(&bench, &bed, &all, None, How::default()).await;
+    done(&run);
+    // Both holds ask what they guard, and each of those has its own turn.
+    assert_eq!(bed.asked.lock().unwrap().len(), all.len(), "{:?}", bed.asked);
+    let needless = |r: &&Record| matches!(r.event, Event::AlreadySo { needless: true, .. });
+    assert_eq!((run.records.iter().filter(needless).count(), bed.sent().len()), (2, 0));
+    // Another run looks anew.
+    done(&go(&bench, &bed, &all, None, How::default()).await);
+    assert!(guarded.iter().all(|key| times(&bed, key) == 2), "{:?}", bed.asked);
+}
+
+#[tokio::test]
+async fn what_was_so_is_asked_again_once_something_was_changed() {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    // So when the hold asks, not so any more at its own turn behind the hold's call.
+    bed.say("03-first", &[Say::World, Say::Todo]);
+    bed.set("03-first", true);
+    let all: Steps = vec![boxed(Hold), boxed(First), boxed(Claim), boxed(Close)];
+    done(&go(&bench, &bed, &all, None, How::default()).await);
+    assert!(bed.sent().contains(&"turn 03-first".to_owned()), "{:?}", bed.sent());
 }
 
 #[tokio::test]
@@ -79,7 +119,7 @@ async fn a_hold_that_is_needed_after_all_is_put_up() {
     let (bench, bed) = (Bench::new(), Bed::new());
     bed.set("03-first", true);
     bed.say("03-first", &[Say::World, Say::Todo]);
-    let run = go(&bench, &bed, &steps(), None, How::default()).await;
+    let run = go(&bench, &bed, &steps(), None, late()).await;
     done(&run);
     assert_eq!(fell(&run), 0);
     assert_eq!(bed.sent()[..4], ["ready 02-hold", "turn 02-hold", "ready 03-first", "turn 03-first"]);
@@ -91,7 +131,7 @@ async fn a_hold_that_is_needed_by_a_later_hold_is_put_up_before_it() {
     let steps: Steps = vec![boxed(Hold), boxed(Pause), boxed(First), boxed(Close)];
     bed.set("03-first", true);
     bed.say("03-first", &[Say::World, Say::Todo, Say::Todo]);
-    let run = go(&bench, &bed, &steps, None, How::default()).await;
+    let run = go(&bench, &bed, &steps, None, late()).await;
     done(&run);
     assert_eq!(fell(&run), 0);
     let turns: Vec<_> = bed.sent().into_iter().filter(|s| s.starts_with("turn")).collect();

@@ -20,6 +20,7 @@ use pvemig::base::clock::Clock;
 use pvemig::base::permit::Thing;
 use pvemig::engine::event::{Event, Opened, Record};
 use pvemig::engine::journal::JournalError;
+use pvemig::engine::lately::Lately;
 use pvemig::engine::plan::planned;
 use pvemig::engine::point::{Points, Watcher};
 use pvemig::engine::recorder::{Ear, RecordError, Recorder, Wiring};
@@ -86,6 +87,8 @@ pub struct How {
     pub interrupted: Arc<AtomicBool>,
     /// By how much the wall clock of the desk is wrong, in seconds.
     pub ahead: i64,
+    /// No answer counts for a later question.
+    pub anew: bool,
 }
 
 impl Bench {
@@ -188,7 +191,8 @@ impl Bench {
             limit: how.limit,
         };
         let info = self.store.info(id, "here").unwrap();
-        let engine = Engine { cx, steps, guard: None, recorder, policy, info };
+        let lately = if how.anew { Lately::within(Duration::ZERO) } else { Lately::default() };
+        let engine = Engine { cx, steps, guard: None, recorder, policy, info, lately };
         if back {
             engine.backward(&how.past.iter().cloned().collect::<BTreeSet<_>>()).await
         } else {
