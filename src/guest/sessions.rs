@@ -22,7 +22,9 @@ const FAREWELL: Duration = Duration::from_millis(100);
 
 /// The connections that are kept. Shared by all guests of an estate.
 #[derive(Clone, Default)]
-pub struct Sessions(Arc<Mutex<Vec<(SshTarget, Arc<Place>)>>>);
+pub struct Sessions(Arc<Mutex<Places>>);
+
+type Places = Vec<(SshTarget, Arc<Place>)>;
 
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -66,7 +66,7 @@ async fn openssh_runs_looks_and_commands() {
     let flood = guest.look(&declared(&["head", "-c", "3000000", "/dev/zero"])).await.unwrap().value;
     assert_eq!((flood.exit, flood.stdout.len(), flood.truncated), (Exit::Status(0), OUTPUT_CAP, true));
     // A service that keeps the output open does not keep us.
-    let service = guest.look(&declared(&["sh", "-c", "tail -f /dev/null & echo $!"])).await.unwrap().value;
+    let service = guest.look(&declared(&["sh", "-c", "sleep 600 & echo $!"])).await.unwrap().value;
     assert_eq!(service.exit, Exit::Status(0));
     assert!(program("kill").arg(service.stdout.trim()).status().unwrap().success());
 

@@ -80,7 +80,7 @@ async fn a_channel_is_given_back() {
     let place = Place::new();
     let sshd = Sshd::start(&place, "MaxSessions 2");
     let guest = guest(vec![Route::Ssh(target(&place, sshd.port))]);
-    let service = declared(&["sh", "-c", "tail -f /dev/null & echo $!"]);
+    let service = declared(&["sh", "-c", "sleep 600 & echo $!"]);
     let left = join_all([guest.look(&service), guest.look(&service)]).await;
     let left: Vec<String> = left.into_iter().map(|seen| seen.unwrap().value.stdout.trim().to_owned()).collect();
     for _ in 0..5 {
