@@ -19,6 +19,9 @@ pub mod limit {
     pub const CHANGE: Duration = Duration::from_secs(40);
     /// Connect, key exchange and authentication of one ssh route, before the command starts.
     pub const SSH_LOGIN: Duration = Duration::from_secs(8);
+    /// Opening a channel on an ssh connection that is kept: a machine that was powered off says nothing, and a fresh
+    /// login is tried after this.
+    pub const SSH_CHANNEL: Duration = Duration::from_secs(3);
     /// A reading command in a guest or on a host, over any route.
     pub const LOOK: Duration = Duration::from_secs(20);
     /// Measuring bytes in a volume: preflight goes on without the figure after this.

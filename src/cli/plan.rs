@@ -21,7 +21,9 @@ use super::words::lay;
 pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open_private(global, out)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
-    let lines = look(&session, blueprint, Some(&args.migration), &steps).await?;
+    let lines = look(&session, blueprint, Some(&args.migration), &steps).await;
+    session.estate.farewell().await;
+    let lines = lines?;
     let foot = Foot::of_plan(&session, Some(&args.migration), &steps, &lines);
     if out.json {
         out.data(&format!("{}\n", serde_json::json!({ "steps": json(&lines), "summary": foot })))?;

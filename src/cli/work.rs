@@ -69,6 +69,7 @@ impl Work<'_> {
             () = second_signal(&self.interrupted, &self.live) => None,
         };
         self.live.end();
+        self.session.estate.farewell().await;
         let none = Past::default();
         let told =
             fail::Told { session: self.session, state: &self.recorder.state()?, id: &id, past: back.unwrap_or(&none) };

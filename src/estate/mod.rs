@@ -16,7 +16,7 @@ use crate::base::permit::System;
 use crate::base::settle::{Lost, Settle, Settled};
 use crate::base::wait::limit;
 use crate::checkout::Checkout;
-use crate::guest::{Guest, KeySource, Route, Silent, SshTarget};
+use crate::guest::{Guest, KeySource, Route, Sessions, Silent, SshTarget};
 use crate::k8s::Kubernetes;
 use crate::proxmox::{self, Auth, Endpoint, Limits, Proxmox, Upid};
 use crate::site::{self, Access, ProxmoxAuth, SecretError, SecretRef, Site};
@@ -87,6 +87,8 @@ pub struct Estate {
     deadlines: Option<(Duration, Duration)>,
     /// Ways into machines that were silent lately.
     silent: Silent,
+    /// The ssh connections to them.
+    sessions: Sessions,
 }
 
 impl Estate {
@@ -98,6 +100,7 @@ impl Estate {
             state,
             deadlines: None,
             silent: Silent::default(),
+            sessions: Sessions::default(),
             proxmox: Mutex::default(),
             kubernetes: Mutex::default(),
         }
@@ -210,7 +213,7 @@ impl Estate {
             let route = self.route(node, settings, *access).await;
             routes.push(route.unwrap_or_else(|failure| Route::closed(access.word(), &failure)));
         }
-        Ok(Guest::new(node, routes, self.clock).knowing(self.silent.clone()))
+        Ok(self.machine(node, routes))
     }
 
     async fn route(&self, node: &str, settings: &site::Node, access: Access) -> Result<Route, Failure> {
@@ -233,7 +236,16 @@ impl Estate {
     /// [`OpenError`].
     pub async fn host(&self, cluster: &str, host: &str) -> Result<Option<Guest>, Failure> {
         let target = self.host_ssh(cluster, host).await?;
-        Ok(target.map(|target| Guest::new(host, vec![Route::Ssh(target)], self.clock).knowing(self.silent.clone())))
+        Ok(target.map(|target| self.machine(host, vec![Route::Ssh(target)])))
+    }
+
+    fn machine(&self, name: &str, routes: Vec<Route>) -> Guest {
+        Guest::new(name, routes, self.clock).knowing(self.silent.clone(), self.sessions.clone())
+    }
+
+    /// Takes leave of the machines, in 100 ms at most; for the end of the process.
+    pub async fn farewell(&self) {
+        self.sessions.farewell().await;
     }
 
     async fn host_ssh(&self, cluster: &str, host: &str) -> Result<Option<SshTarget>, Failure> {

@@ -12,7 +12,8 @@ use crate::base::wait;
 
 use super::command::{Exit, Output};
 use super::error::Error;
-use super::ssh::{self, Login, SshTarget};
+use super::sessions::{Session, Sessions};
+use super::ssh::SshTarget;
 
 /// How much longer the ssh command may take than the command inside.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -51,23 +52,29 @@ pub(super) fn label(target: &SshTarget, vmid: u32) -> String {
     format!("{target}, qm guest exec {vmid}")
 }
 
-/// Logs in to the host and asks whether the agent answers there; nothing is run in the guest.
-pub(super) async fn probe(target: &SshTarget, vmid: u32, clock: Clock) -> Result<Login, Error> {
+/// Asks on the host whether the agent answers there; nothing is run in the guest.
+pub(super) async fn probe(sessions: &Sessions, target: &SshTarget, vmid: u32, clock: Clock) -> Result<Session, Error> {
     let ping = ["qm", "agent", &vmid.to_string(), "ping"].map(str::to_owned);
-    let output = ssh::login(target, clock).await?.exec(&ping, wait::limit::LOOK).await?;
+    let output = sessions.open(target, clock).await?.exec(&ping, wait::limit::LOOK).await?;
     if !output.ok() {
         return Err(Error::HostExec { at: label(target, vmid), why: output.summary() });
     }
-    ssh::login(target, clock).await
+    sessions.open(target, clock).await
 }
 
-/// Runs a command in the guest by way of a login to its host.
-pub(super) async fn exec(login: Login, at: &str, vmid: u32, argv: &[String], limit: Duration) -> Result<Output, Error> {
+/// Runs a command in the guest by way of its host.
+pub(super) async fn exec(
+    session: Session,
+    at: &str,
+    vmid: u32,
+    argv: &[String],
+    limit: Duration,
+) -> Result<Output, Error> {
     let mut words = ["qm", "guest", "exec", &vmid.to_string(), "--timeout", &limit.as_secs().max(1).to_string(), "--"]
         .map(str::to_owned)
         .to_vec();
     words.extend_from_slice(argv);
-    let output = login.exec(&words, limit + MARGIN).await?;
+    let output = session.exec(&words, limit + MARGIN).await?;
     read(at, &output, limit)
 }
 

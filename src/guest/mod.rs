@@ -3,7 +3,7 @@
 //! A [`Guest`] has routes, tried in order inside one call. A question ([`Guest::look`]) may go to the next route
 //! whatever happened to it on the way. A change ([`Guest::run`]) goes to the first route that lets us in, and is never
 //! handed to a second one after it may have run, unless it is declared repeatable. A route that was silent lately is
-//! tried after the others.
+//! tried after the others. The ssh connections stay open between the commands: see [`Sessions`].
 
 mod agent;
 mod command;
@@ -12,6 +12,7 @@ mod host;
 mod key;
 pub mod known_hosts;
 mod look;
+mod sessions;
 mod silent;
 mod ssh;
 
@@ -20,6 +21,7 @@ pub use command::{Command, Exit, Output, Seen, quote};
 pub use error::{Error, Phase};
 pub use key::KeySource;
 pub use look::{GuestUsb, Look, usb_devices};
+pub use sessions::Sessions;
 pub use silent::Silent;
 pub use ssh::{OUTPUT_CAP, SshTarget};
 
@@ -40,6 +42,7 @@ pub struct Guest {
     routes: Vec<Route>,
     clock: Clock,
     silent: Silent,
+    sessions: Sessions,
 }
 
 /// A way in.
@@ -100,13 +103,13 @@ impl Route {
 impl Guest {
     /// A machine by its name in the site file and the ways into it, most wanted first.
     pub fn new(name: impl Into<String>, routes: Vec<Route>, clock: Clock) -> Self {
-        Self { name: name.into(), routes, clock, silent: Silent::default() }
+        Self { name: name.into(), routes, clock, silent: Silent::default(), sessions: Sessions::default() }
     }
 
-    /// With what is known of ways in that were silent lately.
+    /// With what is known of ways in: those that were silent lately, and the connections that are open.
     #[must_use]
-    pub fn knowing(self, silent: Silent) -> Self {
-        Self { silent, ..self }
+    pub fn knowing(self, silent: Silent, sessions: Sessions) -> Self {
+        Self { silent, sessions, ..self }
     }
 
     /// The routes in the order in which they are tried now, and why some of them come last.
@@ -205,7 +208,7 @@ impl Guest {
 
     async fn ask_by(&self, route: &Route, argv: &[String], look: &Look) -> Result<Output, Error> {
         match route {
-            Route::Ssh(target) => ssh::login(target, self.clock).await?.exec(argv, look.limit()).await,
+            Route::Ssh(target) => self.sessions.open(target, self.clock).await?.exec(argv, look.limit()).await,
             Route::Agent { proxmox, vmid } => {
                 let answer = within(look.limit(), agent::look(proxmox, *vmid, argv)).await;
                 answer.unwrap_or_else(|Elapsed(limit)| {
@@ -213,8 +216,8 @@ impl Guest {
                 })
             }
             Route::HostSsh { host, vmid } => {
-                let login = ssh::login(host, self.clock).await?;
-                host::exec(login, &route.label(), *vmid, argv, look.limit()).await
+                let session = self.sessions.open(host, self.clock).await?;
+                host::exec(session, &route.label(), *vmid, argv, look.limit()).await
             }
             Route::Closed { why, help, lasting, .. } => Err(route.refusal(why, help.as_ref(), *lasting)),
         }
@@ -260,10 +263,14 @@ impl Guest {
                     facts.ssh = Some(match self.silent.lately(&route.label(), self.clock) {
                         Some(why) => Fact::Unknown(why),
                         None => {
-                            let login = ssh::login(target, self.clock).await;
-                            self.silent.heard(&route.label(), &login, self.clock);
-                            match login {
-                                Ok(_) => Fact::Yes,
+                            // A channel that opens now is a login that works now.
+                            let session = self.sessions.open(target, self.clock).await;
+                            self.silent.heard(&route.label(), &session, self.clock);
+                            match session {
+                                Ok(session) => {
+                                    session.leave().await;
+                                    Fact::Yes
+                                }
                                 Err(error @ Error::TimedOut { .. }) => Fact::Unknown(error.line()),
                                 Err(error) => Fact::No(error.line()),
                             }
@@ -293,16 +300,16 @@ impl Guest {
         };
         match route {
             Route::Ssh(target) => {
-                let login = ssh::login(target, self.clock).await?;
+                let session = self.sessions.open(target, self.clock).await?;
                 permit.note(&note())?;
-                login.exec(&command.argv, command.limit).await
+                session.exec(&command.argv, command.limit).await
             }
             // The client of the Proxmox API writes its own line.
             Route::Agent { proxmox, vmid } => agent::run(proxmox, *vmid, command, permit).await,
             Route::HostSsh { host, vmid } => {
-                let login = host::probe(host, *vmid, self.clock).await?;
+                let session = host::probe(&self.sessions, host, *vmid, self.clock).await?;
                 permit.note(&note())?;
-                host::exec(login, &route.label(), *vmid, &command.argv, command.limit).await
+                host::exec(session, &route.label(), *vmid, &command.argv, command.limit).await
             }
             Route::Closed { why, help, lasting, .. } => Err(route.refusal(why, help.as_ref(), *lasting)),
         }

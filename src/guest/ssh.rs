@@ -1,4 +1,4 @@
-//! One ssh login and one command over it.
+//! An ssh login, and commands over its connection.
 //!
 //! russh waits for ever by default, so every part of a login stands under one deadline; a peer that sends its banner
 //! and then nothing is the case that a plain TCP timeout does not end.
@@ -47,6 +47,8 @@ pub struct SshTarget {
     pub known_hosts: PathBuf,
     /// For connect, key exchange, authentication and the start of the command together.
     pub login_limit: Duration,
+    /// For opening a channel on a connection that is kept, before a fresh login is tried.
+    pub channel_limit: Duration,
 }
 
 impl SshTarget {
@@ -58,7 +60,20 @@ impl SshTarget {
         key: KeySource,
         known_hosts: PathBuf,
     ) -> Self {
-        Self { address: address.into(), port, user: user.into(), key, known_hosts, login_limit: limit::SSH_LOGIN }
+        let (address, user) = (address.into(), user.into());
+        let (login_limit, channel_limit) = (limit::SSH_LOGIN, limit::SSH_CHANNEL);
+        Self { address, port, user, key, known_hosts, login_limit, channel_limit }
+    }
+
+    /// A login to the one is a login to the other.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let key = match (&self.key, &other.key) {
+            (KeySource::File(one), KeySource::File(other)) => one == other,
+            (KeySource::Text(one), KeySource::Text(other)) => one.expose() == other.expose(),
+            _ => false,
+        };
+        let place = |target: &Self| (target.address.clone(), target.port, target.user.clone());
+        key && place(self) == place(other) && self.known_hosts == other.known_hosts
     }
 }
 
@@ -95,15 +110,50 @@ impl Drop for Cut {
     }
 }
 
-/// A login that has opened its channel and sent no command yet.
+/// A connection that is logged in. It is cut when the last one who has it lets go.
+pub(super) struct Connection {
+    handle: Handle<Gate>,
+    _cut: Cut,
+}
+
+impl Connection {
+    /// False where it is known to have ended.
+    pub(super) fn is_open(&self) -> bool {
+        !self.handle.is_closed()
+    }
+
+    /// Opens another channel.
+    pub(super) async fn login(self: &Arc<Self>, target: &SshTarget, clock: Clock) -> Result<Login, Error> {
+        let asked = Request::begin(clock, target, "channel");
+        let (at, limit) = (target.to_string(), target.login_limit);
+        let mut deadline = Deadline { at: &at, clock, left: target.channel_limit };
+        let channel = self.channel(&mut deadline, target.channel_limit).await;
+        asked.ended(if channel.is_ok() { "done" } else { "failed" });
+        Ok(Login { channel: channel?, at, clock, left: limit, limit, connection: self.clone() })
+    }
+
+    async fn channel(&self, deadline: &mut Deadline<'_>, limit: Duration) -> Result<Channel<Msg>, Error> {
+        let channel = deadline.part(limit, Phase::Login, self.handle.channel_open_session()).await?;
+        channel.map_err(|error| broken(deadline.at, Phase::Login, error))
+    }
+
+    /// Takes leave, so that the server's log does not speak of a lost connection.
+    pub(super) async fn farewell(self) {
+        if self.handle.disconnect(russh::Disconnect::ByApplication, "", "en").await.is_ok() {
+            // What it ends with is no matter.
+            let _end = self.handle.await;
+        }
+    }
+}
+
+/// A login that has opened a channel and sent no command on it yet.
 pub(super) struct Login {
     at: String,
     clock: Clock,
     left: Duration,
     limit: Duration,
     channel: Channel<Msg>,
-    handle: Handle<Gate>,
-    _cut: Cut,
+    connection: Arc<Connection>,
 }
 
 /// Logs in; nothing is run.
@@ -148,36 +198,42 @@ async fn logged_in(target: &SshTarget, clock: Clock) -> Result<Login, Error> {
         }
         AuthResult::Failure { .. } => return Err(Error::AuthRefused { at, fingerprint }),
     }
-    let channel = deadline
-        .part(limit, Phase::Login, handle.channel_open_session())
-        .await?
-        .map_err(|error| broken(&at, Phase::Login, error))?;
+    let connection = Arc::new(Connection { handle, _cut: cut });
+    let channel = connection.channel(&mut deadline, limit).await?;
     let left = deadline.left;
-    Ok(Login { at, clock, left, limit, channel, handle, _cut: cut })
+    Ok(Login { at, clock, left, limit, channel, connection })
 }
 
 impl Login {
-    /// Runs one command and waits for its end.
-    pub(super) async fn exec(mut self, argv: &[String], limit: Duration) -> Result<Output, Error> {
+    /// Its connection, for other channels.
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Closes the channel; false where the connection is gone.
+    pub(super) async fn leave(&self) -> bool {
+        self.channel.close().await.is_ok()
+    }
+
+    /// Runs one command and waits for its end. Another one needs another channel.
+    pub(super) async fn exec(&mut self, argv: &[String], limit: Duration) -> Result<Output, Error> {
         let line = quote(argv);
+        let at = || self.at.clone();
         let mut deadline = Deadline { at: &self.at, clock: self.clock, left: self.left };
         let started = deadline.part(self.limit, Phase::Start, start(&mut self.channel, &line)).await?;
         match started {
             Ok(true) => {}
-            Ok(false) => return Err(Error::ExecRefused { at: self.at }),
-            Err(None) => return Err(Error::SessionLost { at: self.at, phase: Phase::Start }),
+            Ok(false) => return Err(Error::ExecRefused { at: at() }),
+            Err(None) => return Err(Error::SessionLost { at: at(), phase: Phase::Start }),
             Err(Some(error)) => return Err(broken(&self.at, Phase::Start, error)),
         }
         let asked = Request::begin(self.clock, &self.at, &line);
         let output = match within(limit, collect(&mut self.channel)).await {
-            Ok(output) => output.ok_or_else(|| Error::SessionLost { at: self.at.clone(), phase: Phase::Command }),
+            Ok(output) => output.ok_or_else(|| Error::SessionLost { at: at(), phase: Phase::Command }),
             // The command is left to itself: killing an installation half-way is worse than not knowing its end.
-            Err(Elapsed(limit)) => Err(Error::TimedOut { at: self.at.clone(), phase: Phase::Command, limit }),
+            Err(Elapsed(limit)) => Err(Error::TimedOut { at: at(), phase: Phase::Command, limit }),
         }?;
         asked.ended(&output.exit);
-        // A farewell, so that the server's log does not speak of a lost connection; whether it arrives is no matter.
-        let farewell = self.handle.disconnect(russh::Disconnect::ByApplication, "", "en");
-        let _arrived = within(Duration::from_millis(100), farewell).await;
         Ok(output)
     }
 }
@@ -211,7 +267,10 @@ async fn collect(channel: &mut Channel<Msg>) -> Option<Output> {
             kept.take(&message);
         }
     };
-    let _held_open = within(AFTER_EXIT, rest).await;
+    if within(AFTER_EXIT, rest).await.is_err() {
+        // An error means that the connection is gone.
+        let _told = channel.close().await;
+    }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Some(Output { exit, stdout: text(&kept.stdout), stderr: text(&kept.stderr), truncated: kept.truncated })
 }

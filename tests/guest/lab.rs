@@ -259,14 +259,16 @@ async fn settled<T, F: Future<Output = Option<T>>>(ask: impl Fn() -> F, expected
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_lives_as_long_as_its_machine() {
     let bench = Bench::start().await;
-    let before = bench.direct(LONG).boot_id().await.unwrap().value;
+    // One guest for the whole time: its connection goes with each boot.
+    let guest = bench.direct(LONG);
+    let before = guest.boot_id().await.unwrap().value;
     // It reboots from inside; nobody listens meanwhile, and then somebody does on the same port.
     let (permit, _) = Notebook::permit();
-    let _cut_or_answered = bench.direct(LONG).run(&command(&["reboot"], false, LONG), &permit).await;
+    let _cut_or_answered = guest.run(&command(&["reboot"], false, LONG), &permit).await;
     let refused = |e: &Error| matches!(e, Error::ConnectionRefused { .. });
     assert!(!bench.lab.shared().read(|world| world.guest_ssh_up(VM)));
-    settled(|| async { bench.direct(LONG).boot_id().await.err() }, refused).await;
-    let after = settled(|| async { bench.direct(LONG).boot_id().await.ok() }, |_| true).await.value;
+    settled(|| async { guest.boot_id().await.err() }, refused).await;
+    let after = settled(|| async { guest.boot_id().await.ok() }, |_| true).await.value;
     assert_ne!(before, after);
 }
 

@@ -122,6 +122,13 @@ impl Sshd {
         self.running.lock().unwrap().len()
     }
 
+    /// Waits until the server's side of every connection has ended by itself.
+    pub(crate) fn ended(&self) {
+        for child in self.running.lock().unwrap().iter_mut() {
+            child.wait().unwrap();
+        }
+    }
+
     /// Kills the server's side of every connection.
     pub(crate) fn kill(&self) {
         for child in self.running.lock().unwrap().iter_mut() {

@@ -24,6 +24,10 @@ pub(crate) enum Manner {
     CutAfter,
     /// The command never ends.
     Hang,
+    /// As [`Manner::Host`], but for the second command: [`Manner::CutBefore`].
+    CutSecond,
+    /// As [`Manner::Host`], but for the second command: [`Manner::Hang`].
+    HangSecond,
 }
 
 #[derive(Clone)]
@@ -73,8 +77,14 @@ impl server::Handler for Scripted {
         session: &mut Session,
     ) -> Result<(), russh::Error> {
         let line = String::from_utf8(data.to_vec()).unwrap();
-        self.asked.lock().unwrap().push(line.clone());
+        let count = {
+            let mut asked = self.asked.lock().unwrap();
+            asked.push(line.clone());
+            asked.len()
+        };
         match self.manner {
+            Manner::CutSecond if count == 2 => return Err(russh::Error::Disconnect),
+            Manner::HangSecond if count == 2 => return session.channel_success(channel),
             Manner::Refuse => return session.channel_failure(channel),
             Manner::CutBefore => return Err(russh::Error::Disconnect),
             Manner::CutAfter => {
@@ -82,14 +92,14 @@ impl server::Handler for Scripted {
                 return session.disconnect(russh::Disconnect::ByApplication, "", "en");
             }
             Manner::Hang => return session.channel_success(channel),
-            Manner::Host | Manner::HalfUsb => {}
+            Manner::Host | Manner::HalfUsb | Manner::CutSecond | Manner::HangSecond => {}
         }
         session.channel_success(channel)?;
         let (out, exit) = match line.split_once(" -- ") {
             _ if matches!(self.manner, Manner::HalfUsb) => {
                 let device = "/sys/bus/usb/devices/2-1";
                 let rest = format!("{device}/idProduct:089a\n{device}/speed:5000\n");
-                let first = self.asked.lock().unwrap().len() == 1;
+                let first = count == 1;
                 (format!("{device}/idVendor:1a6e\n{}", if first { "" } else { &rest }), 0)
             }
             None if line == "qm agent 108 ping" => (String::new(), 0),
