@@ -61,20 +61,22 @@ impl std::fmt::Display for Right {
 }
 
 impl Kubernetes {
-    /// Which of these rights the credentials lack, in the order asked. A review is a POST that changes nothing.
+    /// Whether the credentials may do everything, as those of a cluster's administrator: then they lack no right, and
+    /// one question is enough. False also where that cannot be asked: each right is a question of its own then.
     ///
-    /// Who may do everything (the administrator of a cluster) is asked once and lacks nothing: in a review `*` means all
-    /// (authorization.k8s.io/v1, `ResourceAttributes`), RBAC allows it only by one cluster-wide rule that has `*` as
-    /// verb, group and resource, which covers subresources, and RBAC denies nothing (kubernetes
-    /// `pkg/apis/rbac/v1/evaluation_helpers.go`). That no other authorizer before RBAC denies single requests is
-    /// assumed. Everybody else is asked right by right.
+    /// In a review `*` means all (authorization.k8s.io/v1, `ResourceAttributes`). RBAC allows it only by one
+    /// cluster-wide rule that has `*` as verb, group and resource, which covers subresources, and RBAC denies nothing
+    /// (kubernetes `pkg/apis/rbac/v1/evaluation_helpers.go`). That no other authorizer before RBAC denies single
+    /// requests is assumed.
+    pub async fn may_do_all(&self) -> bool {
+        matches!(self.may(&Right::all()).await, Ok(true))
+    }
+
+    /// Which of these rights the credentials lack, in the order asked. A review is a POST that changes nothing.
     ///
     /// # Errors
     /// What keeps the API from answering: "could not ask" is not "may not".
     pub async fn missing_rights(&self, rights: &[Right]) -> Result<Vec<Right>, KubeError> {
-        if rights.len() > 1 && matches!(self.may(&Right::all()).await, Ok(true)) {
-            return Ok(Vec::new());
-        }
         let one = |right: Right| async move { self.may(&right).await };
         let asked = futures::stream::iter(rights.iter().cloned().map(one));
         let answers: Vec<bool> = asked.buffered(AT_ONCE).try_collect().await?;

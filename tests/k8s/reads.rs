@@ -91,8 +91,6 @@ async fn rights_are_asked_for_and_not_noted() {
     let review = |allowed: bool| ResponseTemplate::new(201).set_body_json(json!({"status": {"allowed": allowed}}));
     let exec = json!({"spec": {"resourceAttributes": {"resource": "pods", "subresource": "exec"}}});
     Mock::given(method("POST")).and(body_partial_json(exec)).respond_with(review(false)).mount(&wire.server).await;
-    let all = json!({"spec": {"resourceAttributes": {"verb": "*"}}});
-    Mock::given(method("POST")).and(body_partial_json(all)).respond_with(review(false)).mount(&wire.server).await;
     Mock::given(method("POST")).respond_with(review(true)).mount(&wire.server).await;
     let rights = [
         Right::new("patch", "", "nodes", ""),
@@ -104,7 +102,7 @@ async fn rights_are_asked_for_and_not_noted() {
     assert_eq!(missing[0].to_string(), "create pods/exec in frigate");
     assert_eq!(wire.notebook.notes().len(), 0);
     let mut requests = wire.requests().await;
-    assert_eq!(requests.len(), 1 + 3);
+    assert_eq!(requests.len(), 3);
     requests.sort_by_key(|r| r.3.to_string());
     let attributes =
         json!({"verb": "get", "group": "apps", "resource": "deployments", "subresource": "", "namespace": "frigate"});
@@ -116,26 +114,19 @@ async fn rights_are_asked_for_and_not_noted() {
 
 #[tokio::test]
 async fn who_may_do_everything_is_asked_once() {
-    let rights = ["get", "list", "watch"].map(|verb| Right::new(verb, "", "nodes", ""));
     let all = json!({"spec": {"resourceAttributes":
         {"verb": "*", "group": "*", "resource": "*", "subresource": "", "namespace": ""}}});
-    // What is answered to the question for everything, how often is asked then, and what is lacking.
+    // That it cannot be asked is no yes.
     let said = |code: u16, body: Value| ResponseTemplate::new(code).set_body_json(body);
     let table = [
-        (said(201, json!({"status": {"allowed": true}})), 1),
-        (said(201, json!({"status": {"allowed": false}})), 1 + 3),
-        (said(403, json!({"kind": "Status", "message": "no wildcards", "reason": "Forbidden"})), 1 + 3),
+        (said(201, json!({"status": {"allowed": true}})), true),
+        (said(201, json!({"status": {"allowed": false}})), false),
+        (said(403, json!({"kind": "Status", "message": "no wildcards", "reason": "Forbidden"})), false),
     ];
-    for (answer, asked) in table {
+    for (answer, expected) in table {
         let wire = Wire::start().await;
         Mock::given(method("POST")).and(body_partial_json(&all)).respond_with(answer).mount(&wire.server).await;
-        let no = said(201, json!({"status": {"allowed": false}}));
-        Mock::given(method("POST")).respond_with(no).mount(&wire.server).await;
-        let missing = wire.kube.missing_rights(&rights).await.unwrap();
-        assert_eq!((wire.requests().await.len(), missing.len()), (asked, if asked == 1 { 0 } else { 3 }));
-        // One right is one question.
-        assert_eq!(wire.kube.missing_rights(&rights[..1]).await.unwrap().len(), 1);
-        assert_eq!(wire.requests().await.len(), asked + 1);
+        assert_eq!((wire.kube.may_do_all().await, wire.requests().await.len()), (expected, 1));
     }
 }
 

@@ -218,7 +218,7 @@ impl DrainNode {
     }
 
     async fn left(&self, k8s: &Kubernetes) -> Result<Left, Failure> {
-        let (pods, round) = (k8s.pods_on(&self.node.name).await?, k8s.surroundings().await?);
+        let (pods, round) = futures::try_join!(k8s.pods_on(&self.node.name), k8s.surroundings())?;
         Ok(sort(&pods, plan(&self.node.name, &pods, &round, LETS)))
     }
 }

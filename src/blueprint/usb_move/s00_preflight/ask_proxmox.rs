@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
+use tokio::sync::oneshot;
 
 use crate::base::fault::Failure;
 use crate::blueprint::rights::PveNeed;
@@ -150,11 +151,11 @@ impl Preflight {
     }
 }
 
-/// Asks everything of Proxmox.
+/// Asks everything of Proxmox, and tells whether the target is off as soon as that is known.
 ///
 /// # Errors
 /// It does not answer at all, or not to these credentials.
-pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<ProxmoxFacts, Failure> {
+pub(super) async fn ask(p: &Preflight, cx: &Estate, tell: oneshot::Sender<bool>) -> Result<ProxmoxFacts, Failure> {
     let pve = cx.proxmox(&p.vm.cluster).await?;
     let (version, rows) = futures::try_join!(pve.version(), pve.resources())?;
     let host = |vm: &Vm| rows.iter().find(|r| r.vmid == vm.vmid).map(|r| r.node.clone()).unwrap_or_default();
@@ -175,7 +176,12 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<ProxmoxFacts, Fail
         pve.usb_mappings(None),
         rights(&pve, paths),
         machine(&pve, &p.source, &rows),
-        machine(&pve, &p.vm, &rows),
+        async {
+            let target = machine(&pve, &p.vm, &rows).await;
+            // Who would be told may have no use for it.
+            let _heard = tell.send(target.known().is_some_and(|state| !state.status.is_running()));
+            target
+        },
         runs(&pve, &p.vm, &rows),
         join_all(both.iter().cloned().map(look)),
     );
