@@ -283,11 +283,11 @@ async fn roles_are_enforced_for_whom_the_world_names() {
     assert!(kubectl.ok(&create).await.contains("\"allowed\":false"));
     let role = |kind: &str, verbs: &str| {
         let api = "rbac.authorization.k8s.io";
-        let subject = "{kind: ServiceAccount, name: pvemig, namespace: frigate}";
+        let (name, subject) = (kind.to_lowercase(), "{kind: ServiceAccount, name: pvemig, namespace: frigate}");
         format!(
-            "apiVersion: {api}/v1\nkind: ClusterRole\nmetadata: {{name: {kind}}}\nrules: [{{apiGroups: ['*'], \
+            "apiVersion: {api}/v1\nkind: ClusterRole\nmetadata: {{name: {name}}}\nrules: [{{apiGroups: ['*'], \
              resources: ['*'], verbs: [{verbs}]}}]\n---\napiVersion: {api}/v1\nkind: {kind}\nmetadata: {{name: all, \
-             namespace: {space}}}\nroleRef: {{apiGroup: {api}, kind: ClusterRole, name: {kind}}}\nsubjects: [{subject}]\n",
+             namespace: {space}}}\nroleRef: {{apiGroup: {api}, kind: ClusterRole, name: {name}}}\nsubjects: [{subject}]\n",
             space = if kind == "RoleBinding" { "frigate" } else { "''" },
         )
     };
