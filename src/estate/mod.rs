@@ -223,7 +223,11 @@ impl Estate {
             Access::Ssh => Route::Ssh(target(node, settings.ssh.as_ref().ok_or_else(|| no_ssh(node))?).await?),
             Access::Agent => Route::Agent { proxmox: self.proxmox(&settings.proxmox).await?, vmid },
             Access::HostSsh => {
-                let at = self.proxmox(&settings.proxmox).await?.locate(vmid).await?;
+                let pve = self.proxmox(&settings.proxmox).await?;
+                // The host does not tell where else the VM is; the agent, where it is asked before, does.
+                let before = settings.access.iter().take_while(|access| **access != Access::HostSsh);
+                let asked = before.into_iter().any(|access| *access == Access::Agent);
+                let at = if asked { pve.locate(vmid).await? } else { pve.locate_now(vmid).await? };
                 let host = self.host_ssh(&settings.proxmox, &at.node).await?.ok_or_else(|| no_ssh(&at.node))?;
                 Route::HostSsh { host, vmid }
             }

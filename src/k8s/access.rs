@@ -34,6 +34,11 @@ impl Right {
         Self { verb, group, resource, namespace, name: String::new() }
     }
 
+    /// Everything with every object.
+    fn all() -> Self {
+        Self::new("*", "*", "*", "")
+    }
+
     /// The same for one object.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
@@ -56,6 +61,17 @@ impl std::fmt::Display for Right {
 }
 
 impl Kubernetes {
+    /// Whether the credentials may do everything, as those of a cluster's administrator: then they lack no right, and
+    /// one question is enough. False also where that cannot be asked: each right is a question of its own then.
+    ///
+    /// In a review `*` means all (authorization.k8s.io/v1, `ResourceAttributes`). RBAC allows it only by one
+    /// cluster-wide rule that has `*` as verb, group and resource, which covers subresources, and RBAC denies nothing
+    /// (kubernetes `pkg/apis/rbac/v1/evaluation_helpers.go`). That no other authorizer before RBAC denies single
+    /// requests is assumed.
+    pub async fn may_do_all(&self) -> bool {
+        matches!(self.may(&Right::all()).await, Ok(true))
+    }
+
     /// Which of these rights the credentials lack, in the order asked. A review is a POST that changes nothing.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::classify::{self, Status};
+use super::discovery::Served;
 use super::error::{Call, KubeError};
 use super::resource::{Resource, escape};
 use crate::base::clock::Clock;
@@ -38,6 +39,7 @@ pub struct Kubernetes {
     pub(super) client: kube::Client,
     pub(super) clock: Clock,
     pub(super) kinds: Arc<Mutex<BTreeMap<(String, String), Resource>>>,
+    pub(super) groups: Arc<tokio::sync::Mutex<Served>>,
     /// Held, so that they are known for what they are.
     _secrets: Arc<[Secret]>,
     read_limit: Duration,
@@ -105,6 +107,7 @@ impl Kubernetes {
             client,
             clock,
             kinds: Arc::default(),
+            groups: Arc::default(),
             _secrets: secrets.into(),
             read_limit: limit::READ,
             change_limit: limit::CHANGE,

@@ -1,6 +1,7 @@
 //! Which kinds the cluster serves, and in which version.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use serde::Deserialize;
@@ -31,14 +32,23 @@ struct Version {
 
 #[derive(Deserialize)]
 struct Kinds {
-    resources: Vec<Served>,
+    resources: Vec<Kind>,
 }
 
 #[derive(Deserialize)]
-struct Served {
+struct Kind {
     name: String,
     kind: String,
     namespaced: bool,
+}
+
+/// The API groups, as they were listed last.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    /// The versions of each, the preferred one first.
+    versions: BTreeMap<String, Vec<String>>,
+    /// Those of which the kinds were read since: who asks again has not found what was looked for.
+    read: BTreeSet<String>,
 }
 
 impl Kubernetes {
@@ -57,24 +67,40 @@ impl Kubernetes {
         {
             return Ok(Some(known.clone()));
         }
-        for version in self.versions(group).await? {
+        loop {
+            let (versions, fresh) = self.versions(group).await?;
+            match self.find(group, kind, versions).await {
+                // A version that was served when the groups were listed.
+                Err(KubeError::NotFound { .. }) if !fresh => {}
+                Ok(None) if !fresh => {}
+                found => return found,
+            }
+        }
+    }
+
+    /// The kind in the first of these versions that has it; everything else that they have is kept as well.
+    async fn find(&self, group: &str, kind: &str, versions: Vec<String>) -> Result<Option<Resource>, KubeError> {
+        for version in versions {
             let path = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
             let call = self.call("GET", path.clone(), false);
             let kinds: Kinds = self.read(call, Method::GET, path, None).await?;
-            let found = kinds.resources.into_iter().find(|r| r.kind == kind && !r.name.contains('/'));
-            if let Some(found) = found {
-                let resource = Resource {
-                    group: Cow::Owned(group.to_owned()),
-                    version: Cow::Owned(version),
-                    plural: Cow::Owned(found.name),
-                    kind: Cow::Owned(found.kind),
-                    namespaced: found.namespaced,
-                    replicas_in_spec: false,
-                };
-                if let Ok(mut kinds) = self.kinds.lock() {
-                    kinds.insert(key, resource.clone());
+            let resource = |served: Kind| Resource {
+                group: Cow::Owned(group.to_owned()),
+                version: Cow::Owned(version.clone()),
+                plural: Cow::Owned(served.name),
+                kind: Cow::Owned(served.kind),
+                namespaced: served.namespaced,
+                replicas_in_spec: false,
+            };
+            let all: Vec<Resource> =
+                kinds.resources.into_iter().filter(|r| !r.name.contains('/')).map(resource).collect();
+            if let Ok(mut known) = self.kinds.lock() {
+                for one in &all {
+                    known.entry((group.to_owned(), one.kind.to_string())).or_insert_with(|| one.clone());
                 }
-                return Ok(Some(resource));
+            }
+            if let Some(found) = all.into_iter().find(|r| r.kind == kind) {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -121,17 +147,27 @@ impl Kubernetes {
         Ok(answer.get("gitVersion").and_then(Value::as_str).unwrap_or_default().to_owned())
     }
 
-    /// The versions of a group, the preferred one first; none where the group is not served.
-    async fn versions(&self, group: &str) -> Result<Vec<String>, KubeError> {
+    /// The versions of a group, the preferred one first, and whether they were asked for just now; none where the group
+    /// is not served. What is known of the groups is taken once for each of them.
+    async fn versions(&self, group: &str) -> Result<(Vec<String>, bool), KubeError> {
         if group.is_empty() {
-            return Ok(vec!["v1".into()]);
+            return Ok((vec!["v1".into()], true));
+        }
+        // Who comes meanwhile waits for the same answer.
+        let mut served = self.groups.lock().await;
+        let first = served.read.insert(group.to_owned());
+        if let Some(versions) = served.versions.get(group).filter(|_| first) {
+            return Ok((versions.clone(), false));
         }
         let call = self.call("GET", "/apis".into(), false);
         let groups: Groups = self.read(call, Method::GET, "/apis".into(), None).await?;
-        let Some(group) = groups.groups.into_iter().find(|g| g.name == group) else { return Ok(Vec::new()) };
-        let preferred = group.preferred_version.map(|v| v.version);
-        let others = group.versions.into_iter().map(|v| v.version).filter(|v| Some(v) != preferred.as_ref());
-        let others: Vec<String> = others.collect();
-        Ok(preferred.into_iter().chain(others).collect())
+        let versions = |group: Group| {
+            let preferred = group.preferred_version.map(|v| v.version);
+            let others = group.versions.into_iter().map(|v| v.version).filter(|v| Some(v) != preferred.as_ref());
+            let others: Vec<String> = others.collect();
+            (group.name, preferred.into_iter().chain(others).collect())
+        };
+        served.versions = groups.groups.into_iter().map(versions).collect();
+        Ok((served.versions.get(group).cloned().unwrap_or_default(), true))
     }
 }

@@ -254,16 +254,20 @@ impl Kubernetes {
     /// # Errors
     /// What keeps the API from answering.
     pub async fn surroundings(&self) -> Result<Surroundings, KubeError> {
+        let (nodes, volumes, round) = futures::try_join!(self.nodes(), self.volumes(), self.round())?;
+        Ok(Surroundings { nodes, volumes, ..round })
+    }
+
+    /// As [`Kubernetes::surroundings`], for who has nodes and volumes: without them.
+    ///
+    /// # Errors
+    /// What keeps the API from answering.
+    pub async fn round(&self) -> Result<Surroundings, KubeError> {
         let kind = DAEMON_SET;
-        let (nodes, budgets, claims, volumes, daemon_sets) = futures::try_join!(
-            self.nodes(),
-            self.budgets(),
-            self.claims(None),
-            self.volumes(),
-            self.list::<Value>(&kind, None, &[]),
-        )?;
+        let (budgets, claims, daemon_sets) =
+            futures::try_join!(self.budgets(), self.claims(None), self.list::<Value>(&kind, None, &[]))?;
         let daemon_sets = daemon_sets.iter().map(|d| Meta::of(d).full_name()).collect();
-        Ok(Surroundings { nodes, budgets, claims, volumes, daemon_sets })
+        Ok(Surroundings { budgets, claims, daemon_sets, ..Surroundings::default() })
     }
 
     /// Asks for the eviction of the pod with this uid. `grace`: seconds; `None` keeps the pod's own.

@@ -235,12 +235,13 @@ impl Kubernetes {
     }
 
     /// The owners of an object up to the root, each before its own, by the labels that Flux puts on what it applies:
-    /// both where a Kustomization and a HelmRelease do. Empty where it has none.
+    /// both where a Kustomization and a HelmRelease do. Empty where it has none. Only those that are not among the
+    /// `listed` are asked for.
     ///
     /// # Errors
     /// [`KubeError::NotFound`] where a label names an owner that is not there: something else than what the labels
     /// say is true, and nobody should act on it. And what keeps the API from answering.
-    pub async fn flux_owners(&self, meta: &Meta) -> Result<Vec<FluxObject>, KubeError> {
+    pub async fn flux_owners(&self, meta: &Meta, listed: &[FluxObject]) -> Result<Vec<FluxObject>, KubeError> {
         let (mut met, mut owners) = (Vec::new(), Vec::new());
         let mut open = vec![(None, meta.full_name(), owners_by_labels(meta))];
         while let Some((_, of, left)) = open.last_mut() {
@@ -252,7 +253,12 @@ impl Kubernetes {
             if met.contains(&(kind, namespace.clone(), name.clone())) {
                 continue;
             }
-            let Some(owner) = self.flux(kind, &namespace, &name).await? else {
+            let is = |o: &&FluxObject| o.kind == kind && o.meta.namespace == namespace && o.meta.name == name;
+            let owner = match listed.iter().find(is) {
+                Some(owner) => Some(owner.clone()),
+                None => self.flux(kind, &namespace, &name).await?,
+            };
+            let Some(owner) = owner else {
                 let (_, kind) = kind.api();
                 let call = self.call("GET", format!("{kind} {namespace}/{name}"), false);
                 return Err(KubeError::NotFound { call, text: format!("{of} names it as its owner") });

@@ -55,6 +55,8 @@ impl Proxmox {
     /// # Errors
     /// [`Error::Agent`] with its cause, and those of any question.
     pub async fn agent_ping(&self, vm: &VmRef) -> Result<(), Error> {
+        let Err(error) = self.agent_ask(&vm.post("agent/ping")).await else { return Ok(()) };
+        let vm = self.moved(vm, error).await?;
         self.agent_ask(&vm.post("agent/ping")).await.map(|_| ())
     }
 
@@ -90,9 +92,16 @@ impl Proxmox {
     pub async fn agent_look(&self, vm: &VmRef, argv: &[&str], input: Option<&str>) -> Result<AgentResult, Error> {
         let call = self.exec(vm, argv, input)?;
         let look = wait::within(limit::LOOK, async {
-            let data = self.ask(&call).await?.data;
+            let (vm, data) = match self.ask(&call).await {
+                Ok(answer) => (vm.clone(), answer.data),
+                Err(error) => {
+                    let vm = self.moved(vm, error).await?;
+                    let answer = self.ask(&self.exec(&vm, argv, input)?).await?;
+                    (vm, answer.data)
+                }
+            };
             let pid = self.pid(&call, data, Effect::None)?;
-            self.result(vm, pid, limit::LOOK, Effect::None).await
+            self.result(&vm, pid, limit::LOOK, Effect::None).await
         });
         look.await.unwrap_or_else(|elapsed| {
             Err(Error::NoAnswer { at: self.at(&call.target), why: format!("`{}`: {elapsed}", argv.join(" ")) })

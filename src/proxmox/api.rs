@@ -7,6 +7,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::base::clock::Clock;
 use crate::base::fault::Effect;
@@ -18,12 +19,16 @@ use crate::base::tls::{self, Trust};
 use crate::base::wait::{self, Backoff, limit};
 
 use super::error::Error;
+use super::place::Places;
 use super::refusal::Refusal;
 use super::session::Sessions;
 use super::wire::{self, Answer, Body, Call, Miss, base_url, innermost, untrusted};
 
 /// The server drops idle connections after 5 s (pve-http-server).
 const IDLE: Duration = Duration::from_secs(4);
+/// Questions in flight at a time, and idle connections that are kept. A node has three workers for the API, and each
+/// serves one call at a time: more would only cost handshakes.
+const AT_ONCE: usize = 4;
 /// How often a question is asked before its error is believed.
 const ATTEMPTS: usize = 4;
 
@@ -84,11 +89,13 @@ pub struct Proxmox {
     pub(super) cluster: String,
     pub(super) clock: Clock,
     pub(super) sessions: Sessions,
+    pub(super) places: Places,
     limits: Limits,
     urls: Vec<Url>,
     /// The address that answered last.
     preferred: AtomicUsize,
     reads: Client,
+    turns: Semaphore,
     /// Keeps no idle connection: a change (or a login before it) never meets a stale one, whose reset would leave its
     /// fate unknown.
     changes: Client,
@@ -139,9 +146,10 @@ impl Proxmox {
                 .tls_backend_preconfigured(tls::client_config(trusted).map_err(|e| e.to_string())?);
             builder.build().map_err(|e| innermost(&e))
         };
-        let (reads, changes) = (build(4).map_err(setup)?, build(0).map_err(setup)?);
+        let (reads, changes) = (build(AT_ONCE).map_err(setup)?, build(0).map_err(setup)?);
         let sessions = Sessions::new(auth).map_err(setup)?;
-        Ok(Self { cluster, clock, sessions, limits, urls, preferred: AtomicUsize::new(0), reads, changes })
+        let (places, preferred, turns) = (Places::default(), AtomicUsize::new(0), Semaphore::new(AT_ONCE));
+        Ok(Self { cluster, clock, sessions, places, limits, urls, preferred, reads, turns, changes })
     }
 
     /// The cluster's name in the site file.
@@ -197,7 +205,7 @@ impl Proxmox {
             loop {
                 attempts += 1;
                 let error = match self.headers(&call.method).await {
-                    Ok(headers) => match self.attempt(&self.reads, call, &headers).await {
+                    Ok(headers) => match self.in_turn(call, &headers).await {
                         Ok(answer) => return Ok(answer),
                         Err(Miss::Refused(refusal))
                             if refusal.status == 401 && !renewed && self.sessions.forget().await =>
@@ -220,9 +228,17 @@ impl Proxmox {
             }
         })
         .await;
-        asked.unwrap_or_else(|elapsed| {
+        let asked = asked.unwrap_or_else(|elapsed| {
             Err(last.unwrap_or_else(|| Error::NoAnswer { at: self.at(&call.target), why: elapsed.to_string() }))
-        })
+        });
+        asked.inspect_err(|error| self.places.hear(call.vm.as_ref(), error))
+    }
+
+    /// One attempt of a question, as soon as less than [`AT_ONCE`] others are on their way.
+    async fn in_turn(&self, call: &Call, headers: &HeaderMap) -> Result<Answer, Miss> {
+        // Nobody closes it.
+        let _turn = self.turns.acquire().await.ok();
+        self.attempt(&self.reads, call, headers).await
     }
 
     /// Sends a change, once: notes it, sends it, and returns `data`.
@@ -238,7 +254,9 @@ impl Proxmox {
                 if matches!(&miss, Miss::Refused(refusal) if refusal.status == 401) {
                     self.sessions.forget().await;
                 }
-                Err(self.error(call, miss, true))
+                let error = self.error(call, miss, true);
+                self.places.hear(call.vm.as_ref(), &error);
+                Err(error)
             }
         }
     }

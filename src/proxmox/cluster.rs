@@ -10,7 +10,6 @@ use crate::base::fault::Effect;
 use super::api::Proxmox;
 use super::error::Error;
 use super::lenient;
-use super::vm::VmRef;
 use super::wire::Call;
 
 /// The version of the node that answered.
@@ -176,18 +175,9 @@ impl Proxmox {
     /// # Errors
     /// Those of any question.
     pub async fn resources(&self) -> Result<Vec<Resource>, Error> {
-        self.read(&Call::get("/cluster/resources", "").query("type", "vm")).await
-    }
-
-    /// On which node a VM is. A VM that the caller may not see is not found either.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchVm`], and those of any question.
-    pub async fn locate(&self, vmid: u32) -> Result<VmRef, Error> {
-        let found = self.resources().await?.into_iter().find(|r| r.kind == "qemu" && r.vmid == vmid);
-        found
-            .map(|r| VmRef { node: r.node, vmid })
-            .ok_or_else(|| Error::NoSuchVm { at: self.at(&format!("vm {vmid}")) })
+        let rows: Vec<Resource> = self.read(&Call::get("/cluster/resources", "").query("type", "vm")).await?;
+        self.places.learn(&rows);
+        Ok(rows)
     }
 
     /// `GET /access/permissions`: what these credentials may do, on one path or wherever something is granted.

@@ -13,6 +13,7 @@ pub mod error;
 mod hardware;
 mod lenient;
 mod mapping;
+mod place;
 mod refusal;
 mod session;
 pub mod slots;

@@ -277,6 +277,8 @@ impl Proxmox {
     async fn failed(&self, upid: &Upid, exit: &str) -> Error {
         let at = self.at(&target(upid));
         if let Some(known) = by_text(&at, exit) {
+            let vm = upid.id.parse().ok().map(|vmid| VmRef { node: upid.node.clone(), vmid });
+            self.places.hear(vm.as_ref(), &known);
             return known;
         }
         let tail = async {

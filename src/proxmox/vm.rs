@@ -39,11 +39,11 @@ impl VmRef {
     }
 
     pub(super) fn get(&self, rest: &str) -> Call {
-        Call::get(self.path(rest), self.to_string())
+        Call::get(self.path(rest), self.to_string()).about(self)
     }
 
     pub(super) fn post(&self, rest: &str) -> Call {
-        Call::new(Method::POST, self.path(rest), self.to_string())
+        Call::new(Method::POST, self.path(rest), self.to_string()).about(self)
     }
 }
 
@@ -52,7 +52,7 @@ impl VmRef {
 pub struct Pending {
     /// Every key that is set or is going to be.
     pub keys: BTreeMap<String, PendingKey>,
-    /// The digest of the config, read *before* the keys: a write under it fails where anything was changed since.
+    /// The digest of the config, of the same reading: a write under it fails where anything was changed since.
     pub digest: String,
 }
 
@@ -196,19 +196,21 @@ pub struct PendingRow {
 }
 
 impl Proxmox {
-    /// The config as it is and will be: `GET config` for the digest, then `GET pending`.
+    /// The config as it is and will be: `GET pending`. The digest of the file is one of its rows, as of every config
+    /// that the server loads (pve-guest-common GuestHelpers.pm, `config_with_pending_array`).
     ///
     /// # Errors
     /// [`Error::NoSuchVm`] also where the VM moved to another node; and those of any question.
     pub async fn pending(&self, vm: &VmRef) -> Result<Pending, Error> {
-        let call = vm.get("config");
-        let mut config = self.config_of(&call).await?;
-        let digest = config.remove("digest").ok_or_else(|| Error::BadAnswer {
+        let call = vm.get("pending");
+        let rows: Vec<PendingRow> = self.read(&call).await?;
+        let digest = rows.iter().find(|row| row.key == "digest").and_then(|row| row.value.clone());
+        let digest = digest.ok_or_else(|| Error::BadAnswer {
             at: self.at(&call.target),
             why: format!("{}: there is no digest in it", call.line()),
             effect: Effect::None,
         })?;
-        Ok(Pending::of(self.read(&vm.get("pending")).await?, digest))
+        Ok(Pending::of(rows, digest))
     }
 
     /// `GET config?current=1`: what the running VM was given, without anything pending.

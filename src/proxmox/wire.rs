@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::error::Error;
 use super::refusal::Refusal;
+use super::vm::VmRef;
 
 /// What stays as it is in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -29,6 +30,8 @@ pub(super) struct Call {
     pub(super) query: Vec<(&'static str, String)>,
     pub(super) body: Body,
     pub(super) target: String,
+    /// The VM that it is about, where it is about one: what the answer says of its place is remembered.
+    pub(super) vm: Option<VmRef>,
 }
 
 impl Call {
@@ -37,7 +40,12 @@ impl Call {
     }
 
     pub(super) fn new(method: Method, path: impl Into<String>, target: impl Into<String>) -> Self {
-        Self { method, path: path.into(), query: Vec::new(), body: Body::Empty, target: target.into() }
+        Self { method, path: path.into(), query: Vec::new(), body: Body::Empty, target: target.into(), vm: None }
+    }
+
+    pub(super) fn about(mut self, vm: &VmRef) -> Self {
+        self.vm = Some(vm.clone());
+        self
     }
 
     pub(super) fn query(mut self, key: &'static str, value: impl Into<String>) -> Self {

@@ -52,7 +52,7 @@ async fn owners_are_walked_up_to_the_root_that_owns_itself() {
     let wire = flux().await;
     wire.on("GET", "/apis/apps/v1/namespaces/frigate/deployments/frigate", answer(200, "deployment")).await;
     let workload = wire.kube.workload("Deployment", "frigate", "frigate").await.unwrap().unwrap();
-    let owners = wire.kube.flux_owners(&workload.meta).await.unwrap();
+    let owners = wire.kube.flux_owners(&workload.meta, &[]).await.unwrap();
     let titles: Vec<String> = owners.iter().map(|o| o.title()).collect();
     assert_eq!(titles, ["Kustomization flux-system/apps", "Kustomization flux-system/flux-system"]);
     assert_eq!(owners[0].resource.api_version(), "kustomize.toolkit.fluxcd.io/v1");
@@ -65,7 +65,7 @@ async fn owners_are_walked_up_to_the_root_that_owns_itself() {
     release["metadata"]["labels"] = json!({"kustomize.toolkit.fluxcd.io/name": "flux-system",
         "kustomize.toolkit.fluxcd.io/namespace": "flux-system"});
     wire.on("GET", "/apis/helm.toolkit.fluxcd.io/v2/namespaces/frigate/helmreleases/nvr", ok(&release)).await;
-    let owners = wire.kube.flux_owners(&both).await.unwrap();
+    let owners = wire.kube.flux_owners(&both, &[]).await.unwrap();
     let titles: Vec<String> = owners.iter().map(|o| o.title()).collect();
     assert_eq!(titles.len(), 3, "{titles:?}");
     assert_eq!(titles[2], "Kustomization flux-system/flux-system");
@@ -74,10 +74,10 @@ async fn owners_are_walked_up_to_the_root_that_owns_itself() {
     let mut orphan = workload.meta.clone();
     orphan.labels.insert("kustomize.toolkit.fluxcd.io/name".into(), "gone".into());
     wire.on("GET", &format!("{KUSTOMIZATIONS}/gone"), answer(404, "status-404")).await;
-    let error = wire.kube.flux_owners(&orphan).await.unwrap_err();
+    let error = wire.kube.flux_owners(&orphan, &[]).await.unwrap_err();
     assert!(error.is_not_found(), "{error:?}");
     orphan.labels.clear();
-    assert!(wire.kube.flux_owners(&orphan).await.unwrap().is_empty());
+    assert!(wire.kube.flux_owners(&orphan, &[]).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -113,6 +113,24 @@ async fn rights_are_asked_for_and_not_noted() {
 }
 
 #[tokio::test]
+async fn who_may_do_everything_is_asked_once() {
+    let all = json!({"spec": {"resourceAttributes":
+        {"verb": "*", "group": "*", "resource": "*", "subresource": "", "namespace": ""}}});
+    // That it cannot be asked is no yes.
+    let said = |code: u16, body: Value| ResponseTemplate::new(code).set_body_json(body);
+    let table = [
+        (said(201, json!({"status": {"allowed": true}})), true),
+        (said(201, json!({"status": {"allowed": false}})), false),
+        (said(403, json!({"kind": "Status", "message": "no wildcards", "reason": "Forbidden"})), false),
+    ];
+    for (answer, expected) in table {
+        let wire = Wire::start().await;
+        Mock::given(method("POST")).and(body_partial_json(&all)).respond_with(answer).mount(&wire.server).await;
+        assert_eq!((wire.kube.may_do_all().await, wire.requests().await.len()), (expected, 1));
+    }
+}
+
+#[tokio::test]
 async fn live_objects_of_any_kind_and_the_servers_version() {
     let wire = Wire::start().await;
     wire.on("GET", "/version", ok(&json!({"gitVersion": "v1.34.1+k3s1"}))).await;

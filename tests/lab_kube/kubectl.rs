@@ -275,6 +275,31 @@ async fn roles_are_enforced_for_whom_the_world_names() {
         assert!(said.contains(&format!("\"allowed\":{yes}")), "{verb} {resource} {name}: {said}");
     }
     assert_eq!(may.len(), 8);
+    // Everything is what one rule of everything gives, cluster-wide.
+    let review = serde_json::json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {"verb": "*", "group": "*", "resource": "*"}}});
+    let file = kubectl.file("everything.json", &review.to_string());
+    let create = format!("create --raw /apis/authorization.k8s.io/v1/selfsubjectaccessreviews -f {file}");
+    assert!(kubectl.ok(&create).await.contains("\"allowed\":false"));
+    let role = |kind: &str, verbs: &str| {
+        let api = "rbac.authorization.k8s.io";
+        let (name, subject) = (kind.to_lowercase(), "{kind: ServiceAccount, name: pvemig, namespace: frigate}");
+        format!(
+            "apiVersion: {api}/v1\nkind: ClusterRole\nmetadata: {{name: {name}}}\nrules: [{{apiGroups: ['*'], \
+             resources: ['*'], verbs: [{verbs}]}}]\n---\napiVersion: {api}/v1\nkind: {kind}\nmetadata: {{name: all, \
+             namespace: {space}}}\nroleRef: {{apiGroup: {api}, kind: ClusterRole, name: {name}}}\nsubjects: [{subject}]\n",
+            space = if kind == "RoleBinding" { "frigate" } else { "''" },
+        )
+    };
+    for (kind, verbs, yes) in
+        [("RoleBinding", "'*'", false), ("ClusterRoleBinding", "get, list", false), ("ClusterRoleBinding", "'*'", true)]
+    {
+        let file = kubectl.file("role.yaml", &role(kind, verbs));
+        kubectl.ok(&format!("--context admin apply --validate=false -f {file}")).await;
+        assert!(kubectl.ok(&create).await.contains(&format!("\"allowed\":{yes}")), "{kind} {verbs}");
+    }
+    kubectl.ok("--context admin delete clusterrolebinding all").await;
+    kubectl.ok("--context admin delete rolebinding -n frigate all").await;
     kubectl.ok("label node k3s-vm-still-fawn a=b").await;
     let other = kubectl.refused("label node k3s-vm-pve-1 a=b").await;
     assert!(other.contains("cannot get resource \"nodes\""), "{other}");

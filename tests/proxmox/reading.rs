@@ -1,11 +1,12 @@
 //! Every question: method, path, query, and what is made of the answer.
 
+use pvemig::base::fault::{Effect, Fault};
 use pvemig::base::names::UsbId;
 use pvemig::proxmox::{Error, MapEntry, TaskFilter, UsbStyle, free_usb_slots, usb_hotplugs};
 use wiremock::matchers::{header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use super::script::{Reply, Script, fixture, ok, ticket, token, vm};
+use super::script::{Journal, Reply, Script, fixture, ok, ticket, token, vm};
 
 /// A server that answers one GET, and only that, with a fixture.
 async fn serve(at: &str, query: &[(&str, &str)], name: &str) -> MockServer {
@@ -95,8 +96,7 @@ async fn what_the_credentials_may_do() {
 #[tokio::test]
 async fn pending_tells_apart_what_is_and_what_will_be() {
     let base = "/nodes/still-fawn/qemu/108";
-    let server = serve(&format!("{base}/config"), &[], "config").await;
-    also(&server, &format!("{base}/pending"), &[], "pending").await;
+    let server = serve(&format!("{base}/pending"), &[], "pending").await;
     let pending = token(&server.uri()).pending(&vm()).await.unwrap();
 
     assert_eq!(pending.digest, "1e9b7a3c5d0f4e2b6a8c1d3e5f7a9b0c2d4e6f80");
@@ -109,8 +109,107 @@ async fn pending_tells_apart_what_is_and_what_will_be() {
     let keys = pending.keys.keys().map(String::as_str);
     let free = free_usb_slots(keys, pending.configured("machine"), pending.configured("ostype"));
     assert_eq!(free, [4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
-    let requests = server.received_requests().await.unwrap();
-    assert!(requests[0].url.path().ends_with("/config"), "the digest is read first, or a change in between is missed");
+    assert_eq!(server.received_requests().await.unwrap().len(), 1, "the digest is of the same reading");
+    let script = Script::play(vec![ok(r#"{"data":[{"key":"cores","value":4}]}"#)]);
+    let error = token(&script.url).pending(&vm()).await.unwrap_err();
+    assert!(matches!(error, Error::BadAnswer { .. }) && error.to_string().contains("no digest"), "{error}");
+    script.end();
+}
+
+/// What the cluster's list says of a VM's place, and the refusal of a node that does not have it.
+fn place(vmid: u32, node: &str) -> Reply {
+    ok(&format!(r#"{{"data":[{{"type":"qemu","vmid":{vmid},"node":"{node}","status":"running"}}]}}"#))
+}
+
+fn gone(node: &str) -> Reply {
+    let text = format!("Configuration file 'nodes/{node}/qemu-server/108.conf' does not exist");
+    Reply::Say(500, "Internal Server Error", serde_json::json!({"data": null, "message": text}).to_string())
+}
+
+const LIST: &str = "GET /api2/json/cluster/resources?type=vm";
+
+#[tokio::test]
+async fn a_place_is_remembered_until_the_vm_is_not_there() {
+    let stopped = || ok(r#"{"data":{"status":"stopped"}}"#);
+    let replies = vec![place(108, "fawn"), stopped(), gone("fawn"), place(108, "piglet"), stopped()];
+    let script = Script::play(replies);
+    let pve = token(&script.url);
+    let at = pve.locate(108).await.unwrap();
+    assert_eq!(pve.locate(108).await.unwrap(), at);
+    assert_eq!(pve.status(&at).await.unwrap().status, "stopped");
+    let error = pve.status(&at).await.unwrap_err();
+    let now = pve.moved(&at, error).await.unwrap();
+    assert_eq!((now.node.as_str(), pve.locate(108).await.unwrap()), ("piglet", now.clone()));
+    assert_eq!(pve.status(&now).await.unwrap().status, "stopped");
+    // Any other error is not about its place.
+    let other = Error::NoQuorum { at: "home".into() };
+    assert!(matches!(pve.moved(&now, other).await, Err(Error::NoQuorum { .. })));
+    let status = |node: &str| format!("GET /api2/json/nodes/{node}/qemu/108/status/current");
+    let lines: Vec<_> = script.end().into_iter().map(|asked| asked.line).collect();
+    assert_eq!(lines, [LIST.into(), status("fawn"), status("fawn"), LIST.into(), status("piglet")]);
+}
+
+#[tokio::test]
+async fn a_place_that_does_not_answer_is_not_held_on_to() {
+    let lost = || Reply::Say(595, "No route to host", r#"{"data":null}"#.into());
+    let refused = || Reply::Say(500, "VM is locked (migrate)", r#"{"data":null}"#.into());
+    // What a node says that does not have the VM, how often it is said, and how often the list is read in all.
+    type Row = (fn() -> Reply, usize, usize);
+    let table: [Row; 3] = [(|| gone("fawn"), 1, 2), (lost, 4, 2), (refused, 1, 1)];
+    for (i, (reply, times, lists)) in table.into_iter().enumerate() {
+        let mut replies = vec![place(108, "fawn")];
+        replies.extend((0..times).map(|_| reply()));
+        replies.extend((1..lists).map(|_| place(108, "piglet")));
+        let script = Script::play(replies);
+        let pve = token(&script.url);
+        let at = pve.locate(108).await.unwrap();
+        pve.status(&at).await.unwrap_err();
+        assert_eq!(pve.locate(108).await.unwrap() == at, lists == 1, "row {i}");
+        assert_eq!(script.end().iter().filter(|asked| asked.line == LIST).count(), lists, "row {i}");
+    }
+}
+
+#[tokio::test]
+async fn where_it_has_to_be_known_now_the_list_is_asked() {
+    let script = Script::play(vec![place(108, "fawn"), place(108, "piglet"), place(105, "fawn"), place(105, "fawn")]);
+    let pve = token(&script.url);
+    for node in ["fawn", "piglet"] {
+        assert_eq!(pve.locate_now(108).await.unwrap().node, node);
+        assert_eq!(pve.locate(108).await.unwrap().node, node);
+    }
+    // The list is the whole truth: what it has no more is nowhere.
+    pve.resources().await.unwrap();
+    assert!(matches!(pve.locate(108).await, Err(Error::NoSuchVm { .. })));
+    assert_eq!(script.end().len(), 4);
+}
+
+#[tokio::test]
+async fn a_change_that_meets_a_vm_moved_is_not_sent_again() {
+    let script = Script::play(vec![place(108, "fawn"), gone("fawn"), place(108, "piglet")]);
+    let (permit, _) = Journal::of(&script);
+    let pve = token(&script.url);
+    let at = pve.locate(108).await.unwrap();
+    let error = pve.start(&at, &permit).await.unwrap_err();
+    assert_eq!((matches!(error, Error::NoSuchVm { .. }), error.effect()), (true, Effect::None), "{error:?}");
+    assert_eq!(pve.locate(108).await.unwrap().node, "piglet");
+    assert_eq!(script.end().iter().filter(|asked| asked.line.starts_with("POST")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_look_by_the_agent_follows_the_vm() {
+    let pid = ok(r#"{"data":{"pid":1}}"#);
+    let end = ok(r#"{"data":{"exited":1,"exitcode":0,"out-data":"x"}}"#);
+    let ping = ok(r#"{"data":{"result":{}}}"#);
+    let replies = vec![place(108, "fawn"), gone("fawn"), place(108, "piglet"), pid, end, gone("fawn"), ping];
+    let script = Script::play(replies);
+    let pve = token(&script.url);
+    let at = pve.locate(108).await.unwrap();
+    let found = pve.agent_look(&at, &["/bin/true"], None).await.unwrap();
+    assert_eq!(found.stdout, b"x");
+    pve.agent_ping(&at).await.unwrap();
+    let lines: Vec<_> = script.end().into_iter().map(|asked| asked.line).collect();
+    let of = |node: &str| lines.iter().filter(|line| line.contains(&format!("/nodes/{node}/"))).count();
+    assert_eq!((of("fawn"), of("piglet"), lines.len()), (2, 3, 7), "{lines:?}");
 }
 
 #[tokio::test]

@@ -54,39 +54,45 @@ pub enum Standing {
 }
 
 impl Now {
-    /// Reads a claim and what decides about it.
+    /// Reads claims and what decides about each of them, in the order of their names here.
     ///
     /// # Errors
     /// What keeps the API from answering.
-    pub async fn read(kube: &Kubernetes, namespace: &str, name: &str, node: &str) -> Result<Self, Failure> {
-        let claim = kube.claim(namespace, name).await?;
-        let mut now = Self {
-            name: name.to_owned(),
-            claim: None,
-            volume: None,
-            serves: false,
-            admits: false,
-            provisions: false,
-            node: node.to_owned(),
-            said: None,
-        };
-        let Some(claim) = claim else { return Ok(now) };
-        if let Some(volume) = &claim.volume {
-            now.volume = kube.volume(volume).await?;
-        }
-        if let Some(volume) = &now.volume {
-            let placement = volume.placement_for(Some(&claim), &kube.nodes().await?);
-            (now.serves, now.admits) = (placement.serves(node), placement.admits(node));
-        }
-        if claim.phase == "Pending" {
-            if let Some(class) = &claim.class {
-                let class = kube.storage_class(class).await?;
-                now.provisions = class.is_some_and(|c| c.provisioner != "kubernetes.io/no-provisioner");
+    pub async fn read(kube: &Kubernetes, namespace: &str, names: &[&str], node: &str) -> Result<Vec<Self>, Failure> {
+        let (claims, volumes, nodes) = futures::join!(kube.claims(Some(namespace)), kube.volumes(), kube.nodes());
+        let (claims, volumes, nodes) = (claims?, volumes?, nodes?);
+        let mut all = Vec::new();
+        for name in names {
+            let claim = claims.iter().find(|claim| claim.meta.name == *name);
+            let volume = claim.and_then(|c| volumes.iter().find(|v| Some(&v.meta.name) == c.volume.as_ref()));
+            let placement = volume.map(|volume| volume.placement_for(claim, &nodes));
+            let mut now = Self {
+                name: (*name).to_owned(),
+                claim: claim.cloned(),
+                volume: volume.cloned(),
+                serves: placement.as_ref().is_some_and(|placement| placement.serves(node)),
+                admits: placement.as_ref().is_some_and(|placement| placement.admits(node)),
+                provisions: false,
+                node: node.to_owned(),
+                said: None,
+            };
+            if let Some(claim) = claim.filter(|claim| claim.phase == "Pending") {
+                now.wait(kube, claim).await?;
             }
-            now.said = kube.events(namespace, &claim.meta.uid).await?.first().map(ToString::to_string);
+            all.push(now);
         }
-        now.claim = Some(claim);
-        Ok(now)
+        Ok(all)
+    }
+
+    /// What is said about a claim that waits for a volume.
+    async fn wait(&mut self, kube: &Kubernetes, claim: &Claim) -> Result<(), Failure> {
+        if let Some(class) = &claim.class {
+            let class = kube.storage_class(class).await?;
+            self.provisions = class.is_some_and(|c| c.provisioner != "kubernetes.io/no-provisioner");
+        }
+        let events = kube.events(&claim.meta.namespace, &claim.meta.uid).await?;
+        self.said = events.first().map(ToString::to_string);
+        Ok(())
     }
 
     /// What is to be recorded of it.

@@ -8,27 +8,9 @@ use crate::base::check::{Hands, Problem};
 use crate::base::fault::Failure;
 use crate::base::names::{UsbId, UsbPort};
 use crate::estate::Estate;
-use crate::proxmox::{Error, MapEntry, Pending, Proxmox, UsbMapping, UsbSource, UsbValue, VmRef};
+use crate::proxmox::{Error, MapEntry, Pending, Proxmox, UsbMapping, UsbSource, UsbValue};
 
-/// A VM as the steps name it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Vm {
-    /// The Proxmox cluster's name in the site file.
-    pub cluster: String,
-    /// The VM's number.
-    pub vmid: u32,
-    /// The node's name in the site file.
-    pub node: String,
-}
-
-impl Vm {
-    /// The API of its cluster, and where it is now.
-    pub async fn find(&self, cx: &Estate) -> Result<(std::sync::Arc<Proxmox>, VmRef), Failure> {
-        let pve = cx.proxmox(&self.cluster).await?;
-        let at = pve.locate(self.vmid).await?;
-        Ok((pve, at))
-    }
-}
+pub use super::vm::{View, Vm};
 
 /// A socket: the port of its fast bus and, where the site knows it, that of its slow one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! The live objects at the places that the manifests declare, held against the declared values and against the branch.
 
+use futures::future::try_join_all;
 use serde_json::Value;
 
 use crate::base::fault::Failure;
@@ -47,18 +48,30 @@ async fn lines(
         Some(tip) => tip,
         None => checkout.fetch().await?,
     };
+    let mut files = Vec::new();
     for edit in edits {
         // Which API the object is of only its file says.
         let text = checkout.read(&tip, &edit.file).await?.unwrap_or_default();
-        let Some(api) = edit.api_version(&text)? else {
-            lines.extend(needed.then(|| format!("{} is not in {}", edit.object, edit.file)));
-            continue;
-        };
-        let namespace = edit.object.namespace.as_deref().unwrap_or(&work.namespace);
-        match kube.object(&api, &edit.object.kind, namespace, &edit.object.name).await? {
+        let api = edit.api_version(&text)?;
+        files.push((edit, text, api));
+    }
+    let object = |(edit, _, api): &(&Edit, String, Option<String>)| {
+        let (object, api) = (edit.object.clone(), api.clone());
+        async move {
+            let Some(api) = api else { return Ok(None) };
+            let namespace = object.namespace.as_deref().unwrap_or(&work.namespace);
+            kube.object(&api, &object.kind, namespace, &object.name).await
+        }
+    };
+    let objects = try_join_all(files.iter().map(object)).await?;
+    for ((edit, text, api), live) in files.iter().zip(objects) {
+        match live {
+            None if api.is_none() => {
+                lines.extend(needed.then(|| format!("{} is not in {}", edit.object, edit.file)));
+            }
             None => lines.push(format!("{} is not there", edit.object)),
             Some(live) => {
-                let found = differences(edit, &text, &live)?;
+                let found = differences(edit, text, &live)?;
                 lines.extend(found.iter().map(|difference| format!("{}: {difference}", edit.object)));
             }
         }

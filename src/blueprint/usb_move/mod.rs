@@ -38,6 +38,7 @@ mod s09_label_node;
 mod s09a_update_manifests;
 mod s10_deploy_and_verify;
 pub mod s11_recreate_pvcs;
+pub mod vm;
 
 use super::{Blueprint, BoxedStep, Row};
 use crate::site::Site;

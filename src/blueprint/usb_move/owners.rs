@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::check::Problem;
 use crate::base::fault::Failure;
-use crate::k8s::Kubernetes;
 use crate::k8s::appliers::Applier;
-use crate::k8s::flux::{FluxKind, FluxObject};
+use crate::k8s::flux::{FluxKind, FluxObject, SourceRef};
 use crate::k8s::meta::Meta;
+use crate::k8s::{Claim, Kubernetes, Node, Workload};
 
 use super::params::Work;
 
@@ -73,6 +74,17 @@ impl OwnerWas {
         format!("{} {}/{}", self.kind, self.namespace, self.name)
     }
 
+    /// As [`OwnerWas::read`], for who has just read others: only what is not among them is asked for.
+    ///
+    /// # Errors
+    /// As [`OwnerWas::read`].
+    pub async fn among(&self, found: &[FluxObject], kube: &Kubernetes) -> Result<Option<FluxObject>, Failure> {
+        match found.iter().find(|object| self.is(object)) {
+            Some(object) => Ok(Some(object.clone())),
+            None => self.read(kube).await,
+        }
+    }
+
     /// The object as it is now; None where it is gone.
     ///
     /// # Errors
@@ -84,7 +96,29 @@ impl OwnerWas {
     }
 }
 
-/// The workload, the claims and the nodes that a migration changes, as far as they are there.
+/// What a migration changes, and what of Flux could put it back.
+#[derive(Debug)]
+pub struct Survey {
+    /// The workload; None where it is not there.
+    pub workload: Option<Workload>,
+    /// The workload, its claims and the nodes, as far as they are there.
+    pub subjects: Vec<Subject>,
+    /// As [`find`] says.
+    pub owners: Vec<FluxObject>,
+}
+
+/// Reads it all side by side.
+///
+/// # Errors
+/// As for [`subjects`] and [`find`].
+pub async fn survey(kube: &Kubernetes, work: &Work, claims: &[String], nodes: &[String]) -> Result<Survey, Failure> {
+    let (subjects, lists) = futures::join!(subjects(kube, work, claims, nodes), Lists::read(kube));
+    let (workload, subjects) = subjects?;
+    let owners = find(kube, &lists?, &subjects).await?;
+    Ok(Survey { workload, subjects, owners })
+}
+
+/// The workload, and with it the claims and the nodes that a migration changes, as far as they are there.
 ///
 /// # Errors
 /// What keeps the API from answering.
@@ -93,27 +127,57 @@ pub async fn subjects(
     work: &Work,
     claims: &[String],
     nodes: &[String],
-) -> Result<Vec<Subject>, Failure> {
-    let mut all = Vec::new();
+) -> Result<(Option<Workload>, Vec<Subject>), Failure> {
+    let (workload, all, nodes) = futures::join!(
+        kube.workload(&work.kind, &work.namespace, &work.name),
+        kube.claims(Some(&work.namespace)),
+        try_join_all(nodes.iter().map(|name| kube.node(name))),
+    );
+    let (workload, all) = (workload?, all?);
+    let nodes: Vec<Node> = nodes?.into_iter().flatten().collect();
+    let subjects = subjects_of(workload.as_ref(), claims, &all, &nodes);
+    Ok((workload, subjects))
+}
+
+/// The subjects among what was read.
+pub fn subjects_of(workload: Option<&Workload>, claims: &[String], all: &[Claim], nodes: &[Node]) -> Vec<Subject> {
     let mut names = claims.to_vec();
-    if let Some(workload) = kube.workload(&work.kind, &work.namespace, &work.name).await? {
+    let mut subjects = Vec::new();
+    if let Some(workload) = workload {
         names.extend(workload.claims(workload.replicas.max(1)));
         let (group, kind) = (workload.resource.group.to_string(), workload.resource.kind.to_string());
-        all.push(Subject { group, kind, meta: workload.meta });
+        subjects.push(Subject { group, kind, meta: workload.meta.clone() });
     }
-    names.sort();
-    names.dedup();
-    for name in names {
-        if let Some(claim) = kube.claim(&work.namespace, &name).await? {
-            all.push(Subject { group: String::new(), kind: "PersistentVolumeClaim".into(), meta: claim.meta });
-        }
+    let of = |kind: &str, meta: &Meta| Subject { group: String::new(), kind: kind.into(), meta: meta.clone() };
+    let named = all.iter().filter(|claim| names.contains(&claim.meta.name));
+    subjects.extend(named.map(|claim| of("PersistentVolumeClaim", &claim.meta)));
+    subjects.extend(nodes.iter().map(|node| of("Node", &node.meta)));
+    subjects
+}
+
+/// What of Flux may own something, read once for everything that it may own.
+#[derive(Debug)]
+pub struct Lists {
+    kustomizations: Vec<FluxObject>,
+    /// None where they cannot be listed: that matters where something is owned.
+    automations: Option<Vec<FluxObject>>,
+}
+
+impl Lists {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// What keeps the API from answering.
+    pub async fn read(kube: &Kubernetes) -> Result<Self, Failure> {
+        let (kustomizations, automations) =
+            futures::join!(kube.flux_all(FluxKind::Kustomization), kube.flux_all(FluxKind::ImageUpdateAutomation));
+        Ok(Self { kustomizations: kustomizations?, automations: automations.ok() })
     }
-    for name in nodes {
-        if let Some(node) = kube.node(name).await? {
-            all.push(Subject { group: String::new(), kind: "Node".into(), meta: node.meta });
-        }
+
+    async fn automations(&self, kube: &Kubernetes, source: &SourceRef) -> Result<Vec<FluxObject>, Failure> {
+        let Some(all) = &self.automations else { return Ok(kube.flux_automations(source).await?) };
+        Ok(all.iter().filter(|automation| automation.source.as_ref() == Some(source)).cloned().collect())
     }
-    Ok(all)
 }
 
 /// Everything of Flux that could put the subjects back, in the order in which it is to be suspended: image
@@ -122,16 +186,16 @@ pub async fn subjects(
 ///
 /// # Errors
 /// What keeps the API from answering; a label that names an owner which is not there.
-pub async fn find(kube: &Kubernetes, subjects: &[Subject]) -> Result<Vec<FluxObject>, Failure> {
+pub async fn find(kube: &Kubernetes, lists: &Lists, subjects: &[Subject]) -> Result<Vec<FluxObject>, Failure> {
+    let listed = lists.kustomizations.as_slice();
     let mut owners: Vec<FluxObject> = Vec::new();
-    let inventories = kube.flux_all(FluxKind::Kustomization).await?;
     for subject in subjects {
-        let mut chain = kube.flux_owners(&subject.meta).await?;
+        let mut chain = kube.flux_owners(&subject.meta, listed).await?;
         // Where the labels were taken off, the owner's list of what it applied still names the object.
         if chain.is_empty()
-            && let Some(owner) = inventories.iter().find(|k| in_inventory(&k.raw, subject))
+            && let Some(owner) = listed.iter().find(|k| in_inventory(&k.raw, subject))
         {
-            chain = with_parents(kube, owner.clone()).await?;
+            chain = with_parents(kube, owner.clone(), listed).await?;
         }
         add(&mut owners, chain);
     }
@@ -139,9 +203,9 @@ pub async fn find(kube: &Kubernetes, subjects: &[Subject]) -> Result<Vec<FluxObj
     sources.dedup();
     let mut automations: Vec<FluxObject> = Vec::new();
     for source in &sources {
-        for automation in kube.flux_automations(source).await? {
+        for automation in lists.automations(kube, source).await? {
             // Whoever applies the automation could resume it.
-            add(&mut owners, kube.flux_owners(&automation.meta).await?);
+            add(&mut owners, kube.flux_owners(&automation.meta, listed).await?);
             add(&mut automations, vec![automation]);
         }
     }
@@ -193,9 +257,9 @@ pub fn runs(object: &FluxObject) -> bool {
     object.is_busy() && !(object.is_suspended() && waits_to_retry)
 }
 
-async fn with_parents(kube: &Kubernetes, owner: FluxObject) -> Result<Vec<FluxObject>, Failure> {
+async fn with_parents(kube: &Kubernetes, owner: FluxObject, listed: &[FluxObject]) -> Result<Vec<FluxObject>, Failure> {
     let mut chain = vec![owner.clone()];
-    for parent in kube.flux_owners(&owner.meta).await? {
+    for parent in kube.flux_owners(&owner.meta, listed).await? {
         if !chain.iter().any(|known| same(known, &parent)) {
             chain.push(parent);
         }

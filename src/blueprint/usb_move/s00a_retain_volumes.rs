@@ -161,21 +161,22 @@ impl RetainVolumes {
     /// The volumes of the workload's claims that serve no pod on the target; None where there is no such workload.
     async fn left_behind(&self, cx: &Estate) -> Result<Option<Vec<Volume>>, Failure> {
         let k8s = cx.kubernetes(&self.work.cluster).await?;
-        let Some(workload) = k8s.workload(&self.work.kind, &self.work.namespace, &self.work.name).await? else {
-            return Ok(None);
-        };
-        let (volumes, nodes) = (k8s.volumes().await?, k8s.nodes().await?);
-        let mut left = Vec::new();
-        for volume in volumes {
+        let (workload, volumes, nodes, claims) = futures::join!(
+            k8s.workload(&self.work.kind, &self.work.namespace, &self.work.name),
+            k8s.volumes(),
+            k8s.nodes(),
+            k8s.claims(Some(&self.work.namespace)),
+        );
+        let Some(workload) = workload? else { return Ok(None) };
+        let (mut volumes, nodes, claims) = (volumes?, nodes?, claims?);
+        volumes.retain(|volume| {
             let Some(reference) = volume.claim.as_ref().filter(|claim| self.concerns(&workload, claim)) else {
-                continue;
+                return false;
             };
-            let claim = k8s.claim(&reference.namespace, &reference.name).await?;
-            if !volume.placement_for(claim.as_ref(), &nodes).serves(&self.target.name) {
-                left.push(volume);
-            }
-        }
-        Ok(Some(left))
+            let claim = claims.iter().find(|claim| claim.meta.name == reference.name);
+            !volume.placement_for(claim, &nodes).serves(&self.target.name)
+        });
+        Ok(Some(volumes))
     }
 
     /// Also a claim that is gone: its Released volume holds what it held.

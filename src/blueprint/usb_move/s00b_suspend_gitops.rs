@@ -18,7 +18,7 @@ use crate::k8s::flux::FluxObject;
 use super::fault::refusal;
 use super::hold::{Held, held, mark, was as former_of};
 use super::live::{self, Declared};
-use super::owners::{self, OwnerWas, Subject};
+use super::owners::{self, OwnerWas, Survey};
 use super::params::{Gitops, Work};
 use super::release;
 
@@ -95,9 +95,9 @@ impl Step<Estate> for SuspendGitops {
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let kube = cx.kubernetes(&self.work.cluster).await?;
-        let subjects = owners::subjects(&kube, &self.work, &self.claims, &self.nodes).await?;
-        let owners = self.owners(&kube, &subjects, seen.since).await?;
-        let workload = kube.workload(&self.work.kind, &self.work.namespace, &self.work.name).await?;
+        let Survey { workload, subjects, owners } =
+            owners::survey(&kube, &self.work, &self.claims, &self.nodes).await?;
+        let owners = with_recorded(&kube, owners, seen.since).await?;
         if workload.is_none() && owners.is_empty() {
             return Ok(Check::blocked(vec![self.work.missing()]));
         }
@@ -160,8 +160,8 @@ impl Step<Estate> for SuspendGitops {
         let kube = cx.kubernetes(&self.work.cluster).await?;
         // The second pass is for what a parent that still ran has resumed.
         for _ in 0..2 {
-            let subjects = owners::subjects(&kube, &self.work, &self.claims, &self.nodes).await?;
-            for owner in self.owners(&kube, &subjects, seen.since).await? {
+            let found = owners::survey(&kube, &self.work, &self.claims, &self.nodes).await?.owners;
+            for owner in with_recorded(&kube, found, seen.since).await? {
                 let was = seen.since.and_then(|b| b.of(&owner));
                 match judge(&owner, was, seen.run) {
                     Stand::Held(_) => {}
@@ -242,27 +242,25 @@ impl SuspendGitops {
         before: &Before,
         run: &RunInfo,
     ) -> Result<Result<Vec<OwnerWas>, Problem>, Failure> {
-        let subjects = owners::subjects(kube, &self.work, &self.claims, &self.nodes).await?;
-        Ok(with_later(before, &owners::find(kube, &subjects).await?, run))
+        let found = owners::survey(kube, &self.work, &self.claims, &self.nodes).await?.owners;
+        Ok(with_later(before, &found, run))
     }
+}
 
-    /// The owners as they are now, in the order in which they are suspended; those that this run has recorded are
-    /// among them even where what they own is gone for the moment.
-    async fn owners(
-        &self,
-        kube: &Kubernetes,
-        subjects: &[Subject],
-        since: Option<&Before>,
-    ) -> Result<Vec<FluxObject>, Failure> {
-        let found = owners::find(kube, subjects).await?;
-        let mut owners = Vec::new();
-        for was in since.iter().flat_map(|b| &b.owners) {
-            owners.extend(was.read(kube).await?);
-        }
-        let new = |o: &FluxObject| since.is_none_or(|b| b.of(o).is_none());
-        owners.extend(found.into_iter().filter(new));
-        Ok(owners)
+/// The owners as they are now, in the order in which they are suspended; those that this run has recorded are
+/// among them even where what they own is gone for the moment.
+async fn with_recorded(
+    kube: &Kubernetes,
+    found: Vec<FluxObject>,
+    since: Option<&Before>,
+) -> Result<Vec<FluxObject>, Failure> {
+    let mut owners = Vec::new();
+    for was in since.iter().flat_map(|b| &b.owners) {
+        owners.extend(was.among(&found, kube).await?);
     }
+    let new = |o: &FluxObject| since.is_none_or(|b| b.of(o).is_none());
+    owners.extend(found.into_iter().filter(new));
+    Ok(owners)
 }
 
 /// The record, and behind it the owners that were found later and carry this run's mark.

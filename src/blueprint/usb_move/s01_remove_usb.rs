@@ -11,7 +11,7 @@ use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::proxmox::{ConfigChange, MapEntry, Pending, PendingKey, Proxmox, UsbSource, UsbValue, VmRef};
 
-use super::device::{Device, Place, Sight, Vm, same_usb};
+use super::device::{Device, Place, Sight, View, Vm, same_usb};
 use super::power::{locked, unless_locked, write_config};
 use super::s04_add_usb::set_entry;
 
@@ -57,10 +57,7 @@ impl Step<Estate> for RemoveUsb {
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let config = pve.pending(&at).await?;
-        let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
-        let mappings = pve.usb_mappings(None).await?;
+        let View { pve, at, config, sight, mappings } = self.device.view(cx, &self.vm).await?;
         let entries = self.device.slots_in(&config, &at.node, sight.places(), &mappings);
         let unjudged = self.device.unjudged(&config, &at.node, &sight, &mappings);
         if !unjudged.is_empty() {
@@ -89,10 +86,7 @@ impl Step<Estate> for RemoveUsb {
     }
 
     async fn apply(&self, cx: &Estate, _seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let config = pve.pending(&at).await?;
-        let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
-        let mappings = pve.usb_mappings(None).await?;
+        let View { pve, at, config, sight, mappings } = self.device.view(cx, &self.vm).await?;
         let entries = self.device.slots_in(&config, &at.node, sight.places(), &mappings);
         if entries.is_empty() {
             return Ok(());
@@ -103,8 +97,7 @@ impl Step<Estate> for RemoveUsb {
     }
 
     async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let config = pve.pending(&at).await?;
+        let (pve, at, config) = self.vm.config(cx).await?;
         let (mut changes, mut notes) = (Vec::new(), Vec::new());
         for (slot, value) in &before.entries {
             match config.configured(slot) {
@@ -147,8 +140,7 @@ impl Step<Estate> for RemoveUsb {
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let config = pve.pending(&at).await?;
+        let (pve, at, config) = self.vm.config(cx).await?;
         let mut change = ConfigChange { digest: Some(config.digest.clone()), ..ConfigChange::default() };
         for (slot, value) in before.entries.iter().filter(|(slot, _)| config.configured(slot).is_none()) {
             // While the deletion is only pending, the entry is still there: taking the deletion back is all.

@@ -53,10 +53,10 @@ impl Step<Estate> for CheckHostHardware {
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let (_, at) = self.vm.find(cx).await?;
+        let (at, sight) = self.device.look_at_host_of(cx, &self.vm).await?;
         let host = at.node.as_str();
         let wanted = self.device.sockets.get(host);
-        let (ask, hint) = match self.device.look(cx, &self.vm.cluster, host).await? {
+        let (ask, hint) = match sight {
             Sight::CannotSee(reasons) => {
                 return Ok(Check::blocked(vec![Problem::new(
                     format!("the USB devices of {host} cannot be seen: {}", reasons.join("; ")),
@@ -130,13 +130,13 @@ impl Step<Estate> for CheckHostHardware {
 impl CheckHostHardware {
     /// Where the device is before it is carried: at the source's host, or in another socket of the target's.
     async fn origin(&self, cx: &Estate, target: &str) -> Result<Before, Failure> {
-        let (_, source) = self.source.find(cx).await?;
-        for host in [source.node.as_str(), target] {
-            let sight = self.device.look(cx, &self.source.cluster, host).await?;
-            if !sight.places().is_empty() {
-                return Ok(Before { place: self.device.origin(host, sight.places(), &[]) });
-            }
+        let (source, mut sight) = self.device.look_at_host_of(cx, &self.source).await?;
+        let mut host = source.node.as_str();
+        if sight.places().is_empty() {
+            host = target;
+            sight = self.device.look(cx, &self.source.cluster, host).await?;
         }
-        Ok(Before { place: None })
+        let seen = !sight.places().is_empty();
+        Ok(Before { place: if seen { self.device.origin(host, sight.places(), &[]) } else { None } })
     }
 }

@@ -1,6 +1,7 @@
 //! 04: the target VM's config passes the device, with `usb3=1`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use crate::proxmox::{
     ConfigChange, MapEntry, Pending, Proxmox, UsbMapping, UsbSource, UsbValue, VmRef, free_usb_slots,
 };
 
-use super::device::{Attach, Device, Sight, Vm, same_usb};
+use super::device::{Attach, Device, Sight, View, Vm, same_usb};
 use super::fault::refusal;
 use super::power::{locked, unless_locked, write_config};
 
@@ -86,17 +87,14 @@ impl Step<Estate> for AddUsb {
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let config = pve.pending(&at).await?;
-        let mappings = pve.usb_mappings(None).await?;
-        let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
+        let View { pve, at, config, sight, mappings } = self.device.view(cx, &self.vm).await?;
         let mut work = self.work(&config, &mappings, &at.node, &sight);
         if work.changes.is_empty() && work.problems.is_empty() {
             let pending = config.usb().into_iter().filter(|(_, key)| key.is_pending());
             let note = |(slot, _)| format!("usb{slot} takes effect at vm {}'s next power cycle", self.vm.vmid);
             return Ok(Check::done().notes(pending.map(note)));
         }
-        work.problems.extend(self.still_elsewhere(cx, &mappings).await?);
+        work.problems.extend(self.still_elsewhere(cx).await?);
         work.problems.extend(self.not_here(&at, &sight));
         if !work.problems.is_empty() {
             return Ok(Check::blocked(work.problems));
@@ -123,10 +121,7 @@ impl Step<Estate> for AddUsb {
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let config = pve.pending(&at).await?;
-        let mappings = pve.usb_mappings(None).await?;
-        let sight = self.device.look(cx, &self.vm.cluster, &at.node).await?;
+        let View { pve, at, config, sight, mappings } = self.device.view(cx, &self.vm).await?;
         let work = self.work(&config, &mappings, &at.node, &sight);
         // All or none, and nothing that undo would not know.
         if let Some(problem) = work.problems.into_iter().next() {
@@ -150,9 +145,7 @@ impl Step<Estate> for AddUsb {
     }
 
     async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let config = pve.pending(&at).await?;
-        let mappings = pve.usb_mappings(None).await?;
+        let (pve, at, (config, mappings)) = self.entries(cx).await?;
         let (mut changes, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         for (slot, set) in &before.set {
             let what = format!("vm {} {slot}", self.vm.vmid);
@@ -190,9 +183,7 @@ impl Step<Estate> for AddUsb {
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let config = pve.pending(&at).await?;
-        let mappings = pve.usb_mappings(None).await?;
+        let (pve, at, (config, mappings)) = self.entries(cx).await?;
         let mut change = ConfigChange { digest: Some(config.digest.clone()), ..ConfigChange::default() };
         for (slot, set) in &before.set {
             match way_back(&config, before, slot, set) {
@@ -223,6 +214,15 @@ impl Step<Estate> for AddUsb {
 }
 
 impl AddUsb {
+    /// The VM's entries, and the mappings that they may name.
+    async fn entries(&self, cx: &Estate) -> Result<(Arc<Proxmox>, VmRef, (Pending, Vec<UsbMapping>)), Failure> {
+        let ask = async |pve: &Proxmox, at: &VmRef| {
+            let (config, mappings) = futures::join!(pve.pending(at), pve.usb_mappings(None));
+            Ok((config?, mappings?))
+        };
+        self.vm.there(cx, ask).await
+    }
+
     fn mapping<'m>(&self, mappings: &'m [UsbMapping]) -> Option<&'m UsbMapping> {
         mappings.iter().find(|m| Some(&m.id) == self.device.mapping.as_ref())
     }
@@ -360,14 +360,12 @@ impl AddUsb {
     }
 
     /// The source VM must have let go first.
-    async fn still_elsewhere(&self, cx: &Estate, mappings: &[UsbMapping]) -> Result<Vec<Problem>, Failure> {
+    async fn still_elsewhere(&self, cx: &Estate) -> Result<Vec<Problem>, Failure> {
         if self.source.vmid == self.vm.vmid {
             return Ok(Vec::new());
         }
-        let (pve, at) = self.source.find(cx).await?;
-        let config = pve.pending(&at).await?;
-        let sight = self.device.look(cx, &self.source.cluster, &at.node).await?;
-        let held = self.device.slots_in(&config, &at.node, sight.places(), mappings);
+        let View { at, config, sight, mappings, .. } = self.device.view(cx, &self.source).await?;
+        let held = self.device.slots_in(&config, &at.node, sight.places(), &mappings);
         let problem = |(slot, value): (String, String)| {
             Problem::new(
                 format!(
@@ -378,7 +376,7 @@ impl AddUsb {
             )
             .mended_by("01-remove-usb")
         };
-        let unjudged = self.device.unjudged(&config, &at.node, &sight, mappings);
+        let unjudged = self.device.unjudged(&config, &at.node, &sight, &mappings);
         Ok(held.into_iter().map(problem).chain(unjudged).collect())
     }
 

@@ -197,8 +197,7 @@ impl DrainNode {
         if !self.drain {
             return Ok(Some("`drain: false` in the site file: the pods are left to the reboot".into()));
         }
-        let (pve, at) = self.vm.find(cx).await?;
-        Ok(match needs_power_cycle(&pve, &at).await? {
+        Ok(match self.vm.there(cx, needs_power_cycle).await?.2 {
             Cycle::NotNeeded => Some(format!("vm {} needs no power cycle, so nothing has to leave", self.vm.vmid)),
             Cycle::Start(state) => {
                 Some(format!("vm {} is {state}: its pods do not run, and start again with it", self.vm.vmid))
@@ -219,7 +218,7 @@ impl DrainNode {
     }
 
     async fn left(&self, k8s: &Kubernetes) -> Result<Left, Failure> {
-        let (pods, round) = (k8s.pods_on(&self.node.name).await?, k8s.surroundings().await?);
+        let (pods, round) = futures::try_join!(k8s.pods_on(&self.node.name), k8s.surroundings())?;
         Ok(sort(&pods, plan(&self.node.name, &pods, &round, LETS)))
     }
 }

@@ -1,5 +1,6 @@
 //! 05: the target VM runs what is configured.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::proxmox::{MapEntry, Proxmox, VmRef, VmStatus, usb_slot};
+use crate::proxmox::{MapEntry, Pending, Proxmox, VmRef, VmStatus, usb_slot};
 
 use super::device::{Attach, Device, Sight, Vm, same_usb};
 use super::fault::refusal;
@@ -70,8 +71,7 @@ impl Step<Estate> for RebootVm {
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let status = pve.status(&at).await?;
+        let (pve, at, (status, stale)) = self.vm.there(cx, process).await?;
         // A lock is in the way only where there is something to do: a backup of a finished estate is none of ours.
         let todo = async |changes| match &status.lock {
             Some(lock) => locked(&pve, &at, lock).await,
@@ -81,7 +81,6 @@ impl Step<Estate> for RebootVm {
             let what = format!("vm {} starts (it is {})", self.vm.vmid, status.status);
             return todo(vec![Change::act(what)]).await;
         }
-        let stale = stale(&pve, &at).await?;
         let same_start = seen.since.is_some_and(|since| since.ran && since.pid == status.pid);
         if stale.is_empty() && !same_start {
             return Ok(Check::done().notes(warned(&pve, seen.got).await));
@@ -99,10 +98,9 @@ impl Step<Estate> for RebootVm {
     }
 
     async fn apply(&self, cx: &Estate, _seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let status = pve.status(&at).await?;
+        let (pve, at, (status, stale)) = self.vm.there(cx, process).await?;
         if status.is_running() {
-            if stale(&pve, &at).await?.is_empty() {
+            if stale.is_empty() {
                 return Ok(());
             }
             if status.is_ha_managed() {
@@ -120,8 +118,7 @@ impl Step<Estate> for RebootVm {
     }
 
     async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let status: VmStatus = pve.status(&at).await?;
+        let (pve, at, status) = self.vm.status(cx).await?;
         let what = match (before.ran, status.is_running()) {
             (true, false) => "starts",
             (false, true) => "shuts down",
@@ -134,9 +131,8 @@ impl Step<Estate> for RebootVm {
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let running = pve.status(&at).await?.is_running();
-        match (before.ran, running) {
+        let (pve, at, status) = self.vm.status(cx).await?;
+        match (before.ran, status.is_running()) {
             (true, false) => {
                 self.refresh_mapping(cx, &pve, &at, permit).await?;
                 start(&pve, &at, permit).await
@@ -214,19 +210,35 @@ pub(super) enum Cycle {
 /// # Errors
 /// The API does not answer.
 pub(super) async fn needs_power_cycle(pve: &Proxmox, at: &VmRef) -> Result<Cycle, Failure> {
-    let status = pve.status(at).await?;
-    if !status.is_running() {
-        return Ok(Cycle::Start(status.status));
+    let (status, stale) = process(pve, at).await?;
+    Ok(Cycle::of(&status, stale))
+}
+
+/// A VM's state, and why its running process is not what is configured.
+///
+/// # Errors
+/// The API does not answer.
+async fn process(pve: &Proxmox, at: &VmRef) -> Result<(VmStatus, Vec<Change>), Failure> {
+    let (status, config, running) = futures::join!(pve.status(at), pve.pending(at), pve.running_config(at));
+    let status = status?;
+    let stale = if status.is_running() { stale(at.vmid, &config?, &running?) } else { Vec::new() };
+    Ok((status, stale))
+}
+
+impl Cycle {
+    /// By the VM's state, and what its process lacks where it runs.
+    pub(super) fn of(status: &VmStatus, stale: Vec<Change>) -> Self {
+        match (status.is_running(), stale.is_empty()) {
+            (false, _) => Self::Start(status.status.clone()),
+            (true, true) => Self::NotNeeded,
+            (true, false) => Self::Restart(stale),
+        }
     }
-    let stale = stale(pve, at).await?;
-    Ok(if stale.is_empty() { Cycle::NotNeeded } else { Cycle::Restart(stale) })
 }
 
 /// Why the running process is not what is configured; USB keys only, others are the preflight's findings.
-async fn stale(pve: &Proxmox, at: &VmRef) -> Result<Vec<Change>, Failure> {
-    let config = pve.pending(at).await?;
-    let running = pve.running_config(at).await?;
-    let what = |slot: &str| format!("vm {} {slot}", at.vmid);
+pub(super) fn stale(vmid: u32, config: &Pending, running: &BTreeMap<String, String>) -> Vec<Change> {
+    let what = |slot: &str| format!("vm {vmid} {slot}");
     let mut changes = Vec::new();
     for (slot, key) in config.usb() {
         let slot = format!("usb{slot}");
@@ -242,5 +254,5 @@ async fn stale(pve: &Proxmox, at: &VmRef) -> Result<Vec<Change>, Failure> {
     for (slot, value) in running.iter().filter(|(key, _)| usb_slot(key).is_some() && !config.keys.contains_key(*key)) {
         changes.push(Change::remove(what(slot), value));
     }
-    Ok(changes)
+    changes
 }

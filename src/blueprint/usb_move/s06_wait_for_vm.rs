@@ -107,8 +107,7 @@ impl WaitForVm {
     }
 
     async fn power(&self, cx: &Estate) -> Result<String, Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        Ok(pve.status(&at).await?.status)
+        Ok(self.vm.status(cx).await?.2.status)
     }
 }
 

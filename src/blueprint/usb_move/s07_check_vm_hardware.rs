@@ -9,7 +9,7 @@ use crate::estate::Estate;
 use crate::guest::GuestUsb;
 use crate::proxmox::UsbValue;
 
-use super::device::{Device, Vm};
+use super::device::{Device, View, Vm};
 use super::s05_reboot_vm::{Cycle, needs_power_cycle};
 
 /// Looks for the device and the needed paths inside the guest.
@@ -97,10 +97,8 @@ impl Step<Estate> for CheckVmHardware {
 impl CheckVmHardware {
     /// Why the device is slow, as far as the VM's config tells: the entry, the running process, or the socket.
     async fn slow(&self, cx: &Estate, how: String) -> Result<Problem, Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        let (config, mappings) = (pve.pending(&at).await?, pve.usb_mappings(None).await?);
-        let look = self.device.look(cx, &self.vm.cluster, &at.node).await?;
-        let slots = self.device.slots_in(&config, &at.node, look.places(), &mappings);
+        let View { pve, at, config, sight, mappings } = self.device.view(cx, &self.vm).await?;
+        let slots = self.device.slots_in(&config, &at.node, sight.places(), &mappings);
         let vmid = self.vm.vmid;
         if let Some((slot, value)) = slots.iter().find(|(_, v)| v.parse::<UsbValue>().is_ok_and(|v| !v.usb3)) {
             let text = format!("{how}; vm {vmid} {slot} is `{value}`, without usb3=1");
@@ -121,8 +119,8 @@ impl CheckVmHardware {
 
     /// The reason for an absence, with what the VM's process lacks.
     async fn absent(&self, cx: &Estate, reason: String) -> Result<String, Failure> {
-        let (pve, at) = self.vm.find(cx).await?;
-        Ok(match needs_power_cycle(&pve, &at).await? {
+        let (pve, at, cycle) = self.vm.there(cx, needs_power_cycle).await?;
+        Ok(match cycle {
             // A mapping is resolved when the VM starts or the entry is plugged in: no key shows that it changed since.
             Cycle::NotNeeded => match self.device.mapping.as_ref().map(|name| format!("mapping={name}")) {
                 Some(entry) if pve.running_config(&at).await?.values().any(|v| v.split(',').any(|p| p == entry)) => {

@@ -20,7 +20,7 @@ use crate::k8s::{Kubernetes, Workload};
 use super::deploy::{self, Old, Source};
 use super::hold::was as former_of;
 use super::live;
-use super::owners::{self, OwnerWas};
+use super::owners::{self, OwnerWas, Survey};
 use super::params::{Gitops, KubeNode, Verify, Work};
 use super::release::{self, known, pending};
 use super::{s00b_suspend_gitops as suspended, s00d_scale_down as scaled};
@@ -100,21 +100,27 @@ impl Step<Estate> for DeployAndVerify {
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let kube = cx.kubernetes(&self.work.cluster).await?;
-        let Some(workload) = self.workload(&kube).await? else { return Ok(Check::blocked(vec![self.work.missing()])) };
-        let held = match self.held(&kube, &workload, &seen).await? {
+        let source = async {
+            match &self.gitops {
+                Some(gitops) => deploy::source(cx, &kube, gitops, &self.edits).await,
+                None => Ok(Source::Has),
+            }
+        };
+        let (survey, source) = futures::join!(self.survey(&kube), source);
+        let Survey { workload, owners, .. } = survey?;
+        let Some(workload) = workload else { return Ok(Check::blocked(vec![self.work.missing()])) };
+        let held = match self.held(owners, &workload, &seen)? {
             Ok(held) => held,
             Err(problem) => return Ok(Check::blocked(vec![problem])),
         };
         let (mut changes, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-        if let Some(gitops) = &self.gitops {
-            match deploy::source(cx, &kube, gitops, &self.edits).await? {
-                Source::Has => {}
-                Source::Behind(how) => changes.push(Change::act(format!("reconcile: {how}"))),
-                Source::Blocked(problem) => problems.push(problem),
-            }
+        match source? {
+            Source::Has => {}
+            Source::Behind(how) => changes.push(Change::act(format!("reconcile: {how}"))),
+            Source::Blocked(problem) => problems.push(problem),
         }
         for was in held.owners.iter().rev() {
-            match release::judge(was, was.read(&kube).await?.as_ref(), seen.run) {
+            match release::judge(was, was.among(&held.now, &kube).await?.as_ref(), seen.run) {
                 release::Stand::Former(note) => notes.extend(note),
                 release::Stand::Held(change) => changes.push(change),
                 release::Stand::Changed(problem) => problems.push(problem),
@@ -156,8 +162,9 @@ impl Step<Estate> for DeployAndVerify {
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let kube = cx.kubernetes(&self.work.cluster).await?;
         let missing = || Failure::plain(self.work.missing().text, Some(self.work.missing().help));
-        let workload = self.workload(&kube).await?.ok_or_else(missing)?;
-        let held = self.held(&kube, &workload, &seen).await?.map_err(|p| Failure::plain(p.text, Some(p.help)))?;
+        let Survey { workload, owners, .. } = self.survey(&kube).await?;
+        let workload = workload.ok_or_else(missing)?;
+        let held = self.held(owners, &workload, &seen)?.map_err(|p| Failure::plain(p.text, Some(p.help)))?;
         if let Some(gitops) = &self.gitops {
             // Nothing is let go before its source has what is to be applied.
             deploy::reconcile_source(cx, &kube, gitops, &self.edits, permit).await?;
@@ -195,17 +202,19 @@ impl DeployAndVerify {
         Ok(kube.workload(&self.work.kind, &self.work.namespace, &self.work.name).await?)
     }
 
-    /// What 00b and 00d hold: by this run's record, else by the marks.
-    async fn held(
+    async fn survey(&self, kube: &Kubernetes) -> Result<Survey, Failure> {
+        owners::survey(kube, &self.work, &self.claims, &self.nodes).await
+    }
+
+    /// What 00b and 00d hold: by this run's record, else by the marks; `now`: the owners as they are.
+    fn held(
         &self,
-        kube: &Kubernetes,
+        now: Vec<FluxObject>,
         workload: &Workload,
         seen: &Seen<'_, Before>,
     ) -> Result<Result<Held, Problem>, Failure> {
         let recorded: Option<suspended::Before> = record(seen, "00b-suspend-gitops")?;
         let count: Option<scaled::Before> = record(seen, "00d-scale-down")?;
-        let subjects = owners::subjects(kube, &self.work, &self.claims, &self.nodes).await?;
-        let now = owners::find(kube, &subjects).await?;
         let mut list = Vec::new();
         for owner in &now {
             let mark = match known(&owner.title(), &owner.meta, seen.run) {

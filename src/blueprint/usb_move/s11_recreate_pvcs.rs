@@ -17,7 +17,7 @@ use crate::k8s::{Claim, Kubernetes, Volume};
 
 use super::claims::{Now, Standing, former_manifest, is_former, leaving, leftovers, ours, stand};
 use super::fault::refusal;
-use super::owners;
+use super::owners::{self, Survey};
 use super::params::{ClaimFate, KubeNode, Work};
 use super::release::known;
 
@@ -96,8 +96,11 @@ impl Step<Estate> for RecreatePvcs {
         let kube = cx.kubernetes(&self.work.cluster).await?;
         let (mut changes, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         let (mut waiting, mut before) = (Vec::new(), Vec::new());
-        for name in self.recreated() {
-            let now = Now::read(&kube, &self.work.namespace, name, &self.node.name).await?;
+        let names: Vec<&str> = self.recreated().collect();
+        let (all, left) =
+            futures::join!(Now::read(&kube, &self.work.namespace, &names, &self.node.name), self.left(&kube));
+        for now in all? {
+            let name = now.name.as_str();
             let was = seen.since.and_then(|b| b.claims.iter().find(|was| was.name == *name));
             match stand(&now, was, seen.since.is_some()) {
                 Standing::Good(note) => notes.push(note),
@@ -115,7 +118,7 @@ impl Step<Estate> for RecreatePvcs {
         if !changes.is_empty() {
             problems.extend(self.unguarded(&kube, seen.run, "`pvemig step 00b-suspend-gitops` suspends it").await?);
         }
-        notes.extend(self.left(&kube).await?);
+        notes.extend(left?);
         let check = if !problems.is_empty() {
             Check::blocked(problems)
         } else if !changes.is_empty() {
@@ -132,7 +135,8 @@ impl Step<Estate> for RecreatePvcs {
         let kube = cx.kubernetes(&self.work.cluster).await?;
         let namespace = &self.work.namespace;
         for was in seen.since.iter().flat_map(|b| &b.claims) {
-            let now = Now::read(&kube, namespace, &was.name, &self.node.name).await?;
+            let now = Now::read(&kube, namespace, &[&was.name], &self.node.name).await?.pop();
+            let Some(now) = now else { continue };
             match stand(&now, Some(was), true) {
                 Standing::Good(_) | Standing::Coming(_) => continue,
                 Standing::Blocked(problem) => return Err(refusal(problem)),
@@ -291,8 +295,7 @@ impl RecreatePvcs {
     /// whom these claims are as they were.
     async fn unguarded(&self, kube: &Kubernetes, run: &RunInfo, help: &str) -> Result<Vec<Problem>, Failure> {
         let claims: Vec<String> = self.recreated().map(str::to_owned).collect();
-        let subjects = owners::subjects(kube, &self.work, &claims, &[]).await?;
-        let owners = owners::find(kube, &subjects).await?;
+        let Survey { subjects, owners, .. } = owners::survey(kube, &self.work, &claims, &[]).await?;
         let problem = |owner: &FluxObject| {
             let text = format!("{} is not suspended and could make the claims anew", owner.title());
             Problem::new(text, help).mended_by("00b-suspend-gitops")

@@ -365,4 +365,27 @@ mod tests {
         }
         assert_eq!(table.len(), 8);
     }
+
+    #[test]
+    fn everything_is_allowed_by_a_rule_of_everything_alone() {
+        let all = |namespace: &str| {
+            let [verb, group, resource] = ["*"; 3].map(str::to_owned);
+            Asked { verb, group, resource, namespace: namespace.into(), ..Asked::default() }
+        };
+        let rule = |verbs: &[&str], groups: &[&str], resources: &[&str]| json!({ "apiGroups": groups, "resources": resources, "verbs": verbs });
+        let mut named = rule(&["*"], &["*"], &["*"]);
+        named["resourceNames"] = json!(["a"]);
+        let table = [
+            (rule(&["*"], &["*"], &["*"]), true),
+            (rule(&["get", "list", "watch", "create", "update", "patch", "delete"], &["*"], &["*"]), false),
+            (rule(&["*"], &[""], &["*"]), false),
+            (rule(&["*"], &["*"], &["pods", "pods/exec"]), false),
+            (rule(&["*"], &["*"], &["*/scale"]), false),
+            (named, false),
+        ];
+        for (rule, expected) in &table {
+            assert_eq!(allows(rule, &all("")), *expected, "{rule}");
+        }
+        assert_eq!(table.len(), 6);
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::join_all;
+
 use crate::base::check::Problem;
 use crate::base::fault::Failure;
 use crate::base::wait::{Elapsed, limit, within};
@@ -17,7 +19,7 @@ use crate::k8s::volume::{DataAt, Source, StorageClass};
 use crate::k8s::workload::Scaler;
 use crate::k8s::{Claim, Kubernetes, Node, Pod, Volume, Workload};
 
-use super::super::owners::{self, Subject};
+use super::super::owners::{self, Lists, Subject};
 use super::super::release;
 use super::finding::{Asked, Unknown, asked};
 use super::{Preflight, kube_rights};
@@ -42,6 +44,8 @@ pub(super) struct KubeFacts {
     pub(super) flux: Asked<FluxFacts>,
     /// Who else applies what is changed, a note or a problem each.
     pub(super) others: Asked<Vec<Result<String, Problem>>>,
+    /// Whether these credentials may do everything.
+    pub(super) all: bool,
     /// The rights that are needed.
     pub(super) needs: Vec<KubeNeed>,
     /// Those of them that these credentials lack.
@@ -75,6 +79,7 @@ pub(super) struct WorkFacts {
 }
 
 /// What of Flux is concerned.
+#[derive(Default)]
 pub(super) struct FluxFacts {
     /// Everything that could put back what is changed, in the order in which it is suspended.
     pub(super) owners: Vec<FluxObject>,
@@ -122,32 +127,43 @@ impl KubeFacts {
 /// It does not answer at all, or not to these credentials.
 pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure> {
     let kube = &*cx.kubernetes(&p.work.cluster).await?;
-    let version = kube.version().await?;
     let namespace = p.work.namespace.as_str();
-    let round = async { futures::try_join!(kube.pods_on(&p.node.name), kube.surroundings()) };
-    let (nodes, volumes, claims, pods, work, drain, owned) = futures::join!(
-        kube.nodes(),
-        kube.volumes(),
-        kube.claims(Some(namespace)),
-        kube.pods_in(namespace),
-        work(p, kube),
-        round,
-        owned(p, kube),
-    );
-    let (flux, others) = match asked(owned) {
-        Ok((flux, others)) => (Ok(flux), Ok(others)),
-        Err(why) => (Err(why.clone()), Err(why)),
+    let lists = async {
+        let all = futures::join!(
+            kube.nodes(),
+            kube.volumes(),
+            kube.claims(Some(namespace)),
+            kube.pods_in(namespace),
+            work(p, kube),
+            async { futures::try_join!(kube.pods_on(&p.node.name), kube.round()) },
+            Lists::read(kube),
+            source(p, kube),
+            kube.may_do_all(),
+        );
+        Ok(all)
+    };
+    // Without a version there is nobody to wait for.
+    let (version, (nodes, volumes, claims, pods, work, round, lists, source, all)) =
+        futures::try_join!(kube.version(), lists)?;
+    let (nodes, volumes) = (asked(nodes), asked(volumes));
+    let drain = match (&nodes, &volumes, round) {
+        (Ok(nodes), Ok(volumes), Ok((pods, round))) => {
+            Ok((pods, Surroundings { nodes: nodes.clone(), volumes: volumes.clone(), ..round }))
+        }
+        (_, _, Err(error)) => asked(Err(error)),
+        (_, Err(why), _) | (Err(why), _, _) => Err(why.clone()),
     };
     let mut facts = KubeFacts {
         version,
-        nodes: asked(nodes),
-        volumes: asked(volumes),
+        nodes,
+        volumes,
         claims: asked(claims),
         pods: asked(pods),
         work: asked(work),
-        drain: asked(drain),
-        flux,
-        others,
+        drain,
+        flux: Ok(FluxFacts::default()),
+        others: Ok(Vec::new()),
+        all,
         needs: Vec::new(),
         lacking: Ok(Vec::new()),
         edited: Vec::new(),
@@ -155,9 +171,13 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure
         classes: BTreeMap::new(),
         bytes: BTreeMap::new(),
     };
+    (facts.flux, facts.others) = match asked(owned(p, kube, &facts, lists, source).await) {
+        Ok((flux, others)) => (Ok(flux), Ok(others)),
+        Err(why) => (Err(why.clone()), Err(why)),
+    };
     facts.needs = kube_rights::needed(p, &facts, &served(p, kube).await);
     let rights: BTreeSet<Right> = facts.needs.iter().map(|need| need.right.clone()).collect();
-    let rights: Vec<Right> = rights.into_iter().collect();
+    let rights: Vec<Right> = if facts.all { Vec::new() } else { rights.into_iter().collect() };
     let names = facts.claim_names(p);
     let (lacking, runtimes, classes, bytes) = futures::join!(
         kube.missing_rights(&rights),
@@ -212,21 +232,38 @@ async fn work(p: &Preflight, kube: &Kubernetes) -> Result<Option<WorkFacts>, Fai
 
 type Owned = (FluxFacts, Vec<Result<String, Problem>>);
 
-async fn owned(p: &Preflight, kube: &Kubernetes) -> Result<Owned, Failure> {
+async fn owned(
+    p: &Preflight,
+    kube: &Kubernetes,
+    facts: &KubeFacts,
+    lists: Result<Lists, Failure>,
+    source: Result<Option<FluxObject>, Failure>,
+) -> Result<Owned, Failure> {
     let claims: Vec<String> = p.claims.keys().cloned().collect();
-    let nodes = [p.source_node.name.clone(), p.node.name.clone()];
-    let subjects = owners::subjects(kube, &p.work, &claims, &nodes).await?;
-    let (owners, others) = (owners::find(kube, &subjects).await?, owners::others(kube, &subjects).await?);
+    let names = [p.source_node.name.clone(), p.node.name.clone()];
+    let subjects = match (&facts.work, &facts.claims, &facts.nodes) {
+        (Ok(work), Ok(all), Ok(nodes)) => {
+            let nodes: Vec<Node> = nodes.iter().filter(|node| names.contains(&node.meta.name)).cloned().collect();
+            owners::subjects_of(work.as_ref().map(|work| &work.now), &claims, all, &nodes)
+        }
+        // What was asked for among other things may be had by itself.
+        _ => owners::subjects(kube, &p.work, &claims, &names).await?.1,
+    };
+    let lists = lists?;
+    let (owners, others) = futures::try_join!(owners::find(kube, &lists, &subjects), owners::others(kube, &subjects))?;
     let workload: Vec<Subject> =
         subjects.into_iter().filter(|s| s.kind != "Node" && s.meta.name == p.work.name).collect();
-    let applies = owners::find(kube, &workload).await?;
-    let applies = applies.iter().filter(|o| o.kind != crate::k8s::flux::FluxKind::ImageUpdateAutomation);
+    let applies = owners::find(kube, &lists, &workload).await?;
+    let applies = applies.iter().filter(|o| o.kind != FluxKind::ImageUpdateAutomation);
     let applies = applies.map(FluxObject::title).collect();
-    let source = match &p.gitops {
-        Some(gitops) => release::source(kube, gitops).await?,
-        None => None,
-    };
-    Ok((FluxFacts { owners, applies, source }, others))
+    Ok((FluxFacts { owners, applies, source: source? }, others))
+}
+
+async fn source(p: &Preflight, kube: &Kubernetes) -> Result<Option<FluxObject>, Failure> {
+    match &p.gitops {
+        Some(gitops) => release::source(kube, gitops).await,
+        None => Ok(None),
+    }
 }
 
 async fn runtimes(
@@ -236,12 +273,11 @@ async fn runtimes(
 ) -> BTreeMap<String, Asked<Option<RuntimeClass>>> {
     let template = facts.workload().and_then(|w| w.after.needs.as_ref()?.runtime_class.clone());
     let names: BTreeSet<String> = p.needs.runtime_class.iter().cloned().chain(template).collect();
-    let mut found = BTreeMap::new();
-    for name in names {
+    let one = |name: String| async move {
         let class = asked(kube.runtime_class(&name).await);
-        found.insert(name, class);
-    }
-    found
+        (name, class)
+    };
+    join_all(names.into_iter().map(one)).await.into_iter().collect()
 }
 
 async fn classes(
@@ -250,19 +286,19 @@ async fn classes(
     names: &BTreeSet<String>,
 ) -> BTreeMap<String, Asked<Option<StorageClass>>> {
     let names: BTreeSet<String> = names.iter().filter_map(|name| facts.claim(name)?.0.class.clone()).collect();
-    let mut found = BTreeMap::new();
-    for name in names {
+    let one = |name: String| async move {
         let class = asked(kube.storage_class(&name).await);
-        found.insert(name, class);
-    }
-    found
+        (name, class)
+    };
+    join_all(names.into_iter().map(one)).await.into_iter().collect()
 }
 
-/// Which of the edited objects these credentials may not read: 10 looks at each of them. `apis` has the API of each.
+/// Which of the edited objects these credentials may not read: 10 looks at each of them. `apis` has the API of each;
+/// `all`: they may do everything.
 pub(super) async fn edited(
     p: &Preflight,
     cx: &Estate,
-    apis: &[(String, Object)],
+    (all, apis): (bool, &[(String, Object)]),
 ) -> Vec<(String, Asked<Option<Right>>)> {
     let one = |(api, object): &(String, Object)| {
         let (api, object) = (api.clone(), object.clone());
@@ -274,12 +310,12 @@ pub(super) async fn edited(
                 let namespace = object.namespace.as_ref().unwrap_or(&p.work.namespace);
                 let namespace = if kind.namespaced { namespace.as_str() } else { "" };
                 let right = Right::new("get", &kind.group, &kind.plural, namespace).named(&object.name);
-                Ok::<_, Failure>(if kube.may(&right).await? { None } else { Some(right) })
+                Ok::<_, Failure>(if all || kube.may(&right).await? { None } else { Some(right) })
             };
             (object.to_string(), asked(right.await))
         }
     };
-    futures::future::join_all(apis.iter().map(one)).await
+    join_all(apis.iter().map(one)).await
 }
 
 /// How many bytes are on the volumes, asked side by side of the guests that have them, each with a short deadline.
@@ -300,7 +336,7 @@ async fn sizes(cx: &Estate, facts: &KubeFacts, names: &BTreeSet<String>) -> BTre
         };
         (volume.meta.name.clone(), size)
     });
-    futures::future::join_all(measure).await.into_iter().collect()
+    join_all(measure).await.into_iter().collect()
 }
 
 /// The node of the site, and the directory in its guest, that hold a volume's bytes; else why nobody can be asked.

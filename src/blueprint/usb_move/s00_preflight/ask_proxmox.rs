@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::StreamExt;
+use futures::future::join_all;
+use tokio::sync::oneshot;
 
 use crate::base::fault::Failure;
 use crate::blueprint::rights::PveNeed;
@@ -13,12 +14,9 @@ use crate::proxmox::{
 
 use super::super::device::{Attach, Place, Sight, Vm};
 use super::super::rights::proxmox::{self, Known, Routes};
-use super::super::s05_reboot_vm::{Cycle, needs_power_cycle};
-use super::finding::{Asked, asked};
+use super::super::s05_reboot_vm::{Cycle, stale};
+use super::finding::{Asked, Unknown, asked};
 use super::{Preflight, pve_rights};
-
-/// The API has three workers on a node, and each serves one call at a time.
-const AT_ONCE: usize = 3;
 
 /// What Proxmox says.
 pub(super) struct ProxmoxFacts {
@@ -153,11 +151,11 @@ impl Preflight {
     }
 }
 
-/// Asks everything of Proxmox.
+/// Asks everything of Proxmox, and tells whether the target is off as soon as that is known.
 ///
 /// # Errors
 /// It does not answer at all, or not to these credentials.
-pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<ProxmoxFacts, Failure> {
+pub(super) async fn ask(p: &Preflight, cx: &Estate, tell: oneshot::Sender<bool>) -> Result<ProxmoxFacts, Failure> {
     let pve = cx.proxmox(&p.vm.cluster).await?;
     let (version, rows) = futures::try_join!(pve.version(), pve.resources())?;
     let host = |vm: &Vm| rows.iter().find(|r| r.vmid == vm.vmid).map(|r| r.node.clone()).unwrap_or_default();
@@ -166,38 +164,43 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<ProxmoxFacts, Fail
     let likely = proxmox::needs(p, &routes, &Known::default());
     let nodes = [&from, &to].into_iter().filter(|host| !host.is_empty()).map(|host| format!("/nodes/{host}"));
     let paths: BTreeSet<String> = likely.into_iter().map(|need| need.path).chain(nodes).collect();
-    let (status, nodes, mappings, held, source, target, cycle) = futures::join!(
+    let look = |host: String| async move {
+        let sight = asked(p.device.look(cx, &p.vm.cluster, &host).await);
+        (host, sight)
+    };
+    // A host that is off is not asked; the two that count always are.
+    let both: BTreeSet<String> = [from.clone(), to.clone()].into_iter().filter(|h| !h.is_empty()).collect();
+    let (status, nodes, mappings, held, source, target, runs, seen) = futures::join!(
         pve.cluster_status(),
         pve.nodes(),
         pve.usb_mappings(None),
         rights(&pve, paths),
         machine(&pve, &p.source, &rows),
-        machine(&pve, &p.vm, &rows),
-        cycle(&pve, p.vm.vmid, &to),
+        async {
+            let target = machine(&pve, &p.vm, &rows).await;
+            // Who would be told may have no use for it.
+            let _heard = tell.send(target.known().is_some_and(|state| !state.status.is_running()));
+            target
+        },
+        runs(&pve, &p.vm, &rows),
+        join_all(both.iter().cloned().map(look)),
     );
-    let mut hosts: Vec<String> = [from.clone(), to.clone()].into_iter().filter(|h| !h.is_empty()).collect();
-    // A host that is off is not asked; the two that count always are.
+    let cycle = cycle(&target, runs);
     let nodes = asked(nodes);
     let (online, off): (Vec<_>, Vec<_>) =
         nodes.as_deref().unwrap_or_default().iter().partition(|node| node.status == "online");
-    hosts.extend(online.into_iter().map(|node| node.node.clone()));
-    hosts.sort();
-    hosts.dedup();
+    let others = online.into_iter().map(|node| &node.node).filter(|host| !both.contains(*host));
+    let mut hosts: BTreeMap<String, Asked<Sight>> = seen.into_iter().collect();
+    hosts.extend(join_all(others.cloned().map(look)).await);
     let off: Vec<(String, String)> = off
         .into_iter()
-        .filter(|node| !hosts.contains(&node.node))
+        .filter(|node| !both.contains(&node.node))
         .map(|node| {
             let status = if node.status.is_empty() { "in a state that is not told" } else { &node.status };
             (node.node.clone(), status.to_owned())
         })
         .collect();
     let unseen = nodes.as_ref().map(|_| off).map_err(Clone::clone);
-    let look = |host: String| async move {
-        let sight = asked(p.device.look(cx, &p.vm.cluster, &host).await);
-        (host, sight)
-    };
-    let hosts: BTreeMap<String, Asked<Sight>> =
-        futures::stream::iter(hosts.into_iter().map(look)).buffered(AT_ONCE).collect().await;
     let concerns = |row: &Resource| {
         let seen = hosts.get(&row.node).and_then(|s| s.as_ref().ok()).is_some_and(|s| !s.places().is_empty());
         let there = row.node == from || row.node == to || seen;
@@ -212,7 +215,7 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<ProxmoxFacts, Fail
             (row, config)
         }
     };
-    let others = futures::stream::iter(others.into_iter().map(config)).buffered(AT_ONCE).collect().await;
+    let others = join_all(others.into_iter().map(config)).await;
     let mut facts = ProxmoxFacts {
         caller: pve.caller().to_owned(),
         root: pve.is_root(),
@@ -243,8 +246,20 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<ProxmoxFacts, Fail
     Ok(facts)
 }
 
-async fn cycle(pve: &Proxmox, vmid: u32, node: &str) -> Asked<Cycle> {
-    asked(needs_power_cycle(pve, &VmRef { node: node.to_owned(), vmid }).await)
+/// What a VM's process was given; None where it is not there.
+async fn runs(pve: &Proxmox, vm: &Vm, rows: &[Resource]) -> Option<Asked<BTreeMap<String, String>>> {
+    let row = rows.iter().find(|row| row.vmid == vm.vmid && row.kind == "qemu")?;
+    Some(asked(pve.running_config(&VmRef { node: row.node.clone(), vmid: row.vmid }).await))
+}
+
+/// Whether the target's process runs what is configured.
+fn cycle(target: &Machine, runs: Option<Asked<BTreeMap<String, String>>>) -> Asked<Cycle> {
+    let (Some(state), Some(runs)) = (&target.state, runs) else {
+        return Err(Unknown { text: format!("there is no vm {}", target.vm.vmid), help: None });
+    };
+    let state = state.as_ref().map_err(Clone::clone)?;
+    let stale = if state.status.is_running() { stale(target.vm.vmid, &state.config, &runs?) } else { Vec::new() };
+    Ok(Cycle::of(&state.status, stale))
 }
 
 /// What is held on each of the paths; nothing is an answer too.
@@ -253,7 +268,7 @@ async fn rights(pve: &Proxmox, paths: BTreeSet<String>) -> Result<Permissions, c
         let path = path.clone();
         async move { pve.permissions(Some(&path)).await }
     };
-    let answers: Vec<_> = futures::stream::iter(paths.iter().map(one)).buffered(AT_ONCE).collect().await;
+    let answers = join_all(paths.iter().map(one)).await;
     let mut all = Permissions(paths.iter().map(|path| (path.clone(), BTreeMap::new())).collect());
     for answer in answers {
         all.0.extend(answer?.0);

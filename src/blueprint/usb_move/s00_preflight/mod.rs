@@ -26,6 +26,7 @@ mod workload;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::base::check::Check;
 use crate::base::fault::Failure;
@@ -144,23 +145,18 @@ struct Facts {
 
 impl Facts {
     async fn gather(p: &Preflight, cx: &Estate) -> Self {
-        let machines = async {
-            let proxmox = ask_proxmox::ask(p, cx).await;
-            // A guest whose VM is off is not knocked at: that takes its time and says nothing.
-            let off = proxmox.as_ref().is_ok_and(|f| f.power(p) == Power::Off);
-            let way = if off { None } else { Some(ask_others::way(p, cx).await) };
-            (proxmox, way)
+        // A guest whose VM is off is not knocked at: that takes its time and says nothing.
+        let (tell, told) = oneshot::channel();
+        let way = async {
+            let off = told.await.unwrap_or(false);
+            if off { None } else { Some(ask_others::way(p, cx).await) }
         };
-        let (machines, kube, git) = futures::join!(machines, ask_kubernetes::ask(p, cx), ask_others::git(p, cx));
-        let mut facts = Self {
-            proxmox: machines.0.map_err(Unknown::from),
-            kube: kube.map_err(Unknown::from),
-            way: machines.1,
-            git,
-        };
+        let (proxmox, way, kube, git) =
+            futures::join!(ask_proxmox::ask(p, cx, tell), way, ask_kubernetes::ask(p, cx), ask_others::git(p, cx),);
+        let mut facts = Self { proxmox: proxmox.map_err(Unknown::from), kube: kube.map_err(Unknown::from), way, git };
         if let (Some(Ok(git)), Ok(kube)) = (&mut facts.git, &mut facts.kube) {
             (git.known, kube.edited) =
-                futures::join!(ask_others::known(p, cx, kube), ask_kubernetes::edited(p, cx, &git.apis));
+                futures::join!(ask_others::known(p, cx, kube), ask_kubernetes::edited(p, cx, (kube.all, &git.apis)));
         }
         facts
     }

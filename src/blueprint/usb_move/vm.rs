@@ -1,0 +1,134 @@
+//! A VM as the steps ask about it: by a place that is held against what the VM itself says.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::fault::Failure;
+use crate::estate::Estate;
+use crate::proxmox::{Error, Pending, Proxmox, UsbMapping, VmRef, VmStatus};
+
+use super::device::{Device, Sight};
+
+/// A VM as the steps name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vm {
+    /// The Proxmox cluster's name in the site file.
+    pub cluster: String,
+    /// The VM's number.
+    pub vmid: u32,
+    /// The node's name in the site file.
+    pub node: String,
+}
+
+impl Vm {
+    /// The API of its cluster, where the VM is, and what was asked of it there. `ask` asks the VM itself among others:
+    /// where it is not any more where it was last seen, that tells, and all of it is asked once more where it is now.
+    ///
+    /// # Errors
+    /// What keeps the API from answering.
+    pub async fn there<T>(
+        &self,
+        cx: &Estate,
+        ask: impl AsyncFn(&Proxmox, &VmRef) -> Result<T, Failure>,
+    ) -> Result<(Arc<Proxmox>, VmRef, T), Failure> {
+        let pve = cx.proxmox(&self.cluster).await?;
+        let at = pve.locate(self.vmid).await?;
+        let failure = match ask(&pve, &at).await {
+            Ok(said) => return Ok((pve, at, said)),
+            Err(failure) => failure,
+        };
+        let now = moved(&pve, &at, failure).await?;
+        let said = ask(&pve, &now).await?;
+        Ok((pve, now, said))
+    }
+
+    /// The API of its cluster, where it is, and its config.
+    ///
+    /// # Errors
+    /// What keeps the API from answering.
+    pub async fn config(&self, cx: &Estate) -> Result<(Arc<Proxmox>, VmRef, Pending), Failure> {
+        self.there(cx, async |pve, at| Ok(pve.pending(at).await?)).await
+    }
+
+    /// The API of its cluster, where it is, and its state.
+    ///
+    /// # Errors
+    /// What keeps the API from answering.
+    pub async fn status(&self, cx: &Estate) -> Result<(Arc<Proxmox>, VmRef, VmStatus), Failure> {
+        self.there(cx, async |pve, at| Ok(pve.status(at).await?)).await
+    }
+}
+
+/// Where a VM is by now that was not where it was asked about.
+///
+/// # Errors
+/// What it was asked, where it failed for another reason, or the VM is nowhere else.
+async fn moved(pve: &Proxmox, at: &VmRef, failure: Failure) -> Result<VmRef, Failure> {
+    if !matches!(failure.downcast_ref(), Some(Error::NoSuchVm { .. })) {
+        return Err(failure);
+    }
+    let now = pve.locate(at.vmid).await?;
+    if now == *at { Err(failure) } else { Ok(now) }
+}
+
+/// A VM's config, what its host shows of the device, and the mappings: all of one place.
+#[derive(Debug)]
+pub struct View {
+    /// The API of its cluster.
+    pub pve: Arc<Proxmox>,
+    /// Where it is.
+    pub at: VmRef,
+    /// What is configured.
+    pub config: Pending,
+    /// The device at its host.
+    pub sight: Sight,
+    /// The cluster's mappings.
+    pub mappings: Vec<UsbMapping>,
+}
+
+impl Device {
+    /// What decides about a VM's entries for the device.
+    ///
+    /// # Errors
+    /// What keeps the API from answering.
+    pub async fn view(&self, cx: &Estate, vm: &Vm) -> Result<View, Failure> {
+        let pve = cx.proxmox(&vm.cluster).await?;
+        let at = pve.locate(vm.vmid).await?;
+        match self.view_at(cx, &pve, &at).await {
+            Ok(view) => Ok(view),
+            Err(failure) => self.view_at(cx, &pve, &moved(&pve, &at, failure).await?).await,
+        }
+    }
+
+    /// Asked side by side: where the VM is not there, its config says so.
+    async fn view_at(&self, cx: &Estate, pve: &Arc<Proxmox>, at: &VmRef) -> Result<View, Failure> {
+        let look = self.look(cx, pve.cluster(), &at.node);
+        let (config, sight, mappings) = futures::join!(pve.pending(at), look, pve.usb_mappings(None));
+        Ok(View { pve: pve.clone(), at: at.clone(), config: config?, sight: sight?, mappings: mappings? })
+    }
+
+    /// Where a VM is, and what its host shows of the device.
+    ///
+    /// # Errors
+    /// What keeps the API from answering.
+    pub async fn look_at_host_of(&self, cx: &Estate, vm: &Vm) -> Result<(VmRef, Sight), Failure> {
+        let pve = cx.proxmox(&vm.cluster).await?;
+        let at = pve.locate(vm.vmid).await?;
+        match self.look_at(cx, &pve, &at).await {
+            Ok(sight) => Ok((at, sight)),
+            Err(failure) => {
+                let now = moved(&pve, &at, failure).await?;
+                let sight = self.look_at(cx, &pve, &now).await?;
+                Ok((now, sight))
+            }
+        }
+    }
+
+    /// A host says nothing of the VM: that it is still there its state tells.
+    async fn look_at(&self, cx: &Estate, pve: &Proxmox, at: &VmRef) -> Result<Sight, Failure> {
+        let (status, sight) = futures::join!(pve.status(at), self.look(cx, pve.cluster(), &at.node));
+        status?;
+        sight
+    }
+}
