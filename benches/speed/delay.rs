@@ -93,9 +93,10 @@ async fn run(phase: usize, speed: u32) -> Vec<(&'static str, Duration)> {
     };
     tokio::pin!(command);
     let arrived = tokio::select! {
-        arrived = hands => arrived,
-        done = &mut command => panic!("the run ended before its events: {}", told(done).1),
+        arrived = hands => Ok(arrived),
+        done = &mut command => Err(format!("the run ended before its events: {}", told(done).1)),
     };
+    let arrived = arrived.unwrap();
     let (well, stderr) = told(command.await);
     assert!(well, "{stderr}");
     shared.change(|world| world.name = OVER.to_owned());
