@@ -11,6 +11,7 @@ pub mod control;
 pub mod fault;
 pub mod files;
 pub mod kube;
+pub mod large;
 pub mod log;
 pub mod machine;
 pub mod passthrough;

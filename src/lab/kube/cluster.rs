@@ -73,7 +73,8 @@ pub(super) fn load(kube: &mut Kube, name: &str) -> Result<(), LabError> {
     for kind in kinds::KINDS.iter().filter(|k| k.custom && !kube.absent.contains(k.group)) {
         kube.store.insert(kinds::definitions(), definition(kind), Writer::new("k3s"));
     }
-    for mut object in cluster.objects {
+    let more = std::mem::take(&mut kube.more);
+    for mut object in cluster.objects.into_iter().chain(more) {
         let (version, what) = (text(&object, "/apiVersion").to_owned(), text(&object, "/kind").to_owned());
         let kind = kinds::of(&version, &what).ok_or_else(|| bad(format!("no kind {version} {what}")))?;
         let space = kind.namespaced.then(|| json::namespace(&object).to_owned());

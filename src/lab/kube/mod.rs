@@ -57,6 +57,8 @@ pub struct Kube {
     pub absent: BTreeSet<String>,
     /// `v1.32.4+k3s1`
     pub version: String,
+    /// Objects that it begins with beside those of its file, in order of creation.
+    pub more: Vec<Value>,
     /// What programs in pods do.
     workloads: Vec<cluster::Workload>,
     /// The bearer token of the kubeconfig.

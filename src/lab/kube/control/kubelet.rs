@@ -1,5 +1,6 @@
 //! Kubelets: what becomes of a pod on its node.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -43,7 +44,8 @@ impl Round<'_> {
                 self.carry_on(&pod, &uid, boot);
             }
         }
-        let known: Vec<String> = self.kube.store.list(kinds::pods(), None).map(|p| json::uid(p).to_owned()).collect();
+        let known: BTreeSet<String> =
+            self.kube.store.list(kinds::pods(), None).map(|p| json::uid(p).to_owned()).collect();
         self.kube.control.boots.retain(|uid, _| known.contains(uid));
     }
 

@@ -45,6 +45,9 @@ impl Round<'_> {
     /// Keeps the newest events of a namespace.
     fn forget_old(&mut self, space: &str) {
         const KEPT: usize = 300;
+        if self.kube.store.list(kinds::events(), Some(space)).count() <= KEPT {
+            return;
+        }
         let mut all: Vec<(u64, crate::lab::kube::store::Key)> = self
             .kube
             .store
@@ -54,11 +57,9 @@ impl Round<'_> {
                 text(e, "/metadata/resourceVersion").parse().ok().map(|v| (v, key))
             })
             .collect();
-        if all.len() > KEPT {
-            all.sort();
-            for (_, key) in all.iter().take(all.len() - KEPT) {
-                self.kube.store.remove(key);
-            }
+        all.sort();
+        for (_, key) in all.iter().take(all.len().saturating_sub(KEPT)) {
+            self.kube.store.remove(key);
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 #[derive(Debug, Default)]
 pub(crate) struct Wire {
     connections: AtomicUsize,
+    bytes: AtomicUsize,
     /// From the first byte of a question, or a connection's beginning, to the last byte of its answer.
     waits: Mutex<Vec<(Instant, Instant)>>,
 }
@@ -23,12 +24,18 @@ impl Wire {
     /// Forgets what was seen.
     pub(crate) fn clear(&self) {
         self.connections.store(0, Ordering::SeqCst);
+        self.bytes.store(0, Ordering::SeqCst);
         self.waits.lock().unwrap().clear();
     }
 
     /// Connections that were opened.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that came from either side.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
     }
 
     /// For how long at least one answer was waited for.
@@ -71,7 +78,7 @@ async fn connection(wire: Arc<Wire>, client: TcpStream, upstream: SocketAddr, ro
     let open = Arc::new(Mutex::new((Some(begun), begun)));
     let asked = open.clone();
     let told = wire.clone();
-    let up = carry(from_client, to_server, round / 2, move || {
+    let up = carry(wire.clone(), from_client, to_server, round / 2, move || {
         let (since, last) = &mut *asked.lock().unwrap();
         if let Some(since) = since.filter(|since| *last > *since) {
             told.waits.lock().unwrap().push((since, *last));
@@ -81,7 +88,8 @@ async fn connection(wire: Arc<Wire>, client: TcpStream, upstream: SocketAddr, ro
         }
     });
     let answered = open.clone();
-    let down = carry(from_server, to_client, round / 2, move || answered.lock().unwrap().1 = Instant::now());
+    let down =
+        carry(wire.clone(), from_server, to_client, round / 2, move || answered.lock().unwrap().1 = Instant::now());
     tokio::join!(up, down);
     let (since, last) = *open.lock().unwrap();
     if let Some(since) = since.filter(|since| last > *since) {
@@ -92,6 +100,7 @@ async fn connection(wire: Arc<Wire>, client: TcpStream, upstream: SocketAddr, ro
 /// Carries bytes from one side to the other, each piece `late`; `passed` hears of each: of a question when it comes,
 /// of an answer when it is delivered.
 async fn carry(
+    wire: Arc<Wire>,
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin + Send + 'static,
     late: Duration,
@@ -117,6 +126,7 @@ async fn carry(
     let read = async move {
         let mut buffer = vec![0; 65_536];
         while let Ok(n) = from.read(&mut buffer).await {
+            wire.bytes.fetch_add(n, Ordering::SeqCst);
             if n == 0 || pieces.send((Instant::now() + late, buffer[..n].to_vec())).is_err() {
                 return;
             }

@@ -1,0 +1,78 @@
+//! A second run with nothing to do: wall time beside what was waited for, and beside the script.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::Scale;
+use crate::bed::{Bed, SPEED, Took, median, ms, times_as, world};
+use crate::script;
+
+/// So much more than the sum of what it had to wait for may a run take.
+const WITHIN: f64 = 1.5;
+
+pub(crate) async fn measure(scale: Scale) {
+    let rounds: &[u64] = if scale.whole { &[0, 1, 20] } else { &[0] };
+    println!("\nsecond-run: nothing to do (18 steps), and the same twelve steps looked at by a shell script");
+    println!("waited: while at least one answer was outstanding; trips: waited / rtt, the dependent round trips");
+    println!(
+        "{:>6} {:>8} {:>10} {:>10} {:>9} {:>12} {:>6} {:>6}",
+        "rtt ms", "asked by", "wall ms", "waited ms", "requests", "connections", "trips", "ratio"
+    );
+    let mut lines = 0;
+    // By who asked: the wall time at each round trip.
+    let mut walls = BTreeMap::<&str, Vec<(u64, Duration)>>::new();
+    for &round in rounds {
+        for access in ["ssh", "agent"] {
+            let edit = |site: &mut Value| {
+                for node in site["nodes"].as_object_mut().unwrap().values_mut() {
+                    node["access"] = json!([access]);
+                }
+            };
+            let bed = Bed::new(world(), SPEED, Duration::from_millis(round), edit).await;
+            bed.migrate().await;
+            let mut all = Vec::new();
+            for _ in 0..scale.times() {
+                all.push(bed.run(&["run", "frigate-coral", "--yes"]).await);
+            }
+            let took = median(all);
+            let ratio = times_as(took.wall, took.waited);
+            let within = if ratio <= WITHIN { "yes" } else { "no" };
+            let judged = if scale.whole { format!("within {WITHIN}: {within}") } else { String::new() };
+            println!("{} {judged}", line(round, access, &took));
+            walls.entry(access).or_default().push((round, took.wall));
+            assert!(took.requests > 20 && took.connections > 2, "{took:?}");
+            lines += 1;
+            if access == "ssh" {
+                let script = script::look(&bed, scale.times()).await;
+                let times = times_as(script.wall, took.wall);
+                println!("{} {times:.1} times as long", line(round, "(script)", &script));
+                walls.entry("(script)").or_default().push((round, script.wall));
+                assert!(script.requests > 20 && script.connections > 10, "{script:?}");
+            }
+        }
+    }
+    assert_eq!(lines, rounds.len() * 2);
+    for (who, walls) in walls {
+        if let (Some((least, near)), Some((most, far))) = (walls.first(), walls.last())
+            && most > least
+        {
+            let slope = far.saturating_sub(*near).as_secs_f64() * 1_000.0 / (most - least) as f64;
+            println!("{who}: {slope:.0} round trips one after the other, by how wall time grows with the rtt");
+        }
+    }
+}
+
+fn line(round: u64, who: &str, took: &Took) -> String {
+    let trips =
+        if round < 10 { "-".to_owned() } else { format!("{:.0}", took.waited.as_secs_f64() * 1_000.0 / round as f64) };
+    format!(
+        "{round:>6} {who:>8} {:>10} {:>10} {:>9} {:>12} {trips:>6} {:>6.2}",
+        ms(took.wall),
+        ms(took.waited),
+        took.requests,
+        took.connections,
+        times_as(took.wall, took.waited)
+    )
+}
