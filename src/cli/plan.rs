@@ -14,13 +14,20 @@ use super::args::{Global, PlanArgs};
 use super::exit::Exit;
 use super::foot::Foot;
 use super::out::Out;
+use super::scratch::Scratch;
 use super::session::Session;
 use super::words::lay;
 
 pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open_private(global, out)?;
+    let scratch = Scratch::new()?;
+    let session = Session::asking(global, out, &scratch)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
-    let lines = look(&session, blueprint, Some(&args.migration), &steps).await?;
+    let looked = look(&session, blueprint, Some(&args.migration), &steps);
+    // A signal ends it here, so that the scratch directory goes as well.
+    let lines = tokio::select! {
+        lines = looked => lines?,
+        () = stopped() => return Ok(Exit::Interrupted),
+    };
     let foot = Foot::of_plan(&session, Some(&args.migration), &steps, &lines);
     if out.json {
         out.data(&format!("{}\n", serde_json::json!({ "steps": json(&lines), "summary": foot })))?;
@@ -28,6 +35,18 @@ pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow:
         out.data(&format!("{}\n{}", text(&lines, *out), foot.text(*out)))?;
     }
     Ok(if args.exit_code { exit_of(&lines) } else { error_exit(&lines) })
+}
+
+/// Ends with the first signal that asks this process to end.
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = int.recv() => {}
+        _ = term.recv() => {}
+    }
 }
 
 /// Asks the steps of a plan; nothing is written anywhere.

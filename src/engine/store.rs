@@ -129,10 +129,14 @@ impl Store {
     /// # Errors
     /// The file system refused.
     pub fn open(root: &Path, site: &str, ids: Ids) -> Result<Self, StoreError> {
-        let dir = root.join(site);
-        let runs = dir.join("runs");
-        make_dir(&runs)?;
-        Ok(Self { site: site.to_owned(), dir, ids })
+        let store = Self::at(root, site, ids);
+        make_dir(&store.dir.join("runs"))?;
+        Ok(store)
+    }
+
+    /// As [`Store::open`], to be looked at: nothing is made, and where nothing is there are no runs.
+    pub fn at(root: &Path, site: &str, ids: Ids) -> Self {
+        Self { site: site.to_owned(), dir: root.join(site), ids }
     }
 
     /// Takes the site's lock.
@@ -182,7 +186,11 @@ impl Store {
     fn ids_in_use(&self) -> Result<Vec<String>, StoreError> {
         let runs = self.dir.join("runs");
         let mut ids = Vec::new();
-        for entry in std::fs::read_dir(&runs).map_err(io(&runs, "cannot list the runs"))? {
+        let entries = match std::fs::read_dir(&runs) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ids),
+            entries => entries.map_err(io(&runs, "cannot list the runs"))?,
+        };
+        for entry in entries {
             let entry = entry.map_err(io(&runs, "cannot list the runs"))?;
             ids.push(entry.file_name().to_string_lossy().into_owned());
         }
