@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 use crate::base::names::StepKey;
 
-use super::event::Record;
+use super::event::{Event, Record};
 use super::journal::{self, JournalError, private, sync_dir};
 use super::lock;
 use super::state::{Illegal, RunState};
-use super::step::{RunInfo, Standing};
+use super::step::{RunInfo, Standing, filed};
 
 pub use super::damaged::{Damaged, GivenUp};
 pub use super::lock::{Holder, SiteLock};
@@ -251,6 +251,12 @@ impl Store {
     pub fn info(&self, id: &str, host: &str) -> Result<RunInfo, StoreError> {
         let (runs, damaged) = self.every_run()?;
         let mut others = BTreeMap::new();
+        let own = runs.iter().find(|run| run.id == id);
+        let digests = own.iter().flat_map(|run| &run.records).filter_map(|record| match &record.event {
+            Event::Filed { key, name, sha256, .. } => Some((filed(key, name), sha256.clone())),
+            _ => None,
+        });
+        let filed = digests.collect();
         for run in damaged {
             if !id.is_empty() && !matches!(run.why, StoreError::Empty { .. }) {
                 return Err(run.why);
@@ -260,7 +266,7 @@ impl Store {
         others.extend(runs.into_iter().map(|run| (run.id.clone(), run.state.standing())));
         others.remove(id);
         let files = (!id.is_empty()).then(|| self.dir_of(id).path.join("files"));
-        Ok(RunInfo { id: id.to_owned(), host: host.to_owned(), others, files })
+        Ok(RunInfo { id: id.to_owned(), host: host.to_owned(), others, files, filed })
     }
 
     /// The site's own directory, for clones of checkouts.
