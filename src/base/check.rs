@@ -19,6 +19,9 @@ pub struct Check<B> {
     /// How many bytes are on what would be left behind; None: that could not be measured. For who sums up a plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<Thing, Option<u64>>,
+    /// What is known by now of a step that acts only where the world asks for it, by its id. For who sums up a plan.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub likely: BTreeMap<String, String>,
 }
 
 /// The note of a way into a guest or host that answered.
@@ -191,7 +194,7 @@ impl<B> Check<B> {
 
     /// An answer without notes.
     pub fn of(answer: Answer<B>) -> Self {
-        Self { answer, notes: Vec::new(), sizes: BTreeMap::new() }
+        Self { answer, notes: Vec::new(), sizes: BTreeMap::new(), likely: BTreeMap::new() }
     }
 
     /// Adds a note.
@@ -229,6 +232,13 @@ impl<B> Check<B> {
             Answer::Waiting { .. } => "waiting",
             Answer::Blocked { .. } => "blocked",
         }
+    /// Adds what is known of steps that act only where the world asks for it.
+    #[must_use]
+    pub fn likely(mut self, steps: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        self.likely.extend(steps.into_iter().map(|(id, words)| (id.to_owned(), clean(words))));
+        self
+    }
+
     }
 
     /// The same answer with another kind of before.
@@ -242,7 +252,7 @@ impl<B> Check<B> {
             Answer::Waiting { reason, foreign } => Answer::Waiting { reason, foreign },
             Answer::Blocked { problems } => Answer::Blocked { problems },
         };
-        Ok(Check { answer, notes: self.notes, sizes: self.sizes })
+        Ok(Check { answer, notes: self.notes, sizes: self.sizes, likely: self.likely })
     }
 }
 

@@ -104,7 +104,7 @@ fn laid(head: &str, words: &str, out: &Out, room: usize) -> String {
 }
 
 /// An error with its causes in one line.
-fn whole_text(error: &StoreError) -> String {
+pub(super) fn whole_text(error: &StoreError) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     let mut texts: Vec<_> = causes.map(ToString::to_string).collect();
     texts.dedup();
