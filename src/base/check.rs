@@ -36,6 +36,15 @@ pub fn route_of(note: &str) -> Option<&str> {
 
 const ANSWERED: &str = ": answered";
 
+const NOT_NEEDED: &str = "not needed: ";
+
+/// Why a step that is done has nothing to do at all, so that its title, which is a wish, is not said to be so: the notes
+/// of [`Check::not_needed`].
+pub fn not_needed(notes: &[String]) -> Option<String> {
+    let first = notes.first()?.strip_prefix(NOT_NEEDED)?;
+    Some(std::iter::once(first).chain(notes.iter().skip(1).map(String::as_str)).collect::<Vec<_>>().join("; "))
+}
+
 /// A number of bytes as people write it: `39.0 GiB`.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: &[(&str, u64)] = &[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
@@ -166,6 +175,11 @@ impl<B> Check<B> {
         Self::of(Answer::Done)
     }
 
+    /// Nothing has to be so: nobody asked for it, and its title is not meant.
+    pub fn not_needed(why: impl AsRef<str>) -> Self {
+        Self::done().note(format!("{NOT_NEEDED}{}", why.as_ref()))
+    }
+
     /// It can be made so; `before` is what undo restores.
     pub fn todo(changes: Vec<Change>, before: B) -> Self {
         Self::of(Answer::Todo { changes, before })
@@ -218,6 +232,13 @@ impl<B> Check<B> {
         self
     }
 
+    /// Adds what is known of steps that act only where the world asks for it.
+    #[must_use]
+    pub fn likely(mut self, steps: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        self.likely.extend(steps.into_iter().map(|(id, words)| (id.to_owned(), clean(words))));
+        self
+    }
+
     /// True for [`Answer::Done`].
     pub fn is_done(&self) -> bool {
         matches!(self.answer, Answer::Done)
@@ -232,13 +253,6 @@ impl<B> Check<B> {
             Answer::Waiting { .. } => "waiting",
             Answer::Blocked { .. } => "blocked",
         }
-    /// Adds what is known of steps that act only where the world asks for it.
-    #[must_use]
-    pub fn likely(mut self, steps: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        self.likely.extend(steps.into_iter().map(|(id, words)| (id.to_owned(), clean(words))));
-        self
-    }
-
     }
 
     /// The same answer with another kind of before.

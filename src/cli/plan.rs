@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::base::check::{Answer, Problem};
+use crate::base::check::{Answer, Problem, not_needed};
 use crate::base::names::StepKey;
 use crate::blueprint::{self, Blueprint, BoxedStep};
 use crate::engine::plan::{Line, Said};
@@ -86,7 +86,13 @@ pub(super) fn text(lines: &[Line], out: Out) -> String {
                 Answer::Done if blueprint::is_hold(key.id()) && !check.notes.is_empty() => {
                     line(head("=", "done").trim_end(), "", hang)
                 }
-                Answer::Done => line(&head("=", "done"), title, hang),
+                Answer::Done => match not_needed(&check.notes) {
+                    Some(why) => {
+                        line(&head("·", "not needed"), &why, hang);
+                        continue;
+                    }
+                    None => line(&head("=", "done"), title, hang),
+                },
                 Answer::Todo { changes, .. } => {
                     line(&head("~", "to do"), title, hang);
                     changes.iter().for_each(|c| line("      ", &c.to_string(), 8));

@@ -64,7 +64,10 @@ impl Step<Estate> for RecreatePvcs {
 
     fn title(&self) -> String {
         let names: Vec<&str> = self.recreated().collect();
-        format!("claims {} of {} have volumes on {}", names.join(", "), self.work, self.node.name)
+        match names.as_slice() {
+            [] => format!("claims of {} have volumes on {}", self.work, self.node.name),
+            names => format!("claims {} of {} have volumes on {}", names.join(", "), self.work, self.node.name),
+        }
     }
 
     fn why(&self) -> Vec<String> {
@@ -94,6 +97,9 @@ impl Step<Estate> for RecreatePvcs {
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let kube = cx.kubernetes(&self.work.cluster).await?;
+        if self.recreated().next().is_none() {
+            return Ok(Check::not_needed("no claim is to be made anew").notes(self.left(&kube).await?));
+        }
         let (mut changes, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         let (mut waiting, mut before) = (Vec::new(), Vec::new());
         for name in self.recreated() {
