@@ -450,6 +450,20 @@ mod tests {
     }
 
     #[test]
+    fn how_long_it_takes_is_told_by_runs_and_else_why_it_is_not() {
+        let down = |last: Option<Last>, untold: Option<&str>| {
+            let (what, from, until) = ("w".to_owned(), "00d".to_owned(), "10".to_owned());
+            let (limits, hands, untold) = (Vec::new(), Vec::new(), untold.map(str::to_owned));
+            Down { what, from, until, limits, hands, last, untold, ended_by: None }.sentence()
+        };
+        assert!(down(None, None).ends_with("no run has shown yet"));
+        let last = Last { run: "7k2".into(), elapsed_ms: 61_000 };
+        assert!(down(Some(last), None).contains("in run 7k2 it was"));
+        let why = "/state: cannot list the runs: denied";
+        assert!(down(None, Some(why)).ends_with(&format!("cannot be told: {why}")));
+    }
+
+    #[test]
     fn the_undo_of_one_step_names_its_run() {
         let foot = Foot { steps: 1, ..Foot::default() };
         assert!(foot.undo().starts_with("`pvemig undo` takes everything back"));
