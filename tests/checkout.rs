@@ -59,6 +59,7 @@ impl Ground {
             push: true,
             author: ("pvemig".into(), "pvemig@localhost".into()),
             state_clone: root.join("state/clones/gitops.git"),
+            lender: None,
         };
         let (permit, notebook) = Notebook::permit();
         Self { dir, checkout, permit, notebook }

@@ -19,6 +19,9 @@ pub struct Check<B> {
     /// How many bytes are on what would be left behind; None: that could not be measured. For who sums up a plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<Thing, Option<u64>>,
+    /// What is known by now of a step that acts only where the world asks for it, by its id. For who sums up a plan.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub likely: BTreeMap<String, String>,
 }
 
 /// The note of a way into a guest or host that answered.
@@ -32,6 +35,15 @@ pub fn route_of(note: &str) -> Option<&str> {
 }
 
 const ANSWERED: &str = ": answered";
+
+const NOT_NEEDED: &str = "not needed: ";
+
+/// Why a step that is done has nothing to do at all, so that its title, which is a wish, is not said to be so: the notes
+/// of [`Check::not_needed`].
+pub fn not_needed(notes: &[String]) -> Option<String> {
+    let first = notes.first()?.strip_prefix(NOT_NEEDED)?;
+    Some(std::iter::once(first).chain(notes.iter().skip(1).map(String::as_str)).collect::<Vec<_>>().join("; "))
+}
 
 /// A number of bytes as people write it: `39.0 GiB`.
 pub fn bytes(bytes: u64) -> String {
@@ -163,6 +175,11 @@ impl<B> Check<B> {
         Self::of(Answer::Done)
     }
 
+    /// Nothing has to be so: nobody asked for it, and its title is not meant.
+    pub fn not_needed(why: impl AsRef<str>) -> Self {
+        Self::done().note(format!("{NOT_NEEDED}{}", why.as_ref()))
+    }
+
     /// It can be made so; `before` is what undo restores.
     pub fn todo(changes: Vec<Change>, before: B) -> Self {
         Self::of(Answer::Todo { changes, before })
@@ -191,7 +208,7 @@ impl<B> Check<B> {
 
     /// An answer without notes.
     pub fn of(answer: Answer<B>) -> Self {
-        Self { answer, notes: Vec::new(), sizes: BTreeMap::new() }
+        Self { answer, notes: Vec::new(), sizes: BTreeMap::new(), likely: BTreeMap::new() }
     }
 
     /// Adds a note.
@@ -212,6 +229,13 @@ impl<B> Check<B> {
     #[must_use]
     pub fn sizes(mut self, sizes: impl IntoIterator<Item = (Thing, Option<u64>)>) -> Self {
         self.sizes.extend(sizes);
+        self
+    }
+
+    /// Adds what is known of steps that act only where the world asks for it.
+    #[must_use]
+    pub fn likely(mut self, steps: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        self.likely.extend(steps.into_iter().map(|(id, words)| (id.to_owned(), clean(words))));
         self
     }
 
@@ -242,7 +266,7 @@ impl<B> Check<B> {
             Answer::Waiting { reason, foreign } => Answer::Waiting { reason, foreign },
             Answer::Blocked { problems } => Answer::Blocked { problems },
         };
-        Ok(Check { answer, notes: self.notes, sizes: self.sizes })
+        Ok(Check { answer, notes: self.notes, sizes: self.sizes, likely: self.likely })
     }
 }
 

@@ -72,23 +72,36 @@ pub struct Backoff {
     clock: Clock,
     next: Duration,
     max: Duration,
+    /// Each pause is longer than the one before by this part of it.
+    part: u32,
 }
 
 impl Backoff {
-    /// First pause `first`, each next one half as long again, never above `max`.
+    /// Between tries of what failed: first pause `first`, each next one half as long again, never above `max`.
     pub fn new(clock: Clock, first: Duration, max: Duration) -> Self {
-        Self { clock, next: first, max }
+        Self { clock, next: first, max, part: 2 }
     }
 
-    /// The pauses of a poll that somebody watches: 250 ms to 2 s, by age.
+    /// Between looks at what is on its way: the pauses grow with the age of the wait, each about a twentieth of it, so
+    /// that an end is seen late by a fortieth of the wait on average, and never by more than `max`.
+    pub fn by_age(clock: Clock, first: Duration, max: Duration) -> Self {
+        Self { clock, next: first, max, part: 20 }
+    }
+
+    /// The pauses of a poll for an effect: 250 ms to 1 s, by age.
     pub fn poll(clock: Clock) -> Self {
-        Self::new(clock, Duration::from_millis(250), Duration::from_secs(2))
+        Self::by_age(clock, Duration::from_millis(250), Duration::from_secs(1))
+    }
+
+    /// The pauses of a poll for what a person does: 250 ms to 2 s, by age.
+    pub fn hands(clock: Clock) -> Self {
+        Self::by_age(clock, Duration::from_millis(250), Duration::from_secs(2))
     }
 
     /// The length of the next pause in real time; advances.
     pub fn step(&mut self) -> Duration {
         let this = self.next;
-        self.next = (this + this / 2).min(self.max);
+        self.next = (this + this / self.part).min(self.max);
         self.clock.scaled(this)
     }
 

@@ -323,6 +323,7 @@ mod tests {
             push: true,
             author: ("pvemig".into(), "pvemig@localhost".into()),
             state_clone: "/none".into(),
+            lender: None,
         };
         let error = |err: &str| checkout.remote_error("https://git.lan/ops.git", err, err);
         let unclear = [

@@ -24,6 +24,8 @@ pub struct Checkout {
     pub author: (String, String),
     /// Our own bare clone under the state directory; made when it is first needed.
     pub state_clone: PathBuf,
+    /// A clone of the same remote, which is only read: what it has need not be fetched into one that is made now.
+    pub lender: Option<PathBuf>,
 }
 
 /// The state of the person's checkout.
@@ -271,7 +273,11 @@ impl Checkout {
         // No templates: they may bring hooks. The log of refs is how commits are counted.
         let init = Git::new(&self.state_clone, &["init", "--bare", "--quiet", "--template=", "--initial-branch=none"]);
         init.arg(self.state_clone.as_os_str()).good().await?;
-        self.git(&["config", "core.logAllRefUpdates", "always"]).good().await.map(drop)
+        self.git(&["config", "core.logAllRefUpdates", "always"]).good().await?;
+        let lent = self.lender.as_ref().map(|lender| lender.join("objects")).filter(|objects| objects.is_dir());
+        let Some(objects) = lent else { return Ok(()) };
+        std::fs::write(self.state_clone.join("objects/info/alternates"), format!("{}\n", objects.display()))
+            .map_err(state)
     }
 
     /// A failure of fetch or push, by its cause.

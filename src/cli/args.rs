@@ -252,6 +252,9 @@ pub(super) struct PrivilegesArgs {
     /// One system alone: what is printed can then be piped
     #[arg(long, value_enum, value_name = "SYSTEM")]
     pub(super) only: Option<System>,
+    /// Also what it can do without, and what only some estates take: else that is in comments
+    #[arg(long)]
+    pub(super) with_optional: bool,
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
 use super::plan::number;
-use super::session::{Session, site_path};
+use super::session::{blueprint_of, load, site_path};
 use super::words::lay;
 
 /// What a step does, what can go wrong, what one would type by hand; with a site file: with its real names. What a
@@ -96,8 +96,8 @@ fn explain_step(global: &Global, out: &Out, blueprint: &Blueprint, row: &Row) ->
     let home = Some(std::path::PathBuf::from("/root"));
     let example = crate::site::Site::parse(crate::site::example(), std::path::Path::new("site.yaml"), home)
         .map_err(|error| super::fail::site_error(&error, out.width()))?;
-    let session = match Session::open(global, out) {
-        Ok(session) => Some(session),
+    let site = match load(global, out) {
+        Ok(site) => Some(site),
         // A file that was named is meant.
         Err(error) if global.site.is_some() => return Err(error),
         Err(error) => {
@@ -108,12 +108,13 @@ fn explain_step(global: &Global, out: &Out, blueprint: &Blueprint, row: &Row) ->
             None
         }
     };
-    let real = session.as_ref().and_then(|session| {
-        let of = |name: &String| session.migration(name).ok();
-        session.site.migrations.keys().filter_map(of).find(|(b, _)| b.name == blueprint.name)
+    let real = site.as_ref().and_then(|site| {
+        let of =
+            |name: &String| blueprint_of(site, name).ok().filter(|b| b.name == blueprint.name)?.build(site, name).ok();
+        site.migrations.keys().find_map(of)
     });
     let (real, steps) = match real {
-        Some((_, steps)) => (true, steps),
+        Some(steps) => (true, steps),
         None => (false, example_steps(&example, blueprint)?),
     };
     let step = steps.iter().find(|s| s.id() == row.id);

@@ -13,12 +13,13 @@ use crate::engine::outlook::Outlook;
 use crate::engine::plan::{Line, Said};
 use crate::engine::state::{Phase, RunState};
 use crate::engine::step::Risk;
-use crate::engine::store::RunRead;
+use crate::engine::store::{RunRead, StoreError};
 use crate::report;
 
 use super::out::Out;
 use super::plan::{done, number};
 use super::session::{Session, plural};
+use super::status::whole_text;
 use super::words::lay;
 
 /// A wait that is shorter than this is nothing to plan an evening by.
@@ -86,6 +87,9 @@ struct Down {
     hands: Vec<String>,
     /// How long it was the last time that a run of this migration got through.
     last: Option<Last>,
+    /// Why that cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untold: Option<String>,
     /// The command that ends it, where this plan does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by: Option<String>,
@@ -109,10 +113,17 @@ impl Foot {
             Said::Answer(check) => Some((&check.sizes, check.is_done())),
             _ => None,
         });
+        let likely = preflight.and_then(|line| match &line.said {
+            Said::Answer(check) => Some(&check.likely),
+            _ => None,
+        });
         let stays = |thing: &Thing| measured.is_none_or(|(sizes, all)| !all || sizes.contains_key(thing));
         let size = |thing: &Thing| measured.and_then(|(sizes, _)| sizes.get(thing).copied().flatten());
         for (step, line) in &left {
-            let outlook = step.outlook(&session.estate);
+            let mut outlook = step.outlook(&session.estate);
+            if let Some(words) = likely.and_then(|likely| likely.get(step.id())) {
+                outlook.maybe = outlook.maybe.map(|_| words.clone());
+            }
             let manual = match &line.said {
                 Said::Answer(check) => match &check.answer {
                     Answer::Manual { ask, .. } => Some(ask.clone()),
@@ -131,7 +142,10 @@ impl Foot {
         }
         foot.down = down(session, steps, &left.iter().map(|(step, _)| *step).collect::<Vec<_>>());
         if let (Some(down), Some(migration)) = (&mut foot.down, migration) {
-            down.last = last_time(session, migration);
+            match last_time(session, migration) {
+                Ok(last) => down.last = last,
+                Err(error) => down.untold = Some(whole_text(&error)),
+            }
         }
         foot
     }
@@ -279,6 +293,10 @@ impl Down {
             said.push(format!("at the longest it waits {}", waits.join(", ")));
         }
         said.push(match (&self.last, &self.ended_by) {
+            (_, None) if self.untold.is_some() => {
+                let why = self.untold.as_deref().unwrap_or_default();
+                format!("how long it really takes cannot be told: {why}")
+            }
             (_, Some(command)) => format!("this does not bring it back: `{command}` does"),
             (Some(last), _) => format!("in run {} it was {}", last.run, show(Duration::from_millis(last.elapsed_ms))),
             (None, _) => "how long it really takes no run has shown yet".to_owned(),
@@ -308,21 +326,30 @@ fn down(session: &Session, steps: &[BoxedStep], left: &[&BoxedStep]) -> Option<D
         }
     }
     let (from, until) = (number(stopper.id()).to_owned(), number(closer).to_owned());
-    Some(Down { what: stopper.outlook(&session.estate).stops?, from, until, limits, hands, last: None, ended_by })
+    Some(Down {
+        what: stopper.outlook(&session.estate).stops?,
+        from,
+        until,
+        limits,
+        hands,
+        last: None,
+        untold: None,
+        ended_by,
+    })
 }
 
 /// The newest run of the migration that got through, and how long its workload was down.
-fn last_time(session: &Session, migration: &str) -> Option<Last> {
-    let (runs, _) = session.store.every_run().ok()?;
+fn last_time(session: &Session, migration: &str) -> Result<Option<Last>, StoreError> {
+    let (runs, _) = session.store.every_run()?;
     let whole = |run: &&RunRead| {
         let opened = &run.state.opened;
         run.state.phase == Phase::Done && !opened.single && opened.migration.as_deref() == Some(migration)
     };
-    runs.iter().rev().filter(whole).find_map(|run| {
+    Ok(runs.iter().rev().filter(whole).find_map(|run| {
         let outages = session.outages(run);
         let ready = outages.iter().rev().find(|outage| matches!(outage.end, report::End::Ready(_)))?;
         Some(Last { run: run.id.clone(), elapsed_ms: u64::try_from(ready.elapsed.as_millis()).ok()? })
-    })
+    }))
 }
 
 /// What an undo destroys, and what it does not begin without.
@@ -420,6 +447,20 @@ mod tests {
             "what was written since in pvc/a (consented to); it does not begin without `--destroy pvc/b`"
         );
         assert_eq!(destroyed(&[b], &[]), "what was written since; it does not begin without `--destroy pvc/b`");
+    }
+
+    #[test]
+    fn how_long_it_takes_is_told_by_runs_and_else_why_it_is_not() {
+        let down = |last: Option<Last>, untold: Option<&str>| {
+            let (what, from, until) = ("w".to_owned(), "00d".to_owned(), "10".to_owned());
+            let (limits, hands, untold) = (Vec::new(), Vec::new(), untold.map(str::to_owned));
+            Down { what, from, until, limits, hands, last, untold, ended_by: None }.sentence()
+        };
+        assert!(down(None, None).ends_with("no run has shown yet"));
+        let last = Last { run: "7k2".into(), elapsed_ms: 61_000 };
+        assert!(down(Some(last), None).contains("in run 7k2 it was"));
+        let why = "/state: cannot list the runs: denied";
+        assert!(down(None, Some(why)).ends_with(&format!("cannot be told: {why}")));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use console::{Style, measure_text_width, style, truncate_str};
 
-use crate::base::check::Symbol;
+use crate::base::check::{Symbol, not_needed};
 use crate::base::clock::Clock;
 use crate::base::names::StepKey;
 use crate::base::wait::show;
@@ -299,6 +299,10 @@ impl Ear for Live {
             }
             // Its title is not so, and need not be.
             Event::AlreadySo { key, needless: true, notes } => {
+                self.because(inner, key, NOT_NEEDED, notes);
+                self.next(inner, Some(key));
+            }
+            Event::AlreadySo { key, notes, .. } if not_needed(notes).is_some() => {
                 self.because(inner, key, NOT_NEEDED, notes);
                 self.next(inner, Some(key));
             }

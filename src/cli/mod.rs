@@ -18,6 +18,7 @@ mod rehearse;
 mod report;
 mod resume;
 mod run;
+mod scratch;
 mod session;
 mod shell;
 mod site;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::base::check::{Answer, Problem};
+use crate::base::check::{Answer, Problem, not_needed};
 use crate::base::names::StepKey;
 use crate::blueprint::{self, Blueprint, BoxedStep};
 use crate::engine::lately::Lately;
@@ -15,13 +15,20 @@ use super::args::{Global, PlanArgs};
 use super::exit::Exit;
 use super::foot::Foot;
 use super::out::Out;
+use super::scratch::Scratch;
 use super::session::Session;
 use super::words::lay;
 
 pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open_private(global, out)?;
+    let scratch = Scratch::new()?;
+    let session = Session::asking(global, out, &scratch)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
-    let lines = look(&session, blueprint, Some(&args.migration), &steps).await;
+    let looked = look(&session, blueprint, Some(&args.migration), &steps);
+    // A signal ends it here, so that the scratch directory goes as well.
+    let lines = tokio::select! {
+        lines = looked => lines,
+        () = stopped() => return Ok(Exit::Interrupted),
+    };
     session.estate.farewell().await;
     let lines = lines?;
     let foot = Foot::of_plan(&session, Some(&args.migration), &steps, &lines);
@@ -31,6 +38,18 @@ pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow:
         out.data(&format!("{}\n{}", text(&lines, *out), foot.text(*out)))?;
     }
     Ok(if args.exit_code { exit_of(&lines) } else { error_exit(&lines) })
+}
+
+/// Ends with the first signal that asks this process to end.
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = int.recv() => {}
+        _ = term.recv() => {}
+    }
 }
 
 /// Asks the steps of a plan; nothing is written anywhere.
@@ -71,7 +90,13 @@ pub(super) fn text(lines: &[Line], out: Out) -> String {
                 Answer::Done if blueprint::is_hold(key.id()) && !check.notes.is_empty() => {
                     line(head("=", "done").trim_end(), "", hang)
                 }
-                Answer::Done => line(&head("=", "done"), title, hang),
+                Answer::Done => match not_needed(&check.notes) {
+                    Some(why) => {
+                        line(&head("·", "not needed"), &why, hang);
+                        continue;
+                    }
+                    None => line(&head("=", "done"), title, hang),
+                },
                 Answer::Todo { changes, .. } => {
                     line(&head("~", "to do"), title, hang);
                     changes.iter().for_each(|c| line("      ", &c.to_string(), 8));

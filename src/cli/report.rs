@@ -23,7 +23,7 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
         None if out.json => Format::Json,
         given => given.unwrap_or(Format::Text),
     };
-    let session = Session::open(global, out)?;
+    let session = Session::looking(global, out)?;
     let (run, whole) = match &args.run {
         Some(given) => damaged::readable(&session, given)?,
         None => {

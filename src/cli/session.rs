@@ -28,6 +28,7 @@ use super::exit::Exit;
 use super::fail::{self, Words};
 use super::live::Live;
 use super::out::Out;
+use super::scratch::Scratch;
 use super::work::Work;
 
 /// The site, its journals, and the way to its systems.
@@ -43,23 +44,36 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Loads the site file and opens its journals; talks to no system.
+    /// Loads the site file and its journals to look at them; talks to no system, and makes nothing.
+    pub(super) fn looking(global: &Global, out: &Out) -> anyhow::Result<Self> {
+        let site = load(global, out)?;
+        let store = Store::at(&state_dir(global, &site)?, &site.name, Ids::Random);
+        let clones = store.dir().to_owned();
+        Ok(Self::of(Arc::new(site), (store, clones), Clock::real(), out, false))
+    }
+
+    /// As [`Session::looking`], for a verb that asks the site's systems. What it has to fetch goes to `scratch`.
+    pub(super) fn asking(global: &Global, out: &Out, scratch: &Scratch) -> anyhow::Result<Self> {
+        let session = Self::looking(global, out)?;
+        refuse_wide(&session.site, out)?;
+        let estate = Estate::new(session.site.clone(), session.clock, scratch.dir().to_owned());
+        let estate = estate.borrowing(session.store.dir().to_owned());
+        Ok(Self { estate, ..session })
+    }
+
+    /// As [`Session::looking`], for a verb that changes things: makes the directories of its journals.
     pub(super) fn open(global: &Global, out: &Out) -> anyhow::Result<Self> {
-        let path = site_path(global)?;
-        let site = Site::load(&path).map_err(|error| fail::site_error(&error, out.width()))?;
+        let site = load(global, out)?;
         let state = state_dir(global, &site)?;
         Self::with(Arc::new(site), state, Clock::real(), out, false)
     }
 
-    /// As [`Session::open`], for a verb that talks to the site's systems: refuses while others may read a secret file,
-    /// all of them at once, instead of meeting one after the other on the way.
+    /// As [`Session::open`], for a verb that talks to the site's systems.
     pub(super) fn open_private(global: &Global, out: &Out) -> anyhow::Result<Self> {
-        let session = Self::open(global, out)?;
-        let wide = session.site.wide_files();
-        if wide.is_empty() {
-            return Ok(session);
-        }
-        Err(fail::site_error(&session.site.invalid(wide), out.width()).into())
+        let site = load(global, out)?;
+        refuse_wide(&site, out)?;
+        let state = state_dir(global, &site)?;
+        Self::with(Arc::new(site), state, Clock::real(), out, false)
     }
 
     /// With a given site, state directory and clock (a rehearsal's).
@@ -71,8 +85,13 @@ impl Session {
         passing: bool,
     ) -> anyhow::Result<Self> {
         let store = Store::open(&state, &site.name, Ids::Random)?;
-        let estate = Estate::new(site.clone(), clock, store.dir().to_owned());
-        Ok(Self { site, store, estate, clock, host: hostname(), out: *out, passing })
+        let clones = store.dir().to_owned();
+        Ok(Self::of(site, (store, clones), clock, out, passing))
+    }
+
+    fn of(site: Arc<Site>, (store, clones): (Store, PathBuf), clock: Clock, out: &Out, passing: bool) -> Self {
+        let estate = Estate::new(site.clone(), clock, clones);
+        Self { site, store, estate, clock, host: hostname(), out: *out, passing }
     }
 
     /// A migration's blueprint and steps.
@@ -361,12 +380,23 @@ pub(super) fn site_path(global: &Global) -> anyhow::Result<PathBuf> {
         .into())
 }
 
+/// The site of these options.
+pub(super) fn load(global: &Global, out: &Out) -> anyhow::Result<Site> {
+    Ok(Site::load(&site_path(global)?).map_err(|error| fail::site_error(&error, out.width()))?)
+}
+
+/// Refuses while others may read a secret file, all of them at once, instead of meeting one after the other on the way.
+fn refuse_wide(site: &Site, out: &Out) -> anyhow::Result<()> {
+    let wide = site.wide_files();
+    if wide.is_empty() { Ok(()) } else { Err(fail::site_error(&site.invalid(wide), out.width()).into()) }
+}
+
 /// The site as far as its file is good, and its journals where there are any. Nothing is made for it.
 pub(super) fn glance(global: &Global) -> Option<(Site, Option<Store>)> {
     let (site, _) = Site::inspect(&site_path(global).ok()?).ok()?;
     let state = state_dir(global, &site).ok()?;
     let there = state.join(&site.name).join("runs").is_dir();
-    let store = if there { Store::open(&state, &site.name, Ids::Random).ok() } else { None };
+    let store = there.then(|| Store::at(&state, &site.name, Ids::Random));
     Some((site, store))
 }
 

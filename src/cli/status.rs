@@ -17,7 +17,7 @@ use super::session::Session;
 use super::words::lay;
 
 pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::Result<Exit> {
-    let session = Session::open(global, out)?;
+    let session = Session::looking(global, out)?;
     // Looked at first: of a process that ends meanwhile the journal says how.
     let at_work = session.store.at_work()?;
     let works = |run: &RunRead| at_work.as_ref().filter(|holder| holder.run == run.id);
@@ -104,7 +104,7 @@ fn laid(head: &str, words: &str, out: &Out, room: usize) -> String {
 }
 
 /// An error with its causes in one line.
-fn whole_text(error: &StoreError) -> String {
+pub(super) fn whole_text(error: &StoreError) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     let mut texts: Vec<_> = causes.map(ToString::to_string).collect();
     texts.dedup();

@@ -80,10 +80,10 @@ impl<Cx: Settle> Engine<'_, Cx> {
             };
             let (word, notes) = (check.word(), check.notes.clone());
             let fresh = word != last_word;
-            if fresh {
-                pauses = Backoff::poll(clock);
-            }
             let wait = Wait::of(&check.answer);
+            if fresh {
+                pauses = if wait == Wait::Person { Backoff::hands(clock) } else { Backoff::poll(clock) };
+            }
             if (wait == Wait::Person) == (last_wait == Wait::Person) {
                 *spent.entry(last_wait).or_default() += since.elapsed();
             } else {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::base::check::Check;
 use crate::base::fault::Failure;
@@ -65,21 +66,36 @@ pub struct RunInfo {
     pub others: BTreeMap<String, Standing>,
     /// The run's directory of files, if there is one.
     pub files: Option<PathBuf>,
+    /// The digests (SHA-256, hexadecimal) of the run files that the journal had when the run was opened, by `STEP/NAME`.
+    pub filed: BTreeMap<String, String>,
 }
 
 impl RunInfo {
     /// Reads a run file of a step of this run; None where there is none.
     ///
     /// # Errors
-    /// The file exists and cannot be read.
+    /// The file exists and cannot be read, or is not the one of which the journal has the digest.
     pub fn file(&self, key: &StepKey, name: &str) -> std::io::Result<Option<Vec<u8>>> {
         let Some(files) = &self.files else { return Ok(None) };
         match std::fs::read(files.join(key.as_str()).join(name)) {
+            Ok(bytes) if self.filed.get(&filed(key, name)).is_some_and(|known| *known != digest(&bytes)) => {
+                Err(std::io::Error::other("it is not what the journal has the digest of"))
+            }
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
+}
+
+/// A run file's name for the journal's digests.
+pub(super) fn filed(key: &StepKey, name: &str) -> String {
+    format!("{key}/{name}")
+}
+
+/// The digest of a run file, as the journal has it.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What this run remembers, for a check or an apply.
@@ -296,5 +312,31 @@ impl<Cx: Sync, S: Step<Cx>> AnyStep<Cx> for S {
     }
     fn was_at_work(&self, before: &Value) -> Result<bool, Failure> {
         Ok(Step::was_at_work(self, &decode::<S::Before>(S::ID, before)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_file_is_held_against_its_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = StepKey::from("11-recreate-pvcs");
+        std::fs::create_dir(dir.path().join(key.as_str())).unwrap();
+        let info = RunInfo {
+            files: Some(dir.path().to_owned()),
+            filed: [(filed(&key, "a.json"), digest(b"as it was"))].into(),
+            ..RunInfo::default()
+        };
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(key.as_str()).join(name), text).unwrap();
+        assert_eq!(info.file(&key, "a.json").unwrap(), None);
+        write("a.json", "as it was");
+        assert_eq!(info.file(&key, "a.json").unwrap().as_deref(), Some(&b"as it was"[..]));
+        write("a.json", "as it is");
+        assert!(info.file(&key, "a.json").unwrap_err().to_string().contains("digest"));
+        // One that was written since the run was opened.
+        write("b.json", "as it is");
+        assert!(info.file(&key, "b.json").unwrap().is_some());
     }
 }

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 use crate::base::names::StepKey;
 
-use super::event::Record;
+use super::event::{Event, Record};
 use super::journal::{self, JournalError, private, sync_dir};
 use super::lock;
 use super::state::{Illegal, RunState};
-use super::step::{RunInfo, Standing};
+use super::step::{RunInfo, Standing, filed};
 
 pub use super::damaged::{Damaged, GivenUp};
 pub use super::lock::{Holder, SiteLock};
@@ -129,10 +129,14 @@ impl Store {
     /// # Errors
     /// The file system refused.
     pub fn open(root: &Path, site: &str, ids: Ids) -> Result<Self, StoreError> {
-        let dir = root.join(site);
-        let runs = dir.join("runs");
-        make_dir(&runs)?;
-        Ok(Self { site: site.to_owned(), dir, ids })
+        let store = Self::at(root, site, ids);
+        make_dir(&store.dir.join("runs"))?;
+        Ok(store)
+    }
+
+    /// As [`Store::open`], to be looked at: nothing is made, and where nothing is there are no runs.
+    pub fn at(root: &Path, site: &str, ids: Ids) -> Self {
+        Self { site: site.to_owned(), dir: root.join(site), ids }
     }
 
     /// Takes the site's lock.
@@ -182,7 +186,11 @@ impl Store {
     fn ids_in_use(&self) -> Result<Vec<String>, StoreError> {
         let runs = self.dir.join("runs");
         let mut ids = Vec::new();
-        for entry in std::fs::read_dir(&runs).map_err(io(&runs, "cannot list the runs"))? {
+        let entries = match std::fs::read_dir(&runs) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ids),
+            entries => entries.map_err(io(&runs, "cannot list the runs"))?,
+        };
+        for entry in entries {
             let entry = entry.map_err(io(&runs, "cannot list the runs"))?;
             ids.push(entry.file_name().to_string_lossy().into_owned());
         }
@@ -243,6 +251,12 @@ impl Store {
     pub fn info(&self, id: &str, host: &str) -> Result<RunInfo, StoreError> {
         let (runs, damaged) = self.every_run()?;
         let mut others = BTreeMap::new();
+        let own = runs.iter().find(|run| run.id == id);
+        let digests = own.iter().flat_map(|run| &run.records).filter_map(|record| match &record.event {
+            Event::Filed { key, name, sha256, .. } => Some((filed(key, name), sha256.clone())),
+            _ => None,
+        });
+        let filed = digests.collect();
         for run in damaged {
             if !id.is_empty() && !matches!(run.why, StoreError::Empty { .. }) {
                 return Err(run.why);
@@ -252,7 +266,7 @@ impl Store {
         others.extend(runs.into_iter().map(|run| (run.id.clone(), run.state.standing())));
         others.remove(id);
         let files = (!id.is_empty()).then(|| self.dir_of(id).path.join("files"));
-        Ok(RunInfo { id: id.to_owned(), host: host.to_owned(), others, files })
+        Ok(RunInfo { id: id.to_owned(), host: host.to_owned(), others, files, filed })
     }
 
     /// The site's own directory, for clones of checkouts.

@@ -81,6 +81,8 @@ pub struct Estate {
     site: Arc<Site>,
     clock: Clock,
     state: PathBuf,
+    /// Where clones are that may be read, and are not to be touched.
+    lender: Option<PathBuf>,
     proxmox: Mutex<BTreeMap<String, Arc<Proxmox>>>,
     kubernetes: Mutex<BTreeMap<String, Arc<Kubernetes>>>,
     /// Of a question and of a change, where they are not the usual ones.
@@ -98,12 +100,20 @@ impl Estate {
             site,
             clock,
             state,
+            lender: None,
             deadlines: None,
             silent: Silent::default(),
             sessions: Sessions::default(),
             proxmox: Mutex::default(),
             kubernetes: Mutex::default(),
         }
+    }
+
+    /// Takes what it can from the clones below another such directory, without changing them.
+    #[must_use]
+    pub fn borrowing(mut self, state: PathBuf) -> Self {
+        self.lender = Some(state);
+        self
     }
 
     /// Other deadlines for a question and for a change to Proxmox and Kubernetes than [`limit::READ`] and
@@ -191,13 +201,15 @@ impl Estate {
     /// [`OpenError`].
     pub fn checkout(&self, name: &str) -> Result<Checkout, Failure> {
         let settings = self.site.checkouts.get(name).ok_or_else(|| self.unknown("checkout", name))?;
+        let clone = |state: &PathBuf| state.join("checkouts").join(format!("{name}.git"));
         Ok(Checkout {
             path: settings.path.clone(),
             remote: settings.remote.clone(),
             branch: settings.branch.clone(),
             push: settings.push,
             author: (settings.author.name.clone(), settings.author.email.clone()),
-            state_clone: self.state.join("checkouts").join(format!("{name}.git")),
+            state_clone: clone(&self.state),
+            lender: self.lender.as_ref().map(clone),
         })
     }
 

@@ -406,6 +406,25 @@ fn private_files(file: &Kubeconfig, kubeconfig: &Path) -> Vec<PathBuf> {
 /// update-kubeconfig` writes, and the region.
 const PLAIN: [&str; 4] = ["AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_STS_REGIONAL_ENDPOINTS"];
 
+/// Settings of an `auth-provider` that are no secrets, and whose words texts about a cluster hold, too (client-go's
+/// `oidc`, and the former `gcp` and `azure`).
+const OPEN: [&str; 14] = [
+    "apiserver-id",
+    "auth-request-extra-scopes",
+    "client-id",
+    "cmd-args",
+    "cmd-path",
+    "config-mode",
+    "environment",
+    "expires-on",
+    "expiry",
+    "expiry-key",
+    "idp-certificate-authority",
+    "idp-issuer-url",
+    "tenant-id",
+    "token-key",
+];
+
 /// What a kubeconfig holds that must not be shown, of all its users.
 fn secrets_of(file: &Kubeconfig) -> Vec<Secret> {
     let mut out = Vec::new();
@@ -415,6 +434,8 @@ fn secrets_of(file: &Kubeconfig) -> Vec<Secret> {
         let variables = user.exec.iter().filter_map(|exec| exec.env.as_ref()).flatten();
         let secret = variables.filter(|v| !v.get("name").is_some_and(|name| PLAIN.contains(&name.as_str())));
         out.extend(secret.filter_map(|variable| variable.get("value")).map(Secret::new));
+        let given = user.auth_provider.iter().flat_map(|provider| &provider.config);
+        out.extend(given.filter(|(name, _)| !OPEN.contains(&name.as_str())).map(|(_, value)| Secret::new(value)));
     }
     out
 }

@@ -208,7 +208,7 @@ impl Proxmox {
         }
         let call = vm.get("agent/exec-status").query("pid", pid.to_string());
         let start = self.clock.instant();
-        let mut backoff = Backoff::new(self.clock, Duration::from_millis(50), Duration::from_secs(2));
+        let mut backoff = Backoff::by_age(self.clock, Duration::from_millis(50), Duration::from_secs(1));
         loop {
             match self.read::<Status>(&call).await {
                 Ok(status) if status.exited => {

@@ -199,7 +199,7 @@ impl Proxmox {
         progress: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<TaskEnd, Error> {
         let start = self.clock.instant();
-        let mut backoff = Backoff::new(self.clock, Duration::from_millis(50), Duration::from_secs(3));
+        let mut backoff = Backoff::by_age(self.clock, Duration::from_millis(50), Duration::from_secs(1));
         let (mut shown, mut polls, mut unknown) = (0, 0_u32, 0_u32);
         loop {
             let silent = match self.task_status(upid).await {

@@ -140,7 +140,7 @@ pub enum Word {
     Done,
     /// Nothing had to be done.
     AlreadySo,
-    /// A hold that is not up because nothing needs it.
+    /// A hold that is not up because nothing needs it, or a step that nobody asked anything of.
     NotNeeded,
     /// Begun, and not known to be done.
     Begun,

@@ -1,5 +1,6 @@
 //! The report as a tree of plain text.
 
+use crate::base::check::not_needed;
 use crate::base::fault::Effect;
 use crate::base::permit::System;
 use crate::base::wait::show;
@@ -187,10 +188,7 @@ pub(super) fn what(row: &Row) -> String {
         Word::Done | Word::AlreadySo => title.clone(),
         Word::Undone if row.passed => title.clone(),
         Word::Undone => format!("no more: {title}"),
-        Word::NotNeeded => {
-            let why = row.notes.join("; ");
-            why.strip_prefix("not needed: ").unwrap_or(&why).to_owned()
-        }
+        Word::NotNeeded => not_needed(&row.notes).unwrap_or_else(|| row.notes.join("; ")),
         Word::Begun | Word::Failed | Word::Asked | Word::Pending | Word::Undoing | Word::UndoFailed => {
             format!("wanted: {title}")
         }
@@ -235,8 +233,8 @@ pub(super) fn details(row: &Row) -> Vec<String> {
         let who = if fell.notes.is_empty() { String::new() } else { format!(" ({})", fell.notes.join("; ")) };
         out.push(format!("this hold did not stand any more: {changes}{who}"));
     }
-    // A hold that is not put up says why in its own line.
-    let hold = row.holds_until.is_some() && matches!(row.word, Word::AlreadySo | Word::NotNeeded);
+    // What is not needed, and a hold that is not put up, says why in its own line.
+    let hold = row.word == Word::NotNeeded || row.holds_until.is_some() && row.word == Word::AlreadySo;
     out.extend(row.notes.iter().filter(|_| !hold).map(|note| format!("note: {note}")));
     for (i, trouble) in row.troubles.iter().enumerate() {
         // A failure that the run has got over is history.

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::base::check::not_needed;
 use crate::base::names::StepKey;
 use crate::engine::event::{Event, Planned, Record};
 use crate::engine::state::{RunState, Stage};
@@ -110,6 +111,7 @@ impl Tracked {
             Stage::Undone => Word::Undone,
             Stage::Undoing => Word::Undoing,
             Stage::Already if step.is_some_and(|step| step.needless) => Word::NotNeeded,
+            Stage::Already if not_needed(&self.row.notes).is_some() => Word::NotNeeded,
             Stage::Already => Word::AlreadySo,
             Stage::Applied => Word::Done,
             Stage::Begun | Stage::Pending if stands => Word::Failed,

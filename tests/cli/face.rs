@@ -19,7 +19,8 @@ fn a_plan_says_what_it_comes_to_in_words_and_as_data() {
     let wanted = [
         "  to do      17 of 18 steps",
         "vm 105, vm 108",
-        "may be     04a: node k3s-vm-still-fawn is drained, where its VM is to be power-cycled",
+        "may be     04a: node k3s-vm-still-fawn is drained only if vm 108 does not take the device while it runs, as it",
+        "may be     05: vm 108 stays on, as it takes the device while it runs; power-cycled only if that fails",
         "  destroyed  nothing",
         "pvc/frigate/frigate-media (39.0 GiB stay behind)",
         "  by hand    03: plug coral",

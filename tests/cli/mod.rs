@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 mod ends;
 mod face;
 mod ground;
+mod looking;
 mod planted;
 mod privileges;
 mod secrets;

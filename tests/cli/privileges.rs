@@ -45,7 +45,7 @@ fn printed(shell: &Shell, args: &[&str]) -> Said {
 fn what_proxmox_takes_is_printed_as_commands_for_each_version() {
     let shell = Shell::new();
     site(&shell, |example| example);
-    let root = printed(&shell, &["--only", "proxmox"]);
+    let root = printed(&shell, &["--only", "proxmox", "--with-optional"]);
     expect(
         &root,
         0,
@@ -62,7 +62,21 @@ fn what_proxmox_takes_is_printed_as_commands_for_each_version() {
         "[acl][modify][/vms/108][--roles][frigate-coral-vms-108][--users][pvemig@pve][--tokens][pvemig@pve!pvemig]";
     assert!(all.iter().any(|line| line == acl), "{all:#?}");
 
-    let older = commands(&shell, &printed(&shell, &["--only", "proxmox", "--pve", "8"]).stdout);
+    // Pasted as it is, the page gives the least: the rest is said, and is no command.
+    let page = printed(&shell, &["--only", "proxmox"]);
+    expect(
+        &page,
+        0,
+        &["the least that a run needs", "Optional. Without it: whether the cluster has quorum", "# pveum"],
+    );
+    let least = commands(&shell, &page.stdout);
+    assert_eq!((count(&least, "[role][add]"), count(&least, "[acl][modify]")), (3, 3), "{least:#?}");
+    assert!(least.iter().all(|line| all.contains(line)) && least.contains(&power.to_owned()), "{least:#?}");
+    assert_eq!((count(&all, "[role][modify]"), count(&least, "[role][modify]")), (5, 0), "{all:#?}");
+    assert_eq!((count(&all, "Sys."), count(&least, "Sys.")), (2, 0), "{least:#?}");
+
+    let older = ["--only", "proxmox", "--pve", "8", "--with-optional"];
+    let older = commands(&shell, &printed(&shell, &older).stdout);
     assert_eq!(
         (older.len(), count(&older, "VM.Monitor"), count(&older, "VM.GuestAgent")),
         (all.len(), 2, 0),
@@ -71,7 +85,7 @@ fn what_proxmox_takes_is_printed_as_commands_for_each_version() {
 
     // A token of root takes entries of its own, and its user none.
     site(&shell, |example| token(&example));
-    let token = printed(&shell, &["--only", "proxmox"]);
+    let token = printed(&shell, &["--only", "proxmox", "--with-optional"]);
     expect(&token, 0, &["logs in with token root@pam!pvemig", "is not root@pam itself"]);
     let all = commands(&shell, &token.stdout);
     assert_eq!((count(&all, "[--users]"), count(&all, "[--tokens][root@pam!pvemig]")), (0, 6), "{all:#?}");
@@ -90,25 +104,35 @@ fn token(example: &str) -> String {
 fn what_kubernetes_takes_is_printed_as_manifests() {
     let shell = Shell::new();
     site(&shell, |example| example);
-    let page = printed(&shell, &["--only", "kubernetes"]).stdout;
-    let manifests: Vec<Value> = serde_saphyr::from_multiple(&page).unwrap();
-    let kinds: Vec<&str> = manifests.iter().map(|one| one["kind"].as_str().unwrap()).collect();
-    let expected =
-        ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Role", "RoleBinding"];
-    assert_eq!(kinds, expected);
-    // The same as for programs.
-    let json: Value = serde_json::from_str(&printed(&shell, &["--json"]).stdout).unwrap();
-    assert_eq!(json["kubernetes"]["manifests"], Value::from(manifests.clone()));
-    let rules = manifests.iter().flat_map(|one| one["rules"].as_array().cloned().unwrap_or_default());
     let verbs = |rule: &Value| {
         let named = rule["resourceNames"].as_array().map_or(1, Vec::len);
         rule["verbs"].as_array().unwrap().len() * named
     };
-    let given: usize = rules.map(|rule| verbs(&rule)).sum();
-    assert_eq!(given, json["kubernetes"]["rights"].as_array().unwrap().len());
-    assert!(given > 30 && !page.contains("'*'") && !page.contains("\"*\""), "{page}");
-    println!("{given} verbs on objects");
-    assert!(json["proxmox"]["versions"].as_array().unwrap().len() == 2);
+    let mut given = Vec::new();
+    for more in [&[][..], &["--with-optional"]] {
+        let page = printed(&shell, &[&["--only", "kubernetes"][..], more].concat()).stdout;
+        let manifests: Vec<Value> = serde_saphyr::from_multiple(&page).unwrap();
+        let kinds: Vec<&str> = manifests.iter().map(|one| one["kind"].as_str().unwrap()).collect();
+        let expected =
+            ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Role", "RoleBinding"];
+        assert_eq!(kinds, expected);
+        // The same as for programs.
+        let json: Value = serde_json::from_str(&printed(&shell, &[&["--json"][..], more].concat()).stdout).unwrap();
+        assert_eq!(json["kubernetes"]["manifests"], Value::from(manifests.clone()));
+        assert!(json["proxmox"]["versions"].as_array().unwrap().len() == 2);
+        let rules = manifests.iter().flat_map(|one| one["rules"].as_array().cloned().unwrap_or_default());
+        let verbs: usize = rules.map(|rule| verbs(&rule)).sum();
+        let rights = json["kubernetes"]["rights"].as_array().unwrap();
+        let wanted = rights.iter().filter(|right| !more.is_empty() || right["needed"] == true).count();
+        assert_eq!(verbs, wanted);
+        assert!(verbs > 30 && !page.contains("'*'") && !page.contains("\"*\""), "{page}");
+        // What is left out is said all the same.
+        assert!(page.contains("    resources: [secrets]") != more.is_empty(), "{page}");
+        assert!(page.contains("Optional. Without it: a secret that the pods name"), "{page}");
+        given.push(verbs);
+    }
+    assert!(given[0] < given[1]);
+    println!("{} verbs on objects, {} with what can be done without", given[0], given[1]);
 
     expect(&shell.run(&["privileges", "other"]), 2, &["no migration `other`", "`frigate-coral`"]);
 }

@@ -338,7 +338,7 @@ fn controls(ground: &mut Ground) {
     let cloned =
         Command::new("git").args(["clone", "-q", "gitops.git", &checkout]).current_dir(ground.lab.dir()).status();
     assert!(cloned.unwrap().success());
-    let left = ground.at("state-site/left");
+    let left = ground.at(&format!("state-site/left-{value}"));
     std::fs::write(left, format!("x{value}y")).unwrap();
     let site = ground.site("control.yaml", |site| {
         site["checkouts"][&value] = site["checkouts"]["gitops"].take();

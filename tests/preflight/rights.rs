@@ -94,11 +94,11 @@ async fn each_right_in_kubernetes_is_asked_for() {
             &["patch nodes"],
             &[
                 role("02", "k3s may not patch nodes k3s-vm-pumped-piglet"),
-                role("04a", "k3s may not patch nodes k3s-vm-still-fawn"),
+                role("04-", "k3s may not patch nodes k3s-vm-still-fawn"),
                 role("09", "k3s may not patch nodes k3s-vm-still-fawn"),
             ],
         ),
-        (&["create pods/eviction"], &[role("04a", "k3s may not create pods/eviction")]),
+        (&["create pods/eviction"], &[role("04-", "k3s may not create pods/eviction")]),
         (
             &["create persistentvolumeclaims", "delete persistentvolumeclaims"],
             &[role(
@@ -130,7 +130,7 @@ async fn each_privilege_in_proxmox_is_asked_for() {
         });
     };
     let table: &[(&str, &[Expected<'_>])] = &[
-        ("VM.PowerMgmt", &[("05", "lacks VM.PowerMgmt on /vms/108, for the power cycle of vm 108", "give it a role")]),
+        ("VM.PowerMgmt", &[("04-", "lacks VM.PowerMgmt on /vms/108, for the power cycle of vm 108", "give it a role")]),
         (
             "VM.Config.HWType",
             &[

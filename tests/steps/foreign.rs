@@ -205,3 +205,39 @@ async fn an_entry_that_comes_back_with_the_next_power_cycle_says_so() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mapping_goes_back_whatever_holds_the_vm() {
+    let bench = Bench::attached("mapping").await;
+    let run = bench.forward(None).await;
+    done(&run);
+    let slot = bench.usb()[0].0.clone();
+    bench.rig.lab.shared().change(|world| {
+        let target = world.vms.get_mut(&108).unwrap();
+        target.config.remove(&slot);
+        target.lock = Some("backup".into());
+    });
+    undone(&bench.rig.backward(&run.id, &How::default()).await);
+    assert!(bench.rig.lab.shared().read(|world| !world.mappings.contains_key("coral")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_file_that_is_another_one_is_refused_and_one_that_is_missing_is_said() {
+    let mut rig = Rig::new("usb-move").await;
+    let keep = ["00a-retain-volumes", "00b-suspend-gitops", "00d-scale-down", "11-recreate-pvcs"];
+    rig.steps.retain(|step| keep.contains(&step.id()));
+    let run = rig.forward(None, &How::default()).await;
+    done(&run);
+    let files = rig.bench.store.dir().join("runs").join(&run.id).join("files/11-recreate-pvcs");
+    let file = files.join("frigate-config.json");
+    assert!(file.is_file());
+    std::fs::write(&file, "{}").unwrap();
+    let back = rig.backward(&run.id, &How::default()).await;
+    let why = format!("{:?}", stop(&back).why);
+    assert!(why.contains("frigate-config.json") && why.contains("not what the journal has the digest of"), "{why}");
+    std::fs::remove_file(&file).unwrap();
+    let back = rig.backward(&run.id, &How::default()).await;
+    undone(&back);
+    let said = notes(&back, "11-recreate-pvcs");
+    assert!(said.contains("frigate-config: its run file frigate-config.json is missing, so it comes back"), "{said}");
+}

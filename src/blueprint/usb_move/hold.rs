@@ -160,7 +160,7 @@ mod tests {
             id: id.into(),
             host: "beta".into(),
             others: others.map(|(id, standing)| (id.to_owned(), standing)).into(),
-            files: None,
+            ..RunInfo::default()
         }
     }
 

@@ -30,7 +30,7 @@ pub(super) struct Wanted<'a> {
 impl Wanted<'_> {
     /// Whether it is so; where the site names no label there is nothing to be so.
     pub(super) async fn check(wanted: Option<Self>, cx: &Estate) -> Result<Check<Before>, Failure> {
-        let Some(this) = wanted else { return Ok(Check::done().note("the site names no label")) };
+        let Some(this) = wanted else { return Ok(Check::not_needed("the site names no label")) };
         let node = match this.node.find(cx).await? {
             Ok(node) => node,
             Err(missing) => return Ok(Check::blocked(vec![missing])),

@@ -72,8 +72,9 @@ impl Step<Estate> for RetainVolumes {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        let volumes = self.claims.iter().map(|name| format!("the volume of claim {}/{name}", self.work.namespace));
-        Outlook::changes(System::Kubernetes, volumes)
+        // Which of them that are, only the cluster tells.
+        let volumes = format!("the volumes of {} that {} cannot use", self.work, self.target.name);
+        Outlook::changes(System::Kubernetes, [volumes])
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -373,7 +373,7 @@ mod tests {
 
     fn run() -> RunInfo {
         let others = [("old".to_owned(), Standing::Abandoned)].into();
-        RunInfo { id: "r".into(), host: "here".into(), others, files: None }
+        RunInfo { id: "r".into(), host: "here".into(), others, ..RunInfo::default() }
     }
 
     fn marked(run: &str, was: Value) -> Value {

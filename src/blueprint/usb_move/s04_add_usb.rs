@@ -165,6 +165,8 @@ impl Step<Estate> for AddUsb {
                 }
             }
         }
+        // A lock is on the VM's config alone; a mapping is the cluster's.
+        let of_vm = !changes.is_empty();
         if let Some(name) = self.device.mapping.as_ref().filter(|_| self.attach == Attach::Mapping) {
             let mapping = self.mapping(&mappings);
             let now = mapping.and_then(|m| m.entry(&before.host));
@@ -179,7 +181,8 @@ impl Step<Estate> for AddUsb {
         if changes.is_empty() {
             return Ok(Check::done().notes(notes));
         }
-        unless_locked(&pve, &at, Check::todo(changes, ()).notes(notes)).await
+        let todo = Check::todo(changes, ()).notes(notes);
+        if of_vm { unless_locked(&pve, &at, todo).await } else { Ok(todo) }
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {

@@ -72,7 +72,7 @@ impl Step<Estate> for UncordonNode {
         };
         Ok(match closing(&node, seen.held.get(DrainNode::ID), seen.since.is_some(), seen.run) {
             Closing::Nothing => Check::done(),
-            Closing::NotOurs(why) => Check::done().note(why),
+            Closing::NotOurs(why) => Check::not_needed(why),
             Closing::Blocked(problem) => Check::blocked(vec![problem]),
             Closing::Release(to) => {
                 Check::todo(release(&self.node.name, &node, to), Before { unschedulable: node.unschedulable })

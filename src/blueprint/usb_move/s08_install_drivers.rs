@@ -86,7 +86,7 @@ impl Step<Estate> for InstallDrivers {
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let Some(drivers) = &self.drivers else {
-            return Ok(Check::done().note("the site declares no drivers"));
+            return Ok(Check::not_needed("the site declares no drivers"));
         };
         let answer = self.ask(cx, drivers).await?;
         Ok(match verdict(&answer.value) {

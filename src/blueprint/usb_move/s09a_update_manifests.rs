@@ -76,7 +76,7 @@ impl Step<Estate> for UpdateManifests {
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let Some((gitops, checkout)) = self.checkout(cx)? else {
-            return Ok(Check::done().note("the migration declares no manifests"));
+            return Ok(Check::not_needed("the migration declares no manifests"));
         };
         let tip = checkout.fetch().await?;
         let lacking = missing(&checkout, &tip, &self.edits).await?;

@@ -64,7 +64,10 @@ impl Step<Estate> for RecreatePvcs {
 
     fn title(&self) -> String {
         let names: Vec<&str> = self.recreated().collect();
-        format!("claims {} of {} have volumes on {}", names.join(", "), self.work, self.node.name)
+        match names.as_slice() {
+            [] => format!("claims of {} have volumes on {}", self.work, self.node.name),
+            names => format!("claims {} of {} have volumes on {}", names.join(", "), self.work, self.node.name),
+        }
     }
 
     fn why(&self) -> Vec<String> {
@@ -94,6 +97,9 @@ impl Step<Estate> for RecreatePvcs {
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let kube = cx.kubernetes(&self.work.cluster).await?;
+        if self.recreated().next().is_none() {
+            return Ok(Check::not_needed("no claim is to be made anew").notes(self.left(&kube).await?));
+        }
         let (mut changes, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         let (mut waiting, mut before) = (Vec::new(), Vec::new());
         let names: Vec<&str> = self.recreated().collect();
@@ -207,7 +213,16 @@ impl Step<Estate> for RecreatePvcs {
                 None => {}
             }
             if let Some((name, uid)) = &was.volume {
-                problems.extend(lost(&kube, &self.work.namespace, was, name, uid).await?);
+                let volume = kube.volume(name).await?.filter(|volume| volume.meta.uid == *uid);
+                problems.extend(lost(volume.as_ref(), &self.work.namespace, was, name));
+            }
+            // A claim that was deleted had its file written first.
+            if live.as_ref().is_none_or(|now| now.meta.uid != was.uid) && self.filed(seen.run, was)?.is_none() {
+                notes.push(format!(
+                    "{title}: its run file {} is missing, so it comes back from the journal's copy, without the \
+                     annotations of its owner",
+                    file(was)
+                ));
             }
             let from = live.and_then(|l| l.volume).unwrap_or_else(|| "none".into());
             changes.push(Change::set(format!("{title} volume"), from, old.unwrap_or_else(|| "none".into())));
@@ -330,8 +345,11 @@ impl RecreatePvcs {
     /// The whole object as it was, where this run has stored it.
     fn filed(&self, run: &RunInfo, was: &Was) -> Result<Option<Value>, Failure> {
         let name = file(was);
-        let bad =
-            |why: String| Failure::plain(format!("the run file {name} of {} cannot be read: {why}", Self::ID), None);
+        let bad = |why: String| {
+            let help = "put the file back from a backup of the state directory, or take it away: then the journal's copy \
+                        of the claim is used, without the annotations of its owner";
+            Failure::plain(format!("the run file {name} of {} cannot be read: {why}", Self::ID), Some(help.into()))
+        };
         let Some(bytes) = run.file(&Self::ID.into(), &name).map_err(|error| bad(error.to_string()))? else {
             return Ok(None);
         };
@@ -396,29 +414,75 @@ fn file(was: &Was) -> String {
     format!("{}.json", was.name)
 }
 
-/// Why the old volume cannot be had back.
-async fn lost(
-    kube: &Kubernetes,
-    namespace: &str,
-    was: &Was,
-    name: &str,
-    uid: &str,
-) -> Result<Option<Problem>, Failure> {
-    let volume = kube.volume(name).await?;
-    let Some(volume) = volume.filter(|v| v.meta.uid == uid) else {
-        return Ok(Some(Problem::new(
-            format!("the old volume {name} of claim {namespace}/{} is gone", was.name),
-            "keep the new claim: give this step up with `pvemig undo --past 11-recreate-pvcs`",
-        )));
+/// Why the old volume cannot be had back; `volume`: the very one, where it is still there.
+fn lost(volume: Option<&Volume>, namespace: &str, was: &Was, name: &str) -> Option<Problem> {
+    const GIVE_UP: &str = "give this step up with `pvemig undo --past 11-recreate-pvcs`";
+    let old = format!("the old volume {name} of claim {namespace}/{}", was.name);
+    let Some(volume) = volume else {
+        return Some(Problem::new(format!("{old} is gone"), format!("keep the new claim: {GIVE_UP}")));
     };
-    let other = volume.claim.filter(|c| c.namespace != namespace || c.name != was.name);
-    Ok(other.map(|c| {
-        Problem::new(
+    if volume.meta.deleting.is_some() {
+        let by = match volume.meta.finalizers.join(", ") {
+            none if none.is_empty() => String::new(),
+            held => format!(", held by {held} alone"),
+        };
+        return Some(Problem::new(
+            format!("{old} is being deleted{by}: bound again it would go with the claim, or before it"),
             format!(
-                "the old volume {name} of claim {namespace}/{} is bound to {}/{} now",
-                was.name, c.namespace, c.name
+                "a deletion cannot be taken back: keep a copy (`kubectl get pv {name} -o yaml`), see that it is Retain, \
+                 and {GIVE_UP}; what is on its disk stays there, for a volume made anew from the copy once this one \
+                 is gone"
             ),
-            "free it, or give this step up with `pvemig undo --past 11-recreate-pvcs`",
-        )
-    }))
+        ));
+    }
+    let other = volume.claim.as_ref().filter(|c| c.namespace != namespace || c.name != was.name);
+    other.map(|c| {
+        Problem::new(format!("{old} is bound to {}/{} now", c.namespace, c.name), format!("free it, or {GIVE_UP}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::k8s::meta::Meta;
+    use crate::k8s::volume::{ClaimRef, Source};
+
+    #[test]
+    fn an_old_volume_that_cannot_be_had_back_is_not_promised() {
+        let was = Was {
+            name: "media".into(),
+            uid: "c1".into(),
+            manifest: Value::Null,
+            volume: Some(("pv-old".into(), "u1".into())),
+        };
+        let volume = Volume {
+            meta: Meta { name: "pv-old".into(), uid: "u1".into(), ..Meta::default() },
+            phase: "Released".into(),
+            reclaim_policy: "Retain".into(),
+            class: "local-path".into(),
+            capacity: "1Gi".into(),
+            claim: Some(ClaimRef { namespace: "frigate".into(), name: "media".into(), uid: Some("c1".into()) }),
+            source: Source::HostPath("/data".into()),
+            affinity: None,
+            raw: json!({}),
+        };
+        let said = |volume: Option<&Volume>| lost(volume, "frigate", &was, "pv-old").map(|p| (p.text, p.help));
+        assert_eq!(said(Some(&volume)), None);
+        let mut leaving = volume.clone();
+        leaving.meta.deleting = Some("2025-01-01T00:00:00Z".into());
+        leaving.meta.finalizers = vec!["example.org/backup".into()];
+        let mut elsewhere = volume.clone();
+        elsewhere.claim = Some(ClaimRef { namespace: "frigate".into(), name: "other".into(), uid: None });
+        let table = [
+            (None, "is gone", "--past 11-recreate-pvcs"),
+            (Some(&leaving), "is being deleted, held by example.org/backup alone", "kubectl get pv pv-old -o yaml"),
+            (Some(&elsewhere), "is bound to frigate/other now", "free it"),
+        ];
+        for (volume, text, help) in table {
+            let (said, helped) = said(volume).unwrap();
+            assert!(said.contains(text) && helped.contains(help), "{said}\n{helped}");
+        }
+    }
 }

@@ -69,8 +69,9 @@ impl<'r> Rules<'r> {
         Self { name: format!("pvemig-{}", name.trim_matches('-')), by_space }
     }
 
-    pub(super) fn print(&self, rights: &Rights, migration: &str, out: Out, page: &mut Page) {
-        let apply = out.commands(&format!("pvemig privileges {migration} --only kubernetes"));
+    pub(super) fn print(&self, rights: &Rights, migration: &str, all: bool, out: Out, page: &mut Page) {
+        let more = if all { " --with-optional" } else { "" };
+        let apply = out.commands(&format!("pvemig privileges {migration} --only kubernetes{more}"));
         page.words(&format!("As an administrator: `{apply} | kubectl apply -f -`."));
         let space = &rights.namespace;
         page.words(&format!(
@@ -84,29 +85,51 @@ impl<'r> Rules<'r> {
         page.line("kind: ServiceAccount");
         meta(ACCOUNT, space, page);
         for (space, rules) in &self.by_space {
-            let kind = if space.is_empty() { "ClusterRole" } else { "Role" };
-            page.line("---");
-            page.line(&format!("apiVersion: {API}"));
-            page.line(&format!("kind: {kind}"));
-            meta(&self.name, space, page);
-            page.line("rules:");
-            rules.iter().for_each(|rule| rule.print(page));
-            page.line("---");
-            page.line(&format!("apiVersion: {API}"));
-            page.line(&format!("kind: {kind}Binding"));
-            meta(&self.name, space, page);
-            page.line("roleRef:");
-            page.line("  apiGroup: rbac.authorization.k8s.io");
-            page.line(&format!("  kind: {kind}"));
-            page.line(&format!("  name: {}", plain(&self.name)));
-            page.line("subjects:");
-            page.line("  - kind: ServiceAccount");
-            page.line(&format!("    name: {ACCOUNT}"));
-            page.line(&format!("    namespace: {}", plain(&rights.namespace)));
+            let (given, left): (Vec<&Rule<'_>>, Vec<_>) = rules.iter().partition(|rule| rule.is_given(all));
+            if given.is_empty() {
+                let mut role = Page::default();
+                self.role(space, &left, rights, &mut role, |_| {});
+                page.words(super::WITHOUT);
+                page.left_out(&role);
+                continue;
+            }
+            self.role(space, &given, rights, page, |page| {
+                if left.is_empty() {
+                    return;
+                }
+                page.hanging("  # ", super::WITHOUT);
+                let mut lines = Page::default();
+                left.iter().for_each(|rule| rule.print(&mut lines));
+                page.left_out(&lines);
+            });
         }
     }
 
-    pub(super) fn json(&self, rights: &Rights) -> Value {
+    /// A role with its binding; `more` follows its rules.
+    fn role(&self, space: &str, rules: &[&Rule<'_>], rights: &Rights, page: &mut Page, more: impl FnOnce(&mut Page)) {
+        let kind = if space.is_empty() { "ClusterRole" } else { "Role" };
+        page.line("---");
+        page.line(&format!("apiVersion: {API}"));
+        page.line(&format!("kind: {kind}"));
+        meta(&self.name, space, page);
+        page.line("rules:");
+        rules.iter().for_each(|rule| rule.print(page));
+        more(page);
+        page.line("---");
+        page.line(&format!("apiVersion: {API}"));
+        page.line(&format!("kind: {kind}Binding"));
+        meta(&self.name, space, page);
+        page.line("roleRef:");
+        page.line("  apiGroup: rbac.authorization.k8s.io");
+        page.line(&format!("  kind: {kind}"));
+        page.line(&format!("  name: {}", plain(&self.name)));
+        page.line("subjects:");
+        page.line("  - kind: ServiceAccount");
+        page.line(&format!("    name: {ACCOUNT}"));
+        page.line(&format!("    namespace: {}", plain(&rights.namespace)));
+    }
+
+    pub(super) fn json(&self, rights: &Rights, all: bool) -> Value {
         let rules = rights.kube.iter().map(|need| {
             let (needed, without, when) = json_of(&need.weight);
             let right = &need.right;
@@ -117,11 +140,11 @@ impl<'r> Rules<'r> {
         });
         json!({
             "cluster": rights.kubernetes, "user": format!("system:serviceaccount:{}:{ACCOUNT}", rights.namespace),
-            "notes": rights.kube_notes, "rights": rules.collect::<Vec<_>>(), "manifests": self.manifests(rights),
+            "notes": rights.kube_notes, "rights": rules.collect::<Vec<_>>(), "manifests": self.manifests(rights, all),
         })
     }
 
-    fn manifests(&self, rights: &Rights) -> Vec<Value> {
+    fn manifests(&self, rights: &Rights, optional: bool) -> Vec<Value> {
         let metadata = |name: &str, space: &str| match space {
             "" => json!({ "name": name }),
             space => json!({ "name": name, "namespace": space }),
@@ -129,10 +152,14 @@ impl<'r> Rules<'r> {
         let account = metadata(ACCOUNT, &rights.namespace);
         let mut all = vec![json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": account })];
         for (space, rules) in &self.by_space {
+            let rules: Vec<Value> = rules.iter().filter(|rule| rule.is_given(optional)).map(Rule::json).collect();
+            if rules.is_empty() {
+                continue;
+            }
             let kind = if space.is_empty() { "ClusterRole" } else { "Role" };
             all.push(json!({
                 "apiVersion": API, "kind": kind, "metadata": metadata(&self.name, space),
-                "rules": rules.iter().map(Rule::json).collect::<Vec<_>>(),
+                "rules": rules,
             }));
             all.push(json!({
                 "apiVersion": API, "kind": format!("{kind}Binding"), "metadata": metadata(&self.name, space),
@@ -166,6 +193,11 @@ fn join_names(rules: &mut Vec<Rule<'_>>) {
 }
 
 impl Rule<'_> {
+    /// Whether it is printed for use.
+    fn is_given(&self, all: bool) -> bool {
+        all || *self.weight == Weight::Needed
+    }
+
     fn print(&self, page: &mut Page) {
         let mut lines: Vec<(&str, Vec<&'static str>)> = Vec::new();
         for need in &self.needs {

@@ -6,13 +6,12 @@ mod pve;
 use serde_json::{Value, json};
 
 use crate::blueprint::rights::Weight;
-use crate::site::Site;
 
 use super::args::{Global, PrivilegesArgs, System};
 use super::exit::Exit;
 use super::fail;
 use super::out::Out;
-use super::session::{blueprint_of, site_path};
+use super::session::{blueprint_of, load};
 use super::words::wrap;
 
 /// How wide a line may be, comments included.
@@ -21,36 +20,43 @@ const WIDTH: usize = 80;
 /// Prints what the site file tells; asks no system.
 pub(super) fn privileges(global: &Global, args: &PrivilegesArgs, out: &Out) -> anyhow::Result<Exit> {
     let width = out.width();
-    let site = Site::load(&site_path(global)?).map_err(|error| fail::site_error(&error, width))?;
+    let site = load(global, out)?;
     let name = args.migration.as_str();
     let blueprint = blueprint_of(&site, name)?;
     let rights = blueprint.rights(&site, name).map_err(|error| fail::site_error(&error, width))?;
     let who = pve::Who::of(site.proxmox.get(&rights.proxmox).map(|cluster| &cluster.auth));
     let grants = pve::Grants::of(&rights, name);
     let rules = kube::Rules::of(&rights, name);
+    let all = args.with_optional;
     let wanted = |system| args.only.is_none_or(|only| only == system);
     if out.json {
-        let mut all = json!({ "migration": name, "blueprint": blueprint.name });
+        let mut said = json!({ "migration": name, "blueprint": blueprint.name });
         if wanted(System::Proxmox) {
-            all["proxmox"] = grants.json(&rights, &who, args.pve);
+            said["proxmox"] = grants.json(&rights, &who, args.pve, all);
         }
         if wanted(System::Kubernetes) {
-            all["kubernetes"] = rules.json(&rights);
+            said["kubernetes"] = rules.json(&rights, all);
         }
-        out.data(&format!("{all:#}\n"))?;
+        out.data(&format!("{said:#}\n"))?;
         return Ok(Exit::Done);
     }
     let mut page = Page::default();
     page.words(&format!("What migration {name} ({}) has to be allowed, by its site file.", blueprint.name));
     let asks = out.commands(&format!("`pvemig plan {name}`"));
     page.words(&format!("Numbers are steps (`pvemig explain 04`). {asks} holds it against the estate."));
+    if !all {
+        page.words(
+            "This is the least that a run needs. What it can do without is in comments, with what is lost without it; \
+             `--with-optional` prints that as well.",
+        );
+    }
     if wanted(System::Proxmox) {
         page.title(&format!("Proxmox cluster {}", rights.proxmox));
-        grants.print(&rights, &who, args.pve, &mut page);
+        grants.print(&rights, &who, args.pve, all, &mut page);
     }
     if wanted(System::Kubernetes) {
         page.title(&format!("Kubernetes cluster {}", rights.kubernetes));
-        rules.print(&rights, name, *out, &mut page);
+        rules.print(&rights, name, all, *out, &mut page);
     }
     out.data(&page.0)?;
     Ok(Exit::Done)
@@ -78,6 +84,18 @@ impl Page {
         let rest = format!("{}#{}", " ".repeat(indent), " ".repeat(wide.saturating_sub(indent + 1)));
         for (n, line) in wrap(text, WIDTH - wide).iter().enumerate() {
             self.line(&format!("{}{line}", if n == 0 { head } else { &rest }));
+        }
+    }
+
+    /// Lines of YAML that are not meant for use as they stand: a `#` takes the place of each one's first blank.
+    fn left_out(&mut self, lines: &Self) {
+        for line in lines.0.lines() {
+            match line.strip_prefix(' ') {
+                Some(rest) if !rest.trim_start().starts_with('#') => self.line(&format!("#{rest}")),
+                Some(_) => self.line(line),
+                None if line.starts_with('#') => self.line(line),
+                None => self.line(&format!("#{line}")),
+            }
         }
     }
 
@@ -112,6 +130,9 @@ fn numbers(steps: &[&'static str]) -> String {
     numbers.join(" ")
 }
 
+/// What stands above rights that are left out.
+const WITHOUT: &str = "Left out of the least:";
+
 /// What stands above a right that not everybody needs.
 fn condition(weight: &Weight) -> Option<String> {
     match weight {
@@ -132,6 +153,14 @@ fn json_of(weight: &Weight) -> (bool, Value, Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_out_is_no_yaml() {
+        let (mut lines, mut page) = (Page::default(), Page::default());
+        ["# why", "a: b", "  # why", "  - c: d", "    e: f"].iter().for_each(|line| lines.line(line));
+        page.left_out(&lines);
+        assert_eq!(page.0, "# why\n#a: b\n  # why\n# - c: d\n#   e: f\n");
+    }
 
     #[test]
     fn lines_end_where_a_terminal_does() {

@@ -8,7 +8,7 @@ use crate::blueprint::rights::{PveNeed, Rights, Weight};
 use crate::site::ProxmoxAuth;
 
 use super::super::words::quoted;
-use super::{Page, condition, json_of, numbers};
+use super::{Page, WITHOUT, condition, json_of, numbers};
 
 /// The versions that differ.
 const VERSIONS: [u32; 2] = [9, 8];
@@ -75,7 +75,7 @@ impl<'r> Grants<'r> {
         Self(paths.into_iter().map(grant).collect())
     }
 
-    pub(super) fn print(&self, rights: &Rights, who: &Who, only: Option<u32>, page: &mut Page) {
+    pub(super) fn print(&self, rights: &Rights, who: &Who, only: Option<u32>, all: bool, page: &mut Page) {
         page.words(&who.login);
         for note in &rights.pve_notes {
             page.words(note);
@@ -88,45 +88,24 @@ impl<'r> Grants<'r> {
             page.command("", &command(&["pveum", "user", "add", user], &[]));
             page.command("", &command(&["pveum", "user", "token", "add", user, id], &[("--privsep", "1".into())]));
         }
-        for Grant { path, role, needs } in &self.0 {
+        for grant in &self.0 {
             page.line("");
-            page.words(&format!("On {path}:"));
-            for need in needs.iter().filter(|need| need.weight == Weight::Needed) {
-                let name = need.privilege.names(only).join(" or ");
-                page.hanging("# - ", &format!("{name} for {} ({})", need.purpose, numbers(&need.steps)));
-            }
-            let needed: Vec<&PveNeed> = needs.iter().copied().filter(|n| n.weight == Weight::Needed).collect();
-            let add = |privs: String| command(&["pveum", "role", "add", role], &[("--privs", privs)]);
-            if needed.is_empty() {
-                page.command("", &command(&["pveum", "role", "add", role], &[]));
-            } else {
-                by_version(&needed, only, page, add);
-            }
-            for need in needs.iter().filter(|need| need.weight != Weight::Needed) {
-                let name = need.privilege.names(only).join(" or ");
-                page.hanging("# - ", &format!("{name} for {} ({})", need.purpose, numbers(&need.steps)));
-                condition(&need.weight).iter().for_each(|text| page.hanging("#   ", text));
-                let append = |privs: String| {
-                    command(&["pveum", "role", "modify", role], &[("--append", "1".into()), ("--privs", privs)])
-                };
-                by_version(&[need], only, page, append);
-            }
-            let mut to = vec![("--roles", role.clone())];
-            to.extend(who.user.iter().map(|user| ("--users", quoted(user))));
-            to.extend(who.token.iter().map(|token| ("--tokens", shell(token))));
-            page.command("", &command(&["pveum", "acl", "modify", path], &to));
+            grant.print(who, only, all, page);
         }
         page.line("");
         closing(who, page);
     }
 
-    pub(super) fn json(&self, rights: &Rights, who: &Who, only: Option<u32>) -> Value {
+    pub(super) fn json(&self, rights: &Rights, who: &Who, only: Option<u32>, all: bool) -> Value {
         let version = |major: u32| {
-            let role = |g: &Grant<'_>| {
-                let names: Vec<&str> = g.needs.iter().map(|need| need.privilege.of(major)).collect();
-                (g.role.clone(), json!(names))
-            };
-            let acl = |g: &Grant<'_>| json!({ "path": g.path, "role": g.role });
+            let given: Vec<(&Grant<'_>, Vec<&str>)> = self
+                .0
+                .iter()
+                .map(|g| (g, g.given(all).map(|need| need.privilege.of(major)).collect::<Vec<_>>()))
+                .filter(|(_, names)| !names.is_empty())
+                .collect();
+            let role = |(g, names): &(&Grant<'_>, Vec<&str>)| (g.role.clone(), json!(names));
+            let acl = |(g, _): &(&Grant<'_>, Vec<&str>)| json!({ "path": g.path, "role": g.role });
             let privileges = self.0.iter().flat_map(|g| g.needs.iter().map(move |need| (g, need))).map(|(g, need)| {
                 let (needed, without, when) = json_of(&need.weight);
                 json!({ "path": g.path, "role": g.role, "privilege": need.privilege.of(major), "steps": need.steps,
@@ -134,8 +113,8 @@ impl<'r> Grants<'r> {
             });
             json!({
                 "version": major,
-                "roles": self.0.iter().map(role).collect::<serde_json::Map<_, _>>(),
-                "acl": self.0.iter().map(acl).collect::<Vec<_>>(),
+                "roles": given.iter().map(role).collect::<serde_json::Map<_, _>>(),
+                "acl": given.iter().map(acl).collect::<Vec<_>>(),
                 "privileges": privileges.collect::<Vec<_>>(),
             })
         };
@@ -144,6 +123,51 @@ impl<'r> Grants<'r> {
             "cluster": rights.proxmox, "user": who.user, "token": who.token, "role_needed": !who.all,
             "notes": rights.pve_notes, "versions": majors.map(version).collect::<Vec<_>>(),
         })
+    }
+}
+
+impl<'r> Grant<'r> {
+    /// What is printed for use.
+    fn given(&self, all: bool) -> impl Iterator<Item = &'r PveNeed> {
+        self.needs.iter().copied().filter(move |need| all || need.weight == Weight::Needed)
+    }
+
+    fn print(&self, who: &Who, only: Option<u32>, all: bool, page: &mut Page) {
+        let Self { path, role, needs } = self;
+        let (needed, other): (Vec<&PveNeed>, Vec<&PveNeed>) =
+            needs.iter().copied().partition(|need| need.weight == Weight::Needed);
+        let add = |privs: String| command(&["pveum", "role", "add", role], &[("--privs", privs)]);
+        let mut to = vec![("--roles", role.clone())];
+        to.extend(who.user.iter().map(|user| ("--users", quoted(user))));
+        to.extend(who.token.iter().map(|token| ("--tokens", shell(token))));
+        let entry = command(&["pveum", "acl", "modify", path], &to);
+        // What is not for use as it stands is a comment.
+        let head = if all { "" } else { "# " };
+        page.words(&format!("On {path}:"));
+        let purpose = |need: &PveNeed, page: &mut Page| {
+            let name = need.privilege.names(only).join(" or ");
+            page.hanging("# - ", &format!("{name} for {} ({})", need.purpose, numbers(&need.steps)));
+        };
+        if !needed.is_empty() {
+            needed.iter().for_each(|need| purpose(need, page));
+            by_version("", &needed, only, page, add);
+            page.command("", &entry);
+        }
+        if !all && !other.is_empty() {
+            page.words(WITHOUT);
+        }
+        if needed.is_empty() {
+            page.command(head, &command(&["pveum", "role", "add", role], &[]));
+            page.command(head, &entry);
+        }
+        for need in other {
+            purpose(need, page);
+            condition(&need.weight).iter().for_each(|text| page.hanging("#   ", text));
+            let append = |privs: String| {
+                command(&["pveum", "role", "modify", role], &[("--append", "1".into()), ("--privs", privs)])
+            };
+            by_version(head, &[need], only, page, append);
+        }
     }
 }
 
@@ -167,16 +191,22 @@ fn closing(who: &Who, page: &mut Page) {
 }
 
 /// A command with the privileges; twice where the versions name them differently, the older one as a comment.
-fn by_version(needs: &[&PveNeed], only: Option<u32>, page: &mut Page, line: impl Fn(String) -> Vec<String>) {
+fn by_version(
+    head: &str,
+    needs: &[&PveNeed],
+    only: Option<u32>,
+    page: &mut Page,
+    line: impl Fn(String) -> Vec<String>,
+) {
     let privs = |major: u32| {
         let names: Vec<&str> = needs.iter().map(|need| need.privilege.of(major)).collect();
         format!("'{}'", names.join(" "))
     };
     match only {
-        Some(major) => page.command("", &line(privs(major))),
-        None if privs(8) == privs(9) => page.command("", &line(privs(9))),
+        Some(major) => page.command(head, &line(privs(major))),
+        None if privs(8) == privs(9) => page.command(head, &line(privs(9))),
         None => {
-            page.command("", &line(privs(9)));
+            page.command(head, &line(privs(9)));
             page.words("on Proxmox VE 8 instead:");
             page.command("# ", &line(privs(8)));
         }

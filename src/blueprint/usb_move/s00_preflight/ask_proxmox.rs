@@ -104,6 +104,17 @@ impl Power {
             Self::Off | Self::Stays | Self::Unknown => None,
         }
     }
+
+    /// The steps to protect from a right that is lacking for the power cycle. A hot-plug may still fail: then what 04
+    /// wrote waits for a power cycle, and by then it is too late. 05 has nothing to do before 04, so its own name alone
+    /// would let the problem be dropped.
+    pub(super) fn needs_right(self, step: &'static str) -> Vec<&'static str> {
+        match self {
+            Self::Off | Self::Due => vec![step],
+            Self::Coming | Self::Stays => vec![super::on::ADD],
+            Self::Unknown => vec![super::on::ADD, step],
+        }
+    }
 }
 
 impl ProxmoxFacts {
@@ -302,4 +313,24 @@ async fn state(pve: &Proxmox, at: &VmRef) -> Result<State, crate::proxmox::Error
         }
     }
     Ok(State { config, status, tasks })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::on;
+    use super::*;
+
+    #[test]
+    fn a_right_for_the_power_cycle_is_asked_for_before_there_is_no_way_back() {
+        let table = [
+            (Power::Off, vec![on::REBOOT]),
+            (Power::Due, vec![on::REBOOT]),
+            (Power::Coming, vec![on::ADD]),
+            (Power::Stays, vec![on::ADD]),
+            (Power::Unknown, vec![on::ADD, on::REBOOT]),
+        ];
+        for (power, steps) in table {
+            assert_eq!(power.needs_right(on::REBOOT), steps, "{power:?}");
+        }
+    }
 }

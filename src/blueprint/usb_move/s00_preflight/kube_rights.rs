@@ -42,17 +42,19 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, power: Power) -> Findings {
         }
     }
     for (step, rights) in by_step {
-        let step = if step == on::DRAIN { power.guards(step).unwrap_or(step) } else { step };
+        let steps = if step == on::DRAIN { power.needs_right(step) } else { vec![step] };
         // Who may do it to no object of the kind need not be told of each one.
         let of_all = |right: &&Right| !right.name.is_empty() && rights.contains(&(*right).clone().named(""));
         let said: Vec<String> = rights.iter().filter(|right| !of_all(right)).map(ToString::to_string).collect();
-        out.problem(
-            &known::RIGHT_KUBERNETES,
-            step,
-            format!("{may_not} {}", said.join("; ")),
-            "give its user a role with these verbs (`pvemig privileges` prints them), or name another context in the site \
-             file",
-        );
+        for step in steps {
+            out.problem(
+                &known::RIGHT_KUBERNETES,
+                step,
+                format!("{may_not} {}", said.join("; ")),
+                "give its user a role with these verbs (`pvemig privileges` prints them), or name another context in the \
+                 site file",
+            );
+        }
     }
     out
 }

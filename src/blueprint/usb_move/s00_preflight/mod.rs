@@ -131,7 +131,8 @@ impl Step<Estate> for Preflight {
             return Err(Failure::plain(text, proxmox.help.clone().or(kube.help.clone())));
         }
         let left = facts.kube.as_ref().map(|kube| volumes::left_behind(self, kube)).unwrap_or_default();
-        Ok(finding::check(self.findings(&facts, seen.run)).sizes(left))
+        let power = facts.proxmox.as_ref().map_or(Power::Unknown, |f| f.power(self));
+        Ok(finding::check(self.findings(&facts, seen.run)).sizes(left).likely(self.likely(power)))
     }
 }
 
@@ -163,6 +164,25 @@ impl Facts {
 }
 
 impl Preflight {
+    /// What 04a and 05 will do, where that is known.
+    fn likely(&self, power: Power) -> Vec<(&'static str, String)> {
+        let (vm, node) = (format!("vm {}", self.vm.vmid), format!("node {}", self.node.name));
+        match power {
+            Power::Off => vec![(on::REBOOT, format!("{vm} is started: it is off"))],
+            Power::Stays => vec![
+                (
+                    on::DRAIN,
+                    format!("{node} is drained only if {vm} does not take the device while it runs, as it should"),
+                ),
+                (
+                    on::REBOOT,
+                    format!("{vm} stays on, as it takes the device while it runs; power-cycled only if that fails"),
+                ),
+            ],
+            Power::Due | Power::Coming | Power::Unknown => Vec::new(),
+        }
+    }
+
     fn findings(&self, facts: &Facts, run: &RunInfo) -> Vec<Finding> {
         let mut all = Vec::new();
         let mut add = |findings: Findings| all.extend(findings.all);

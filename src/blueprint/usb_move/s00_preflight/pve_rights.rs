@@ -32,11 +32,9 @@ pub(super) fn find(p: &Preflight, f: &ProxmoxFacts) -> Findings {
             Weight::Optional(_) if need.privilege == BUS => hardware(p, f, &mut out),
             Weight::Optional(lost) => out.note(need.steps[0], format!("{text}: without it, {lost}")),
             Weight::Needed => {
-                // A VM that is off is started by 05; one that takes the device while it runs needs nothing.
-                let step = if need.steps[0] == on::REBOOT {
-                    f.power(p).guards(on::REBOOT).unwrap_or(on::REBOOT)
-                } else {
-                    need.steps[0]
+                let steps = match need.steps[0] {
+                    on::REBOOT => f.power(p).needs_right(on::REBOOT),
+                    step => vec![step],
                 };
                 let other = if need.privilege == AGENT {
                     format!(", or add ssh of node {} to the site file", p.vm.node)
@@ -44,7 +42,9 @@ pub(super) fn find(p: &Preflight, f: &ProxmoxFacts) -> Findings {
                     "; a token with privilege separation needs it itself".to_owned()
                 };
                 let known = if need.privilege == AGENT { &known::AGENT_REFUSED } else { &known::PRIVILEGE };
-                out.problem(known, step, text, format!("give it a role with {any} on {path}{other}"));
+                for step in steps {
+                    out.problem(known, step, text.clone(), format!("give it a role with {any} on {path}{other}"));
+                }
             }
         }
     }
