@@ -111,3 +111,21 @@ impl Backoff {
         tokio::time::sleep(this).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_by_age_is_late_by_a_small_part_of_the_wait() {
+        let (first, max) = (Duration::from_millis(50), Duration::from_secs(1));
+        let (mut pauses, mut age, mut looks) = (Backoff::by_age(Clock::real(), first, max), Duration::ZERO, 0);
+        while age < Duration::from_secs(120) {
+            let pause = pauses.step();
+            assert!(pause >= first && pause <= max && pause <= first + age / 20, "{pause:?} at {age:?}");
+            (age, looks) = (age + pause, looks + 1);
+        }
+        // Dense where it is young, and one a second from then on.
+        assert!((150..180).contains(&looks), "{looks}");
+    }
+}

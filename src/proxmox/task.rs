@@ -237,7 +237,7 @@ impl Proxmox {
             polls += 1;
             if let Some(why) = silent {
                 progress(&why);
-            } else if polls > 4 {
+            } else if polls > 10 {
                 shown = self.show_log(upid, shown, progress).await;
             }
             backoff.pause().await;
