@@ -18,3 +18,4 @@ pub mod lab;
 pub mod proxmox;
 pub mod report;
 pub mod site;
+pub mod talos;
