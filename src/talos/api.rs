@@ -338,9 +338,6 @@ fn endpoint(host: &str, port: u16) -> Result<Endpoint, String> {
     };
     Endpoint::from(uri("http")?)
         .origin(uri("https")?)
-        .http2_keep_alive_interval(limit::PING)
-        .keep_alive_timeout(limit::PONG)
-        .keep_alive_while_idle(true)
         .user_agent(concat!("pvemig/", env!("CARGO_PKG_VERSION")))
         .map_err(|error| error.to_string())
 }

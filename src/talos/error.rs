@@ -55,6 +55,9 @@ pub enum Error {
     /// UNIMPLEMENTED: this version, or a node in maintenance, does not have the call.
     #[error("{at}: this version of Talos, or its maintenance mode, does not have the call: {why}")]
     NotImplemented { at: String, why: String },
+    /// UNIMPLEMENTED on a worker: control planes alone have etcd, and give out kubeconfigs.
+    #[error("{at}: it is no control plane: {why}")]
+    NotControlPlane { at: String, why: String },
     /// FAILED_PRECONDITION: not in this state of the node.
     #[error("{at}: not in the state that this takes: {why}")]
     NotReady { at: String, why: String },
@@ -171,6 +174,7 @@ impl Fault for Error {
             Self::NotForwarded { .. } => "name the node's own address, or that of a control plane, as endpoint".into(),
             Self::NoSuchKind { .. } => "this is no matter of roles: `talosctl get rd` lists what the node knows".into(),
             Self::NotImplemented { .. } => "`talosctl version` and the stage of the node say what it can do".into(),
+            Self::NotControlPlane { .. } => "ask a control plane".into(),
             Self::NotReady { .. } => "wait, and look again: the node says what is missing".into(),
             Self::Busy { .. } => "wait for the other sequence to end: `talosctl events` shows it".into(),
             Self::SequenceFailed { .. } | Self::InstallerFailed { .. } => {

@@ -106,7 +106,7 @@ impl Talos {
     /// The members of the cluster; with `local` as the node's own etcd sees them, else as any member does.
     ///
     /// # Errors
-    /// [`Error::NotImplemented`] or [`Error::NotReady`] on a worker, and those of any question.
+    /// [`Error::NotControlPlane`], and those of any question.
     pub async fn etcd_members(&self, local: bool) -> Result<Vec<EtcdMember>, Error> {
         let ask = |channel| async move {
             let request = wire::EtcdMemberListRequest { query_local: local };

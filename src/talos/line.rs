@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::base::wait;
+use crate::base::wait::{self, limit};
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +53,7 @@ impl Dial {
         let open = async {
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
             let stream = stream.map_err(|error| NoLine::Unreachable(error.to_string()))?;
-            stream.set_nodelay(true).map_err(|error| NoLine::Unreachable(error.to_string()))?;
+            prepare(&stream).map_err(|error| NoLine::Unreachable(error.to_string()))?;
             TlsConnector::from(self.tls.clone()).connect(self.name.clone(), stream).await.map_err(|error| {
                 match tls_error(&error) {
                     Some(tls) => NoLine::Tls(tls),
@@ -65,6 +66,16 @@ impl Dial {
         *lock(hearing) = Heard::default();
         Ok(Line { stream, hearing: hearing.clone() })
     }
+}
+
+/// A watch may be silent for hours, and a machine that is reset does not end its connections. The kernel finds out, not
+/// pings of HTTP/2: apid keeps the default of Go's gRPC, which ends the connection of who pings more often than every five
+/// minutes (grpc-go keepalive.EnforcementPolicy).
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let probes =
+        TcpKeepalive::new().with_time(limit::PROBE).with_interval(limit::PROBE_AGAIN).with_retries(limit::PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
 pub(super) fn lock(hearing: &Hearing) -> std::sync::MutexGuard<'_, Heard> {
@@ -139,5 +150,21 @@ impl AsyncWrite for Line {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_asks_whether_a_silent_node_is_there() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        prepare(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+        let set = (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap());
+        assert_eq!((set, socket.tcp_keepalive_retries().unwrap()), ((limit::PROBE, limit::PROBE_AGAIN), limit::PROBES));
     }
 }

@@ -100,6 +100,9 @@ impl Asked<'_> {
             Code::PermissionDenied if why.contains("no request forwarding") => Error::NotForwarded { at, why },
             Code::PermissionDenied | Code::Unauthenticated => Error::Denied { at, roles: self.roles.to_vec(), why },
             Code::FailedPrecondition => Error::NotReady { at, why },
+            Code::Unimplemented if why.contains("only available on control plane nodes") => {
+                Error::NotControlPlane { at, why }
+            }
             Code::Unimplemented => Error::NotImplemented { at, why },
             Code::NotFound => Error::NotFound { at, why },
             Code::AlreadyExists => Error::Exists { at, why },

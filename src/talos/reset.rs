@@ -108,7 +108,7 @@ impl Talos {
     async fn member_that_leaves(&self) -> Result<Option<String>, Error> {
         match self.own_member().await {
             Ok(name) => Ok(Some(name)),
-            Err(Error::NotImplemented { .. }) => Ok(None),
+            Err(Error::NotControlPlane { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

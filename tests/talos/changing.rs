@@ -207,6 +207,11 @@ async fn etcd_is_started_anew_from_nothing_or_from_a_snapshot() {
 
 /// A node with two disks, on the first of which it is installed.
 async fn with_disks() -> Wire {
+    with_disks_and(Says::Ok(vec![msg(1, &[msg(2, &[num(10, 255)])])])).await
+}
+
+/// The same, with another answer to a question after its member of etcd.
+async fn with_disks_and(etcd: Says) -> Wire {
     let wire = Wire::start().await;
     let resource = |id: &str, yaml: &str| raw(1, &[msg(1, &[text(3, id)]), msg(2, &[text(2, yaml)])].concat());
     let disk = |id: &str, serial: &str| {
@@ -217,7 +222,7 @@ async fn with_disks() -> Wire {
     wire.fake.on("/cosi.resource.State/List", Says::Ok(disks));
     wire.fake
         .on("/cosi.resource.State/Get", Says::Ok(vec![resource("system-disk", "diskID: sda\ndevPath: /dev/sda\n")]));
-    wire.says("EtcdStatus", &[msg(2, &[num(10, 255)])]);
+    wire.fake.on(&machine("EtcdStatus"), etcd);
     wire.says("EtcdMemberList", &[msg(3, &[num(2, 255), text(3, "talos-20")])]);
     wire.says("Reset", &[text(2, "0b5c")]);
     wire
@@ -272,6 +277,18 @@ async fn a_reset_names_what_it_destroys_before_it_goes_out() {
         assert!(book.texts()[0].contains(things[0]), "{:?}", book.texts());
     }
     assert_eq!(cases.len(), 4);
+
+    // A worker has no member that could leave.
+    let wire = with_disks_and(Says::Status(vec![], 12, "etcd status is only available on control plane nodes")).await;
+    let (permit, book) = Book::permit(&["disk/SYS1"]);
+    wire.talos.reset(&permit, &Reset { graceful: true, reboot: false, wipe: Wipe::SystemDisk }).await.unwrap();
+    assert_eq!(*book.asked.lock().unwrap(), ["disk/SYS1"]);
+    // One that cannot say so may have one.
+    let wire = with_disks_and(Says::Status(vec![], 12, "unknown method")).await;
+    let (permit, book) = Book::permit(&["disk/SYS1"]);
+    let reset = Reset { graceful: true, reboot: false, wipe: Wipe::SystemDisk };
+    assert!(matches!(wire.talos.reset(&permit, &reset).await, Err(Error::NotImplemented { .. })));
+    assert!(book.texts().is_empty());
 
     let refused = [
         (Wipe::Volumes(Vec::new()), "whole disk"),

@@ -29,6 +29,7 @@ const STATUSES: &[(u32, &str, &str, Effect, usize)] = &[
     (9, "etcd service is not ready for recovery yet", "NotReady", Effect::None, 1),
     (10, "aborted", "GaveUp", Effect::Maybe, 4),
     (12, "API is not implemented in maintenance mode", "NotImplemented", Effect::None, 1),
+    (12, "etcd status is only available on control plane nodes", "NotControlPlane", Effect::None, 1),
     (13, "internal", "Unexpected", Effect::Maybe, 1),
     (14, "error reading from server: EOF", "Unavailable", Effect::Maybe, 4),
     (16, "unauthenticated", "Denied", Effect::None, 1),
@@ -57,7 +58,7 @@ async fn each_status_has_its_cause() {
             assert!(shown.contains("os:reader") && error.help().unwrap().contains("os:admin"), "{shown}");
         }
     }
-    assert_eq!(STATUSES.len(), 16);
+    assert_eq!(STATUSES.len(), 17);
 }
 
 #[tokio::test]
