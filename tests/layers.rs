@@ -9,6 +9,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("proxmox", &["base"]),
     ("k8s", &["base"]),
+    ("talos", &["base"]),
     ("checkout", &["base"]),
     ("site", &["base"]),
     ("guest", &["base", "proxmox"]),

@@ -16,3 +16,4 @@ mod prove;
 mod proxmox;
 mod real_peers;
 mod steps;
+mod talos;

@@ -121,6 +121,16 @@ impl Thing {
     pub fn volume(name: &str) -> Self {
         Self(format!("pv/{name}"))
     }
+
+    /// A disk with what is on it, by its serial number: `disk/SERIAL`.
+    pub fn disk(serial: &str) -> Self {
+        Self(format!("disk/{serial}"))
+    }
+
+    /// A member of etcd: `etcd/MEMBER`.
+    pub fn member(name: &str) -> Self {
+        Self(format!("etcd/{name}"))
+    }
 }
 
 impl std::fmt::Display for Thing {

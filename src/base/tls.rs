@@ -91,31 +91,40 @@ pub enum TlsError {
 pub fn client_config(trust: &Trust) -> Result<ClientConfig, TlsError> {
     init();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut config = match trust {
-        Trust::Ca(pem) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate = certificate.map_err(|e| TlsError::BadCa(e.to_string()))?;
-                roots.add(certificate).map_err(|e| TlsError::BadCa(e.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(TlsError::BadCa("it holds none".into()));
-            }
-            builder.with_root_certificates(roots).with_no_client_auth()
-        }
+        Trust::Ca(pem) => builder.with_root_certificates(roots(pem)?).with_no_client_auth(),
         Trust::Pins(pins) => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned { pins: pins.clone(), provider }))
+            .with_custom_certificate_verifier(without_authority(Some(pins.clone())))
             .with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
+/// The authorities of a PEM file.
+///
+/// # Errors
+/// [`TlsError::BadCa`] where it holds none, or a broken one.
+pub fn roots(pem: &[u8]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|e| TlsError::BadCa(e.to_string()))?;
+        roots.add(certificate).map_err(|e| TlsError::BadCa(e.to_string()))?;
+    }
+    if roots.is_empty() { Err(TlsError::BadCa("it holds none".into())) } else { Ok(roots) }
+}
+
+/// For servers that no authority vouches for: exactly these leaf certificates are accepted, or any at all where no pins
+/// are given (a machine that has just been started from an installation image). Possession of the key is always asked.
+pub fn without_authority(pins: Option<Vec<Fingerprint>>) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(Pinned { pins, provider: Arc::new(rustls::crypto::ring::default_provider()) })
+}
+
 #[derive(Debug)]
 struct Pinned {
-    pins: Vec<Fingerprint>,
+    pins: Option<Vec<Fingerprint>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -129,10 +138,10 @@ impl ServerCertVerifier for Pinned {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let actual = Fingerprint::of(end_entity);
-        if self.pins.contains(&actual) {
+        let Some(pins) = self.pins.as_ref().filter(|pins| !pins.contains(&actual)) else {
             return Ok(ServerCertVerified::assertion());
-        }
-        let expected = self.pins.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+        };
+        let expected = pins.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
         Err(rustls::Error::General(format!("the certificate's fingerprint is {actual}, the site file says {expected}")))
     }
 

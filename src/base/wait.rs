@@ -17,6 +17,16 @@ pub mod limit {
     pub const READ: Duration = Duration::from_secs(35);
     /// One changing call; the Proxmox proxy answers 596 after 30 s, so a longer silence is a lost answer.
     pub const CHANGE: Duration = Duration::from_secs(40);
+    /// After this silence the kernel asks whether the other end of a connection is there: a VM that is reset says no word.
+    pub const PROBE: Duration = Duration::from_secs(10);
+    /// How long it waits for each of [`PROBES`] answers.
+    pub const PROBE_AGAIN: Duration = Duration::from_secs(5);
+    /// How many go unanswered before the connection is given up.
+    pub const PROBES: u32 = 3;
+    /// A node pulls an image and writes it; the call of Talos before 1.13 returns after that.
+    pub const IMAGE: Duration = Duration::from_secs(900);
+    /// A copy of etcd's data over the net, in either direction; its default quota is 2 GiB.
+    pub const SNAPSHOT: Duration = Duration::from_secs(600);
     /// Connect, key exchange and authentication of one ssh route, before the command starts.
     pub const SSH_LOGIN: Duration = Duration::from_secs(8);
     /// Opening a channel on an ssh connection that is kept: a machine that was powered off says nothing, and a fresh
