@@ -8,6 +8,7 @@ use super::error::KubeError;
 use super::meta::{Meta, quantities};
 use super::pod::Pod;
 use super::resource::CLAIM;
+use super::volume::Volume;
 use crate::base::hold::MARK;
 use crate::base::permit::{Permit, Thing};
 
@@ -162,6 +163,19 @@ impl Kubernetes {
     pub async fn claims(&self, namespace: Option<&str>) -> Result<Vec<Claim>, KubeError> {
         let all: Vec<Value> = self.list(&CLAIM, namespace, &[]).await?;
         all.into_iter().map(|v| self.shape("persistentvolumeclaims", Claim::from_api(v))).collect()
+    }
+
+    /// The claims of a namespace, and then all volumes: in this order, so that the volume of a claim that is bound is
+    /// among them. Side by side a claim could seem to be bound to a volume that is not there.
+    ///
+    /// # Errors
+    /// Each for itself: what keeps the API from answering.
+    pub async fn claims_and_volumes(
+        &self,
+        namespace: &str,
+    ) -> (Result<Vec<Claim>, KubeError>, Result<Vec<Volume>, KubeError>) {
+        let claims = self.claims(Some(namespace)).await;
+        (claims, self.volumes().await)
     }
 
     /// The pods that mount a claim.

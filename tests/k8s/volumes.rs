@@ -1,9 +1,15 @@
 //! Volumes and claims.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use pvemig::base::hold::MARK;
 use pvemig::k8s::KubeError;
 use pvemig::k8s::claim::fresh_manifest;
 use serde_json::json;
+use tokio::time::Instant;
+use wiremock::matchers::path;
+use wiremock::{Mock, Request, Respond, ResponseTemplate};
 
 use super::{MERGE, Wire, answer, fixture, list, ok, sent};
 
@@ -71,6 +77,30 @@ async fn volumes_and_classes_are_read() {
     let class = wire.kube.storage_class("local-path").await.unwrap().unwrap();
     assert_eq!((class.reclaim_policy.as_str(), class.waits_for_consumer), ("Delete", true));
     assert_eq!(wire.requests().await.len(), 4);
+}
+
+/// Answers with an empty list and notes when it was asked.
+struct Asked(Arc<Mutex<Vec<Instant>>>, Duration);
+
+impl Respond for Asked {
+    fn respond(&self, _: &Request) -> ResponseTemplate {
+        self.0.lock().unwrap().push(Instant::now());
+        ok(&list(&[])).set_delay(self.1)
+    }
+}
+
+#[tokio::test]
+async fn volumes_are_read_after_the_claims_that_may_be_bound_to_them() {
+    let (wire, times, late) = (Wire::start().await, Arc::default(), Duration::from_millis(150));
+    let claims = "/api/v1/namespaces/frigate/persistentvolumeclaims";
+    for (at, delay) in [(claims, late), ("/api/v1/persistentvolumes", Duration::ZERO)] {
+        Mock::given(path(at)).respond_with(Asked(Arc::clone(&times), delay)).mount(&wire.server).await;
+    }
+    let (claims, volumes) = wire.kube.claims_and_volumes("frigate").await;
+    assert_eq!((claims.unwrap().len(), volumes.unwrap().len()), (0, 0));
+    let times = times.lock().unwrap();
+    assert_eq!(times.len(), 2);
+    assert!(times[1] - times[0] >= late, "asked before the claims were answered");
 }
 
 #[tokio::test]

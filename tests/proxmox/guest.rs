@@ -125,7 +125,7 @@ async fn a_wait_outlives_a_node_that_goes_away_and_ends_at_its_limit() {
 
 #[tokio::test]
 async fn a_long_pve_task_shows_its_log() {
-    let mut replies: Vec<Reply> = (0..5).map(|_| running()).collect();
+    let mut replies: Vec<Reply> = (0..11).map(|_| running()).collect();
     replies.push(ok(r#"{"data":[{"n":1,"t":"one"},{"n":"2","t":"two"}],"total":2}"#));
     replies.push(running());
     replies.push(ok(r#"{"data":[{"n":1,"t":"no content"}],"total":2}"#));
@@ -135,7 +135,7 @@ async fn a_long_pve_task_shows_its_log() {
     let show = |line: &str| seen.lock().unwrap().push(line.to_owned());
     token(&script.url).wait_task(&upid(), MINUTE, &show).await.unwrap();
     assert_eq!(*seen.lock().unwrap(), ["one", "two"]);
-    assert!(script.end()[7].line.ends_with("/log?start=2&limit=50"));
+    assert!(script.end()[13].line.ends_with("/log?start=2&limit=50"));
 }
 
 #[tokio::test]

@@ -59,8 +59,9 @@ impl Now {
     /// # Errors
     /// What keeps the API from answering.
     pub async fn read(kube: &Kubernetes, namespace: &str, names: &[&str], node: &str) -> Result<Vec<Self>, Failure> {
-        let (claims, volumes, nodes) = futures::join!(kube.claims(Some(namespace)), kube.volumes(), kube.nodes());
-        let (claims, volumes, nodes) = (claims?, volumes?, nodes?);
+        let (bound, nodes) = futures::join!(kube.claims_and_volumes(namespace), kube.nodes());
+        let ((claims, volumes), nodes) = (bound, nodes?);
+        let (claims, volumes) = (claims?, volumes?);
         let mut all = Vec::new();
         for name in names {
             let claim = claims.iter().find(|claim| claim.meta.name == *name);

@@ -162,11 +162,10 @@ impl RetainVolumes {
     /// The volumes of the workload's claims that serve no pod on the target; None where there is no such workload.
     async fn left_behind(&self, cx: &Estate) -> Result<Option<Vec<Volume>>, Failure> {
         let k8s = cx.kubernetes(&self.work.cluster).await?;
-        let (workload, volumes, nodes, claims) = futures::join!(
+        let (workload, nodes, (claims, volumes)) = futures::join!(
             k8s.workload(&self.work.kind, &self.work.namespace, &self.work.name),
-            k8s.volumes(),
             k8s.nodes(),
-            k8s.claims(Some(&self.work.namespace)),
+            k8s.claims_and_volumes(&self.work.namespace),
         );
         let Some(workload) = workload? else { return Ok(None) };
         let (mut volumes, nodes, claims) = (volumes?, nodes?, claims?);

@@ -131,8 +131,7 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure
     let lists = async {
         let all = futures::join!(
             kube.nodes(),
-            kube.volumes(),
-            kube.claims(Some(namespace)),
+            kube.claims_and_volumes(namespace),
             kube.pods_in(namespace),
             work(p, kube),
             async { futures::try_join!(kube.pods_on(&p.node.name), kube.round()) },
@@ -143,7 +142,7 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure
         Ok(all)
     };
     // Without a version there is nobody to wait for.
-    let (version, (nodes, volumes, claims, pods, work, round, lists, source, all)) =
+    let (version, (nodes, (claims, volumes), pods, work, round, lists, source, all)) =
         futures::try_join!(kube.version(), lists)?;
     let (nodes, volumes) = (asked(nodes), asked(volumes));
     let drain = match (&nodes, &volumes, round) {
