@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::select;
+use futures::future::{Either, select};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -26,6 +26,7 @@ use tower::ServiceExt;
 
 use super::access::{self, Roles};
 use super::certificates;
+use crate::base::wait;
 use crate::lab::fault::FaultEffect;
 use crate::lab::log::Entry;
 use crate::lab::wire::{Class, Front};
@@ -33,6 +34,9 @@ use crate::lab::{Fronts, LabError, Shared};
 
 /// The largest request: that of gRPC's largest message in Talos, and what frames it.
 const LIMIT: usize = (32 << 20) + 1_024;
+
+/// How long a node that has gone down still sends what it had to say, in real time.
+const LAST: Duration = Duration::from_secs(1);
 
 /// What the listeners of all nodes share.
 pub(super) struct Post {
@@ -94,11 +98,7 @@ async fn connection(post: Arc<Post>, node: String, acceptor: TlsAcceptor, stream
     builder.http2().timer(TokioTimer::new());
     let own = line.clone();
     let serve = service_fn(move |request| exchange(own.clone(), request));
-    let served = pin!(async {
-        if let Err(error) = builder.serve_connection(TokioIo::new(stream), serve).await {
-            tracing::trace!(error, "connection ended");
-        }
-    });
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), serve));
     let gone = pin!(async {
         let mut changes = line.post.shared.changes();
         while boot_of(&line.post.shared, &line.node).as_ref() == Some(&boot) {
@@ -108,7 +108,13 @@ async fn connection(post: Arc<Post>, node: String, acceptor: TlsAcceptor, stream
         }
     });
     let cut = pin!(line.cut.notified());
-    select(served, select(gone, cut)).await;
+    if let Either::Right((Either::Left(_), _)) = select(served.as_mut(), select(gone, cut)).await {
+        // What was answered before it went down still goes out.
+        served.as_mut().graceful_shutdown();
+        if let Ok(Err(error)) = wait::within(LAST, served).await {
+            tracing::trace!(error, "connection ended");
+        }
+    }
 }
 
 impl Line {

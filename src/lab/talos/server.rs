@@ -29,6 +29,11 @@ fn missing(what: &str) -> Status {
     Status::unimplemented(format!("the lab does not implement {what}"))
 }
 
+/// What is said in the name of a node that has gone down.
+pub(super) fn gone() -> Status {
+    Status::unavailable("error reading from server: EOF")
+}
+
 /// A stream of bytes in pieces.
 pub(super) fn pieces(bytes: &[u8], size: usize) -> Streamed<Data> {
     let all: Vec<_> = bytes.chunks(size).map(|piece| Ok(Data { metadata: None, bytes: piece.to_vec() })).collect();
@@ -45,7 +50,7 @@ impl Server {
             let node = w.talos.nodes.get(&self.node)?;
             Some(look(w, node, node.answering(w.now)?))
         });
-        found.ok_or_else(|| Status::unavailable("error reading from server: EOF"))
+        found.ok_or_else(gone)
     }
 
     /// Refuses what workers do not have.

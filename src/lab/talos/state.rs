@@ -74,6 +74,7 @@ struct Watched {
     known: BTreeMap<String, Resource>,
     ready: VecDeque<Event>,
     changes: watch::Receiver<u64>,
+    over: bool,
 }
 
 impl Watched {
@@ -150,6 +151,7 @@ impl State for Server {
             known: BTreeMap::new(),
             ready: VecDeque::new(),
             changes: self.shared.changes(),
+            over: false,
         };
         match &state.id {
             // The present state comes first, also where there is nothing.
@@ -173,9 +175,14 @@ impl State for Server {
                 if let Some(event) = state.ready.pop_front() {
                     return Some((Ok(WatchResponse { event: vec![event] }), state));
                 }
+                if state.over {
+                    return None;
+                }
                 state.changes.changed().await.ok()?;
-                // A node that has gone down tells nothing any more: its connections end.
-                state.compare().ok()?;
+                if let Err(status) = state.compare() {
+                    state.over = true;
+                    return Some((Err(status), state));
+                }
             }
         });
         Ok(Response::new(events.boxed()))

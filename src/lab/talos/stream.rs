@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use super::event::{Happened, Step, What};
-use super::server::{Server, Streamed, pieces};
+use super::server::{Server, Streamed, gone, pieces};
 use super::services::{Service, Stage};
 use crate::talos::proto::common::{self, Data};
 use crate::talos::proto::machine::{self as wire, DmesgRequest, Event, EventsRequest, ServiceHealth};
@@ -97,6 +97,7 @@ struct Told {
     after: u64,
     ready: VecDeque<Event>,
     changes: watch::Receiver<u64>,
+    over: bool,
 }
 
 impl Told {
@@ -140,6 +141,7 @@ impl Server {
             ready: VecDeque::from([hello]),
             // Word of changes from before the first look on: none falls between.
             changes: self.shared.changes(),
+            over: false,
         };
         state.catch_up();
         let events = stream::unfold(state, |mut state| async move {
@@ -147,9 +149,13 @@ impl Server {
                 if let Some(event) = state.ready.pop_front() {
                     return Some((Ok(event), state));
                 }
+                if state.over {
+                    return None;
+                }
                 state.changes.changed().await.ok()?;
                 if !state.catch_up() {
-                    return None;
+                    state.over = true;
+                    return Some((Err(gone()), state));
                 }
             }
         });
