@@ -2,9 +2,9 @@
 //! that survive a crash, can be undone, and can be rehearsed in an embedded simulated estate.
 //!
 //! The tour: [`base`] has the words, [`engine`] runs steps and keeps the journal, the providers ([`proxmox`],
-//! [`guest`], [`k8s`], [`checkout`]) talk to the outside systems, [`site`] describes an estate, [`estate`] opens it,
-//! [`blueprint`] holds the migrations, [`lab`] simulates an estate at the wire, [`report`] renders a journal and
-//! [`cli`] is the only part that prints.
+//! [`guest`], [`k8s`], [`talos`], [`checkout`]) talk to the outside systems, [`site`] describes an estate, [`estate`]
+//! opens it, [`blueprint`] holds the migrations, [`lab`] simulates an estate at the wire, [`report`] renders a journal
+//! and [`cli`] is the only part that prints.
 
 pub mod base;
 pub mod blueprint;

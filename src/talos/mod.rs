@@ -1,3 +1,36 @@
 //! The Talos API (versions 1.11 to 1.14) over gRPC.
+//!
+//! [`Talos`] is one node, asked directly. Questions retry themselves within a deadline; changes take a
+//! [`Permit`](crate::base::permit::Permit), go out on a connection of their own, are written down before they are sent,
+//! and are never sent twice. What a node is like is read from its resources ([`kind`]): the kubelet's Ready says little.
 
+mod api;
+mod certificate;
+mod config;
+pub mod error;
+mod etcd;
+mod events;
+mod file;
+pub mod kind;
+mod line;
+mod machine;
+mod node;
 pub mod proto;
+mod refusal;
+mod reset;
+mod resource;
+mod talosconfig;
+mod upgrade;
+
+pub use api::{Limits, Talos};
+pub use certificate::ClientCertificate;
+pub use config::{Applied, ApplyMode, MachineConfig, Which};
+pub use error::Error;
+pub use etcd::{EtcdAlarm, EtcdMember, EtcdStatus, Snapshot};
+pub use events::{Event, Events, Happening, Step};
+pub use machine::{Memory, RebootMode, Service, Version};
+pub use node::Node;
+pub use reset::{Reset, Wipe};
+pub use resource::{Change, Kind, Resource, Single, Watch};
+pub use talosconfig::{Context, Talosconfig, TalosconfigError};
+pub use upgrade::Upgrade;

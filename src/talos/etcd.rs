@@ -1,0 +1,348 @@
+//! Etcd on a control plane: members, health, its data.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::Status;
+
+use crate::base::permit::{Permit, Thing};
+use crate::base::wait;
+
+use super::api::{Talos, machine};
+use super::error::Error;
+use super::proto::common::Data;
+use super::proto::machine as wire;
+
+/// The digest at the end of a snapshot.
+const DIGEST: usize = 32;
+/// A piece of a snapshot on its way to a node.
+const PIECE: usize = 64 << 10;
+
+/// A member of etcd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcdMember {
+    /// Its id.
+    pub id: u64,
+    /// Its host name; empty where it was added and has never started.
+    pub hostname: String,
+    /// Where other members reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it; none where it has never started.
+    pub client_urls: Vec<String>,
+    /// It has no vote yet.
+    pub is_learner: bool,
+}
+
+impl EtcdMember {
+    /// Its id as etcd shows it, in 16 hexadecimal digits.
+    pub fn hex(&self) -> String {
+        format!("{:016x}", self.id)
+    }
+
+    /// Its host name, or its id where it has none.
+    pub fn name(&self) -> String {
+        if self.hostname.is_empty() { self.hex() } else { self.hostname.clone() }
+    }
+
+    /// It was added, and has never started.
+    pub fn is_unstarted(&self) -> bool {
+        self.hostname.is_empty()
+    }
+}
+
+/// How a node's own member does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcdStatus {
+    /// The member's id.
+    pub member: u64,
+    /// The leader's id; 0 where there is none.
+    pub leader: u64,
+    /// It has no vote yet.
+    pub is_learner: bool,
+    /// The term that the leader was elected for.
+    pub raft_term: u64,
+    /// What the leader has sent.
+    pub raft_index: u64,
+    /// What this member has taken in.
+    pub raft_applied: u64,
+    /// The size of its data, in bytes.
+    pub size: u64,
+    /// How much of that is used.
+    pub size_in_use: u64,
+    /// What it finds wrong.
+    pub errors: Vec<String>,
+    /// Its protocol's version.
+    pub version: String,
+}
+
+impl EtcdStatus {
+    /// It leads.
+    pub fn leads(&self) -> bool {
+        self.leader != 0 && self.leader == self.member
+    }
+}
+
+/// An alarm that a member has raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcdAlarm {
+    /// The member.
+    pub member: u64,
+    /// `NOSPACE` or `CORRUPT`.
+    pub alarm: String,
+}
+
+/// A snapshot on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// In bytes, its digest with them.
+    pub size: u64,
+    /// The SHA-256 of the data, which is also at its end.
+    pub sha256: String,
+}
+
+impl Talos {
+    /// The members of the cluster; with `local` as the node's own etcd sees them, else as any member does.
+    ///
+    /// # Errors
+    /// [`Error::NotImplemented`] or [`Error::NotReady`] on a worker, and those of any question.
+    pub async fn etcd_members(&self, local: bool) -> Result<Vec<EtcdMember>, Error> {
+        let ask = |channel| async move {
+            let request = wire::EtcdMemberListRequest { query_local: local };
+            Ok(machine(channel).etcd_member_list(request).await?.into_inner())
+        };
+        let answer = self.read("EtcdMemberList", ask).await?;
+        let list = self.only(answer.messages, |m| m.metadata.as_ref(), false)?;
+        let one = |member: wire::EtcdMember| EtcdMember {
+            id: member.id,
+            hostname: member.hostname,
+            peer_urls: member.peer_urls,
+            client_urls: member.client_urls,
+            is_learner: member.is_learner,
+        };
+        Ok(list.members.into_iter().map(one).collect())
+    }
+
+    /// How the node's own member does.
+    ///
+    /// # Errors
+    /// As [`Talos::etcd_members`].
+    pub async fn etcd_status(&self) -> Result<EtcdStatus, Error> {
+        let ask = |channel| async { Ok(machine(channel).etcd_status(()).await?.into_inner()) };
+        let answer = self.read("EtcdStatus", ask).await?;
+        let status = self.only(answer.messages, |m| m.metadata.as_ref(), false)?.member_status;
+        let status = status.ok_or_else(|| self.unreadable("EtcdStatus", "there is no member in it"))?;
+        Ok(EtcdStatus {
+            member: status.member_id,
+            leader: status.leader,
+            is_learner: status.is_learner,
+            raft_term: status.raft_term,
+            raft_index: status.raft_index,
+            raft_applied: status.raft_applied_index,
+            size: u64::try_from(status.db_size).unwrap_or_default(),
+            size_in_use: u64::try_from(status.db_size_in_use).unwrap_or_default(),
+            errors: status.errors,
+            version: status.protocol_version,
+        })
+    }
+
+    /// The alarms of all members; an empty list is good.
+    ///
+    /// # Errors
+    /// As [`Talos::etcd_members`].
+    pub async fn etcd_alarms(&self) -> Result<Vec<EtcdAlarm>, Error> {
+        let ask = |channel| async { Ok(machine(channel).etcd_alarm_list(()).await?.into_inner()) };
+        let answer = self.read("EtcdAlarmList", ask).await?;
+        let mut out = Vec::new();
+        // One message for each member, by the node's own asking.
+        for message in answer.messages {
+            if let Some(metadata) = message.metadata.filter(|metadata| !metadata.error.is_empty()) {
+                return Err(Error::NoAnswer {
+                    at: self.at(),
+                    why: format!("{}: {}", metadata.hostname, metadata.error),
+                });
+            }
+            let raised = message.member_alarms.into_iter();
+            let raised = raised.filter(|alarm| alarm.alarm() != wire::etcd_member_alarm::AlarmType::None);
+            out.extend(
+                raised
+                    .map(|alarm| EtcdAlarm { member: alarm.member_id, alarm: alarm.alarm().as_str_name().to_owned() }),
+            );
+        }
+        Ok(out)
+    }
+
+    /// Stores a snapshot of etcd in a new file that its owner alone may read; it holds the cluster's secrets. The file is
+    /// there under its name only when the digest at its end is that of its content. Nothing is changed on the node.
+    ///
+    /// # Errors
+    /// [`Error::BadSnapshot`], [`Error::File`], and those of any question.
+    pub async fn etcd_snapshot(&self, to: &Path) -> Result<Snapshot, Error> {
+        let failed = |source| Error::File { path: to.to_owned(), source };
+        let mut partial = to.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = std::path::PathBuf::from(partial);
+        let mut options = tokio::fs::OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&partial).await.map_err(failed)?;
+        let copied = wait::within(self.limits.snapshot, self.copy_snapshot(&mut file, to)).await;
+        let copied = copied
+            .unwrap_or_else(|elapsed| Err(Error::NoAnswer { at: self.at(), why: format!("the snapshot: {elapsed}") }));
+        let done = match copied {
+            Ok(snapshot) => match file.sync_all().await {
+                Ok(()) => tokio::fs::rename(&partial, to).await.map_err(failed).map(|()| snapshot),
+                Err(error) => Err(failed(error)),
+            },
+            Err(error) => Err(error),
+        };
+        if done.is_err()
+            && let Err(error) = tokio::fs::remove_file(&partial).await
+        {
+            tracing::warn!("{} stays: {error}", partial.display());
+        }
+        done
+    }
+
+    /// Copies the stream and holds it against the digest at its end (etcd's `snapshot save` appends it).
+    async fn copy_snapshot(&self, file: &mut tokio::fs::File, to: &Path) -> Result<Snapshot, Error> {
+        let failed = |source| Error::File { path: to.to_owned(), source };
+        let mut client = machine(self.questions());
+        let open = async { Ok(client.etcd_snapshot(wire::EtcdSnapshotRequest {}).await?.into_inner()) };
+        let mut stream = self.once("EtcdSnapshot", self.limits.read, open).await?;
+        let (mut hash, mut tail, mut size) = (Sha256::new(), Vec::new(), 0_u64);
+        while let Some(piece) = stream.message().await.map_err(|status| self.broken(&status))? {
+            file.write_all(&piece.bytes).await.map_err(failed)?;
+            size += piece.bytes.len() as u64;
+            tail.extend_from_slice(&piece.bytes);
+            // The last bytes may be the digest.
+            let known = tail.len().saturating_sub(DIGEST);
+            hash.update(tail.get(..known).unwrap_or_default());
+            tail.drain(..known);
+        }
+        file.flush().await.map_err(failed)?;
+        let bad = |why: &str| Error::BadSnapshot { at: self.at(), why: format!("{why} ({size} bytes)") };
+        if size <= DIGEST as u64 {
+            return Err(bad("it is cut short"));
+        }
+        let sum = hash.finalize();
+        if sum.as_slice() != tail.as_slice() {
+            return Err(bad("the digest at its end is not that of its content"));
+        }
+        Ok(Snapshot { size, sha256: sum.iter().map(|byte| format!("{byte:02x}")).collect() })
+    }
+
+    /// Removes a member, by asking this node, which must not be the one. One that is gone already counts as removed.
+    ///
+    /// # Errors
+    /// What keeps the node from doing it.
+    pub async fn etcd_remove(&self, permit: &Permit, member: &EtcdMember) -> Result<(), Error> {
+        permit.may_destroy(&Thing::member(&member.name()))?;
+        let note = self.note_safe(&format!("EtcdRemoveMemberByID {} ({})", member.hex(), member.name()));
+        let member_id = member.id;
+        let send = |channel| async move {
+            let request = wire::EtcdRemoveMemberByIdRequest { member_id };
+            Ok(machine(channel).etcd_remove_member_by_id(request).await?.into_inner())
+        };
+        match self.change(permit, self.limits.change, note, send).await {
+            Ok((_, answer)) => self.only(answer.messages, |m| m.metadata.as_ref(), true).map(drop),
+            Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes this node out of etcd: its data is deleted and etcd stays down until the next boot, after which the node
+    /// would join again. Only right before it is reset or switched off for good.
+    ///
+    /// # Errors
+    /// What keeps the node from doing it.
+    pub async fn etcd_leave(&self, permit: &Permit) -> Result<(), Error> {
+        permit.may_destroy(&Thing::member(&self.own_member().await?))?;
+        let note = self.note_once("EtcdLeaveCluster");
+        let send = |channel| async move {
+            Ok(machine(channel).etcd_leave_cluster(wire::EtcdLeaveClusterRequest {}).await?.into_inner())
+        };
+        // The node itself tries for up to five minutes while etcd says that it is not healthy.
+        let (_, answer) = self.change(permit, self.limits.snapshot, note, send).await?;
+        self.only(answer.messages, |m| m.metadata.as_ref(), true).map(drop)
+    }
+
+    /// The name of the node's own member.
+    pub(super) async fn own_member(&self) -> Result<String, Error> {
+        let own = self.etcd_status().await?.member;
+        let members = self.etcd_members(true).await?;
+        let member = members.iter().find(|member| member.id == own);
+        member.map(EtcdMember::name).ok_or_else(|| Error::NotFound {
+            at: self.at(),
+            why: format!("its own member {own:016x} is not among the members"),
+        })
+    }
+
+    /// Hands leadership to another member; the new leader's id, None where this node was no leader.
+    ///
+    /// # Errors
+    /// What keeps the node from doing it.
+    pub async fn etcd_forfeit(&self, permit: &Permit) -> Result<Option<String>, Error> {
+        let note = self.note_safe("EtcdForfeitLeadership");
+        let send = |channel| async move {
+            let request = wire::EtcdForfeitLeadershipRequest {};
+            Ok(machine(channel).etcd_forfeit_leadership(request).await?.into_inner())
+        };
+        let (_, answer) = self.change(permit, self.limits.change, note, send).await?;
+        let member = self.only(answer.messages, |m| m.metadata.as_ref(), true)?.member;
+        Ok(Some(member).filter(|member| !member.is_empty()))
+    }
+
+    /// Sends a snapshot to a control plane whose etcd waits in `Preparing`; [`Talos::bootstrap`] with `recover` then
+    /// starts it from that.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] where etcd is not waiting for it, [`Error::File`], and what else keeps the node from it.
+    pub async fn etcd_recover(&self, permit: &Permit, from: &Path) -> Result<(), Error> {
+        let failed = |source| Error::File { path: from.to_owned(), source };
+        let mut file = tokio::fs::File::open(from).await.map_err(failed)?;
+        let size = file.metadata().await.map_err(failed)?.len();
+        let (send_piece, pieces) = tokio::sync::mpsc::channel::<Data>(4);
+        let stream = futures::stream::unfold(pieces, |mut pieces| async {
+            let piece = pieces.recv().await?;
+            Some((piece, pieces))
+        });
+        // Where the file cannot be read to its end the call is dropped: half a snapshot is not ended as if it were one.
+        let unread = |error: std::io::Error| Status::aborted(format!("the snapshot cannot be read: {error}"));
+        let read = async move {
+            loop {
+                let mut bytes = vec![0; PIECE];
+                let count = file.read(&mut bytes).await.map_err(unread)?;
+                bytes.truncate(count);
+                // The other side stops listening where the node refuses it half way.
+                if count == 0 || send_piece.send(Data { metadata: None, bytes }).await.is_err() {
+                    return Ok(());
+                }
+            }
+        };
+        let note = self.note_once(&format!("EtcdRecover, {size} bytes"));
+        let send = |channel| async move {
+            let mut client = machine(channel);
+            let (answer, ()) = futures::try_join!(client.etcd_recover(stream), read)?;
+            Ok(answer.into_inner())
+        };
+        let (_, answer) = self.change(permit, self.limits.snapshot, note, send).await?;
+        self.only(answer.messages, |m| m.metadata.as_ref(), true).map(drop)
+    }
+
+    /// Starts etcd anew on one control plane, once in a cluster's life; with `recover` from the snapshot that was sent
+    /// before, whose digest is not looked at with `skip_hash` (a raw copy of the data has none).
+    ///
+    /// # Errors
+    /// [`Error::Exists`] where it was started before, [`Error::NotReady`] where the node is not so far, and what else
+    /// keeps the node from it.
+    pub async fn bootstrap(&self, permit: &Permit, recover: bool, skip_hash: bool) -> Result<(), Error> {
+        let note = self.note_once(if recover { "Bootstrap, from a snapshot" } else { "Bootstrap" });
+        let send = |channel| async move {
+            let request = wire::BootstrapRequest { recover_etcd: recover, recover_skip_hash_check: skip_hash };
+            Ok(machine(channel).bootstrap(request).await?.into_inner())
+        };
+        let (_, answer) = self.change(permit, self.limits.change, note, send).await?;
+        self.only(answer.messages, |m| m.metadata.as_ref(), true).map(drop)
+    }
+}

@@ -1,0 +1,381 @@
+//! Changes: what is sent, what is noted before, what needs a consent, and what the answers come to.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pvemig::base::fault::{Effect, Fault};
+use pvemig::base::permit::{Again, CallId, Handle, Ledger, Note, Permit, Refused, Thing};
+use pvemig::talos::{ApplyMode, Error, EtcdMember, RebootMode, Reset, Upgrade, Wipe};
+
+use super::fake::{Says, msg, num, raw, text};
+use super::{Wire, decent, machine};
+
+/// A ledger that keeps everything, and consents to what it is told to.
+#[derive(Default)]
+struct Book {
+    notes: Mutex<Vec<Note>>,
+    handles: Mutex<Vec<Handle>>,
+    lines: Mutex<Vec<String>>,
+    consents: Vec<&'static str>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Book {
+    /// A permit for a test; no engine is there to make it.
+    fn permit(consents: &[&'static str]) -> (Permit, Arc<Self>) {
+        let book = Arc::new(Self { consents: consents.to_vec(), ..Self::default() });
+        (Permit::mint(book.clone()), book)
+    }
+
+    fn texts(&self) -> Vec<String> {
+        self.notes.lock().unwrap().iter().map(|note| note.text.clone()).collect()
+    }
+}
+
+impl Ledger for Book {
+    fn note(&self, note: &Note) -> Result<CallId, Refused> {
+        let mut notes = self.notes.lock().unwrap();
+        notes.push(note.clone());
+        Ok(CallId(notes.len() as u64))
+    }
+    fn got(&self, _: CallId, handle: &Handle) -> Result<(), Refused> {
+        self.handles.lock().unwrap().push(handle.clone());
+        Ok(())
+    }
+    fn progress(&self, line: &str) {
+        self.lines.lock().unwrap().push(line.to_owned());
+    }
+    fn file(&self, _: &str, _: &[u8]) -> Result<(), Refused> {
+        Ok(())
+    }
+    fn may_destroy(&self, thing: &Thing) -> Result<(), Refused> {
+        self.asked.lock().unwrap().push(thing.to_string());
+        match self.consents.contains(&thing.0.as_str()) {
+            true => Ok(()),
+            false => Err(Refused::NotConsented { thing: thing.clone(), declared: true }),
+        }
+    }
+}
+
+#[tokio::test]
+async fn power_goes_out_once_with_its_mode_and_leaves_the_actor() {
+    let actor = || text(2, "0b5c");
+    let wire = Wire::start().await;
+    wire.says("Reboot", &[actor()]);
+    assert_eq!(wire.talos.reboot(&wire.permit, RebootMode::PowerCycle).await.unwrap(), "0b5c");
+    let (asked, note) = wire.change();
+    assert_eq!((asked.path.as_str(), asked.messages), (machine("Reboot").as_str(), vec![num(1, 1)]));
+    assert_eq!((note.text.as_str(), note.again), ("talos-20 Reboot, power cycle", Again::Once));
+
+    let wire = Wire::start().await;
+    wire.says("Reboot", &[actor()]);
+    let (permit, book) = Book::permit(&[]);
+    wire.talos.reboot(&permit, RebootMode::Kexec).await.unwrap();
+    assert_eq!(wire.one().messages, [Vec::<u8>::new()]);
+    assert_eq!(*book.handles.lock().unwrap(), [Handle::new("actor", "0b5c")]);
+
+    for (force, message) in [(false, Vec::new()), (true, num(1, 1))] {
+        let wire = Wire::start().await;
+        wire.says("Shutdown", &[actor()]);
+        assert_eq!(wire.talos.shutdown(&wire.permit, force).await.unwrap(), "0b5c");
+        let (asked, note) = wire.change();
+        assert_eq!((asked.path, asked.messages, note.again), (machine("Shutdown"), vec![message], Again::Once));
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_is_applied_with_its_mode_set() {
+    let minute = Duration::from_secs(90);
+    let cases = [
+        (ApplyMode::Auto, num(4, 1), "mode AUTO", Again::Safe),
+        (ApplyMode::NoReboot, num(4, 2), "mode NO_REBOOT", Again::Safe),
+        (ApplyMode::Staged, num(4, 3), "mode STAGED", Again::Safe),
+        (
+            ApplyMode::Try { back_after: minute },
+            [num(4, 4), msg(6, &[num(1, 90)])].concat(),
+            "mode TRY for 90 s",
+            Again::Safe,
+        ),
+        (ApplyMode::Reboot, Vec::new(), "mode REBOOT", Again::Once),
+    ];
+    for (mode, fields, words, again) in &cases {
+        let wire = Wire::start().await;
+        wire.says("ApplyConfiguration", &[num(3, 2), text(4, "Applied configuration without a reboot")]);
+        let config = "machine:\n  token: abcdef.0123456789abcdef\n";
+        let applied = wire.talos.apply_config(&wire.permit, config, *mode).await.unwrap();
+        assert_eq!((applied.reboots, applied.details.as_str()), (false, "Applied configuration without a reboot"));
+        let (asked, note) = wire.change();
+        assert_eq!(asked.path, machine("ApplyConfiguration"));
+        assert_eq!(asked.messages, [[text(1, config).as_slice(), fields].concat()]);
+        assert!(note.text.ends_with(words) && !note.text.contains("token"), "{}", note.text);
+        assert_eq!(note.again, *again);
+    }
+    assert_eq!(cases.len(), 5);
+}
+
+fn member(id: u64, hostname: &str) -> EtcdMember {
+    let (peer_urls, client_urls) = (Vec::new(), Vec::new());
+    EtcdMember { id, hostname: hostname.into(), peer_urls, client_urls, is_learner: false }
+}
+
+#[tokio::test]
+async fn a_member_goes_only_with_a_consent_and_one_that_is_gone_is_gone() {
+    let wire = Wire::start().await;
+    wire.says("EtcdRemoveMemberByID", &[]);
+    wire.fake.on(&machine("EtcdRemoveMemberByID"), Says::Status(vec![], 5, "etcdserver: member not found"));
+    let (permit, book) = Book::permit(&["etcd/talos-49", "etcd/00000000000000ff"]);
+    let error = wire.talos.etcd_remove(&permit, &member(3, "talos-20")).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Refused(_)) && error.help().unwrap().contains("--destroy etcd/talos-20"),
+        "{error:?}"
+    );
+    assert_eq!((wire.fake.asked().len(), book.texts().len()), (0, 0));
+
+    wire.talos.etcd_remove(&permit, &member(3, "talos-49")).await.unwrap();
+    // One that never started is known by its id.
+    wire.talos.etcd_remove(&permit, &member(255, "")).await.unwrap();
+    let asked = wire.fake.asked();
+    asked.iter().for_each(decent);
+    assert_eq!(asked.iter().map(|a| a.messages[0].clone()).collect::<Vec<_>>(), [num(1, 3), num(1, 255)]);
+    assert_eq!(book.texts()[0], "talos-20 EtcdRemoveMemberByID 0000000000000003 (talos-49)");
+    assert_eq!(book.notes.lock().unwrap()[1].again, Again::Safe);
+}
+
+#[tokio::test]
+async fn leaving_asks_for_the_own_member_and_forfeiting_for_nothing() {
+    let wire = Wire::start().await;
+    wire.says("EtcdStatus", &[msg(2, &[num(4, 255), num(10, 255)])]);
+    wire.says(
+        "EtcdMemberList",
+        &[msg(3, &[num(2, 255), text(3, "talos-20")]), msg(3, &[num(2, 7), text(3, "talos-49")])],
+    );
+    wire.says("EtcdLeaveCluster", &[]);
+    wire.says("EtcdForfeitLeadership", &[text(2, "talos-49")]);
+    let (none, asked_for) = Book::permit(&[]);
+    assert!(matches!(wire.talos.etcd_leave(&none).await, Err(Error::Refused(_))));
+    assert_eq!(*asked_for.asked.lock().unwrap(), ["etcd/talos-20"]);
+    let (permit, book) = Book::permit(&["etcd/talos-20"]);
+    wire.talos.etcd_leave(&permit).await.unwrap();
+    assert_eq!(wire.talos.etcd_forfeit(&none).await.unwrap().as_deref(), Some("talos-49"));
+    let paths: Vec<_> = wire.fake.asked().into_iter().map(|asked| asked.path).collect();
+    let wanted =
+        ["EtcdStatus", "EtcdMemberList", "EtcdStatus", "EtcdMemberList", "EtcdLeaveCluster", "EtcdForfeitLeadership"];
+    assert_eq!(paths, wanted.map(machine));
+    assert_eq!(
+        (book.texts(), asked_for.texts()),
+        (vec!["talos-20 EtcdLeaveCluster".into()], vec!["talos-20 EtcdForfeitLeadership".into()])
+    );
+}
+
+#[tokio::test]
+async fn etcd_is_started_anew_from_nothing_or_from_a_snapshot() {
+    for (recover, skip, message) in
+        [(false, false, Vec::new()), (true, false, num(1, 1)), (true, true, [num(1, 1), num(2, 1)].concat())]
+    {
+        let wire = Wire::start().await;
+        wire.says("Bootstrap", &[]);
+        wire.talos.bootstrap(&wire.permit, recover, skip).await.unwrap();
+        let (asked, note) = wire.change();
+        assert_eq!((asked.path, asked.messages, note.again), (machine("Bootstrap"), vec![message], Again::Once));
+    }
+    let wire = Wire::start().await;
+    wire.fake.on(&machine("Bootstrap"), Says::Status(vec![], 6, "etcd data directory is not empty"));
+    let error = wire.talos.bootstrap(&wire.permit, false, false).await.unwrap_err();
+    assert!(matches!(error, Error::Exists { .. }) && error.effect() == Effect::None, "{error:?}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("snapshot");
+    let data: Vec<u8> = (0..150_000_u32).map(|i| i as u8).collect();
+    std::fs::write(&path, &data).unwrap();
+    let wire = Wire::start().await;
+    wire.says("EtcdRecover", &[]);
+    wire.talos.etcd_recover(&wire.permit, &path).await.unwrap();
+    let (asked, note) = wire.change();
+    assert_eq!(
+        (asked.path.as_str(), note.text.as_str()),
+        (machine("EtcdRecover").as_str(), "talos-20 EtcdRecover, 150000 bytes")
+    );
+    // In pieces, each the second field of a message.
+    let pieces: Vec<Vec<u8>> = data.chunks(64 << 10).map(|piece| raw(2, piece)).collect();
+    assert_eq!(pieces.len(), 3);
+    assert_eq!(asked.messages, pieces);
+    let wire = Wire::start().await;
+    let error = wire.talos.etcd_recover(&wire.permit, &dir.path().join("none")).await.unwrap_err();
+    assert!(matches!(error, Error::File { .. }), "{error:?}");
+    assert_eq!((wire.fake.asked().len(), wire.notebook.notes().len()), (0, 0));
+}
+
+/// A node with two disks, on the first of which it is installed.
+async fn with_disks() -> Wire {
+    let wire = Wire::start().await;
+    let resource = |id: &str, yaml: &str| raw(1, &[msg(1, &[text(3, id)]), msg(2, &[text(2, yaml)])].concat());
+    let disk = |id: &str, serial: &str| {
+        resource(id, &format!("dev_path: /dev/{id}\nserial: \"{serial}\"\ntransport: virtio\n"))
+    };
+    let disks =
+        vec![disk("sda", "SYS1"), disk("sdb", "DATA1"), disk("sdc", ""), disk("sdd", "TWIN"), disk("sde", "TWIN")];
+    wire.fake.on("/cosi.resource.State/List", Says::Ok(disks));
+    wire.fake
+        .on("/cosi.resource.State/Get", Says::Ok(vec![resource("system-disk", "diskID: sda\ndevPath: /dev/sda\n")]));
+    wire.says("EtcdStatus", &[msg(2, &[num(10, 255)])]);
+    wire.says("EtcdMemberList", &[msg(3, &[num(2, 255), text(3, "talos-20")])]);
+    wire.says("Reset", &[text(2, "0b5c")]);
+    wire
+}
+
+#[tokio::test]
+async fn a_reset_names_what_it_destroys_before_it_goes_out() {
+    let label = |name: &str| msg(3, &[text(1, name), num(2, 1)]);
+    let cases = [
+        (Wipe::SystemDisk, false, vec!["disk/SYS1"], num(5, 1)),
+        (
+            Wipe::Volumes(vec!["EPHEMERAL".into(), "STATE".into()]),
+            false,
+            vec!["disk/SYS1"],
+            [label("EPHEMERAL"), label("STATE"), num(5, 1)].concat(),
+        ),
+        (
+            Wipe::UserDisks(vec!["/dev/sdb".into()]),
+            false,
+            vec!["disk/DATA1"],
+            [text(4, "/dev/sdb"), num(5, 2)].concat(),
+        ),
+        (
+            Wipe::All(vec!["/dev/sdb".into()]),
+            true,
+            vec!["disk/SYS1", "disk/DATA1", "etcd/talos-20"],
+            text(4, "/dev/sdb"),
+        ),
+    ];
+    for (wipe, graceful, things, fields) in cases.clone() {
+        let reset = Reset { graceful, reboot: true, wipe };
+        // Each of them is asked for: one that is not consented to keeps all of it.
+        for missing in 0..things.len() {
+            let wire = with_disks().await;
+            let given: Vec<&'static str> =
+                things.iter().enumerate().filter(|(i, _)| *i != missing).map(|(_, t)| *t).collect();
+            let (permit, book) = Book::permit(&given);
+            let error = wire.talos.reset(&permit, &reset).await.unwrap_err();
+            assert!(error.to_string().contains(things[missing]), "{error}");
+            assert!(book.texts().is_empty() && wire.fake.asked().iter().all(|a| a.path != machine("Reset")));
+        }
+        let wire = with_disks().await;
+        let (permit, book) = Book::permit(&things);
+        assert_eq!(wire.talos.reset(&permit, &reset).await.unwrap(), "0b5c");
+        assert_eq!(*book.asked.lock().unwrap(), things);
+        let asked = wire.fake.asked();
+        let last = asked.last().unwrap();
+        decent(last);
+        let flags = if graceful { [num(1, 1), num(2, 1)].concat() } else { num(2, 1) };
+        assert_eq!((last.path.as_str(), &last.messages[0]), (machine("Reset").as_str(), &[flags, fields].concat()));
+        assert_eq!(book.notes.lock().unwrap()[0].again, Again::Once);
+        assert!(book.texts()[0].contains(things[0]), "{:?}", book.texts());
+    }
+    assert_eq!(cases.len(), 4);
+
+    let refused = [
+        (Wipe::Volumes(Vec::new()), "whole disk"),
+        (Wipe::UserDisks(vec!["/dev/sdx".into()]), "no disk /dev/sdx"),
+        (Wipe::UserDisks(vec!["/dev/sdc".into()]), "no serial"),
+        (Wipe::UserDisks(vec!["/dev/sdd".into()]), "2 disks have"),
+    ];
+    for (wipe, words) in refused.clone() {
+        let wire = with_disks().await;
+        let (permit, book) = Book::permit(&["disk/SYS1", "disk/", "disk/TWIN"]);
+        let error = wire.talos.reset(&permit, &Reset { graceful: false, reboot: false, wipe }).await.unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(book.texts().is_empty());
+    }
+    assert_eq!(refused.len(), 4);
+}
+
+#[tokio::test]
+async fn up_to_1_12_an_upgrade_is_one_call() {
+    let wire = Wire::start().await;
+    wire.says("Version", &[msg(2, &[text(1, "v1.12.11")])]);
+    wire.says("Upgrade", &[text(2, "Upgrade request received"), text(3, "0b5c")]);
+    let image = "factory.talos.dev/nocloud-installer/abc:v1.12.12";
+    let upgrade = wire.talos.upgrade(&wire.permit, image).await.unwrap();
+    assert_eq!(upgrade, Upgrade::Begun { actor: "0b5c".into() });
+    let asked = wire.fake.asked();
+    assert_eq!(asked.iter().map(|a| a.path.clone()).collect::<Vec<_>>(), [machine("Version"), machine("Upgrade")]);
+    assert_eq!(asked[1].messages, [[text(1, image), num(5, 1)].concat()]);
+    let notes = wire.notebook.notes();
+    assert_eq!((notes.len(), notes[0].again), (1, Again::Once));
+}
+
+const PULL: &str = "/machine.ImageService/Pull";
+const WRITE: &str = "/machine.LifecycleService/Upgrade";
+
+/// A node of 1.13 that has pulled the image.
+async fn pulled() -> Wire {
+    let wire = Wire::start().await;
+    wire.says("Version", &[msg(2, &[text(1, "v1.13.9")])]);
+    let progress = msg(2, &[text(1, "sha256:aa"), msg(2, &[num(1, 2), num(3, 5), num(4, 10)])]);
+    wire.fake.on(PULL, Says::Ok(vec![progress, text(1, "reg/installer@sha256:bb")]));
+    wire
+}
+
+#[tokio::test]
+async fn from_1_13_on_the_image_is_pulled_and_written_and_nothing_else() {
+    let wire = pulled().await;
+    let line = |said: &str| msg(1, &[text(1, said)]);
+    // A zero is sent all the same: it is one of two.
+    wire.fake.on(WRITE, Says::Ok(vec![line("writing"), line("done"), msg(1, &[num(2, 0)])]));
+    let (permit, book) = Book::permit(&[]);
+    assert_eq!(wire.talos.upgrade(&permit, "reg/installer:v1.13.9").await.unwrap(), Upgrade::Written);
+    let asked = wire.fake.asked();
+    asked.iter().for_each(decent);
+    assert_eq!(asked.iter().map(|a| a.path.as_str()).collect::<Vec<_>>(), [machine("Version").as_str(), PULL, WRITE]);
+    let system = msg(1, &[num(2, 1)]);
+    assert_eq!(asked[1].messages, [[system.clone(), text(3, "reg/installer:v1.13.9")].concat()]);
+    assert_eq!(asked[2].messages, [[system, msg(2, &[text(1, "reg/installer@sha256:bb")])].concat()]);
+    assert_eq!(*book.lines.lock().unwrap(), ["sha256:aa EXTRACTING 5 of 10", "writing", "done"]);
+    let notes = book.notes.lock().unwrap();
+    assert_eq!(notes.iter().map(|note| note.again).collect::<Vec<_>>(), [Again::Safe, Again::Once]);
+}
+
+#[tokio::test]
+async fn an_installer_that_fails_says_so_under_ok() {
+    let wire = pulled().await;
+    wire.fake.on(WRITE, Says::Ok(vec![msg(1, &[text(1, "no space left on device")]), msg(1, &[num(2, 1)])]));
+    let error = wire.talos.upgrade(&wire.permit, "reg/installer:v1.13.9").await.unwrap_err();
+    assert!(matches!(error, Error::InstallerFailed { code: 1, .. }), "{error:?}");
+    assert_eq!(error.effect(), Effect::Partial);
+    assert!(error.to_string().contains("no space left"), "{error}");
+
+    for says in [Says::Ok(vec![msg(1, &[text(1, "writing")])]), Says::Breaks(vec![msg(1, &[text(1, "writing")])])] {
+        let wire = pulled().await;
+        wire.fake.on(WRITE, says);
+        let error = wire.talos.upgrade(&wire.permit, "reg/installer:v1.13.9").await.unwrap_err();
+        assert_eq!(error.effect(), Effect::Maybe, "{error:?}");
+    }
+    // A pull that breaks off leaves nothing that is written.
+    let wire = Wire::start().await;
+    wire.says("Version", &[msg(2, &[text(1, "v1.14.0")])]);
+    wire.fake.on(PULL, Says::Ok(Vec::new()));
+    let error = wire.talos.upgrade(&wire.permit, "reg/installer:v1.14.0").await.unwrap_err();
+    assert!(matches!(error, Error::BadAnswer { .. }), "{error:?}");
+    assert_eq!(wire.fake.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_have_the_new_way_goes_the_old_one() {
+    let wire = Wire::start().await;
+    wire.says("Version", &[msg(2, &[text(1, "v1.13.0-alpha.0")])]);
+    wire.says("Upgrade", &[text(3, "0b5c")]);
+    let upgrade = wire.talos.upgrade(&wire.permit, "reg/installer:v1.13.0").await.unwrap();
+    assert_eq!(upgrade, Upgrade::Begun { actor: "0b5c".into() });
+    let paths: Vec<_> = wire.fake.asked().into_iter().map(|asked| asked.path).collect();
+    assert_eq!(paths, [machine("Version"), PULL.to_owned(), machine("Upgrade")]);
+    assert_eq!(wire.notebook.notes().len(), 2);
+}
+
+#[tokio::test]
+async fn the_slots_are_swapped_back_once() {
+    let wire = Wire::start().await;
+    wire.says("Rollback", &[]);
+    wire.talos.roll_back(&wire.permit).await.unwrap();
+    let (asked, note) = wire.change();
+    assert_eq!((asked.path, asked.messages, note.again), (machine("Rollback"), vec![Vec::new()], Again::Once));
+}
