@@ -181,6 +181,10 @@ async fn three_nodes_run_and_tell_what_they_are() {
         let status = b.get(node, "k8s", "NodeStatuses.kubernetes.talos.dev", node).await;
         assert_eq!((&status["nodeReady"], &status["unschedulable"]), (&true.into(), &false.into()));
     }
+    let file = b.lab.dir().join("talosconfig");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    let env = std::fs::read_to_string(b.lab.dir().join("env")).unwrap();
+    assert!(mode & 0o777 == 0o600 && env.contains(&format!("TALOSCONFIG='{}'\n", file.display())), "{mode:o} {env}");
     let ids: Vec<String> = b.services(NUC).await.into_iter().map(|s| s.id).collect();
     let all = "apid auditd containerd cri dashboard etcd ext-nvidia-persistenced kubelet machined syslogd trustd udevd";
     assert_eq!(ids.join(" "), all);

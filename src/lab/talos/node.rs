@@ -19,6 +19,8 @@ pub struct Talos {
     pub nodes: BTreeMap<String, Node>,
     /// What the image factory knows: extensions by schematic.
     pub schematics: BTreeMap<String, Vec<String>>,
+    /// Versions whose images do not come up on these machines.
+    pub broken: BTreeSet<String>,
     /// etcd.
     pub etcd: Etcd,
     /// How long things take.

@@ -32,7 +32,7 @@ impl Talos {
             version: version.to_owned(),
             schematic: schematic.to_owned(),
             extensions,
-            broken: false,
+            broken: self.broken.contains(version),
         };
         match name.split('/').collect::<Vec<_>>().as_slice() {
             // It was last published for 1.13.
