@@ -16,7 +16,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("estate", &["base", "site", "proxmox", "guest", "k8s", "checkout"]),
     ("engine", &["base"]),
     ("blueprint", &["base", "engine", "estate", "site", "proxmox", "guest", "k8s", "checkout"]),
-    ("lab", &["base", "site"]),
+    ("lab", &["base", "site", "talos"]),
     ("report", &["base", "engine"]),
     ("cli", &["base", "engine", "estate", "site", "proxmox", "guest", "k8s", "checkout", "blueprint", "lab", "report"]),
 ];
@@ -94,6 +94,24 @@ fn every_import_is_in_the_table() {
     for folder in table.keys() {
         assert!(src.join(folder).is_dir(), "the table names `{folder}`, which does not exist");
     }
+}
+
+#[test]
+fn the_lab_knows_the_protos_of_talos_and_not_the_client() {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lab"), &mut files);
+    let mut named = 0;
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (at, found) in text.match_indices("crate::talos") {
+            named += 1;
+            let rest = &text[at + found.len()..];
+            assert!(rest.starts_with("::proto::"), "{} names the client", file.display());
+        }
+        let group = text.match_indices("crate::{").filter(|(at, _)| imports(&text[*at..]).contains(&"talos".into()));
+        assert_eq!(group.count(), 0, "{}", file.display());
+    }
+    assert!(named > 10, "only {named} were found: the search is broken");
 }
 
 #[test]

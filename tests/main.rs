@@ -10,6 +10,7 @@ mod incidents;
 mod k8s;
 mod lab_kube;
 mod lab_pve;
+mod lab_talos;
 mod layers;
 mod preflight;
 mod prove;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::clock::LabTime;
+use super::talos::Due;
 
 /// Something that happens by itself at its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,15 @@ pub enum Event {
     HaStep(u32),
     /// A stick comes back to the bus with its other identity.
     StickBack(String),
+    /// Something is due on a Talos node.
+    Talos {
+        /// Its name.
+        node: String,
+        /// Only if it is still this boot.
+        boot_id: String,
+        /// What.
+        due: Due,
+    },
     /// Nothing by itself: something reads differently from here on (a guest is up), and waiters must look.
     Look,
 }

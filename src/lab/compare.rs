@@ -26,6 +26,12 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "mappings.*.map: which of a Coral's ids",
         "an entry has to name the one that it shows, and its first use changes it",
     ),
+    (
+        "talos.nodes.*.run",
+        "times, boot ids and kernel names are set anew at each boot; what was booted, what is in effect, modules and the \
+         stage count",
+    ),
+    ("talos.etcd.{leader,term,index}", "elections, and a log"),
     ("access.users.*.password, access.tokens.*.secret", "made at the start of each lab"),
 ];
 
@@ -75,6 +81,7 @@ impl World {
             "users": self.access.users.keys().collect::<Vec<_>>(),
             "tokens": self.access.tokens.keys().collect::<Vec<_>>(),
             "kubernetes": kube::compared(self),
+            "talos": self.talos_compared(),
         });
         // Volumes are named after uids, and their names are in paths everywhere.
         let mut text = whole.to_string();

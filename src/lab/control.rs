@@ -117,6 +117,7 @@ async fn carry_out(shared: &Arc<Shared>, dir: &Path, request: Request) -> Result
 fn state(world: &World) -> Value {
     let mut copy = world.clone();
     copy.access.users.values_mut().for_each(|u| u.password.clear());
+    copy.talos.nodes.values_mut().for_each(|n| n.config.clear());
     copy.access.tokens.values_mut().for_each(|t| t.secret.clear());
     json!(copy)
 }

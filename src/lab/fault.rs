@@ -13,7 +13,8 @@ pub struct FaultRule {
     /// HTTP method, `exec` on the ssh front; none: any.
     #[serde(default)]
     pub method: Option<String>,
-    /// Path without query (HTTP) or command (ssh); `*` stands for any text, slashes included.
+    /// Path without query (HTTP), command (ssh), or node, call and resource (`/NODE/machine.MachineService/Reboot`);
+    /// `*` stands for any text, slashes included.
     #[serde(default = "any")]
     pub path: String,
     /// Only requests of this class.
@@ -44,7 +45,8 @@ pub enum FaultEffect {
     Hang,
     /// It happens, and no answer comes.
     HangAfter,
-    /// This status and text instead. Nothing happens.
+    /// This status and text instead; on the Talos front the gRPC code that it stands for, or that has this number.
+    /// Nothing happens.
     Status(u16, String),
     /// This status instead, and as its text the whole request, headers and body too. Nothing happens.
     Echo(u16),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::world::World;
 use super::worlds::merge;
-use super::{LabError, Shared, kube, pve, ssh};
+use super::{LabError, Shared, kube, pve, ssh, talos};
 
 /// Everything that one needs to reach a lab's fronts.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Reach {
     pub kubernetes: kube::Reach,
     /// The ssh front.
     pub ssh: ssh::Ports,
+    /// The Talos front.
+    pub talos: talos::Reach,
     /// The lab's certificate authority, PEM.
     pub authority: String,
 }
@@ -83,7 +85,7 @@ pub fn write(dir: &Path, shared: &Arc<Shared>, reach: &Reach, keys: &Keys) -> Re
     put(dir, "known_hosts", &known_hosts(reach, keys)?, 0o644)?;
     put(dir, "kubeconfig", &reach.kubernetes.kubeconfig, 0o600)?;
     let path = |name: &str| dir.join(name).display().to_string();
-    let lines = [
+    let mut lines = vec![
         ("LAB_DIR", dir.display().to_string()),
         ("SITE", path("site.yaml")),
         ("PVEMIG_SITE", path("site.yaml")),
@@ -99,6 +101,11 @@ pub fn write(dir: &Path, shared: &Arc<Shared>, reach: &Reach, keys: &Keys) -> Re
         ("SSH_KNOWN_HOSTS", path("known_hosts")),
         ("REQUESTS", path("requests.jsonl")),
     ];
+    if !reach.talos.nodes.is_empty() {
+        put(dir, "talosconfig", &reach.talos.talosconfig, 0o600)?;
+        let nodes: Vec<String> = reach.talos.nodes.iter().map(|(name, address)| format!("{name}={address}")).collect();
+        lines.extend([("TALOSCONFIG", path("talosconfig")), ("TALOS_NODES", nodes.join(" "))]);
+    }
     let env: String = lines.iter().map(|(k, v)| format!("{k}='{}'\n", v.replace('\'', "'\\''"))).collect();
     put(dir, "env", &env, 0o600)
 }

@@ -19,10 +19,10 @@ pub struct Entry<'a> {
     pub class: Class,
     /// HTTP method; `exec` on the ssh front, `push` on the checkout.
     pub method: &'a str,
-    /// Path with query; the machine and the command on the ssh front.
+    /// Path with query; the machine and the command on the ssh front, the node and the call on that of Talos.
     #[serde(rename = "path")]
     pub what: &'a str,
-    /// HTTP status or exit code; 0 where no answer was made.
+    /// HTTP status, on the Talos front the one that stands for gRPC's code, or exit code; 0 where no answer was made.
     pub status: u16,
     /// The fault rule's effect.
     #[serde(skip_serializing_if = "Option::is_none")]

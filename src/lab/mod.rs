@@ -22,6 +22,7 @@ mod qemu;
 mod reading;
 mod shared;
 pub mod ssh;
+pub mod talos;
 pub mod usb;
 pub mod wire;
 mod words;
@@ -153,8 +154,9 @@ impl Lab {
         let proxmox = pve::serve(&shared, &authority, &mut fronts).await?;
         let kubernetes = kube::serve(&shared, &authority, &mut fronts).await?;
         let ssh = ssh::serve(&shared, &keys, &mut fronts).await?;
+        let talos = talos::serve(&shared, &mut fronts).await?;
         qemu::serve(&shared, &keys, &ssh, &dir, &mut fronts).await?;
-        let reach = files::Reach { proxmox, kubernetes, ssh, authority: authority.pem() };
+        let reach = files::Reach { proxmox, kubernetes, ssh, talos, authority: authority.pem() };
         files::write(&dir, &shared, &reach, &keys)?;
         control::serve(&shared, &dir, &mut fronts)?;
         Ok(Self { shared, reach, dir, fronts })

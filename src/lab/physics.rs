@@ -32,6 +32,7 @@ impl World {
                 (running.up_at, running.ssh_at, running.agent_at) = (up, up, up);
             }
         }
+        self.talos_begin(up);
         self.settle();
     }
 
@@ -67,6 +68,7 @@ impl World {
             }
             self.settle_usb();
         }
+        self.talos_settle();
     }
 
     fn happen(&mut self, event: Event) {
@@ -83,6 +85,7 @@ impl World {
                 }
                 self.enumerate(&name);
             }
+            Event::Talos { node, boot_id, due } => self.talos_due(&node, &boot_id, due),
             Event::Look => {}
         }
     }
@@ -127,6 +130,7 @@ impl World {
         let ms = Duration::from_millis;
         let (boot, ssh, agent) = (ms(self.timing.boot), ms(self.timing.ssh), ms(self.timing.agent));
         let vm_is_real = self.is_real(vmid);
+        self.talos_vm_boot(vmid, at);
         let Some(running) = self.vms.get_mut(&vmid).and_then(|vm| vm.running.as_mut()) else { return };
         running.boot = at;
         running.up_at = at + boot;
@@ -189,6 +193,7 @@ impl World {
         if let Some(vm) = self.vms.get_mut(&vmid) {
             vm.running = None;
         }
+        self.talos_vm_off(vmid);
         self.settle_usb();
     }
 

@@ -39,6 +39,8 @@ pub enum Front {
     Kubernetes,
     /// ssh to hosts and guests.
     Ssh,
+    /// Talos.
+    Talos,
     /// The bare git repository.
     Checkout,
 }

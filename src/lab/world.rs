@@ -12,6 +12,7 @@ use super::clock::LabTime;
 use super::kube::Kube;
 use super::pve::access::Access;
 use super::pve::tasks::PveTask;
+use super::talos::Talos;
 
 pub use super::machine::{AgentExec, AgentManner, Answer, Attached, Guest, Plug, Running, Shutdown, SshManner, Vm};
 
@@ -50,6 +51,8 @@ pub struct World {
     /// Whom the kubeconfig's token stands for there, `system:serviceaccount:NAMESPACE:NAME` or a user's name; none: an
     /// administrator. The other one has the context `admin` then.
     pub cluster_user: Option<String>,
+    /// Talos nodes and their etcd.
+    pub talos: Talos,
     /// Kubernetes.
     #[serde(skip)]
     pub kube: Kube,

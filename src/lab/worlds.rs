@@ -14,6 +14,9 @@ const WORLDS: &[(&str, &str)] = &[
     ("usb-move-old", include_str!("worlds/usb-move-old.yaml")),
     ("usb-move-token", include_str!("worlds/usb-move-token.yaml")),
     ("usb-move-token-cannot", include_str!("worlds/usb-move-token-cannot.yaml")),
+    ("talos-three", include_str!("worlds/talos-three.yaml")),
+    ("talos-three-no-modules", include_str!("worlds/talos-three-no-modules.yaml")),
+    ("talos-three-wrong-image", include_str!("worlds/talos-three-wrong-image.yaml")),
 ];
 
 /// Names and one line about each.
@@ -80,7 +83,7 @@ mod tests {
 
     #[test]
     fn every_world_loads_under_its_own_name() {
-        assert_eq!(names().len(), 4);
+        assert_eq!(names().len(), 7);
         for (name, about) in names() {
             let world = load(name).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(world.name, name);

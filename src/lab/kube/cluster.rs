@@ -11,7 +11,10 @@ use super::{Kube, admit, kinds};
 use crate::lab::LabError;
 
 /// Clusters by name.
-const CLUSTERS: &[(&str, &str)] = &[("usb-move", include_str!("../worlds/usb-move.kube.yaml"))];
+const CLUSTERS: &[(&str, &str)] = &[
+    ("usb-move", include_str!("../worlds/usb-move.kube.yaml")),
+    ("talos-three", include_str!("../worlds/talos-three.kube.yaml")),
+];
 
 /// A cluster as its file writes it.
 #[derive(Debug, Deserialize)]

@@ -49,6 +49,15 @@ impl Facts {
             };
             Some((node, machine))
         });
-        Self { machines: machines.collect() }
+        let talos = world.talos.nodes.iter().map(|(name, node)| {
+            let machine = Machine {
+                vmid: node.vmid.unwrap_or_default(),
+                boot: world.talos_kubelet(name),
+                ip: node.ip.clone(),
+                ..Machine::default()
+            };
+            (name.clone(), machine)
+        });
+        Self { machines: machines.chain(talos).collect() }
     }
 }

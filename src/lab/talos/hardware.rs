@@ -1,0 +1,180 @@
+//! Resources about hardware: disks, volumes, PCI devices, links.
+
+use serde_json::{Value, json};
+
+use super::node::{Disk, Node, Run};
+use super::resources::Spec;
+
+fn pretty(size: u64) -> String {
+    let (mut value, mut unit) = (size, "B");
+    for next in ["kB", "MB", "GB", "TB"] {
+        if value < 1_000 {
+            break;
+        }
+        (value, unit) = (value / 1_000, next);
+    }
+    format!("{value} {unit}")
+}
+
+/// The disks that are plugged in, by the kernel's names.
+fn named<'a>(node: &'a Node, run: &'a Run) -> impl Iterator<Item = (&'a String, &'a Disk)> {
+    run.names.iter().filter_map(|(at, name)| Some((name, node.disks.get(*at)?)))
+}
+
+fn system<'a>(node: &'a Node, run: &'a Run) -> Option<(&'a String, &'a Disk)> {
+    named(node, run).find(|(_, disk)| disk.system)
+}
+
+/// udev's names below `/dev/disk`.
+fn links_of(disk: &Disk) -> Vec<String> {
+    let prefix = match disk.transport.as_str() {
+        "sata" => "ata",
+        other => other,
+    };
+    let mut links = Vec::new();
+    if !disk.serial.is_empty() {
+        links.push(format!("/dev/disk/by-id/{prefix}-{}_{}", disk.model.replace(' ', "_"), disk.serial));
+    }
+    if !disk.wwid.is_empty() {
+        links.push(format!("/dev/disk/by-id/{}", disk.wwid.replace("naa.", "wwn-0x").replace("eui.", "nvme-eui.")));
+    }
+    if !disk.bus_path.is_empty() {
+        links.push(format!("/dev/disk/by-path/{}", disk.bus_path.trim_matches('/').replace('/', "-")));
+    }
+    links
+}
+
+/// `Disks`, the loop device of the root file system with them.
+pub(super) fn disks(node: &Node, run: &Run) -> Vec<Spec> {
+    let spec = |name: &str, disk: &Disk, readonly: bool| {
+        json!({
+            "dev_path": format!("/dev/{name}"), "size": disk.size, "pretty_size": pretty(disk.size), "io_size": 512,
+            "sector_size": 512, "readonly": readonly, "cdrom": false, "model": disk.model, "serial": disk.serial,
+            "modalias": "", "wwid": disk.wwid, "uuid": "", "bus_path": disk.bus_path, "sub_system": "/sys/class/block",
+            "transport": disk.transport, "rotational": disk.rotational, "symlinks": links_of(disk),
+        })
+    };
+    let rootfs = Disk { size: 77_594_624, ..Disk::default() };
+    let mut all: Vec<Spec> = named(node, run).map(|(name, disk)| (name.clone(), spec(name, disk, false))).collect();
+    all.push(("loop0".into(), spec("loop0", &rootfs, true)));
+    all
+}
+
+/// `SystemDisks`
+pub(super) fn system_disk(node: &Node, run: &Run) -> Vec<Spec> {
+    let spec = |name: &String| json!({ "diskID": name, "devPath": format!("/dev/{name}") });
+    system(node, run).map(|(name, _)| ("system-disk".into(), spec(name))).into_iter().collect()
+}
+
+/// The partitions of an installation: number, label, file system, size.
+const PARTITIONS: &[(u32, &str, &str, u64)] = &[
+    (1, "EFI", "vfat", 2_203_058_176),
+    (2, "META", "talosmeta", 1_048_576),
+    (3, "STATE", "xfs", 104_857_600),
+    (4, "EPHEMERAL", "xfs", 0),
+];
+
+fn partition(disk: &str, number: u32) -> String {
+    if disk.starts_with("nvme") { format!("{disk}p{number}") } else { format!("{disk}{number}") }
+}
+
+/// `DiscoveredVolumes`
+pub(super) fn discovered(node: &Node, run: &Run) -> Vec<Spec> {
+    let mut all = Vec::new();
+    for (name, disk) in named(node, run) {
+        let found = if disk.system { "gpt" } else { "" };
+        let spec = json!({ "dev_path": format!("/dev/{name}"), "type": "disk", "parent": "", "size": disk.size,
+            "pretty_size": pretty(disk.size), "sector_size": 512, "name": found });
+        all.push((name.clone(), spec));
+        for (number, label, found, size) in PARTITIONS.iter().filter(|_| disk.system) {
+            let (part, size) = (partition(name, *number), if *size == 0 { disk.size / 100 * 98 } else { *size });
+            let spec = json!({
+                "dev_path": format!("/dev/{part}"), "type": "partition", "parent": name,
+                "parent_dev_path": format!("/dev/{name}"), "size": size, "pretty_size": pretty(size), "sector_size": 512,
+                "name": found, "label": label, "partition_label": label, "partition_index": number,
+            });
+            all.push((part, spec));
+        }
+    }
+    all
+}
+
+/// `VolumeStatuses`
+pub(super) fn volumes(node: &Node, run: &Run) -> Vec<Spec> {
+    let Some((name, disk)) = system(node, run) else { return Vec::new() };
+    let one = |(number, label, found, size): &(u32, &str, &str, u64)| {
+        let size = if *size == 0 { disk.size / 100 * 98 } else { *size };
+        let spec = json!({
+            "phase": "ready", "type": "partition", "location": format!("/dev/{}", partition(name, *number)),
+            "parentLocation": format!("/dev/{name}"), "partitionIndex": number, "size": size,
+            "prettySize": pretty(size), "filesystem": if *label == "META" { "none" } else { found },
+        });
+        ((*label).to_owned(), spec)
+    };
+    PARTITIONS.iter().skip(1).map(one).collect()
+}
+
+/// `MountStatuses`
+pub(super) fn mounts(node: &Node, run: &Run) -> Vec<Spec> {
+    let Some((name, _)) = system(node, run) else { return Vec::new() };
+    let one = |(number, id, target): &(u32, &str, &str)| {
+        let spec = json!({
+            "spec": { "volumeID": id, "parentID": "", "requesters": ["sequencer"], "readOnly": false },
+            "target": target, "source": format!("/dev/{}", partition(name, *number)), "filesystem": "xfs",
+            "readOnly": false, "projectQuotaSupport": *id == "EPHEMERAL", "detached": false,
+        });
+        ((*id).to_owned(), spec)
+    };
+    [(3, "STATE", "/system/state"), (4, "EPHEMERAL", "/var")].iter().map(one).collect()
+}
+
+/// `PCIDevices`
+pub(super) fn pci(node: &Node, run: &Run) -> Vec<Spec> {
+    let one = |(at, device): (&String, &super::node::Pci)| {
+        let driver = match device.is_nvidia() {
+            true if run.loaded.contains("nvidia") => "nvidia",
+            true => "",
+            false => &device.driver,
+        };
+        let spec = json!({
+            "class": device.class, "subclass": "", "vendor": device.vendor, "product": device.product,
+            "class_id": device.class_id, "subclass_id": "0x00", "vendor_id": device.vendor_id,
+            "product_id": device.product_id, "driver": driver,
+        });
+        (at.clone(), spec)
+    };
+    node.pci.iter().map(one).collect()
+}
+
+/// `SystemInformations`
+pub(super) fn system_of(node: &Node) -> Value {
+    let (manufacturer, product) = &node.model;
+    json!({ "manufacturer": manufacturer, "productName": product, "version": "", "serialnumber": "", "uuid": node.uuid })
+}
+
+/// `LinkStatuses`
+pub(super) fn links(node: &Node) -> Vec<Spec> {
+    let driver = if node.vmid.is_some() { "virtio_net" } else { "e1000e" };
+    let ether = json!({
+        "index": 8, "type": "ether", "linkIndex": 0, "flags": "UP,BROADCAST,RUNNING,MULTICAST,LOWER_UP",
+        "hardwareAddr": node.mac, "permanentAddr": node.mac, "broadcastAddr": "ff:ff:ff:ff:ff:ff", "mtu": 1_500,
+        "queueDisc": "pfifo_fast", "operationalState": "up", "kind": "", "slaveKind": "", "driver": driver,
+        "linkState": true, "speedMbit": 1_000, "port": "TwistedPair", "duplex": "Full",
+    });
+    let lo = json!({
+        "index": 1, "type": "loopback", "linkIndex": 0, "flags": "UP,LOOPBACK,RUNNING,LOWER_UP",
+        "hardwareAddr": "00:00:00:00:00:00", "mtu": 65_536, "operationalState": "unknown", "kind": "", "slaveKind": "",
+        "linkState": true,
+    });
+    vec![("eth0".into(), ether), ("lo".into(), lo)]
+}
+
+/// `AddressStatuses`
+pub(super) fn addresses(node: &Node) -> Vec<Spec> {
+    let one = |link: &str, address: &str, scope: &str| {
+        let spec = json!({ "address": address, "linkName": link, "family": "inet4", "scope": scope, "flags": "permanent",
+            "priority": 0 });
+        (format!("{link}/{address}"), spec)
+    };
+    vec![one("eth0", &format!("{}/24", node.ip), "global"), one("lo", "127.0.0.1/8", "host")]
+}

@@ -1,0 +1,359 @@
+//! The Talos side of the model: plain data, as a world file writes it and as the front changes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::config::Wants;
+use super::etcd::Etcd;
+use super::event::Log;
+use crate::lab::clock::LabTime;
+
+/// All Talos nodes of a world and what they share.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Talos {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Nodes by host name, which is their name in Kubernetes too.
+    pub nodes: BTreeMap<String, Node>,
+    /// What the image factory knows: extensions by schematic.
+    pub schematics: BTreeMap<String, Vec<String>>,
+    /// Versions whose images do not come up on these machines.
+    pub broken: BTreeSet<String>,
+    /// etcd.
+    pub etcd: Etcd,
+    /// How long things take.
+    pub timing: Timing,
+}
+
+/// A Talos node.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Its address on the estate's network.
+    pub ip: String,
+    /// The MAC of its NIC.
+    pub mac: String,
+    /// The VM that it runs in; none: a machine of its own.
+    pub vmid: Option<u32>,
+    /// `metal` or `nocloud`.
+    pub platform: String,
+    /// Maker and model, as the firmware tells.
+    pub model: (String, String),
+    /// The uuid of its firmware.
+    pub uuid: String,
+    /// It boots through systemd-boot; else through GRUB, which names no entry.
+    pub uefi: bool,
+    /// The two places of an installed image.
+    pub slots: BTreeMap<Slot, Image>,
+    /// The one that the boot loader takes next.
+    pub boots: Slot,
+    /// Disks in the order in which the kernel finds them.
+    pub disks: Vec<Disk>,
+    /// PCI devices by address.
+    pub pci: BTreeMap<String, Pci>,
+    /// Memory in kB.
+    pub memory: u64,
+    /// The machine configuration on its disk, byte for byte.
+    pub config: String,
+    /// The member of etcd whose data it has; none where it has never joined.
+    pub member: Option<u64>,
+    /// It is not plugged in, or switched off; of a VM its process counts.
+    pub off: bool,
+    /// Images that were pulled, by name.
+    pub images: BTreeSet<String>,
+    /// Its present boot.
+    #[serde(skip)]
+    pub run: Option<Run>,
+}
+
+/// One of the two places of an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slot {
+    /// The first.
+    #[default]
+    A,
+    /// The second.
+    B,
+}
+
+impl Slot {
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// An installed image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Image {
+    /// `1.11.5`
+    pub version: String,
+    /// The image factory's schematic; empty: none.
+    pub schematic: String,
+    /// Its system extensions, without `siderolabs/`.
+    pub extensions: Vec<String>,
+    /// It does not come up: the boot loader falls back to the other one.
+    pub broken: bool,
+}
+
+impl Image {
+    /// Major and minor number.
+    pub fn minor(&self) -> (u32, u32) {
+        let mut parts = self.version.split(['.', '-']).map(|p| p.parse().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+
+    /// Whether it is of 1.`minor` or later.
+    pub fn since(&self, minor: u32) -> bool {
+        self.minor() >= (1, minor)
+    }
+
+    /// Whether an extension whose name begins so is in it.
+    pub fn has(&self, prefix: &str) -> bool {
+        self.extensions.iter().any(|e| e.starts_with(prefix))
+    }
+}
+
+/// A disk.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Disk {
+    /// `nvme`, `sata`, `scsi`, `virtio` or `usb`.
+    pub transport: String,
+    /// The model.
+    pub model: String,
+    /// The serial number; may be empty.
+    pub serial: String,
+    /// The World Wide Name; may be empty.
+    pub wwid: String,
+    /// Where it is plugged in.
+    pub bus_path: String,
+    /// In bytes.
+    pub size: u64,
+    /// It has platters.
+    pub rotational: bool,
+    /// Talos is installed on it.
+    pub system: bool,
+    /// It lies in a drawer.
+    pub unplugged: bool,
+}
+
+/// A PCI device.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pci {
+    /// `0x10de`
+    pub vendor_id: String,
+    /// `0x1f82`
+    pub product_id: String,
+    /// `0x03`
+    pub class_id: String,
+    /// Who made it.
+    pub vendor: String,
+    /// What it is.
+    pub product: String,
+    /// Its class in words.
+    pub class: String,
+    /// The driver of the plain kernel; an NVIDIA GPU has the one of the extension.
+    pub driver: String,
+}
+
+impl Pci {
+    /// True for what NVIDIA's kernel modules drive.
+    pub fn is_nvidia(&self) -> bool {
+        self.vendor_id.eq_ignore_ascii_case("0x10de")
+    }
+}
+
+/// One boot of a node.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The kernel's boot id.
+    pub boot_id: String,
+    /// When the kernel started.
+    pub since: LabTime,
+    /// When apid answers.
+    pub api_at: LabTime,
+    /// When etcd and the extensions' services start.
+    pub services_at: LabTime,
+    /// When the kubelet is at work.
+    pub kubelet_at: LabTime,
+    /// What was booted.
+    pub slot: Slot,
+    /// It was started by the running kernel: the firmware was not gone through.
+    pub kexec: bool,
+    /// The kernel's names of the disks, by their place in the list.
+    pub names: BTreeMap<usize, String>,
+    /// The sequence `boot` has ended well.
+    pub booted: bool,
+    /// What it is about to do.
+    pub going: Option<Going>,
+    /// The machine configuration in effect.
+    pub active: String,
+    /// What follows from that.
+    pub wants: Wants,
+    /// The kernel modules that are loaded; none is ever unloaded.
+    pub loaded: BTreeSet<String>,
+    /// How often the configuration in effect was set.
+    pub generation: u64,
+    /// Whose try it is that ends by itself.
+    pub trying: Option<u64>,
+    /// The image that an upgrade writes, and whether it comes up by kexec.
+    pub writing: Option<(Image, bool)>,
+    /// etcd was told to leave the cluster: it stays down until the next boot.
+    pub left_etcd: bool,
+    /// What it told of itself.
+    pub log: Log,
+}
+
+/// What a node is about to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Going {
+    /// Up again.
+    Rebooting {
+        /// By the running kernel.
+        kexec: bool,
+    },
+    /// Off.
+    ShuttingDown,
+    /// Writing an image, then up again.
+    Upgrading,
+}
+
+/// How long things take, in lab milliseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timing {
+    /// From the request to the end of apid.
+    pub stop: u64,
+    /// From there to the new kernel, by kexec.
+    pub kexec: u64,
+    /// From there to the new kernel, through the firmware.
+    pub firmware: u64,
+    /// From the kernel to apid.
+    pub api: u64,
+    /// From the kernel to etcd and the extensions' services.
+    pub services: u64,
+    /// From the kernel to the kubelet.
+    pub kubelet: u64,
+    /// Pulling an image.
+    pub pull: u64,
+    /// Writing an image to the disk.
+    pub write: u64,
+    /// From a learner's start to its vote.
+    pub learn: u64,
+    /// How long `startAllServices` waits before it gives up and the node reboots.
+    pub stuck: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            stop: 8_000,
+            kexec: 3_000,
+            firmware: 25_000,
+            api: 6_000,
+            services: 9_000,
+            kubelet: 12_000,
+            pull: 15_000,
+            write: 12_000,
+            learn: 5_000,
+            stuck: 70 * 60_000,
+        }
+    }
+}
+
+impl Node {
+    /// The image that runs, or that would be booted next.
+    pub fn image(&self) -> Image {
+        let slot = self.run.as_ref().map_or(self.boots, |run| run.slot);
+        self.slots.get(&slot).cloned().unwrap_or_default()
+    }
+
+    /// The boot of a node whose apid answers.
+    pub fn answering(&self, now: LabTime) -> Option<&Run> {
+        self.run.as_ref().filter(|run| now >= run.api_at)
+    }
+
+    /// The kernel's names as it gives them at a boot: each kind counts on its own, in the order of discovery.
+    pub fn name_disks(&self) -> BTreeMap<usize, String> {
+        let mut names = BTreeMap::new();
+        for at in 0..self.disks.len() {
+            self.name_one(&mut names, at);
+        }
+        names
+    }
+
+    /// Gives the disk at a place the next free name, where it is plugged in and has none.
+    pub fn name_one(&self, names: &mut BTreeMap<usize, String>, at: usize) {
+        let Some(disk) = self.disks.get(at).filter(|d| !d.unplugged && !names.contains_key(&at)) else { return };
+        let name = |n: u8| match disk.transport.as_str() {
+            "nvme" => format!("nvme{n}n1"),
+            "virtio" => format!("vd{}", char::from(b'a' + n)),
+            _ => format!("sd{}", char::from(b'a' + n)),
+        };
+        let free = (0..26).map(name).find(|name| !names.values().any(|taken| taken == name));
+        if let Some(name) = free {
+            names.insert(at, name);
+        }
+    }
+
+    /// The kernel modules that can be loaded: those that the configuration asks for, that the image has, and whose
+    /// hardware is there, beside those that the kernel loads by itself.
+    pub fn loadable(&self) -> BTreeSet<String> {
+        let Some(run) = &self.run else { return BTreeSet::new() };
+        let image = self.image();
+        let mut loaded: BTreeSet<String> = OWN.iter().map(|m| (*m).to_owned()).collect();
+        for module in run.wants.modules.keys().map(|m| m.replace('-', "_")) {
+            let there = if NVIDIA.contains(&module.as_str()) {
+                let driver = image.has("nvidia-open-gpu-kernel-modules") || image.has("nonfree-kmod-nvidia");
+                driver && self.pci.values().any(Pci::is_nvidia)
+            } else {
+                KNOWN.contains(&module.as_str())
+            };
+            if there {
+                loaded.insert(module);
+            }
+        }
+        loaded
+    }
+
+    /// Whether a file exists that an extension's service waits for.
+    pub fn has_file(&self, path: &str, agent_port: bool) -> bool {
+        match path {
+            NVIDIA_DRIVER => self.run.as_ref().is_some_and(|run| run.loaded.contains("nvidia")),
+            AGENT_PORT => agent_port,
+            _ => false,
+        }
+    }
+}
+
+/// The sign that NVIDIA's driver is at work.
+pub const NVIDIA_DRIVER: &str = "/sys/bus/pci/drivers/nvidia";
+/// The guest agent's channel.
+pub const AGENT_PORT: &str = "/dev/virtio-ports/org.qemu.guest_agent.0";
+
+/// Modules of NVIDIA's extensions.
+const NVIDIA: &[&str] = &["nvidia", "nvidia_uvm", "nvidia_drm", "nvidia_modeset"];
+/// Modules that are loaded without being asked for.
+const OWN: &[&str] = &["virtio_pci", "nvme", "e1000e", "sd_mod", "xfs"];
+/// Modules that every image has.
+const KNOWN: &[&str] = &[
+    "nvme_tcp",
+    "br_netfilter",
+    "vfio_pci",
+    "dm_thin_pool",
+    "dm_snapshot",
+    "zram",
+    "iscsi_tcp",
+    "rbd",
+    "drbd",
+    "uvcvideo",
+];
