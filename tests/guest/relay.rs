@@ -88,7 +88,7 @@ impl Relay {
 async fn at_least(number: &watch::Receiver<usize>, count: usize) {
     let mut number = number.clone();
     let wait = number.wait_for(|number| *number >= count);
-    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap().unwrap();
+    pvemig::base::wait::within(Duration::from_secs(60), wait).await.unwrap().unwrap();
 }
 
 async fn relay(mut near: TcpStream, to: u16, way: impl Fn() -> Way) {
