@@ -91,7 +91,11 @@ impl Rig {
         let at_rest = |world: &lab::World| {
             let picture = world.compared();
             let pods = picture["kubernetes"]["pods"].as_object()?;
-            pods.keys().all(|pod| pod.ends_with(" ready")).then_some(picture)
+            let ready = pods.keys().all(|pod| pod.ends_with(" ready"));
+            // Flux reconciles every now and then, whoever looks.
+            let objects = picture["kubernetes"]["objects"].as_object()?;
+            let reconciles = |object: &Value| object.pointer("/status/conditions/Reconciling").is_some();
+            (ready && !objects.values().any(reconciles)).then_some(picture)
         };
         let picture = self.lab.shared().until(Duration::from_secs(900), at_rest).await;
         picture.unwrap_or_else(|| self.lab.compared())
