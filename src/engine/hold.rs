@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::StreamExt;
-use futures::stream::FuturesOrdered;
+use futures::future::join_all;
 use serde_json::Value;
 
 use crate::base::check::{Answer, Change, Problem};
@@ -130,15 +129,10 @@ impl<Cx: Settle> Engine<'_, Cx> {
         if !self.is_so(*first).await? {
             return Ok(false);
         }
-        // Where the first is so, all may be: a run with nothing to do. They are asked side by side, and nobody waits
-        // for the others once one is not.
-        let mut rest: FuturesOrdered<_> = rest.iter().map(|step| self.is_so(*step)).collect();
-        while let Some(so) = rest.next().await {
-            if !so? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        // Where the first is so, all may be: a run with nothing to do. They are asked side by side, and none is broken
+        // off: a command or a fetch that is killed in the middle leaves something behind.
+        let so = join_all(rest.iter().map(|step| self.is_so(*step))).await;
+        so.into_iter().try_fold(true, |all, so| Ok(all && so?))
     }
 
     /// Drops the problems that protect a step that is done, has begun, or is a hold that is not needed.

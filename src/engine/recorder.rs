@@ -206,7 +206,8 @@ impl Recorder {
             None if record.event.durable() => return Err(RecordError::Scratch),
             None => record,
         };
-        if record.event.durable() {
+        // Also where a person was asked to act.
+        if record.event.durable() || matches!(record.event, Event::Asked { .. }) {
             inner.change = inner.seq;
         }
         inner.seq += 1;
