@@ -136,6 +136,16 @@ pub enum Reason {
         /// The volume.
         volume: String,
     },
+    /// Where its data is cannot be told.
+    #[error(
+        "claim {claim}: {what} is not in the cluster's list, so nobody knows whether its data would be found elsewhere"
+    )]
+    Unseen {
+        /// The claim.
+        claim: String,
+        /// What is not in its list: the claim itself, or the volume that it is bound to.
+        what: String,
+    },
     /// No other node would take it.
     #[error("no other node takes it: {0}")]
     NoOtherNode(String),
@@ -204,7 +214,8 @@ fn judge(node: &str, pod: &Pod, round: &Surroundings, lets: Lets) -> PodPlan {
     }
     if controller.is_some() && daemon_set.is_none() {
         for reason in no_way_back(node, pod, round) {
-            let worst = if matches!(reason, Reason::StartsEmpty { .. }) { Fate::Refuses } else { Fate::GoesForGood };
+            let unsafe_to_go = matches!(reason, Reason::StartsEmpty { .. } | Reason::Unseen { .. });
+            let worst = if unsafe_to_go { Fate::Refuses } else { Fate::GoesForGood };
             add(reason, worst);
         }
     }
@@ -224,8 +235,15 @@ fn no_way_back(node: &str, pod: &Pod, round: &Surroundings) -> Vec<Reason> {
     let mut reasons = Vec::new();
     for used in pod.claims.iter().filter(|c| !c.ephemeral) {
         let claim = round.claims.iter().find(|c| c.meta.namespace == pod.meta.namespace && c.meta.name == used.claim);
-        let volume = claim.and_then(|c| c.volume.as_ref());
-        let Some(volume) = volume.and_then(|name| round.volumes.iter().find(|v| v.meta.name == *name)) else {
+        let unseen = |what: String| Reason::Unseen { claim: used.claim.clone(), what };
+        let Some(claim) = claim else {
+            reasons.push(unseen("it".into()));
+            continue;
+        };
+        // One that is not bound yet has no data.
+        let Some(name) = &claim.volume else { continue };
+        let Some(volume) = round.volumes.iter().find(|v| v.meta.name == *name) else {
+            reasons.push(unseen(format!("its volume {name}")));
             continue;
         };
         let placement = volume.placement(&round.nodes);
@@ -249,13 +267,14 @@ pub enum Evicted {
 }
 
 impl Kubernetes {
-    /// Reads all that [`plan`] needs to know besides the pods.
+    /// Reads all that [`plan`] needs to know besides the pods, which are read before: what a list names is in one that
+    /// is read after it.
     ///
     /// # Errors
     /// What keeps the API from answering.
     pub async fn surroundings(&self) -> Result<Surroundings, KubeError> {
-        let (nodes, volumes, round) = futures::try_join!(self.nodes(), self.volumes(), self.round())?;
-        Ok(Surroundings { nodes, volumes, ..round })
+        let (nodes, round) = futures::try_join!(self.nodes(), self.round())?;
+        Ok(Surroundings { nodes, volumes: self.volumes().await?, ..round })
     }
 
     /// As [`Kubernetes::surroundings`], for who has nodes and volumes: without them.

@@ -162,10 +162,12 @@ impl RetainVolumes {
     /// The volumes of the workload's claims that serve no pod on the target; None where there is no such workload.
     async fn left_behind(&self, cx: &Estate) -> Result<Option<Vec<Volume>>, Failure> {
         let k8s = cx.kubernetes(&self.work.cluster).await?;
-        let (workload, nodes, (claims, volumes)) = futures::join!(
+        // From the volume to its claim: a claim that names no volume yet would not say where that one's data is.
+        let volumes_claims = async { (k8s.volumes().await, k8s.claims(Some(&self.work.namespace)).await) };
+        let (workload, nodes, (volumes, claims)) = futures::join!(
             k8s.workload(&self.work.kind, &self.work.namespace, &self.work.name),
             k8s.nodes(),
-            k8s.claims_and_volumes(&self.work.namespace),
+            volumes_claims,
         );
         let Some(workload) = workload? else { return Ok(None) };
         let (mut volumes, nodes, claims) = (volumes?, nodes?, claims?);

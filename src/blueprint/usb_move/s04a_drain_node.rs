@@ -218,7 +218,8 @@ impl DrainNode {
     }
 
     async fn left(&self, k8s: &Kubernetes) -> Result<Left, Failure> {
-        let (pods, round) = futures::try_join!(k8s.pods_on(&self.node.name), k8s.surroundings())?;
+        let pods = k8s.pods_on(&self.node.name).await?;
+        let round = k8s.surroundings().await?;
         Ok(sort(&pods, plan(&self.node.name, &pods, &round, LETS)))
     }
 }

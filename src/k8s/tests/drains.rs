@@ -206,6 +206,16 @@ fn a_pod_that_would_not_come_back_says_why() {
     assert_eq!(fate, Fate::Refuses);
     assert!(matches!(&why[0], Reason::StartsEmpty { claim, .. } if claim == "frigate-config"), "{why:?}");
 
+    // What is in no list is not known to be elsewhere.
+    let unlisted = [
+        (Surroundings { volumes: Vec::new(), ..loose.clone() }, "its volume pvc-44444444-aaaa-4aaa-8aaa-000000000001"),
+        (Surroundings { claims: Vec::new(), ..loose }, "it"),
+    ];
+    for (round, what) in unlisted {
+        let (fate, why) = judge(pod(claimed), &round, Lets::default());
+        assert!(fate == Fate::Refuses && matches!(&why[0], Reason::Unseen { what: of, .. } if of == what), "{why:?}");
+    }
+
     let nowhere = |change: &dyn Fn(&mut Value), expected: &str| {
         let (fate, why) = judge(pod(change), &round(), Lets::default());
         assert_eq!((fate, why[0].to_string().as_str()), (Fate::GoesForGood, expected));

@@ -128,13 +128,19 @@ impl KubeFacts {
 pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure> {
     let kube = &*cx.kubernetes(&p.work.cluster).await?;
     let namespace = p.work.namespace.as_str();
+    // A list that names what is in another one is read before that: else a claim could be bound to a volume that was not
+    // there yet.
+    let pods_claims_volumes = async {
+        let (here, claims) = futures::join!(kube.pods_on(&p.node.name), kube.claims(Some(namespace)));
+        let round = kube.round().await;
+        (claims, here.and_then(|here| Ok((here, round?))), kube.volumes().await)
+    };
     let lists = async {
         let all = futures::join!(
             kube.nodes(),
-            kube.claims_and_volumes(namespace),
+            pods_claims_volumes,
             kube.pods_in(namespace),
             work(p, kube),
-            async { futures::try_join!(kube.pods_on(&p.node.name), kube.round()) },
             Lists::read(kube),
             source(p, kube),
             kube.may_do_all(),
@@ -142,7 +148,7 @@ pub(super) async fn ask(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure
         Ok(all)
     };
     // Without a version there is nobody to wait for.
-    let (version, (nodes, (claims, volumes), pods, work, round, lists, source, all)) =
+    let (version, (nodes, (claims, round, volumes), pods, work, lists, source, all)) =
         futures::try_join!(kube.version(), lists)?;
     let (nodes, volumes) = (asked(nodes), asked(volumes));
     let drain = match (&nodes, &volumes, round) {
