@@ -49,7 +49,8 @@ pub(super) async fn look(proxmox: &Proxmox, vmid: u32, argv: &[String]) -> Resul
 
 /// Runs a command, after a ping that shows that the agent is there.
 pub(super) async fn run(proxmox: &Proxmox, vmid: u32, command: &Command, permit: &Permit) -> Result<Output, Error> {
-    let vm = proxmox.locate(vmid).await?;
+    // The ping would follow a VM that moved, and the command would not.
+    let vm = proxmox.locate_now(vmid).await?;
     proxmox.agent_ping(&vm).await?;
     let words: Vec<&str> = command.argv.iter().map(String::as_str).collect();
     let again = if command.repeatable { Again::Safe } else { Again::Once };
@@ -58,7 +59,7 @@ pub(super) async fn run(proxmox: &Proxmox, vmid: u32, command: &Command, permit:
 }
 
 pub(super) async fn facts(proxmox: &Proxmox, vmid: u32) -> AgentFacts {
-    let vm = match proxmox.locate(vmid).await {
+    let vm = match proxmox.locate_now(vmid).await {
         Ok(vm) => vm,
         Err(error) => {
             let unknown = || Fact::Unknown(error.to_string());

@@ -263,7 +263,7 @@ impl Guest {
                     facts.ssh = Some(match self.silent.lately(&route.label(), self.clock) {
                         Some(why) => Fact::Unknown(why),
                         None => {
-                            // A channel that opens now is a login that works now.
+                            // A channel that opens now shows that its server is there, and lets in whom it let in before.
                             let session = self.sessions.open(target, self.clock).await;
                             self.silent.heard(&route.label(), &session, self.clock);
                             match session {

@@ -196,8 +196,10 @@ impl Proxmox {
         })
     }
 
-    /// Asks, with retries within [`Limits::read`].
+    /// Asks as soon as less than [`AT_ONCE`] others are on their way, with retries within [`Limits::read`].
     pub(super) async fn ask(&self, call: &Call) -> Result<Answer, Error> {
+        // Taken before the deadline begins, which is the server's alone. Nobody closes it.
+        let _turn = self.turns.acquire().await.ok();
         let mut last = None;
         let asked = wait::within(self.limits.read, async {
             let mut backoff = Backoff::new(self.clock, Duration::from_millis(200), Duration::from_secs(2));
@@ -205,7 +207,7 @@ impl Proxmox {
             loop {
                 attempts += 1;
                 let error = match self.headers(&call.method).await {
-                    Ok(headers) => match self.in_turn(call, &headers).await {
+                    Ok(headers) => match self.attempt(&self.reads, call, &headers).await {
                         Ok(answer) => return Ok(answer),
                         Err(Miss::Refused(refusal))
                             if refusal.status == 401 && !renewed && self.sessions.forget().await =>
@@ -232,13 +234,6 @@ impl Proxmox {
             Err(last.unwrap_or_else(|| Error::NoAnswer { at: self.at(&call.target), why: elapsed.to_string() }))
         });
         asked.inspect_err(|error| self.places.hear(call.vm.as_ref(), error))
-    }
-
-    /// One attempt of a question, as soon as less than [`AT_ONCE`] others are on their way.
-    async fn in_turn(&self, call: &Call, headers: &HeaderMap) -> Result<Answer, Miss> {
-        // Nobody closes it.
-        let _turn = self.turns.acquire().await.ok();
-        self.attempt(&self.reads, call, headers).await
     }
 
     /// Sends a change, once: notes it, sends it, and returns `data`.

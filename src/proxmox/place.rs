@@ -80,7 +80,7 @@ impl Proxmox {
         if !matches!(error, Error::NoSuchVm { .. }) {
             return Err(error);
         }
-        let now = self.locate(from.vmid).await?;
+        let now = self.locate_now(from.vmid).await?;
         if now == *from { Err(error) } else { Ok(now) }
     }
 }

@@ -68,7 +68,7 @@ async fn moved(pve: &Proxmox, at: &VmRef, failure: Failure) -> Result<VmRef, Fai
     if !matches!(failure.downcast_ref(), Some(Error::NoSuchVm { .. })) {
         return Err(failure);
     }
-    let now = pve.locate(at.vmid).await?;
+    let now = pve.locate_now(at.vmid).await?;
     if now == *at { Err(failure) } else { Ok(now) }
 }
 

@@ -46,8 +46,8 @@ pub(super) fn privileges(global: &Global, args: &PrivilegesArgs, out: &Out) -> a
     page.words(&format!("Numbers are steps (`pvemig explain 04`). {asks} holds it against the estate."));
     if !all {
         page.words(
-            "This is the least that a run needs. What it can do without is in comments, with what is lost without it; \
-             `--with-optional` prints that as well.",
+            "This is the least that a run needs. What it can do without, and what only some estates take, is in \
+             comments, with what that is for; `--with-optional` prints it as well.",
         );
     }
     if wanted(System::Proxmox) {
