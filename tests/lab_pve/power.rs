@@ -62,7 +62,7 @@ async fn power_goes_through_pve_tasks_with_a_life_of_their_own() {
 async fn a_late_guest_stays_off_after_a_failed_reboot_and_holds_the_file_lock_meanwhile() {
     let b = Bench::with("usb-move", |w| {
         let vm = w.vms.get_mut(&108).unwrap();
-        vm.guest.shutdown_ms = Some(1_200_000);
+        vm.guest.shutdown_ms = Some(3_000_000);
         vm.config.insert("startup".into(), "order=2,down=1000".into());
     })
     .await;
