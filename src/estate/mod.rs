@@ -236,8 +236,10 @@ impl Estate {
             Access::Agent => Route::Agent { proxmox: self.proxmox(&settings.proxmox).await?, vmid },
             Access::HostSsh => {
                 let pve = self.proxmox(&settings.proxmox).await?;
-                // The host does not tell where else the VM is.
-                let at = pve.locate_now(vmid).await?;
+                // The host does not tell where else the VM is; the agent, where the site names it before, mostly does.
+                let before = settings.access.iter().take_while(|access| **access != Access::HostSsh);
+                let asked = before.into_iter().any(|access| *access == Access::Agent);
+                let at = if asked { pve.locate(vmid).await? } else { pve.locate_now(vmid).await? };
                 let host = self.host_ssh(&settings.proxmox, &at.node).await?.ok_or_else(|| no_ssh(&at.node))?;
                 Route::HostSsh { host, vmid }
             }
