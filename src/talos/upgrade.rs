@@ -3,6 +3,7 @@
 //! A node has two slots: the image goes to the one that is not in use, and a boot that fails falls back.
 
 use serde::{Deserialize, Serialize};
+use tonic::Status;
 
 use crate::base::fault::Effect;
 use crate::base::permit::Permit;
@@ -71,8 +72,9 @@ impl Talos {
         let send = |channel| async move {
             use wire::image_service_pull_response::Response;
             let mut stream = images(channel).pull(request).await?.into_inner();
-            let mut name = None;
-            while let Some(answer) = stream.message().await? {
+            let (mut name, mut begun) = (None, false);
+            while let Some(answer) = stream.message().await.map_err(|status| under_way(begun, status))? {
+                begun = true;
                 match answer.response {
                     Some(Response::Name(pulled)) => name = Some(pulled),
                     Some(Response::PullProgress(progress)) => permit.progress(&layer(&progress)),
@@ -99,8 +101,9 @@ impl Talos {
         let send = |channel| async move {
             use wire::lifecycle_service_install_progress::Response;
             let mut stream = lifecycle(channel).upgrade(request).await?.into_inner();
-            let (mut code, mut said) = (None, None);
-            while let Some(answer) = stream.message().await? {
+            let (mut code, mut said, mut begun) = (None, None, false);
+            while let Some(answer) = stream.message().await.map_err(|status| under_way(begun, status))? {
+                begun = true;
                 match answer.progress.and_then(|progress| progress.response) {
                     Some(Response::ExitCode(exit)) => code = Some(exit),
                     Some(Response::Message(line)) => {
@@ -133,6 +136,15 @@ impl Talos {
         let (_, answer) = self.change(permit, self.limits.change, note, send).await?;
         self.only(answer.messages, |m| m.metadata.as_ref(), true).map(drop)
     }
+}
+
+/// The end of work that has shown progress: however the node calls it, it is no refusal before anything was done.
+fn under_way(begun: bool, status: Status) -> Status {
+    // One with a source is not the node's word; it is a lost answer in any case.
+    if !begun || std::error::Error::source(&status).is_some() {
+        return status;
+    }
+    Status::unknown(format!("{:?} in the middle of it: {}", status.code(), status.message()))
 }
 
 /// Where installer images are kept.

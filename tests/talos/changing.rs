@@ -361,12 +361,19 @@ async fn an_installer_that_fails_says_so_under_ok() {
     assert_eq!(error.effect(), Effect::Partial);
     assert!(error.to_string().contains("no space left"), "{error}");
 
-    for says in [Says::Ok(vec![msg(1, &[text(1, "writing")])]), Says::Breaks(vec![msg(1, &[text(1, "writing")])])] {
+    let writing = || vec![msg(1, &[text(1, "writing")])];
+    // FAILED_PRECONDITION would be a refusal, were it not for what was written before it.
+    let ends = [Says::Ok(writing()), Says::Breaks(writing()), Says::Status(writing(), 9, "the disk is busy")];
+    for says in ends {
         let wire = pulled().await;
         wire.fake.on(WRITE, says);
         let error = wire.talos.upgrade(&wire.permit, "reg/installer:v1.13.9").await.unwrap_err();
         assert_eq!(error.effect(), Effect::Maybe, "{error:?}");
     }
+    let wire = pulled().await;
+    wire.fake.on(WRITE, Says::Status(Vec::new(), 9, "the disk is busy"));
+    let error = wire.talos.upgrade(&wire.permit, "reg/installer:v1.13.9").await.unwrap_err();
+    assert!(matches!(error, Error::NotReady { .. }) && error.effect() == Effect::None, "{error:?}");
     // A pull that breaks off leaves nothing that is written.
     let wire = Wire::start().await;
     wire.says("Version", &[msg(2, &[text(1, "v1.14.0")])]);
