@@ -86,7 +86,7 @@ pub enum Error {
     #[error("{at}: the snapshot of etcd is of no use: {why}")]
     BadSnapshot { at: String, why: String },
     /// A file of this machine cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{} cannot be read or written", path.display())]
     File { path: std::path::PathBuf, source: std::io::Error },
     /// Any other refusal.
     #[error("{at}: {code}: {why}")]

@@ -174,7 +174,8 @@ impl Talos {
     }
 
     /// Stores a snapshot of etcd in a new file that its owner alone may read; it holds the cluster's secrets. The file is
-    /// there under its name only when the digest at its end is that of its content. Nothing is changed on the node.
+    /// there under its name only when the digest at its end is that of its content; one that has the name already is left
+    /// as it is. Nothing is changed on the node.
     ///
     /// # Errors
     /// [`Error::BadSnapshot`], [`Error::File`], and those of any question.
@@ -183,9 +184,16 @@ impl Talos {
         let mut partial = to.as_os_str().to_owned();
         partial.push(".partial");
         let partial = std::path::PathBuf::from(partial);
+        if tokio::fs::try_exists(to).await.map_err(failed)? {
+            return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+        }
+        // What an earlier try left may have been made wider since.
+        match tokio::fs::remove_file(&partial).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
         let mut options = tokio::fs::OpenOptions::new();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&partial).await.map_err(failed)?;
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&partial).await.map_err(failed)?;
         let copied = wait::within(self.limits.snapshot, self.copy_snapshot(&mut file, to)).await;
         let copied = copied
             .unwrap_or_else(|elapsed| Err(Error::NoAnswer { at: self.at(), why: format!("the snapshot: {elapsed}") }));

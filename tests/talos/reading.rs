@@ -189,6 +189,8 @@ async fn a_snapshot_is_kept_only_where_its_digest_is_right() {
         let wire = Wire::start().await;
         wire.fake.on(&machine("EtcdSnapshot"), Says::Ok(pieces(&whole, size)));
         let path = dir.path().join(format!("good-{turn}"));
+        // What is left of an earlier try lends the snapshot neither its content nor its mode.
+        std::fs::write(path.with_extension("partial"), "older").unwrap();
         let snapshot = wire.talos.etcd_snapshot(&path).await.unwrap();
         assert_eq!(snapshot.size, 400_032);
         assert_eq!(snapshot.sha256, digest.iter().map(|b| format!("{b:02x}")).collect::<String>());
@@ -196,6 +198,12 @@ async fn a_snapshot_is_kept_only_where_its_digest_is_right() {
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(sent(&wire.one()), (machine("EtcdSnapshot").as_str(), [].as_slice()));
+        // Nobody's older snapshot is lost for a newer one.
+        let error = wire.talos.etcd_snapshot(&path).await.unwrap_err();
+        assert!(matches!(&error, Error::File { .. }), "{error:?}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(!error.to_string().contains(&source), "{error}: {source}");
+        assert_eq!((std::fs::read(&path).unwrap(), wire.fake.asked().len()), (whole.clone(), 1));
     }
     let mut flipped = whole.clone();
     flipped[5] ^= 1;
