@@ -3,8 +3,8 @@
 //!
 //! The tour: [`base`] has the words, [`engine`] runs steps and keeps the journal, the providers ([`proxmox`],
 //! [`guest`], [`k8s`], [`talos`], [`checkout`]) talk to the outside systems, [`site`] describes an estate, [`estate`]
-//! opens it, [`blueprint`] holds the migrations, [`lab`] simulates an estate at the wire, [`report`] renders a journal
-//! and [`cli`] is the only part that prints.
+//! opens it, [`lint`] says what is wrong with it, [`blueprint`] holds the migrations, [`lab`] simulates an estate at
+//! the wire, [`report`] renders a journal and [`cli`] is the only part that prints.
 
 pub mod base;
 pub mod blueprint;
@@ -15,6 +15,7 @@ pub mod estate;
 pub mod guest;
 pub mod k8s;
 pub mod lab;
+pub mod lint;
 pub mod proxmox;
 pub mod report;
 pub mod site;

@@ -242,6 +242,18 @@ async fn edits_are_committed_pushed_and_taken_back_beside_a_dirty_checkout() {
 }
 
 #[tokio::test]
+async fn a_fetch_that_was_killed_does_not_keep_the_next_one_from_it() {
+    let ground = Ground::new();
+    let first = ground.checkout.fetch().await.unwrap();
+    let theirs = ground.somebody_pushes("README", "other\n");
+    let lock = ground.checkout.state_clone.join("refs/pvemig/tip.lock");
+    std::fs::write(&lock, "").unwrap();
+    assert_ne!(first, theirs);
+    assert_eq!(ground.checkout.fetch().await.unwrap(), theirs);
+    assert!(!lock.exists());
+}
+
+#[tokio::test]
 async fn a_push_behind_somebody_else_is_refused_and_the_edits_are_made_again() {
     let ground = Ground::new();
     ground.checkout.fetch().await.unwrap();

@@ -2,24 +2,32 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may panic, and says its counts")]
 
-use std::time::Duration;
-
-use crate::harness::estate::Rig;
+use crate::harness::estate::{Rig, at_rest};
+use crate::harness::odd::{Way, make_odd};
 use crate::harness::same::{assert_done, assert_same, assert_undone};
 use crate::harness::scene::Scenes;
 use crate::harness::{How, calls, is_cut, points_expected};
-use pvemig::base::check::{Answer, Check};
-use pvemig::base::fault::Failure;
-use pvemig::base::names::StepKey;
-use pvemig::base::permit::{Permit, System, Thing};
+use pvemig::base::check::Answer;
+use pvemig::base::permit::System;
 use pvemig::blueprint::BoxedStep;
 use pvemig::engine::event::{Event, Record};
+use pvemig::engine::point::Point;
 use pvemig::engine::run::{Ended, Why};
 use pvemig::engine::state::Stage;
-use pvemig::engine::step::{AnyStep, Risk, Seen};
-use pvemig::estate::Estate;
+use pvemig::engine::step::Seen;
 use pvemig::lab::{Class, FaultEffect, FaultRule, Front};
 use serde_json::Value;
+
+/// A fresh world with its only migration's steps. `WORLD:NODE,NODE`: with a plan for these nodes of Talos only.
+async fn fresh(world: &str) -> Rig {
+    match world.split_once(':') {
+        None => Rig::new(world).await,
+        Some((world, nodes)) => {
+            let nodes: Vec<&str> = nodes.split(',').collect();
+            Rig::of(at_rest(world), |site| site["migrations"]["reboots"]["params"]["nodes"] = nodes.into()).await
+        }
+    }
+}
 
 /// An undisturbed run with everything outside the process at each of its points: what a process that is stopped there
 /// leaves behind. To meet a point again is to go back to it, not to run up to it anew.
@@ -33,20 +41,22 @@ struct Story {
 
 impl Story {
     async fn forward(world: &str) -> Self {
-        let rig = Rig::new(world).await;
+        let rig = fresh(world).await;
         let first = rig.picture().await;
         assert!(first.as_object().is_some_and(|o| o.len() > 3), "a picture of nothing proves nothing");
         let (run, scenes) = rig.watched(None).await;
         assert_done(&run, "undisturbed");
         let last = rig.picture().await;
-        assert_ne!(first, last);
+        // A reboot test that mends nothing leaves everything as it was.
+        assert!(first != last || !rebooted(&rig).is_empty());
+        assert_rebooted(&rig, 1..=1, "undisturbed");
         assert_eq!(calls(&run.records), rig.changes(), "each changing request has its call and the other way round");
         Self::told(rig, first, last, run, scenes)
     }
 
     /// The undo of a finished run.
     async fn backward(world: &str) -> Self {
-        let rig = Rig::new(world).await;
+        let rig = fresh(world).await;
         let first = rig.picture().await;
         let there = rig.forward(None, &How::default()).await;
         assert_done(&there, "undisturbed");
@@ -71,92 +81,22 @@ impl Story {
     }
 }
 
-/// What is odd about a step.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// It applies and undoes everything twice.
-    Twice,
-    /// It fails instead of applying.
-    NoApply,
-    /// It cannot ask.
-    NoCheck,
+/// The nodes that the plan reboots: a reboot test has its own rule, one reboot of each node and run.
+fn rebooted(rig: &Rig) -> Vec<String> {
+    let of = |step: &BoxedStep| (step.id() == "04-reboot").then(|| step.key().instance().unwrap().to_owned());
+    rig.steps.iter().filter_map(of).collect()
 }
 
-/// A step with something odd about it.
-struct Odd {
-    step: BoxedStep,
-    way: Way,
-}
-
-#[async_trait::async_trait]
-impl AnyStep<Estate> for Odd {
-    fn key(&self) -> StepKey {
-        self.step.key()
+/// Each of them was started so often since the world began, and no other machine of Talos was.
+fn assert_rebooted(rig: &Rig, times: std::ops::RangeInclusive<u32>, what: &str) {
+    let nodes = rebooted(rig);
+    let starts: Vec<(String, u32)> =
+        rig.lab.shared().read(|w| w.talos.nodes.iter().map(|(name, node)| (name.clone(), node.starts - 1)).collect());
+    assert_eq!(starts.iter().filter(|(name, _)| nodes.contains(name)).count(), nodes.len());
+    for (name, count) in starts {
+        let right = if nodes.contains(&name) { times.contains(&count) } else { count == 0 };
+        assert!(right, "{what}: {name} was rebooted {count} times, not {times:?}");
     }
-    fn id(&self) -> &'static str {
-        self.step.id()
-    }
-    fn title(&self) -> String {
-        self.step.title()
-    }
-    fn why(&self) -> Vec<String> {
-        self.step.why()
-    }
-    fn risk(&self) -> Risk {
-        self.step.risk()
-    }
-    fn holds_until(&self) -> Option<&'static str> {
-        self.step.holds_until()
-    }
-    fn blind_to(&self) -> &'static [&'static str] {
-        self.step.blind_to()
-    }
-    fn limit(&self) -> Duration {
-        self.step.limit()
-    }
-    fn fields(&self) -> Result<Value, Failure> {
-        self.step.fields()
-    }
-    async fn check(&self, cx: &Estate, seen: Seen<'_, Value>) -> Result<Check<Value>, Failure> {
-        if self.way == Way::NoCheck {
-            return Err(Failure::plain("made to fail", None));
-        }
-        self.step.check(cx, seen).await
-    }
-    async fn apply(&self, cx: &Estate, seen: Seen<'_, Value>, permit: &Permit) -> Result<(), Failure> {
-        match self.way {
-            Way::Twice => self.step.apply(cx, again(&seen), permit).await?,
-            Way::NoApply => return Err(Failure::plain("made to fail", None)),
-            Way::NoCheck => {}
-        }
-        self.step.apply(cx, seen, permit).await
-    }
-    async fn back(&self, cx: &Estate, before: &Value, seen: Seen<'_, Value>) -> Result<Check<()>, Failure> {
-        self.step.back(cx, before, seen).await
-    }
-    async fn undo(&self, cx: &Estate, before: &Value, seen: Seen<'_, Value>, permit: &Permit) -> Result<(), Failure> {
-        if self.way == Way::Twice {
-            self.step.undo(cx, before, again(&seen), permit).await?;
-        }
-        self.step.undo(cx, before, seen, permit).await
-    }
-    fn was_at_work(&self, before: &Value) -> Result<bool, Failure> {
-        self.step.was_at_work(before)
-    }
-    fn undo_destroys(&self, before: &Value) -> Result<Vec<Thing>, Failure> {
-        self.step.undo_destroys(before)
-    }
-}
-
-fn again<'a>(seen: &Seen<'a, Value>) -> Seen<'a, Value> {
-    Seen { since: seen.since, got: seen.got, held: seen.held, run: seen.run }
-}
-
-/// Makes the steps of which `which` is true odd.
-fn make_odd(rig: &mut Rig, way: Way, which: impl Fn(usize) -> bool) {
-    let steps = std::mem::take(&mut rig.steps).into_iter().enumerate();
-    let wrap = |(n, step)| if which(n) { Box::new(Odd { step, way }) as BoxedStep } else { step };
-    rig.steps = steps.map(wrap).collect();
 }
 
 /// Step `n` fails, there and only there; then it goes on as if nothing had been. False where it is a hold that guards
@@ -181,6 +121,7 @@ async fn fails_there(story: &mut Story, n: usize) -> bool {
     assert!(stop.key == key || (!applies && by_a_hold), "{key}: {stop:#?}");
     rig.mend();
     assert_done(&rig.forward(Some(&id), &How::default()).await, &format!("after a failure of {key}"));
+    assert_rebooted(rig, 1..=1, &format!("after a failure of {key}"));
     assert_same(&rig.picture().await, &story.last, &format!("after a failure of {key}"));
     true
 }
@@ -218,6 +159,7 @@ async fn prove(world: &str) {
         if n > 0 {
             let rig = story.after(n);
             assert_undone(&rig.backward(&id, &How::default()).await, &format!("undo after {n}"));
+            assert_rebooted(rig, 0..=1, &format!("undo after {n}"));
             assert_same(&rig.picture().await, &story.first, &format!("undo after {n}"));
             undone += 1;
         }
@@ -227,17 +169,21 @@ async fn prove(world: &str) {
     assert!(failed + 1 >= steps, "{failed}");
     assert_eq!(undone, steps);
 
-    // A second run changes nothing.
+    // A second run changes nothing; that of a reboot test reboots each node once more.
     let rig = story.after(steps);
     assert_done(&rig.forward(Some(&id), &How::default()).await, "its last line");
     let before = rig.changes();
     let second = rig.forward(None, &How::default()).await;
     assert_done(&second, "second");
-    assert_eq!((calls(&second.records), rig.changes()), (0, before), "a second run changes nothing");
+    if rebooted(rig).is_empty() {
+        assert_eq!((calls(&second.records), rig.changes()), (0, before), "a second run changes nothing");
+    }
+    assert_eq!(calls(&second.records), rig.changes() - before);
+    assert_rebooted(rig, 2..=2, "second");
     assert_same(&rig.picture().await, &story.last, "after a second run");
 
     // A shorter plan, without the closers of its holds, that is done and undone.
-    let mut rig = Rig::new(world).await;
+    let mut rig = fresh(world).await;
     rig.steps.truncate(steps / 2);
     let part = rig.forward(None, &How::default()).await;
     assert_done(&part, "half of it");
@@ -245,11 +191,12 @@ async fn prove(world: &str) {
     assert_same(&rig.picture().await, &story.first, "half of it, undone");
 
     // Applied twice, undone twice.
-    let mut rig = Rig::new(world).await;
+    let mut rig = fresh(world).await;
     make_odd(&mut rig, Way::Twice, |_| true);
     let twice = rig.forward(None, &How::default()).await;
     assert_done(&twice, "applied twice");
     assert_same(&rig.picture().await, &story.last, "applied twice");
+    assert_rebooted(&rig, 1..=1, "applied twice");
     assert_eq!(calls(&twice.records), rig.changes());
     assert_undone(&rig.backward(&twice.id, &How::default()).await, "undone twice");
     assert_same(&rig.picture().await, &story.first, "undone twice");
@@ -269,6 +216,9 @@ enum Then {
     UndoAgain,
 }
 
+/// The node that a plan of the crash loops begins with.
+const FIRST: &str = "@talos-vm";
+
 /// At how many points the process is really cut: each must leave what its scene shows, and go on as from there.
 const CONTROLS: usize = 4;
 
@@ -284,10 +234,13 @@ async fn crash(world: &str, then: Then) {
         goes_on(&story.rig, &story.run.id, then, &goal, &format!("{point:?}")).await;
     }
 
-    let (mut cut, apart) = (0, scenes.len() / CONTROLS);
-    for (point, scene) in scenes.iter().skip(apart / 2).step_by(apart) {
+    // How often a drain asks depends on where pods came to be after the first one.
+    let again = |point: &Point| point.key.contains('@') && !point.key.ends_with(FIRST);
+    let end = scenes.iter().position(|(point, _)| then != Then::UndoAgain && again(point)).unwrap_or(scenes.len());
+    let (mut cut, apart) = (0, end / CONTROLS);
+    for (point, scene) in scenes[..end].iter().skip(apart / 2).step_by(apart) {
         let what = format!("{point:?}, cut");
-        let rig = Rig::new(world).await;
+        let rig = fresh(world).await;
         let how = How { cut_at: Some(point.n), ..How::default() };
         let run = if then == Then::UndoAgain {
             let run = rig.forward(None, &How::default()).await;
@@ -297,11 +250,15 @@ async fn crash(world: &str, then: Then) {
             rig.forward(None, &how).await
         };
         assert!(is_cut(&run) && run.id == story.run.id, "{what}: {:#?}", run.ended);
-        story.rig.go_back(scene);
-        assert_eq!(rig.bench.told(&run.id), story.rig.bench.told(&run.id), "{what}");
-        // What is on its way arrives in both before they are compared.
-        let (left, scene) = tokio::join!(rig.later(), story.rig.later());
-        assert_same(&left, &scene, &what);
+        // Where nodes go down in turn their pods land now here, now there, and so does the count of evictions: there the
+        // end alone is the same.
+        if rebooted(&rig).is_empty() {
+            story.rig.go_back(scene);
+            assert_eq!(rig.bench.told(&run.id), story.rig.bench.told(&run.id), "{what}");
+            // What is on its way arrives in both before they are compared.
+            let (left, scene) = tokio::join!(rig.later(), story.rig.later());
+            assert_same(&left, &scene, &what);
+        }
         goes_on(&rig, &run.id, then, &goal, &what).await;
         cut += 1;
     }
@@ -312,14 +269,18 @@ async fn crash(world: &str, then: Then) {
     };
     let taken = scenes.len() - from;
     println!("crash {world}: {taken} of {} points {verb}", scenes.len());
-    assert!(taken > 20 && cut >= CONTROLS, "{taken} {cut}");
+    // A reboot test has little to take back: what it held it has let go by itself.
+    let least = if rebooted(&story.rig).is_empty() { 20 } else { 5 };
+    assert!(taken > least && cut >= CONTROLS, "{taken} {cut}");
 }
 
 async fn goes_on(rig: &Rig, id: &str, then: Then, goal: &Value, what: &str) {
     if then == Then::Resume {
         assert_done(&rig.forward(Some(id), &How::default()).await, what);
+        assert_rebooted(rig, 1..=1, what);
     } else {
         assert_undone(&rig.backward(id, &How::default()).await, what);
+        assert_rebooted(rig, 0..=1, what);
     }
     assert_same(&rig.picture().await, goal, what);
 }
@@ -344,12 +305,14 @@ async fn faults(world: &str, all_of_them: bool) {
         run.records.iter().filter(|r| matches!(&r.event, Event::Call { note, .. } if note.system == system)).count()
     };
     let (mut met, mut behind, mut expected) = (0, 0, 0);
-    for (front, system) in [(Front::Proxmox, System::Proxmox), (Front::Kubernetes, System::Kubernetes)] {
+    let fronts =
+        [(Front::Proxmox, System::Proxmox), (Front::Kubernetes, System::Kubernetes), (Front::Talos, System::Talos)];
+    for (front, system) in fronts {
         let here = of(system);
         expected += here * if all_of_them { RULES } else { 1 };
         for n in 0..here {
             for turn in if all_of_them { 0..RULES } else { n..n + 1 } {
-                let rig = Rig::new(world).await.hasty();
+                let rig = fresh(world).await.hasty();
                 let skip = u32::try_from(n).unwrap();
                 rig.lab.fault(FaultRule::on(front, rule(turn)).class(Class::Change).skip(skip).times(1));
                 let failed = rig.forward(None, &How::default()).await;
@@ -364,24 +327,28 @@ async fn faults(world: &str, all_of_them: bool) {
                 assert_eq!(rig.bench.read(&failed.id).state.stage(&stop.key), Stage::Begun, "{what}");
                 assert_done(&rig.forward(Some(&failed.id), &How::default()).await, &what);
                 assert_same(&rig.picture().await, &last, &what);
+                assert_rebooted(&rig, 1..=1, &what);
                 met += 1;
             }
         }
     }
     assert_eq!(met + behind, expected);
-    let calls = of(System::Proxmox) + of(System::Kubernetes);
+    let calls = of(System::Proxmox) + of(System::Kubernetes) + of(System::Talos);
     println!("faults {world}: {met} at {calls} changing calls, {behind} behind the end");
     assert!(met > 10 && behind <= RULES, "{met} {behind}");
 }
 
 /// A question that is answered badly once changes nothing of the outcome: it is asked again, at once or by `resume`.
 async fn faults_on_reads(world: &str) {
-    let last = Story::forward(world).await.last;
+    let Story { last, rig, .. } = Story::forward(world).await;
     let mut met = 0;
-    for front in [Front::Proxmox, Front::Kubernetes, Front::Ssh] {
+    // A plan of reboots goes into no guest, and asks Proxmox little.
+    let (third, few) =
+        if rebooted(&rig).is_empty() { (Front::Ssh, Front::Ssh) } else { (Front::Talos, Front::Proxmox) };
+    for front in [Front::Proxmox, Front::Kubernetes, third] {
         for n in 0..RULES {
-            let rig = Rig::new(world).await.hasty();
-            let skip = u32::try_from(if front == Front::Ssh { n } else { 9 * n + 3 }).unwrap();
+            let rig = fresh(world).await.hasty();
+            let skip = u32::try_from(if front == few { n } else { 9 * n + 3 }).unwrap();
             let class = if front == Front::Ssh { Class::Look } else { Class::Read };
             rig.lab.fault(FaultRule::on(front, rule(n)).class(class).skip(skip).times(1));
             let what = format!("{front:?} read {skip} {:?}", rule(n));
@@ -391,6 +358,7 @@ async fn faults_on_reads(world: &str) {
             }
             assert_done(&run, &what);
             assert_same(&rig.picture().await, &last, &what);
+            assert_rebooted(&rig, 1..=1, &what);
             let hit: u32 = rig.lab.shared().clear_faults().iter().map(|rule| rule.met).sum();
             assert!(hit > skip, "{what}: no such read");
             met += 1;
@@ -403,7 +371,7 @@ async fn faults_on_reads(world: &str) {
 /// A push that is refused stops 09a; once it is taken, the run goes on.
 async fn a_refused_push(world: &str) {
     let last = Story::forward(world).await.last;
-    let rig = Rig::new(world).await;
+    let rig = fresh(world).await;
     let refuse = rig.dir().join("gitops.git/refuse");
     std::fs::write(&refuse, "the branch is frozen tonight").unwrap();
     let stopped = rig.forward(None, &How::default()).await;
@@ -438,6 +406,12 @@ proofs! {
     usb_move_survives_failing_changes: faults("usb-move", false);
     usb_move_survives_failing_reads: faults_on_reads("usb-move");
     usb_move_survives_a_refused_push: a_refused_push("usb-move");
+    a_reboot_test_is_proven: prove("talos-three");
+    a_reboot_test_survives_a_cut_and_a_resume: crash("talos-three:talos-vm,talos-nuc", Then::Resume);
+    a_reboot_test_survives_a_cut_and_an_undo: crash("talos-three:talos-vm,talos-nuc", Then::Undo);
+    a_reboot_test_survives_a_cut_of_its_undo: crash("talos-three:talos-vm,talos-nuc", Then::UndoAgain);
+    a_reboot_test_survives_failing_changes: faults("talos-three", false);
+    a_reboot_test_survives_failing_reads: faults_on_reads("talos-three");
     #[ignore = "takes long: ./scripts/test --long"]
     usb_move_on_an_old_machine_survives_a_cut_and_a_resume: crash("usb-move-old", Then::Resume);
     #[ignore = "takes long: ./scripts/test --long"]

@@ -65,6 +65,10 @@ impl Bed {
             hosts = hosts.replace(&format!("]:{old} "), &format!("]:{} ", through.port()));
             *port = json!(through.port());
         }
+        for node in talos_nodes(&mut site) {
+            let address: SocketAddr = node["address"].as_str().unwrap().parse().unwrap();
+            node["address"] = json!(relay(bed.wire.clone(), address, round).await.to_string());
+        }
         edit(&mut site);
         bed.write("site.yaml", &serde_saphyr::to_string(&site).unwrap());
         bed.write("known_hosts", &hosts);
@@ -108,7 +112,7 @@ impl Bed {
         assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
         Took {
             wall,
-            waited: self.wire.waited(),
+            waited: self.wire.waited(begun, begun + wall),
             requests: self.requests() - before,
             connections: self.wire.connections(),
             bytes: self.wire.bytes(),
@@ -141,6 +145,12 @@ impl Bed {
         };
         self.lab.shared().until(Duration::from_secs(100_000), free).await.unwrap();
     }
+}
+
+/// Every Talos node of a site file.
+fn talos_nodes(site: &mut Value) -> Vec<&mut Value> {
+    let clusters = site.get_mut("talos").and_then(Value::as_object_mut).into_iter().flat_map(|map| map.values_mut());
+    clusters.flat_map(|cluster| cluster["nodes"].as_object_mut().unwrap().values_mut()).collect()
 }
 
 /// Every port of an ssh server in a site file.

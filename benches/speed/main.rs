@@ -21,10 +21,11 @@ mod resume;
 mod script;
 mod second_run;
 mod start;
+mod survey;
 mod wire;
 
 /// What there is to measure, by the name that selects it.
-const NAMES: [&str; 6] = ["start", "second-run", "preflight", "delay", "resume", "durable"];
+const NAMES: [&str; 7] = ["start", "second-run", "preflight", "survey", "delay", "resume", "durable"];
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +57,7 @@ async fn main() {
             "start" => start::measure(scale).await,
             "second-run" => second_run::measure(scale).await,
             "preflight" => preflight::measure(scale).await,
+            "survey" => survey::measure(scale).await,
             "delay" => delay::measure(scale).await,
             "resume" => resume::measure(scale).await,
             _ => durable::measure().await,

@@ -16,9 +16,13 @@ use tokio::sync::mpsc;
 pub(crate) struct Wire {
     connections: AtomicUsize,
     bytes: AtomicUsize,
-    /// From the first byte of a question, or a connection's beginning, to the last byte of its answer.
-    waits: Mutex<Vec<(Instant, Instant)>>,
+    /// The waits of each connection since the last [`Wire::clear`]; what an older one still does is nobody's.
+    waits: Mutex<Vec<Waits>>,
 }
+
+/// From the first byte of a question, or the connection's beginning, to the last byte of its answer; the last one may
+/// still be without an answer, and begins and ends at once then.
+type Waits = Arc<Mutex<Vec<(Instant, Instant)>>>;
 
 impl Wire {
     /// Forgets what was seen.
@@ -38,15 +42,16 @@ impl Wire {
         self.bytes.load(Ordering::SeqCst)
     }
 
-    /// For how long at least one answer was waited for.
-    pub(crate) fn waited(&self) -> Duration {
-        let mut waits = self.waits.lock().unwrap().clone();
+    /// For how long at least one answer was waited for, between these two.
+    pub(crate) fn waited(&self, begin: Instant, end: Instant) -> Duration {
+        let connections = self.waits.lock().unwrap();
+        let mut waits: Vec<_> = connections.iter().flat_map(|waits| waits.lock().unwrap().clone()).collect();
         waits.sort();
-        let (mut sum, mut until) = (Duration::ZERO, None::<Instant>);
+        let (mut sum, mut until) = (Duration::ZERO, begin);
         for (from, to) in waits {
-            let from = until.map_or(from, |until| from.max(until));
-            sum += to.saturating_duration_since(from);
-            until = Some(until.map_or(to, |until| until.max(to)));
+            let to = to.min(end);
+            sum += to.saturating_duration_since(from.max(until));
+            until = until.max(to);
         }
         sum
     }
@@ -74,27 +79,23 @@ async fn connection(wire: Arc<Wire>, client: TcpStream, upstream: SocketAddr, ro
     server.set_nodelay(true).unwrap();
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    // When the open question was begun, and when something of its answer was last delivered.
-    let open = Arc::new(Mutex::new((Some(begun), begun)));
-    let asked = open.clone();
-    let told = wire.clone();
+    let waits: Waits = Arc::new(Mutex::new(vec![(begun, begun)]));
+    wire.waits.lock().unwrap().push(waits.clone());
+    let answered = waits.clone();
     let up = carry(wire.clone(), from_client, to_server, round / 2, move || {
-        let (since, last) = &mut *asked.lock().unwrap();
-        if let Some(since) = since.filter(|since| *last > *since) {
-            told.waits.lock().unwrap().push((since, *last));
-        }
-        if since.is_none_or(|since| *last > since) {
-            *since = Some(Instant::now());
+        let mut waits = waits.lock().unwrap();
+        // What follows a question that has no answer yet belongs to it.
+        if waits.last().is_none_or(|(from, to)| to > from) {
+            let now = Instant::now();
+            waits.push((now, now));
         }
     });
-    let answered = open.clone();
-    let down =
-        carry(wire.clone(), from_server, to_client, round / 2, move || answered.lock().unwrap().1 = Instant::now());
+    let down = carry(wire.clone(), from_server, to_client, round / 2, move || {
+        if let Some((_, to)) = answered.lock().unwrap().last_mut() {
+            *to = Instant::now();
+        }
+    });
     tokio::join!(up, down);
-    let (since, last) = *open.lock().unwrap();
-    if let Some(since) = since.filter(|since| last > *since) {
-        wire.waits.lock().unwrap().push((since, last));
-    }
 }
 
 /// Carries bytes from one side to the other, each piece `late`; `passed` hears of each: of a question when it comes,

@@ -21,8 +21,31 @@ pub struct Check<B> {
     pub sizes: BTreeMap<Thing, Option<u64>>,
     /// What is known by now of a step that acts only where the world asks for it, by its id. For who sums up a plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub likely: BTreeMap<String, String>,
+    pub likely: BTreeMap<String, Likely>,
 }
+
+/// What is known of a step that acts only where the world asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Likely {
+    /// What it will do, or may.
+    pub what: String,
+    /// It will for certain.
+    pub sure: bool,
+    /// What stops with it and does not go on elsewhere: pods, by `NAMESPACE/NAME`.
+    pub ends: Vec<String>,
+}
+
+/// The note of a pod that goes with its node and comes back with nothing but that node.
+pub fn with_node(pod: impl fmt::Display, why: &str) -> String {
+    format!("pod {pod}{WITH_NODE}{why}")
+}
+
+/// The pod that a note says comes back with its node only.
+pub fn ends_with_node(note: &str) -> Option<&str> {
+    note.strip_prefix("pod ")?.split_once(WITH_NODE).map(|(pod, _)| pod)
+}
+
+const WITH_NODE: &str = " comes back with this node only: ";
 
 /// The note of a way into a guest or host that answered.
 pub fn answered(route: &str) -> String {
@@ -234,8 +257,9 @@ impl<B> Check<B> {
 
     /// Adds what is known of steps that act only where the world asks for it.
     #[must_use]
-    pub fn likely(mut self, steps: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        self.likely.extend(steps.into_iter().map(|(id, words)| (id.to_owned(), clean(words))));
+    pub fn likely(mut self, steps: impl IntoIterator<Item = (&'static str, Likely)>) -> Self {
+        let cleaned = |likely: Likely| Likely { what: clean(likely.what), ..likely };
+        self.likely.extend(steps.into_iter().map(|(id, likely)| (id.to_owned(), cleaned(likely))));
         self
     }
 

@@ -51,6 +51,9 @@ pub struct Note {
     /// Where a Proxmox task of this call can be found if its UPID was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskTrace>,
+    /// The Talos node that it goes to, by its name in the site file: what became of it is asked there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// Enough to find a pve task in the task list: node, guest and task type (`qmshutdown`).
@@ -69,18 +72,25 @@ pub struct TaskTrace {
 impl Note {
     /// A call that may be sent again.
     pub fn safe(system: System, text: impl Into<String>) -> Self {
-        Self { system, text: text.into(), again: Again::Safe, task: None }
+        Self { system, text: text.into(), again: Again::Safe, task: None, node: None }
     }
 
     /// A call that must not be sent twice.
     pub fn once(system: System, text: impl Into<String>) -> Self {
-        Self { system, text: text.into(), again: Again::Once, task: None }
+        Self { system, text: text.into(), again: Again::Once, task: None, node: None }
     }
 
     /// Says where its pve task can be found.
     #[must_use]
     pub fn task(mut self, trace: TaskTrace) -> Self {
         self.task = Some(trace);
+        self
+    }
+
+    /// Says to which Talos node it goes.
+    #[must_use]
+    pub fn node(mut self, name: &str) -> Self {
+        self.node = Some(name.to_owned());
         self
     }
 }

@@ -2,8 +2,19 @@
 //!
 //! A blueprint is a list of rows. The list is the order, the number in a step's id is its name.
 
+pub mod cordon;
+pub mod fault;
+pub mod finding;
+pub mod hold;
+pub mod known;
+pub mod machine;
+pub mod node;
+pub mod node_reboot_test;
+pub mod power;
+pub mod quorum;
 pub mod rights;
 pub mod usb_move;
+pub mod vm;
 
 use serde_json::Value;
 
@@ -109,6 +120,8 @@ pub struct Blueprint {
     pub version: u32,
     /// One line.
     pub summary: &'static str,
+    /// The lab's world that it is rehearsed in.
+    pub world: &'static str,
     /// The list.
     pub rows: &'static [Row],
     /// What its preflight may find.
@@ -120,7 +133,12 @@ pub struct Blueprint {
 }
 
 /// Every blueprint.
-pub static ALL: &[Blueprint] = &[usb_move::BLUEPRINT];
+pub static ALL: &[Blueprint] = &[usb_move::BLUEPRINT, node_reboot_test::BLUEPRINT];
+
+/// Every step that a name means: an id, an alias, or exactly a number. Two blueprints may call different steps by the same.
+pub fn called(name: &str) -> Vec<(&'static Blueprint, &'static Row)> {
+    ALL.iter().filter_map(|blueprint| Some((blueprint, blueprint.row(name)?))).collect()
+}
 
 /// The row of a step's id.
 pub fn row(id: &str) -> Option<&'static Row> {

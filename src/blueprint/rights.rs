@@ -74,8 +74,8 @@ pub struct KubeNeed {
 /// All that a migration needs, as far as the site file tells.
 #[derive(Debug, Clone)]
 pub struct Rights {
-    /// The Proxmox cluster's name in the site file.
-    pub proxmox: String,
+    /// The Proxmox cluster's name in the site file; None: nothing is asked of one.
+    pub proxmox: Option<String>,
     /// What is needed there of a token.
     pub pve: Vec<PveNeed>,
     /// What cannot be given to a token, and what the site file does not tell, a line each.
@@ -88,6 +88,30 @@ pub struct Rights {
     pub kube: Vec<KubeNeed>,
     /// What the site file does not tell, a line each.
     pub kube_notes: Vec<String>,
+    /// What is needed of Talos, where it is asked.
+    pub talos: Option<TalosRights>,
+}
+
+/// A role that is needed in Talos.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TalosNeed {
+    /// The ids of the steps that use it.
+    pub steps: Vec<&'static str>,
+    /// The least role, `os:operator`.
+    pub role: &'static str,
+    /// For what, to be read behind "for".
+    pub purpose: String,
+}
+
+/// What is needed in Talos.
+#[derive(Debug, Clone)]
+pub struct TalosRights {
+    /// The Talos cluster's name in the site file.
+    pub cluster: String,
+    /// The role that a client certificate needs for all of it.
+    pub role: &'static str,
+    /// What for.
+    pub needs: Vec<TalosNeed>,
 }
 
 /// Puts what is needed more than once together: the same right is asked for once and printed once, with every step, and

@@ -262,15 +262,7 @@ impl Checkout {
     /// The tree of `tip` with these files, made in an index file of its own.
     async fn tree(&self, tip: &str, blobs: &BTreeMap<String, Option<Blob>>) -> Result<String, CheckoutError> {
         let index = self.state_clone.join("pvemig.index");
-        // A crash may have left these; the site lock says that nobody else is at work here.
-        for left in [&index, &self.state_clone.join("pvemig.index.lock")] {
-            match std::fs::remove_file(left) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(CheckoutError::State { path: left.clone(), source });
-                }
-                _ => {}
-            }
-        }
+        self.clear(&["pvemig.index", "pvemig.index.lock"])?;
         self.git(&["read-tree", tip]).env("GIT_INDEX_FILE", &index).good().await?;
         let mut lines = Vec::new();
         for (file, blob) in blobs {

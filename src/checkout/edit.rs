@@ -4,14 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::base::names::BadName;
 use crate::base::redact;
+use crate::base::yaml::path::{self, Path};
+use crate::base::yaml::{self, YamlError};
 
 use super::error::CheckoutError;
-use super::path::{Part, Path};
-use super::yaml;
 
 /// What one object in one file of a checkout is to look like.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,7 +124,7 @@ impl Edit {
 
     /// The object in a file's text.
     pub(super) fn object_in(&self, text: &str) -> Result<Option<Value>, CheckoutError> {
-        let mut documents = yaml::documents(&self.file, text)?;
+        let mut documents = self.documents(text)?;
         Ok(self.find(&documents)?.map(|index| documents.swap_remove(index)))
     }
 
@@ -137,7 +137,7 @@ impl Edit {
     /// The object or a list item is not there, a text to be replaced is not there, or the place is written in a way
     /// that cannot be edited (through an alias, in a template).
     pub fn apply(&self, text: &str) -> Result<String, CheckoutError> {
-        let mut expected = yaml::documents(&self.file, text)?;
+        let mut expected = self.documents(text)?;
         let index = self
             .find(&expected)?
             .ok_or_else(|| CheckoutError::MissingObject { file: self.file.clone(), object: self.object.to_string() })?;
@@ -145,25 +145,27 @@ impl Edit {
         let Some(object) = expected.get_mut(index) else { return Ok(out) };
         for path in &self.remove {
             if path.get(object).is_some() {
-                out = yaml::remove(&self.file, &out, index, path)?;
-                remove_in(object, path);
+                out = yaml::remove(&out, index, path.parts()).map_err(|error| self.error(error))?;
+                path::remove(object, path.parts());
             }
         }
         for (path, value) in &self.set {
             if path.get(object) != Some(value) {
-                set_in(object, path, value).map_err(|why| self.not_editable(path, why))?;
-                out = yaml::set(&self.file, &out, index, path, value)?;
+                path::set(object, path.parts(), value).map_err(|why| self.not_editable(path, why))?;
+                out = yaml::set(&out, index, path.parts(), value).map_err(|error| self.error(error))?;
             }
         }
         for (path, from, to) in &self.replace {
             match path.get(object).and_then(Value::as_str).map(|text| replaced(text, from, to)) {
                 Some(Replaced::Already) => {}
                 Some(Replaced::Now(text)) => {
-                    out = yaml::replace(&self.file, &out, index, path, &|raw| match replaced(raw, from, to) {
+                    out = yaml::replace(&out, index, path.parts(), &|raw| match replaced(raw, from, to) {
                         Replaced::Now(raw) => Some(raw),
                         Replaced::Already | Replaced::Neither => None,
-                    })?;
-                    set_in(object, path, &Value::String(text)).map_err(|why| self.not_editable(path, why))?;
+                    })
+                    .map_err(|error| self.error(error))?;
+                    path::set(object, path.parts(), &Value::String(text))
+                        .map_err(|why| self.not_editable(path, why))?;
                 }
                 Some(Replaced::Neither) | None => {
                     return Err(CheckoutError::NothingToReplace {
@@ -176,7 +178,7 @@ impl Edit {
             }
         }
         // A value that cannot be removed because another edit sets it, or a tool that misread the file: both end here.
-        let actual = yaml::documents(&self.file, &out)?;
+        let actual = self.documents(&out)?;
         if actual == expected && self.contained_in(&out)? == Found::Already {
             return Ok(out);
         }
@@ -193,10 +195,10 @@ impl Edit {
     #[must_use]
     pub fn made_in(&self, object: &Value) -> Value {
         let mut made = object.clone();
-        self.remove.iter().for_each(|path| remove_in(&mut made, path));
+        self.remove.iter().for_each(|path| path::remove(&mut made, path.parts()));
         for (path, value) in &self.set {
             // What has no place there the checkout's own file has none for either, and editing that says so.
-            let _no_place = set_in(&mut made, path, value);
+            let _no_place = path::set(&mut made, path.parts(), value);
         }
         made
     }
@@ -205,6 +207,18 @@ impl Edit {
     pub fn is_of(&self, kind: &str, namespace: &str, name: &str) -> bool {
         let object = &self.object;
         object.kind == kind && object.name == name && object.namespace.as_deref().is_none_or(|ns| ns == namespace)
+    }
+
+    fn documents(&self, text: &str) -> Result<Vec<Value>, CheckoutError> {
+        yaml::documents(text).map_err(|error| self.error(error))
+    }
+
+    fn error(&self, error: YamlError) -> CheckoutError {
+        let file = self.file.clone();
+        match error {
+            YamlError::NotYaml { why } => CheckoutError::NotYaml { file, why },
+            YamlError::NotEditable { path, why } => CheckoutError::NotEditable { file, path, why },
+        }
     }
 
     fn not_editable(&self, path: &Path, why: &str) -> CheckoutError {
@@ -275,49 +289,6 @@ fn replaced(text: &str, from: &str, to: &str) -> Replaced {
         true if text.contains(to) => Replaced::Already,
         true => Replaced::Neither,
         false => Replaced::Now(out),
-    }
-}
-
-fn remove_in(object: &mut Value, path: &Path) {
-    let Some((before, last)) = path.split() else { return };
-    match before.iter().try_fold(object, |value, part| part.get_mut(value)) {
-        Some(Value::Object(map)) => {
-            map.shift_remove(last.text());
-        }
-        Some(Value::Array(list)) => {
-            if let Some(position) = last.position(list) {
-                list.remove(position);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn set_in(object: &mut Value, path: &Path, value: &Value) -> Result<(), &'static str> {
-    let Some((before, last)) = path.split() else { return Ok(()) };
-    let mut at = object;
-    for part in before {
-        if let (Value::Object(map), Part::Key(_) | Part::Named(_)) = (&mut *at, part)
-            && map.get(part.text()).is_none_or(Value::is_null)
-        {
-            map.insert(part.text().to_owned(), Value::Object(Map::new()));
-        }
-        at = part.get_mut(at).ok_or("there is no such list item, or no mapping, on the way to it")?;
-    }
-    match at {
-        Value::Object(map) => {
-            map.insert(last.text().to_owned(), value.clone());
-            Ok(())
-        }
-        Value::Array(list) => {
-            match last.position(list) {
-                Some(position) => list.splice(position..=position, [value.clone()]).for_each(drop),
-                None if value.get("name").and_then(Value::as_str) == Some(last.text()) => list.push(value.clone()),
-                None => return Err("there is no list item of this name, and the value to be set has not this name"),
-            }
-            Ok(())
-        }
-        _ => Err("it would be inside a value that is neither a mapping nor a list"),
     }
 }
 

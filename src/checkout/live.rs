@@ -5,9 +5,10 @@
 
 use serde_json::Value;
 
+use crate::base::yaml::path::Part;
+
 use super::edit::{Difference, Edit};
 use super::error::CheckoutError;
-use super::path::Part;
 
 /// Mappings in which an additional key means something else: nothing defaults them, somebody wrote it.
 const WHOLE: [&str; 6] = ["nodeSelector", "matchLabels", "data", "binaryData", "limits", "requests"];

@@ -14,14 +14,12 @@ pub mod edit;
 mod error;
 mod git;
 pub mod live;
-pub mod path;
 mod read;
-mod yaml;
 
+pub use crate::base::yaml::path::Path;
 pub use commit::{Made, Reverted};
 pub use edit::{Difference, Edit, Found, Object, diff};
 pub use error::CheckoutError;
-pub use path::Path;
 pub use read::{Checkout, Status};
 
 #[cfg(test)]

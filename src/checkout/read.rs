@@ -60,6 +60,7 @@ impl Checkout {
     pub async fn fetch(&self) -> Result<String, CheckoutError> {
         let url = self.url(false).await?;
         self.clone_exists().await?;
+        self.clear(&[&format!("{TIP}.lock")])?;
         let refspec = format!("+refs/heads/{}:{TIP}", self.branch);
         // Run in the checkout, because a remote's path may be relative to it.
         let git_dir = self.git_dir();
@@ -70,6 +71,20 @@ impl Checkout {
             return Err(self.remote_error(&url, &output.complaint(), &output.err));
         }
         self.rev(TIP).await
+    }
+
+    /// Takes away what a git that was killed may have left in our clone: the site lock says that nobody else is at work
+    /// there.
+    pub(super) fn clear(&self, names: &[&str]) -> Result<(), CheckoutError> {
+        for path in names.iter().map(|name| self.state_clone.join(name)) {
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(CheckoutError::State { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The tip as it was last fetched; None: nothing was fetched yet.

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::edit::Wanted;
 use super::*;
+use crate::base::yaml;
 
 const FILE: &str = include_str!("../../fixtures/checkout/frigate.yaml");
 
@@ -451,7 +452,7 @@ proptest! {
             2 => e.set = vec![(path(&place.path), json!({"new": {"k": "true"}, "l": [1, {"m": null}]}))],
             _ => e.set = vec![(path(&format!("spec.fresh[{}]", "x.y")), json!("v"))],
         }
-        let documents = yaml::documents("f", &text).unwrap();
+        let documents = yaml::documents(&text).unwrap();
         prop_assert_eq!(documents.len(), if end { 3 } else { 2 });
         let new = match e.apply(&text) {
             Ok(new) => new,
@@ -459,7 +460,7 @@ proptest! {
         };
         // `apply` compares the values itself; here once more from outside.
         prop_assert_eq!(e.contained_in(&new).unwrap(), Found::Already);
-        let after = yaml::documents("f", &new).unwrap();
+        let after = yaml::documents(&new).unwrap();
         prop_assert_eq!(&after[0], &documents[0]);
         let new: Vec<&str> = new.lines().collect();
         if what == 3 {

@@ -14,7 +14,7 @@ pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,
     /// JSON on stdout: of run, step, resume, undo, abandon and rehearse the run's events, a line each; of plan, status,
-    /// report, explain and privileges one value
+    /// report, survey, explain and privileges one value
     #[arg(long, global = true)]
     pub(super) json: bool,
     /// Say more (twice: every check; three times: every request as well, and what the libraries say)
@@ -52,6 +52,8 @@ pub(super) enum Verb {
     Status(StatusArgs),
     /// Render a run's journal
     Report(ReportArgs),
+    /// Show every node across all layers, what contradicts itself, and the next command; changes nothing
+    Survey(SurveyArgs),
     /// Say what a step does or what a finding means, what can go wrong, and what one would type by hand
     Explain(ExplainArgs),
     /// Print the least that a migration has to be allowed: Proxmox roles and Kubernetes rules, ready to be pasted
@@ -227,9 +229,23 @@ pub(super) struct ReportArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 it could be shown, whatever it shows, with what is not known; 1 it could not;\n\
+                        2 the command line or the site file is wrong; 130 interrupted")]
+pub(super) struct SurveyArgs {
+    /// The nodes, by their names in the site file [default: all]
+    #[arg(value_name = "NODE")]
+    pub(super) nodes: Vec<String>,
+    /// Look again every so many seconds: on a terminal in place, elsewhere one screen (with `--json` one line) a round
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "5",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(super) watch: Option<u64>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// A step (id, number or script name), or a finding as it stands in brackets [default: list all]
-    #[arg(value_name = "STEP|FINDING")]
+    /// A step (id, number or script name), a finding as it stands in brackets, a rule of the survey (`L07`), or `lints` for
+    /// all of those [default: list all]
+    #[arg(value_name = "STEP|FINDING|RULE")]
     pub(super) what: Option<String>,
 }
 
@@ -240,6 +256,8 @@ pub(super) enum System {
     Proxmox,
     /// Manifests for `kubectl apply`
     Kubernetes,
+    /// The role of a talosconfig
+    Talos,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use crate::blueprint;
 use crate::engine::state::{Phase, RunState, StepState};
 use crate::engine::store::RunRead;
 use crate::lab;
+use crate::lint;
 
 use super::args::{Cli, CompleteArgs, Global};
 use super::exit::Exit;
@@ -79,7 +80,10 @@ fn candidates(words: &[String]) -> Option<Vec<Candidate>> {
         options(&cursor.verb)
     } else {
         let verbs: Vec<_> = cursor.verb.get_subcommands().filter(|verb| !verb.is_hide_set()).map(about_verb).collect();
-        match cursor.verb.get_positionals().nth(cursor.positional) {
+        // The last one may stand several times.
+        let repeated =
+            || cursor.verb.get_positionals().last().filter(|last| matches!(last.get_action(), ArgAction::Append));
+        match cursor.verb.get_positionals().nth(cursor.positional).or_else(repeated) {
             Some(argument) if verbs.is_empty() => values(&cursor, &argument.clone())?,
             _ => verbs,
         }
@@ -183,7 +187,7 @@ fn values(cursor: &Cursor, argument: &Arg) -> Option<Vec<Candidate>> {
             site.migrations.iter().map(|(name, m)| candidate(name, format!("a migration of {}", m.blueprint))).collect()
         }),
         "step" => steps(),
-        "what" => steps().into_iter().chain(findings()).collect(),
+        "what" => steps().into_iter().chain(findings()).chain(rules()).collect(),
         "run" => runs(cursor),
         "past" => steps().into_iter().chain(runs(cursor)).collect(),
         "blueprint" => blueprint::ALL.iter().map(|b| candidate(b.name, b.summary)).collect(),
@@ -191,6 +195,10 @@ fn values(cursor: &Cursor, argument: &Arg) -> Option<Vec<Candidate>> {
         "device" => site(cursor, |site| site.device_names.iter().map(|name| candidate(name, "a device")).collect()),
         "node" => site(cursor, |site| {
             site.nodes.iter().map(|(name, n)| candidate(&n.node_name, format!("node {name}"))).collect()
+        }),
+        "nodes" => site(cursor, |site| {
+            let vms = site.node_names.iter().map(|name| candidate(name, "a VM"));
+            vms.chain(site.talos_node_names.iter().map(|name| candidate(name, "a Talos node"))).collect()
         }),
         "vmid" | "from" => site(cursor, |site| {
             site.nodes.iter().map(|(name, n)| candidate(n.vmid.to_string(), format!("node {name}"))).collect()
@@ -207,6 +215,11 @@ fn steps() -> Vec<Candidate> {
 
 fn findings() -> impl Iterator<Item = Candidate> {
     blueprint::ALL.iter().flat_map(|b| b.findings).map(|known| candidate(known.name, known.means))
+}
+
+fn rules() -> impl Iterator<Item = Candidate> {
+    let all = candidate(super::explain::LINTS, "every rule of the survey");
+    std::iter::once(all).chain(lint::rules().map(|rule| candidate(rule.number, rule.title)))
 }
 
 fn global(cursor: &Cursor) -> Global {
@@ -294,22 +307,26 @@ mod tests {
             ("lab m", &["move"]),
             ("explain claim-on", &["claim-on-old-node"]),
             ("explain 09", &["09-label-node", "09a-update-manifests"]),
+            ("explain L3", &["L30", "L31", "L32", "L33", "L34", "L35"]),
+            ("explain li", &["lints"]),
             ("step 04-add-usb --att", &["--attach"]),
             ("step 04-add-usb --attach ", &["id", "port", "mapping"]),
             ("report --format=m", &["--format=markdown"]),
             ("report --format = m", &["markdown"]),
-            ("rehearse ", &["usb-move"]),
+            ("rehearse ", &["usb-move", "node-reboot-test"]),
             ("rehearse usb-move --world usb-move-o", &["usb-move-old"]),
             ("completions f", &["fish"]),
             ("--json pl", &["plan"]),
             ("-v sta", &["status"]),
+            ("sur", &["survey"]),
+            ("survey --wat", &["--watch"]),
             ("run x --wait res", &[]),
             ("__", &[]),
         ];
         for (line, wanted) in cases {
             assert_eq!(of(line).unwrap(), *wanted, "{line}");
         }
-        assert_eq!(cases.len(), 15);
+        assert_eq!(cases.len(), 19);
         assert!(of("").unwrap().contains(&"undo".to_owned()));
         assert_eq!((of("--site "), of("lab up --dir ")), (None, None));
     }

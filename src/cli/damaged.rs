@@ -17,14 +17,18 @@ const MARKS: &str = "kubectl get deployments,statefulsets,nodes,kustomizations,h
 
 /// What to do about an error of the state directory.
 pub(super) fn help(error: &StoreError) -> Vec<String> {
-    let trouble = |path: &Path, source: &io::Error| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            format!("make room: `df -h {}`", path.display())
+    let trouble = |path: &Path, source: &io::Error| {
+        // What was to be made is not there to be looked at: what it is to be made in is.
+        let there = path.ancestors().find(|path| path.exists()).unwrap_or(path);
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                format!("make room: `df -h {}`", there.display())
+            }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                format!("it must be yours to read and write: `ls -ld {}`", there.display())
+            }
+            _ => format!("mend it: `ls -ld {}`", there.display()),
         }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            format!("it must be yours to read and write: `ls -ld {}`", path.display())
-        }
-        _ => format!("mend it: `ls -ld {}`", path.display()),
     };
     let stay = "another state directory would know nothing of the open runs and their holds".to_owned();
     match error {
@@ -32,7 +36,9 @@ pub(super) fn help(error: &StoreError) -> Vec<String> {
             vec!["`pvemig status --all` lists the runs".to_owned()]
         }
         StoreError::Empty { run } => vec![
-            format!("what it may have left shows by its marks: `{MARKS}`; `pvemig plan` shows how everything stands"),
+            format!(
+                "what it may have left shows by its marks: `{MARKS}`; `pvemig plan MIGRATION` shows how everything stands"
+            ),
             format!("then `pvemig abandon {run} --comment '...'`: the next run takes over what its marks hold"),
         ],
         StoreError::Journal(JournalError::BadLine { path, .. }) | StoreError::Illegal { path, .. } => {
@@ -126,7 +132,8 @@ mod tests {
         let cases: [(StoreError, &[&str]); 6] = [
             (
                 refused(io::ErrorKind::PermissionDenied),
-                &["yours to read and write", "/state/home/runs/7k2/journal.jsonl"],
+                // The nearest that is there to be looked at.
+                &["yours to read and write: `ls -ld /`"],
             ),
             (refused(io::ErrorKind::NotADirectory), &["mend it"]),
             (full.into(), &["make room"]),
@@ -134,7 +141,7 @@ mod tests {
             (newer.into(), &["version of pvemig"]),
             (
                 StoreError::Empty { run: "7k2".into() },
-                &["kubectl get", "`pvemig plan`", "`pvemig abandon 7k2 --comment"],
+                &["kubectl get", "`pvemig plan MIGRATION`", "`pvemig abandon 7k2 --comment"],
             ),
         ];
         for (error, words) in &cases {

@@ -1,9 +1,11 @@
-//! `pvemig explain [STEP|FINDING]`.
+//! `pvemig explain [STEP|FINDING|RULE]`.
 
 use serde_json::json;
 
 use crate::blueprint::{self, Blueprint, BoxedStep, Known, Row};
 use crate::engine::step::Risk;
+use crate::lint::{self, Rule};
+use crate::site::fields::near;
 
 use super::args::{ExplainArgs, Global};
 use super::exit::Exit;
@@ -14,14 +16,25 @@ use super::session::{blueprint_of, load, site_path};
 use super::words::lay;
 
 /// What a step does, what can go wrong, what one would type by hand; with a site file: with its real names. What a
-/// finding means and what to do about it. Without a name: what there is to explain.
+/// finding means and what to do about it, and the same of a rule of the survey. Without a name: what there is to explain.
 pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow::Result<Exit> {
     let Some(name) = &args.what else { return everything(out) };
-    let step = blueprint::ALL.iter().find_map(|b| Some((b, b.row(name)?)));
+    // A finding stands behind the number of the step that it protects, in brackets.
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    let name = bare.rsplit('·').next().unwrap_or(bare);
+    if name.eq_ignore_ascii_case(LINTS) {
+        return every_rule(out);
+    }
+    if let Some(rule) = lint::rule(name) {
+        let text = if out.json { format!("{}\n", rule_json(rule)) } else { rule_text(rule, *out) };
+        out.data(&text)?;
+        return Ok(Exit::Done);
+    }
+    let steps = blueprint::called(name);
     let found = blueprint::ALL.iter().find_map(|b| Some((b, b.finding(name)?)));
-    match (step, found) {
-        (Some((blueprint, row)), _) => explain_step(global, out, blueprint, row),
-        (None, Some((blueprint, known))) => {
+    match (steps.is_empty(), found) {
+        (false, _) => explain_steps(global, out, &steps),
+        (true, Some((blueprint, known))) => {
             if out.json {
                 out.data(&format!("{}\n", finding_json(blueprint, known)))?;
             } else {
@@ -29,19 +42,61 @@ pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow:
             }
             Ok(Exit::Done)
         }
-        (None, None) => {
-            let help = format!("{}; `pvemig explain` alone lists the findings as well", known_steps());
-            Err(Words::usage(format!("there is no step `{name}`, and no finding of this name"), help).into())
+        (true, None) => {
+            let help = match like(name, names().chain(findings().map(|(_, known)| known.name))) {
+                Some(like) => format!("did you mean `{like}`? `pvemig explain` alone lists all"),
+                None => "`pvemig explain` alone lists the steps, the findings and the rules".to_owned(),
+            };
+            Err(Words::usage(format!("there is no step `{name}`, and no finding or rule of this name"), help).into())
         }
     }
 }
 
-/// Every step and every finding, a line each.
+/// What all rules of the survey are called together.
+pub(super) const LINTS: &str = "lints";
+
+/// Every rule of the survey, a line each.
+fn every_rule(out: &Out) -> anyhow::Result<Exit> {
+    let text = if out.json {
+        let rules: Vec<_> = lint::rules().map(rule_json).collect();
+        format!("{}\n", json!({ "rules": rules }))
+    } else {
+        rule_lines(*out)
+    };
+    out.data(&text)?;
+    Ok(Exit::Done)
+}
+
+fn rule_lines(out: Out) -> String {
+    let lines = lint::rules().flat_map(|rule| lay(&format!("  {} ", rule.number), rule.title, 6, out.width()));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+fn rule_text(rule: &Rule, out: Out) -> String {
+    let mut text = String::new();
+    let mut line = |head: &str, words: &str, hang: usize| {
+        lay(head, words, hang, out.width()).iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    };
+    line("", &format!("{} (a rule of the survey): {}", rule.number, rule.title), 2);
+    rule.explain.lines().iter().for_each(|(head, words)| line(&format!("  {head:<8} "), words, 11));
+    text
+}
+
+fn rule_json(rule: &Rule) -> serde_json::Value {
+    let explain = rule.explain;
+    json!({
+        "rule": rule.number, "title": rule.title, "wrong": explain.wrong, "shows": explain.shows,
+        "by-hand": explain.by_hand, "source": explain.source,
+    })
+}
+
+/// Every step, every finding and every rule, a line each.
 fn everything(out: &Out) -> anyhow::Result<Exit> {
     if out.json {
         let steps: Vec<_> = rows().map(|(b, row)| json!({ "step": row.id, "blueprint": b.name })).collect();
         let findings: Vec<_> = findings().map(|(b, known)| finding_json(b, known)).collect();
-        out.data(&format!("{}\n", json!({ "steps": steps, "findings": findings })))?;
+        let rules: Vec<_> = lint::rules().map(rule_json).collect();
+        out.data(&format!("{}\n", json!({ "steps": steps, "findings": findings, "rules": rules })))?;
         return Ok(Exit::Done);
     }
     let mut text = String::new();
@@ -60,7 +115,10 @@ fn everything(out: &Out) -> anyhow::Result<Exit> {
         for known in blueprint.findings {
             line(&format!("  {:<29} ", known.name), known.means, 32);
         }
+        line("", "", 0);
     }
+    line("", "what `pvemig survey` may find:", 2);
+    text.push_str(&rule_lines(*out));
     out.data(&text)?;
     Ok(Exit::Done)
 }
@@ -89,6 +147,23 @@ fn finding_json(blueprint: &Blueprint, known: &Known) -> serde_json::Value {
         "finding": known.name, "blueprint": blueprint.name, "means": known.means, "else": known.matters,
         "by-hand": known.by_hand, "protects": known.steps,
     })
+}
+
+/// One after the other, where several blueprints call a step so; those that the site has migrations of, where it has.
+fn explain_steps(global: &Global, out: &Out, steps: &[(&Blueprint, &Row)]) -> anyhow::Result<Exit> {
+    let used: Vec<String> = match load(global, out) {
+        Ok(site) if steps.len() > 1 => site.migrations.values().map(|migration| migration.blueprint.clone()).collect(),
+        _ => Vec::new(),
+    };
+    let there = |blueprint: &Blueprint| used.iter().any(|name| name == blueprint.name);
+    let any = steps.iter().any(|(blueprint, _)| there(blueprint));
+    for (n, (blueprint, row)) in steps.iter().filter(|(blueprint, _)| !any || there(blueprint)).enumerate() {
+        if n > 0 && !out.json {
+            out.data("\n")?;
+        }
+        explain_step(global, out, blueprint, row)?;
+    }
+    Ok(Exit::Done)
 }
 
 fn explain_step(global: &Global, out: &Out, blueprint: &Blueprint, row: &Row) -> anyhow::Result<Exit> {
@@ -145,7 +220,7 @@ fn text(blueprint: &Blueprint, row: &Row, step: Option<&BoxedStep>, real: bool, 
     }
     if let Some(step) = step {
         line("", "", 0);
-        line("", &format!("{}{}", if real { "" } else { "example: " }, step.title()), 2);
+        line("", &format!("{}done when {}", if real { "" } else { "example: " }, step.title()), 2);
         line("", "", 0);
         step.why().iter().for_each(|why| line("  - ", why, 4));
     }
@@ -180,8 +255,52 @@ fn example_steps(site: &crate::site::Site, blueprint: &Blueprint) -> anyhow::Res
     blueprint.build(site, name).map_err(|error| super::fail::site_error(&error, 80).into())
 }
 
-/// All steps in one line.
-pub(super) fn known_steps() -> String {
-    let ids: Vec<_> = blueprint::ALL.iter().flat_map(|b| b.rows).map(|r| r.id).collect();
-    format!("the steps are {}", ids.join(", "))
+/// Every name of a step.
+fn names() -> impl Iterator<Item = &'static str> {
+    rows().flat_map(|(_, row)| std::iter::once(row.id).chain(row.aliases.iter().copied()))
+}
+
+/// What to do about a name that no step has: the one that was meant, else where they are listed.
+pub(super) fn known_steps(given: &str) -> String {
+    match like(given, names()) {
+        Some(like) => format!("did you mean `{like}`? `pvemig explain` lists the steps"),
+        None => "`pvemig explain` lists the steps".to_owned(),
+    }
+}
+
+/// The name that was probably meant; its number may lack the zero, and what stands behind it may be typed alone.
+fn like<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let names: Vec<&'a str> = names.collect();
+    let parts = |name: &'a str| name.split_once('-').filter(|(n, _)| n.starts_with(|c: char| c.is_ascii_digit()));
+    let numbered = |name: &'a str| parts(name).is_some_and(|(n, _)| n.trim_start_matches('0') == given);
+    if let Some(name) = names.iter().copied().find(|name| numbered(name)) {
+        return Some(name);
+    }
+    let slugs = names.iter().copied().filter_map(|name| Some((parts(name)?.1, name)));
+    let forms: Vec<(&'a str, &'a str)> = names.iter().copied().map(|name| (name, name)).chain(slugs).collect();
+    let form = near(given, forms.iter().map(|(form, _)| *form))?;
+    forms.iter().find(|(known, _)| *known == form).map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{known_steps, like, names};
+
+    #[test]
+    fn a_misspelt_name_is_told_the_one_that_was_meant() {
+        let cases = [
+            ("4", Some("04-add-usb")),
+            ("04-ad-usb", Some("04-add-usb")),
+            ("add-usb", Some("04-add-usb")),
+            ("preflihgt", Some("00-preflight")),
+            ("06-wait-for-vm-redy", Some("06-wait-for-vm-ready")),
+            ("99", None),
+            ("what", None),
+        ];
+        for (given, wanted) in cases {
+            assert_eq!(like(given, names()), wanted, "{given}");
+        }
+        assert_eq!(cases.len(), 7);
+        assert!(known_steps("99").len() < 80 && known_steps("4").starts_with("did you mean `04-add-usb`?"));
+    }
 }

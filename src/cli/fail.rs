@@ -1,7 +1,5 @@
 //! How an error and a stop are told: what, why, whether anything changed, and what to do now.
 
-use std::collections::BTreeSet;
-
 use console::style;
 
 use crate::base::check::Problem;
@@ -17,6 +15,7 @@ use crate::site::SiteError;
 
 use super::damaged;
 use super::exit::Exit;
+use super::left;
 use super::out::Out;
 use super::plan;
 use super::session::Session;
@@ -156,11 +155,16 @@ impl Told<'_> {
                 let run = self.session.store.run(self.id)?.read()?;
                 let mut stays: Vec<_> = report::stays(&run.records).map(|(key, why)| format!("{key}: {why}")).collect();
                 stays.extend(self.past.runs.iter().map(|id| format!("run {id}: passed by `--past {id}`")));
-                if stays.is_empty() {
-                    self.session.out.say("undone: everything is back as it was");
-                } else {
-                    self.session.out.say("undone: everything is back as it was, but for what stays:");
-                    stays.iter().for_each(|line| self.session.out.tell("  ", line, 4));
+                let (runs, _) = self.session.store.every_run()?;
+                let left = left::beside(&runs, &run).into_iter().filter(|left| !self.past.runs.contains(left.run()));
+                let left: Vec<_> = left.map(|left| left.sentence()).collect();
+                let whole = if left.is_empty() { "everything" } else { "what this run did" };
+                let but = if stays.is_empty() { "" } else { ", but for what stays:" };
+                self.session.out.say(&format!("undone: {whole} is back as it was{but}"));
+                stays.iter().for_each(|line| self.session.out.tell("  ", line, 4));
+                if !left.is_empty() {
+                    self.session.out.say("not back is what other runs did:");
+                    left.iter().for_each(|line| self.session.out.tell("  ", line, 4));
                 }
                 Ok(Exit::Done)
             }
@@ -175,13 +179,26 @@ impl Told<'_> {
     /// How long it was down, and where the whole is to be had; after a rehearsal the report follows by itself.
     fn summed_up(&self) -> anyhow::Result<()> {
         let run = self.session.store.run(self.id)?.read()?;
-        if self.session.passing || self.session.out.json || !run.state.changed || run.state.opened.single {
+        if self.session.passing || self.session.out.json || !run.state.changed {
+            return Ok(());
+        }
+        if run.state.opened.single {
+            if run.state.steps.values().any(StepState::owes) {
+                self.session.out.tell("  ", &format!("`pvemig undo {}` takes it back", self.id), 4);
+            }
             return Ok(());
         }
         for outage in self.session.outages(&run) {
-            let line = match outage.end {
+            let line = match &outage.end {
                 report::End::Unsure => {
                     format!("{} may have been down before: {} failed on the way", outage.what, outage.by)
+                }
+                report::End::LetBack(by) => {
+                    let took = wait::show(outage.elapsed);
+                    format!(
+                        "{} was down for {took}, until {by} let it back, and then as long as it took to start",
+                        outage.what
+                    )
                 }
                 _ => format!("{} was down for {}", outage.what, wait::show(outage.elapsed)),
             };
@@ -218,19 +235,17 @@ impl Told<'_> {
 
     fn possible(&self, why: Option<&Why>) -> Vec<String> {
         let (id, phase) = (self.id, self.state.phase);
-        let mut past = self.past.given();
         let mut commands = Vec::new();
         if let Some(Why::Consent { things, past: further, .. }) = why {
-            past.extend(further.iter().map(|key| key.id().to_owned()));
-            let things: BTreeSet<_> = self.state.consents.iter().chain(things).collect();
-            let consents: String = things.iter().map(|t| format!(" --destroy {t}")).collect();
-            commands.push((format!("pvemig undo {id}{}{consents}", flags(&past)), "go on with it"));
+            let further: Vec<_> = further.iter().map(|key| key.id().to_owned()).collect();
+            let things: Vec<_> = things.iter().map(ToString::to_string).collect();
+            commands.push((self.past.again(id, &further, &things), "go on with it"));
         } else {
             if phase == Phase::Forward {
                 commands.push((format!("pvemig resume {id}"), "go on from here"));
             }
             if self.state.steps.values().any(StepState::owes) {
-                commands.push((format!("pvemig undo {id}{}", flags(&past)), "take everything back"));
+                commands.push((self.past.again(id, &[], &[]), "take everything back"));
             }
         }
         if phase != Phase::Done {

@@ -1,29 +1,25 @@
 //! What a plan comes to, below its steps: for somebody who is tired, and has one hand in a chassis.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::base::check::{Answer, bytes};
+use crate::base::check::{Answer, Likely, bytes};
+use crate::base::names::StepKey;
 use crate::base::permit::{System, Thing};
-use crate::base::wait::show;
 use crate::blueprint::BoxedStep;
 use crate::engine::outlook::Outlook;
 use crate::engine::plan::{Line, Said};
-use crate::engine::state::{Phase, RunState};
+use crate::engine::state::RunState;
 use crate::engine::step::Risk;
-use crate::engine::store::{RunRead, StoreError};
 use crate::report;
 
+use super::down::{Down, Ends, down, last_time, unstopped};
 use super::out::Out;
 use super::plan::{done, number};
 use super::session::{Session, plural};
 use super::status::whole_text;
 use super::words::lay;
-
-/// A wait that is shorter than this is nothing to plan an evening by.
-const WORTH_SAYING: Duration = Duration::from_secs(120);
 
 /// What a plan, or an undo, comes to.
 #[derive(Debug, Default, Serialize)]
@@ -39,6 +35,8 @@ pub(super) struct Foot {
     changes: BTreeMap<System, Vec<String>>,
     /// What happens only where the world asks for it.
     maybe: Vec<By>,
+    /// What of that is known to happen.
+    surely: Vec<By>,
     /// Steps whose effects cannot be brought back.
     destroys: Vec<By>,
     /// What begins empty, with what stays behind.
@@ -48,6 +46,10 @@ pub(super) struct Foot {
     /// What is held, and until when.
     holds: Vec<Held>,
     down: Option<Down>,
+    /// What goes down besides.
+    ends: Option<Ends>,
+    /// What a single step does not stop first.
+    unstopped: Option<String>,
     /// What an undo would lose, ask for, and leave.
     undo_destroys: Vec<Thing>,
     undo_by_hand: Vec<By>,
@@ -74,34 +76,6 @@ struct Held {
     until: String,
 }
 
-/// What does not work meanwhile.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Down {
-    what: String,
-    from: String,
-    until: String,
-    /// The steps in between that may wait long by themselves, each with its limit in seconds.
-    limits: Vec<(String, u64)>,
-    /// The steps in between that wait for a person.
-    hands: Vec<String>,
-    /// How long it was the last time that a run of this migration got through.
-    last: Option<Last>,
-    /// Why that cannot be told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    untold: Option<String>,
-    /// The command that ends it, where this plan does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ended_by: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Last {
-    run: String,
-    elapsed_ms: u64,
-}
-
 impl Foot {
     /// Of a plan whose lines were asked.
     pub(super) fn of_plan(session: &Session, migration: Option<&str>, steps: &[BoxedStep], lines: &[Line]) -> Self {
@@ -121,8 +95,8 @@ impl Foot {
         let size = |thing: &Thing| measured.and_then(|(sizes, _)| sizes.get(thing).copied().flatten());
         for (step, line) in &left {
             let mut outlook = step.outlook(&session.estate);
-            if let Some(words) = likely.and_then(|likely| likely.get(step.id())) {
-                outlook.maybe = outlook.maybe.map(|_| words.clone());
+            if let Some(likely) = likely.and_then(|likely| likely.get(step.id())).filter(|_| outlook.maybe.is_some()) {
+                foot.likely(&***step, &mut outlook, likely);
             }
             let manual = match &line.said {
                 Said::Answer(check) => match &check.answer {
@@ -140,7 +114,10 @@ impl Foot {
                 foot.holds.push(Held { step: number(step.id()).to_owned(), until: number(until).to_owned() });
             }
         }
-        foot.down = down(session, steps, &left.iter().map(|(step, _)| *step).collect::<Vec<_>>());
+        foot.ends = foot.ends.filter(|ends| !ends.what.is_empty());
+        let left: Vec<_> = left.iter().map(|(step, _)| *step).collect();
+        foot.down = down(session, steps, &left);
+        foot.unstopped = migration.and_then(|migration| unstopped(session, migration, steps, &left));
         if let (Some(down), Some(migration)) = (&mut foot.down, migration) {
             match last_time(session, migration) {
                 Ok(last) => down.last = last,
@@ -148,6 +125,27 @@ impl Foot {
             }
         }
         foot
+    }
+
+    /// What is known by now of a step that acts only where the world asks for it.
+    fn likely(
+        &mut self,
+        step: &dyn crate::engine::step::AnyStep<crate::estate::Estate>,
+        outlook: &mut Outlook,
+        likely: &Likely,
+    ) {
+        if !likely.sure {
+            outlook.maybe = Some(likely.what.clone());
+            return;
+        }
+        outlook.maybe = None;
+        let from = number(step.id()).to_owned();
+        // What is drained is off already when the power goes.
+        if self.ends.is_none() {
+            let until = step.holds_until().map(|until| number(until).to_owned());
+            self.ends = Some(Ends { from: from.clone(), until, what: likely.ends.clone() });
+        }
+        self.surely.push(By { step: from, what: likely.what.clone() });
     }
 
     fn take(
@@ -206,6 +204,7 @@ impl Foot {
             0 => ("changes", "nothing".to_owned()),
             _ => ("changes", format!("{} ({})", plural(things, "thing"), each.collect::<Vec<_>>().join("; "))),
         });
+        lines.extend(self.surely.iter().map(|by| ("will be", by.sentence())));
         lines.extend(self.maybe.iter().map(|by| ("may be", by.sentence())));
         lines.push(("destroyed", self.destroyed()));
         lines.extend(self.empties().map(|words| ("empty", words)));
@@ -216,6 +215,8 @@ impl Foot {
             lines.push(("held", holds.join(", ")));
         }
         lines.extend(self.down.iter().map(|down| ("down", down.sentence())));
+        lines.extend(self.unstopped.iter().map(|words| ("down", words.clone())));
+        lines.extend(self.ends.iter().map(|ends| ("down", ends.sentence())));
         lines.push(("undo", self.undo()));
         lines
     }
@@ -241,7 +242,7 @@ impl Foot {
         let what = if self.destroys.is_empty() { "takes everything back" } else { "stops at what is destroyed" };
         let mut said = vec![format!("`{undo}` {what}")];
         if self.one {
-            said.push("RUN is shown with the end of it".to_owned());
+            said.push("RUN is named at its end, with the whole command".to_owned());
         }
         if !self.undo_destroys.is_empty() {
             let things: Vec<_> = self.undo_destroys.iter().map(|thing| format!("`--destroy {thing}`")).collect();
@@ -272,86 +273,6 @@ impl Emptied {
     }
 }
 
-impl Down {
-    /// Nothing is promised: what is known is who is waited for, how long a step waits at most, and how it was before.
-    fn sentence(&self) -> String {
-        let Self { what, from, until, .. } = self;
-        let mut said = vec![format!("{what}, from {from} until {until} finds it at work")];
-        if !self.hands.is_empty() {
-            said.push(format!("as long as you take for {}", self.hands.join(" and ")));
-        }
-        let mut by_limit: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
-        for (step, limit) in &self.limits {
-            by_limit.entry(*limit).or_default().push(step);
-        }
-        let waits = by_limit
-            .iter()
-            .rev()
-            .map(|(limit, steps)| format!("{} in {}", show(Duration::from_secs(*limit)), steps.join(" and ")));
-        let waits: Vec<_> = waits.collect();
-        if !waits.is_empty() {
-            said.push(format!("at the longest it waits {}", waits.join(", ")));
-        }
-        said.push(match (&self.last, &self.ended_by) {
-            (_, None) if self.untold.is_some() => {
-                let why = self.untold.as_deref().unwrap_or_default();
-                format!("how long it really takes cannot be told: {why}")
-            }
-            (_, Some(command)) => format!("this does not bring it back: `{command}` does"),
-            (Some(last), _) => format!("in run {} it was {}", last.run, show(Duration::from_millis(last.elapsed_ms))),
-            (None, _) => "how long it really takes no run has shown yet".to_owned(),
-        });
-        said.join("; ")
-    }
-}
-
-/// What stops from a step on until its closer, and what is waited for in between.
-fn down(session: &Session, steps: &[BoxedStep], left: &[&BoxedStep]) -> Option<Down> {
-    let stops = |step: &&&BoxedStep| step.outlook(&session.estate).stops.is_some();
-    let stopper = left.iter().find(stops)?;
-    let closer = stopper.holds_until()?;
-    let at = steps.iter().position(|step| step.key() == stopper.key())?;
-    let end = steps.iter().position(|step| step.id() == closer);
-    let ended_by = end.is_none().then(|| format!("pvemig step {closer}"));
-    let end = end.unwrap_or(at);
-    let between = steps.get(at..=end)?.iter().filter(|step| left.iter().any(|l| l.key() == step.key()));
-    let (mut limits, mut hands) = (Vec::new(), Vec::new());
-    for step in between {
-        let outlook = step.outlook(&session.estate);
-        let limit = step.limit().saturating_add(outlook.longest);
-        if outlook.asks.is_some() {
-            hands.push(number(step.id()).to_owned());
-        } else if limit >= WORTH_SAYING {
-            limits.push((number(step.id()).to_owned(), limit.as_secs()));
-        }
-    }
-    let (from, until) = (number(stopper.id()).to_owned(), number(closer).to_owned());
-    Some(Down {
-        what: stopper.outlook(&session.estate).stops?,
-        from,
-        until,
-        limits,
-        hands,
-        last: None,
-        untold: None,
-        ended_by,
-    })
-}
-
-/// The newest run of the migration that got through, and how long its workload was down.
-fn last_time(session: &Session, migration: &str) -> Result<Option<Last>, StoreError> {
-    let (runs, _) = session.store.every_run()?;
-    let whole = |run: &&RunRead| {
-        let opened = &run.state.opened;
-        run.state.phase == Phase::Done && !opened.single && opened.migration.as_deref() == Some(migration)
-    };
-    Ok(runs.iter().rev().filter(whole).find_map(|run| {
-        let outages = session.outages(run);
-        let ready = outages.iter().rev().find(|outage| matches!(outage.end, report::End::Ready(_)))?;
-        Some(Last { run: run.id.clone(), elapsed_ms: u64::try_from(ready.elapsed.as_millis()).ok()? })
-    }))
-}
-
 /// What an undo destroys, and what it does not begin without.
 fn destroyed(asked: &[Thing], consented: &[Thing]) -> String {
     let mut said = Vec::new();
@@ -369,8 +290,8 @@ fn destroyed(asked: &[Thing], consented: &[Thing]) -> String {
 
 /// What an undo comes to.
 pub(super) struct Back {
-    /// What is lost by it, without the consents that are there.
-    destroys: Vec<Thing>,
+    /// What is lost by it, without the consents that are there, with the step that would do it.
+    destroys: Vec<(StepKey, Thing)>,
     /// What is lost by it with a consent.
     consented: Vec<Thing>,
     by_hand: Vec<By>,
@@ -396,14 +317,15 @@ impl Back {
             let by = |what: String| By { step: number(step.id()).to_owned(), what };
             let outlook = step.outlook(&session.estate);
             if let Some(before) = state.steps.get(&step.key()).and_then(|s| s.before.as_ref()) {
-                back.destroys.extend(step.undo_destroys(before).map_err(super::fail::failure)?);
+                let things = step.undo_destroys(before).map_err(super::fail::failure)?;
+                back.destroys.extend(things.into_iter().map(|thing| (step.key(), thing)));
             }
             back.by_hand.extend(outlook.asks_back.map(by));
             back.stays.extend(outlook.stays.map(by));
         }
-        let all = std::mem::take(&mut back.destroys);
-        (back.consented, back.destroys) =
-            all.into_iter().partition(|thing| state.consents.contains(thing) || given.contains(&thing.0));
+        let (consented, asked): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut back.destroys).into_iter().partition(|(_, thing)| given.contains(&thing.0));
+        (back.consented, back.destroys) = (consented.into_iter().map(|(_, thing)| thing).collect(), asked);
         back.stays.extend(passed.iter().map(|step| By { step: number(step.id()).to_owned(), what: step.title() }));
         // What is taken back behind a hold is taken back under it.
         back.down = steps.iter().enumerate().find_map(|(at, step)| {
@@ -415,10 +337,16 @@ impl Back {
         Ok(back)
     }
 
+    /// What a step would destroy without a consent.
+    pub(super) fn missing(&self, step: &StepKey) -> Vec<Thing> {
+        self.destroys.iter().filter(|(key, _)| key == step).map(|(_, thing)| thing.clone()).collect()
+    }
+
     /// The short end.
     pub(super) fn say(&self, out: Out) {
         let mut lines = Vec::new();
-        lines.push(("destroyed", destroyed(&self.destroys, &self.consented)));
+        let asked: Vec<_> = self.destroys.iter().map(|(_, thing)| thing.clone()).collect();
+        lines.push(("destroyed", destroyed(&asked, &self.consented)));
         let hands: Vec<_> = self.by_hand.iter().map(By::sentence).collect();
         lines.push(("by hand", if hands.is_empty() { "nothing".into() } else { hands.join("; ") }));
         lines.extend(self.down.iter().map(|down| ("down", down.clone())));
@@ -447,20 +375,6 @@ mod tests {
             "what was written since in pvc/a (consented to); it does not begin without `--destroy pvc/b`"
         );
         assert_eq!(destroyed(&[b], &[]), "what was written since; it does not begin without `--destroy pvc/b`");
-    }
-
-    #[test]
-    fn how_long_it_takes_is_told_by_runs_and_else_why_it_is_not() {
-        let down = |last: Option<Last>, untold: Option<&str>| {
-            let (what, from, until) = ("w".to_owned(), "00d".to_owned(), "10".to_owned());
-            let (limits, hands, untold) = (Vec::new(), Vec::new(), untold.map(str::to_owned));
-            Down { what, from, until, limits, hands, last, untold, ended_by: None }.sentence()
-        };
-        assert!(down(None, None).ends_with("no run has shown yet"));
-        let last = Last { run: "7k2".into(), elapsed_ms: 61_000 };
-        assert!(down(Some(last), None).contains("in run 7k2 it was"));
-        let why = "/state: cannot list the runs: denied";
-        assert!(down(None, Some(why)).ends_with(&format!("cannot be told: {why}")));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) fn act(lab: &Lab, hands: &Hands) -> Result<String, LabError> {
 /// The first socket of a host that nothing is in, fast ones first.
 pub(super) fn free_socket(world: &World, host: &str) -> Result<String, LabError> {
     let no = |text: String| LabError::Hands(text);
-    let sockets = &world.hosts.get(host).ok_or_else(|| no(format!("there is no host `{host}`")))?.sockets;
+    let sockets = &world.hosts.get(host).ok_or_else(|| no(world.no_host(host)))?.sockets;
     let taken =
         |port: &str| world.sticks.values().filter_map(|s| s.at.as_ref()).any(|p| p.host == host && p.port == port);
     let free = |s: &&Socket| !taken(&s.high_speed) && !s.super_speed.as_deref().is_some_and(taken);

@@ -165,7 +165,8 @@ impl Live {
         let at = inner.order.iter().position(|key| *key == now.key).filter(|_| inner.order.len() > 1);
         let at = at.map(|at| format!("{}/{}  ", at + 1, inner.order.len())).unwrap_or_default();
         let text = format!("  … {:<24} {elapsed:<11} {at}{}", now.key.to_string(), one_line(&now.text));
-        let text = truncate_str(&text, self.out.room(), "…").into_owned();
+        // A terminal shows Ctrl-C as two more characters, and they must not begin another row.
+        let text = truncate_str(&text, self.out.room().saturating_sub(2), "…").into_owned();
         self.out.write(&format!("\r\x1b[2K{}", style(text).for_stderr().dim()));
         inner.drawn = true;
     }
@@ -331,6 +332,9 @@ impl Ear for Live {
                     self.styled_below(inner, &change.to_string(), &of_change(change.symbol));
                 }
                 inner.begun = Some(key.clone());
+                // As long as nothing of it is done, the wait for it has nothing to add.
+                let all: Vec<_> = changes.iter().map(ToString::to_string).collect();
+                inner.reasons.insert(all.join("; "));
                 self.busy(inner, key, "begins");
             }
             Event::Undoing { key } => self.busy(inner, key, "is being taken back"),

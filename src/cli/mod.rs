@@ -4,12 +4,14 @@ mod abandon;
 mod args;
 mod complete;
 mod damaged;
+mod down;
 mod exit;
 mod explain;
 mod fail;
 mod foot;
 mod hands;
 mod lab;
+mod left;
 mod live;
 mod out;
 mod plan;
@@ -22,8 +24,10 @@ mod scratch;
 mod session;
 mod shell;
 mod site;
+mod stands;
 mod status;
 mod step;
+mod survey;
 mod undo;
 mod words;
 mod work;
@@ -108,6 +112,7 @@ async fn dispatch(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
         Verb::Abandon(args) => abandon::abandon(global, &args, out),
         Verb::Status(args) => status::status(global, &args, out),
         Verb::Report(args) => report::report(global, &args, out),
+        Verb::Survey(args) => survey::survey(global, &args, out).await,
         Verb::Explain(args) => explain::explain(global, &args, out),
         Verb::Privileges(args) => privileges::privileges(global, &args, out),
         Verb::Rehearse(args) => rehearse::rehearse(&args, out).await,

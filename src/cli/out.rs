@@ -13,16 +13,35 @@ pub(super) struct Out {
     pub(super) live: bool,
     /// Stdin and stderr are a terminal: questions can be asked.
     pub(super) asks: bool,
+    /// Stdin is a terminal: a person typed this, whoever reads what is said.
+    pub(super) typed: bool,
     /// `--site` and `--state` as they were given, for the commands that are suggested.
     options: &'static str,
+    /// Lines are not broken.
+    unbroken: bool,
 }
 
 impl Out {
     /// `options` are those of this command line that a suggested command needs as well.
     pub(super) fn new(json: bool, verbose: u8, options: String) -> Self {
-        let live = io::stderr().is_terminal() && !json;
+        let terminal = io::stderr().is_terminal() && !json;
+        let typed = io::stdin().is_terminal();
         // One command line a process: it lasts as long as that.
-        Self { json, verbose, live, asks: live && io::stdin().is_terminal(), options: options.leak() }
+        let options = options.leak();
+        Self {
+            json,
+            verbose,
+            live: terminal && moves_cursor(),
+            asks: terminal && typed,
+            typed,
+            options,
+            unbroken: false,
+        }
+    }
+
+    /// The same for what goes to stdout: where that is read by a program, a name is never broken.
+    pub(super) fn for_data(self) -> Self {
+        Self { unbroken: !io::stdout().is_terminal(), ..self }
     }
 
     /// A text with the options of this command line in every command that it names.
@@ -69,6 +88,9 @@ impl Out {
 
     /// The terminal's width, 80 where there is none.
     pub(super) fn width(self) -> usize {
+        if self.unbroken {
+            return usize::MAX;
+        }
         if self.live { usize::from(console::Term::stderr().size().1).clamp(40, 160) } else { 80 }
     }
 
@@ -79,6 +101,13 @@ impl Out {
         io::stdin().read_line(&mut answer)?;
         Ok(answer.trim().to_lowercase().starts_with('y'))
     }
+}
+
+/// Whether the terminal can do more than print: `TERM=dumb` says that it cannot.
+fn moves_cursor() -> bool {
+    #[expect(clippy::disallowed_methods, reason = "cli reads the environment")]
+    let term = std::env::var_os("TERM");
+    term.is_none_or(|term| term != "dumb")
 }
 
 /// Every request, and what the libraries say, at the third `-v`.

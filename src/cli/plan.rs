@@ -16,10 +16,11 @@ use super::exit::Exit;
 use super::foot::Foot;
 use super::out::Out;
 use super::scratch::Scratch;
-use super::session::Session;
+use super::session::{Session, plural};
 use super::words::lay;
 
 pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow::Result<Exit> {
+    let out = &out.for_data();
     let scratch = Scratch::new()?;
     let session = Session::asking(global, out, &scratch)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
@@ -32,16 +33,24 @@ pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow:
     session.estate.farewell().await;
     let lines = lines?;
     let foot = Foot::of_plan(&session, Some(&args.migration), &steps, &lines);
+    let in_the_way: usize = barred(&lines).iter().map(|(_, problems)| problems.len()).sum();
     if out.json {
-        out.data(&format!("{}\n", serde_json::json!({ "steps": json(&lines), "summary": foot })))?;
+        let mut summary = serde_json::to_value(&foot)?;
+        summary["blocked"] = in_the_way.into();
+        out.data(&format!("{}\n", serde_json::json!({ "steps": json(&lines), "summary": summary })))?;
     } else {
-        out.data(&format!("{}\n{}", text(&lines, *out), foot.text(*out)))?;
+        // The last line is what a small terminal still shows.
+        let end = match in_the_way {
+            0 => String::new(),
+            n => format!("\nblocked: {} above, and nothing begins before that is mended\n", plural(n, "problem")),
+        };
+        out.data(&format!("{}\n{}{end}", text(&lines, *out), foot.text(*out)))?;
     }
     Ok(if args.exit_code { exit_of(&lines) } else { error_exit(&lines) })
 }
 
 /// Ends with the first signal that asks this process to end.
-async fn stopped() {
+pub(super) async fn stopped() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
         return std::future::pending().await;
@@ -192,7 +201,13 @@ fn exit_of(lines: &[Line]) -> Exit {
     }
 }
 
-/// Without `--exit-code` only what could not be asked is a failure.
+/// Without `--exit-code` what could not be asked is a failure, and what a run would not begin with is blocked.
 fn error_exit(lines: &[Line]) -> Exit {
-    if lines.iter().any(|l| matches!(l.said, Said::Failed(_))) { Exit::Failed } else { Exit::Done }
+    if lines.iter().any(|l| matches!(l.said, Said::Failed(_))) {
+        Exit::Failed
+    } else if barred(lines).is_empty() {
+        Exit::Done
+    } else {
+        Exit::Blocked
+    }
 }

@@ -28,7 +28,7 @@ pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<E
         return Err(Words::usage(text, format!("there is {}", names.join(", "))).into());
     };
     let scratch = Scratch::new(args.dir.as_deref())?;
-    let world = args.world.as_deref().unwrap_or(blueprint.name);
+    let world = args.world.as_deref().unwrap_or(blueprint.world);
     let running = Arc::new(lab::start(world, scratch.path(), args.speed).await?);
     let site = lab::site(&running, out)?;
     let Some((migration, _)) = site.migrations.iter().find(|(_, m)| m.blueprint == blueprint.name) else {

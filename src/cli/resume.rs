@@ -11,6 +11,7 @@ use super::fail::Words;
 use super::live::Live;
 use super::out::Out;
 use super::session::{Session, begun};
+use super::work::refuse_consents;
 
 /// Goes on with a run at its first step that is not settled. Asks nobody: what it goes on with was begun on purpose.
 pub(super) async fn resume(global: &Global, args: &ResumeArgs, out: &Out) -> anyhow::Result<Exit> {
@@ -18,6 +19,7 @@ pub(super) async fn resume(global: &Global, args: &ResumeArgs, out: &Out) -> any
     let run = session.the_run(args.run.as_deref())?;
     let id = &run.id;
     refuse(&run)?;
+    refuse_consents(&session.steps_of(&run.state)?.1, &args.going.destroy)?;
     let lock = session.lock(id)?;
     // Until here another process may have gone on with it.
     let run = session.store.run(id)?.read()?;

@@ -10,11 +10,13 @@ use super::live::Live;
 use super::out::Out;
 use super::plan;
 use super::session::Session;
+use super::work::refuse_consents;
 
 /// Runs a migration from its beginning. Refuses while another run of the site is open.
 pub(super) async fn run(global: &Global, args: &RunArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open_private(global, out)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
+    refuse_consents(&steps, &args.going.destroy)?;
     session.refuse_beside_another(None)?;
     if !args.yes {
         if !out.asks {

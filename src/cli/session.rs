@@ -10,6 +10,7 @@ use etcetera::BaseStrategy;
 use crate::base::clock::Clock;
 use crate::base::fault::Failure;
 use crate::base::permit::Thing;
+use crate::base::wait::limit;
 use crate::blueprint::{self, Blueprint, BoxedStep};
 use crate::engine::event::{Event, Opened};
 use crate::engine::plan::planned;
@@ -58,6 +59,15 @@ impl Session {
         refuse_wide(&session.site, out)?;
         let estate = Estate::new(session.site.clone(), session.clock, scratch.dir().to_owned());
         let estate = estate.borrowing(session.store.dir().to_owned());
+        Ok(Self { estate, ..session })
+    }
+
+    /// As [`Session::looking`], for a verb that asks the site's systems what they are like. It fetches nothing, and waits
+    /// for no answer as long as a run would.
+    pub(super) fn surveying(global: &Global, out: &Out) -> anyhow::Result<Self> {
+        let session = Self::looking(global, out)?;
+        refuse_wide(&session.site, out)?;
+        let estate = session.estate.deadlines(limit::SURVEY, limit::CHANGE);
         Ok(Self { estate, ..session })
     }
 
@@ -123,7 +133,9 @@ impl Session {
             }
             Some(report::outages(&run.records, &what, &step.key(), closer))
         };
-        steps.iter().filter_map(of).flatten().collect()
+        let own = steps.iter().filter_map(of).flatten();
+        let ended = |step: &BoxedStep| Some(report::ended(&run.records, &step.key(), step.holds_until()?));
+        own.chain(steps.iter().filter_map(ended).flatten()).collect()
     }
 
     /// The first line of a new run.
@@ -317,8 +329,7 @@ impl Session {
         going: &Going,
         lock: SiteLock,
     ) -> anyhow::Result<Work<'_>> {
-        let known = recorder.state()?.consents;
-        for thing in going.destroy.iter().map(|t| Thing(t.clone())).filter(|t| !known.contains(t)) {
+        for thing in going.destroy.iter().map(|t| Thing(t.clone())) {
             recorder.write(Event::Consented { thing })?;
         }
         let hand = match going.wait {

@@ -1,7 +1,12 @@
 //! `pvemig site check|example`.
 
+use jiff::Timestamp;
+
+use crate::base::clock::Clock;
+use crate::base::fault::Fault;
 use crate::blueprint;
-use crate::site::{self, Site};
+use crate::site::{self, Problem, Site};
+use crate::talos::{ClientCertificate, Dates, Talosconfig, TalosconfigError};
 
 use super::args::{Global, SiteArgs, SiteVerb};
 use super::exit::Exit;
@@ -25,6 +30,8 @@ fn check(global: &Global, out: &Out) -> anyhow::Result<Exit> {
     let width = out.width();
     let (site, mut problems) = Site::inspect(&path).map_err(|error| fail::site_error(&error, width))?;
     problems.extend(site.check_references());
+    let (more, notices) = talosconfigs(&site, Clock::real().now());
+    problems.extend(more);
     for (name, migration) in &site.migrations {
         match blueprint::named(&migration.blueprint) {
             Some(blueprint) => {
@@ -36,10 +43,11 @@ fn check(global: &Global, out: &Out) -> anyhow::Result<Exit> {
                 let names: Vec<_> = blueprint::ALL.iter().map(|b| b.name).collect();
                 let text = format!("there is no blueprint `{}`", migration.blueprint);
                 let help = format!("there is {}", names.join(", "));
-                problems.push(site::Problem::new(format!("migrations.{name}.blueprint"), text, help));
+                problems.push(Problem::new(format!("migrations.{name}.blueprint"), text, help));
             }
         }
     }
+    notices.iter().for_each(|text| out.notice(text));
     if !problems.is_empty() {
         return Err(fail::site_error(&site.invalid(problems), width).into());
     }
@@ -47,10 +55,60 @@ fn check(global: &Global, out: &Out) -> anyhow::Result<Exit> {
         (site.proxmox.len(), "Proxmox cluster"),
         (site.kubernetes.len(), "Kubernetes cluster"),
         (site.nodes.len(), "node"),
+        (site.talos_node_names.len(), "Talos node"),
         (site.devices.len(), "device"),
         (site.migrations.len(), "migration"),
     ];
     let counts: Vec<_> = counts.into_iter().map(|(n, word)| plural(n, word)).collect();
     out.data(&format!("{}: good ({})\n", path.display(), counts.join(", ")))?;
     Ok(Exit::Done)
+}
+
+/// What is wrong with the contexts of the talosconfigs, and what will be soon. Files that cannot be used at all are the
+/// site's own affair.
+fn talosconfigs(site: &Site, now: Timestamp) -> (Vec<Problem>, Vec<String>) {
+    let (mut problems, mut notices) = (Vec::new(), Vec::new());
+    for (name, cluster) in &site.talos {
+        let at = format!("talos.{name}");
+        let opened =
+            Talosconfig::read(&cluster.talosconfig).and_then(|config| config.context(cluster.context.as_deref()));
+        let context = match opened {
+            Ok(context) => context,
+            Err(TalosconfigError::Private(_)) => continue,
+            Err(error) => {
+                let of_context =
+                    matches!(error, TalosconfigError::NoContext { .. } | TalosconfigError::NoCurrent { .. });
+                let key = if of_context && cluster.context.is_some() { "context" } else { "talosconfig" };
+                let help = error.help().unwrap_or_default();
+                problems.push(Problem::new(format!("{at}.{key}"), error.to_string(), help));
+                continue;
+            }
+        };
+        let (context_name, file) = (&context.name, context.file.display());
+        let whose = format!("the client certificate of context `{context_name}` in {file}");
+        let at = format!("{at}.talosconfig");
+        let ClientCertificate { from, until, .. } = &context.certificate;
+        match context.certificate.dates(now) {
+            Dates::Good => {}
+            Dates::NearEnd => {
+                let days = context.certificate.left(now).as_hours() / 24;
+                notices.push(format!(
+                    "{whose} ends in {}, on {until}: `talosctl --talosconfig {file} --context {context_name} config new \
+                     FILE --roles {}` makes another one as long as this one holds",
+                    plural(usize::try_from(days).unwrap_or_default(), "day"),
+                    context.certificate.roles.join(","),
+                ));
+            }
+            Dates::Ended => {
+                let help = "make another one from the secrets of the cluster: `talosctl gen config` with \
+                            `--with-secrets`, or take the admin's talosconfig";
+                problems.push(Problem::new(at, format!("{whose} ended on {until}"), help));
+            }
+            Dates::Early => {
+                let text = format!("{whose} holds only from {from} on");
+                problems.push(Problem::new(at, text, "is the clock of this machine right? `date -u` shows it"));
+            }
+        }
+    }
+    (problems, notices)
 }

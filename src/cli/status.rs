@@ -5,15 +5,17 @@ use std::io::{self, IsTerminal};
 use serde_json::Value;
 
 use crate::base::names::StepKey;
-use crate::engine::event::{Event, Planned, Record};
+use crate::engine::event::Planned;
 use crate::engine::state::{Phase, Stage};
 use crate::engine::store::{Holder, RunRead, StoreError};
 
 use super::args::{Global, StatusArgs};
 use super::damaged;
 use super::exit::Exit;
+use super::left::taken_back;
 use super::out::Out;
 use super::session::Session;
+use super::stands::{self, asks, settled, undo_stopped};
 use super::words::lay;
 
 pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::Result<Exit> {
@@ -25,7 +27,8 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
     // Nothing is missing from the list where only a run without a line is not in it.
     let whole = bad.iter().all(|run| matches!(run.why, StoreError::Empty { .. }));
     let exit = if whole { Exit::Done } else { Exit::Failed };
-    let open = |run: &&RunRead| matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
+    let goes_on = |run: &RunRead| matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
+    let open = |run: &&RunRead| goes_on(run) || undo_stopped(&runs, run);
     let held = |run: &RunRead| -> Vec<String> {
         let still = |key: &&StepKey| !taken_back(&runs, run, key);
         run.state.holds_up().into_iter().filter(still).map(ToString::to_string).collect()
@@ -38,6 +41,7 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
                 "last": run.state.last, "stands": word(run), "settled": settled(run),
                 "steps": run.state.opened.plan.len(), "not-needed": not_needed(run).collect::<Vec<_>>(), "holds": held(run),
                 "at-work": works(run), "failure": run.state.failure,
+                "asks": asks(run).map(|asks| serde_json::json!({ "step": asks.key, "ask": asks.ask })),
             })
         };
         let bad = bad.iter().map(|run| {
@@ -73,7 +77,12 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
             None if open(&run) => line("      ", "no process is at work on it"),
             None => {}
         }
-        if let Some((key, error)) = &run.state.failure {
+        if open(&run) {
+            stands::line(run).iter().for_each(|words| line("      ", words));
+            if works(run).is_none() {
+                line("      ", &stands::command(run));
+            }
+        } else if let Some((key, error)) = &run.state.failure {
             line("      ", &format!("stopped at {key}: {error}"));
         }
         let needless: Vec<_> = not_needed(run).collect();
@@ -82,7 +91,8 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
         }
         let up = held(run);
         if !up.is_empty() {
-            line("      still held: ", &up.join(", "));
+            // A hold may have been taken down by hand since.
+            line("      still held: ", &format!("{}, by what is written down; no system was asked", up.join(", ")));
         }
         if let Some(torn) = &run.torn {
             line("      notice: ", torn);
@@ -111,23 +121,8 @@ pub(super) fn whole_text(error: &StoreError) -> String {
     texts.join(": ")
 }
 
-/// Whether a later run took a hold of this one back: its closer, about the same thing, was done after the hold.
-fn taken_back(runs: &[RunRead], run: &RunRead, holder: &StepKey) -> bool {
-    let Some(hold) = run.state.opened.plan.iter().find(|p| p.key == *holder) else { return false };
-    let Some(up) = run.records.iter().rfind(|r| r.event.key() == Some(holder)).map(|r| r.at) else { return false };
-    let closes = |other: &&RunRead| {
-        let closer =
-            |p: &&Planned| Some(p.key.id()) == hold.holds_until.as_deref() && same_subject(&p.step, &hold.step);
-        other.state.opened.plan.iter().filter(closer).any(|p| {
-            let done = |r: &&Record| matches!(&r.event, Event::Applied { key, .. } | Event::AlreadySo { key, .. } if *key == p.key);
-            other.records.iter().filter(done).any(|r| r.at > up)
-        })
-    };
-    runs.iter().filter(|other| other.id != run.id).any(|other| closes(&other))
-}
-
 /// Two steps are about the same thing where the fields that both have are equal, and there is one.
-fn same_subject(a: &Value, b: &Value) -> bool {
+pub(super) fn same_subject(a: &Value, b: &Value) -> bool {
     let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return false };
     let mut both = a.iter().filter_map(|(name, value)| Some((value, b.get(name)?))).peekable();
     both.peek().is_some() && both.all(|(a, b)| a == b)
@@ -149,8 +144,4 @@ pub(super) fn word(run: &RunRead) -> &'static str {
 fn not_needed(run: &RunRead) -> impl Iterator<Item = String> {
     let needless = |p: &&Planned| run.state.steps.get(&p.key).is_some_and(|s| s.stage == Stage::Already && s.needless);
     run.state.opened.plan.iter().filter(needless).map(|p| p.key.to_string())
-}
-
-fn settled(run: &RunRead) -> usize {
-    run.state.steps.values().filter(|s| matches!(s.stage, Stage::Applied | Stage::Already | Stage::Undone)).count()
 }

@@ -19,6 +19,7 @@ use super::live::Live;
 use super::out::Out;
 use super::plan;
 use super::session::{Session, begun, is_preflight};
+use super::work::refuse_consents;
 
 /// A step that fits, with its migration and the migration's preflight.
 struct Fit {
@@ -30,9 +31,14 @@ struct Fit {
 
 pub(super) async fn step(global: &Global, args: &StepArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open_private(global, out)?;
-    let (blueprint, row) = find(&args.step)?;
+    let (blueprint, row) = find(&session, args)?;
     let mut fit = choose(&session, args, blueprint, row)?;
-    if out.asks && !args.yes && fit.step.risk() != Risk::Reads {
+    let changes = fit.step.risk() != Risk::Reads;
+    if out.typed && !out.asks && !args.yes && changes {
+        let help = format!("add `--yes`, or let stderr be the terminal; `pvemig explain {}` says what it does", row.id);
+        return Err(Words::usage("nobody can be asked here whether to begin", help).into());
+    }
+    if out.asks && !args.yes && changes {
         let (asked, exit) = ask(&session, blueprint, fit).await?;
         fit = asked;
         if let Some(exit) = exit {
@@ -54,6 +60,7 @@ pub(super) async fn step(global: &Global, args: &StepArgs, out: &Out) -> anyhow:
         out.notice(&format!("by flags alone, so no preflight comes before it{from}"));
     }
     let steps = vec![fit.step];
+    refuse_consents(&steps, &args.going.destroy)?;
     let opened = session.opened(blueprint, fit.migration.as_deref(), &steps, true)?;
     let live = Arc::new(Live::new(*out, session.clock));
     let work = session.begin(lock, opened, steps, fit.guard, &args.going, live)?;
@@ -98,9 +105,37 @@ async fn ask(session: &Session, blueprint: &Blueprint, fit: Fit) -> anyhow::Resu
     Ok((fit, exit))
 }
 
-fn find(name: &str) -> anyhow::Result<(&'static Blueprint, &'static Row)> {
-    let found = blueprint::ALL.iter().find_map(|b| Some((b, b.row(name)?)));
-    Ok(found.ok_or_else(|| Words::usage(format!("there is no step `{name}`"), known_steps()))?)
+/// The step that a name means: where several blueprints call one so, that of the migration, else of the one blueprint
+/// that the site has migrations of.
+fn find(session: &Session, args: &StepArgs) -> anyhow::Result<(&'static Blueprint, &'static Row)> {
+    let name = &args.step;
+    let mut found = blueprint::called(name);
+    if found.len() > 1 {
+        let named = |migration: &String| args.migration.as_ref().is_none_or(|m| m == migration);
+        let migrations = session.site.migrations.iter().filter(|(migration, _)| named(migration));
+        let used: Vec<&str> = migrations.map(|(_, migration)| migration.blueprint.as_str()).collect();
+        let there = |b: &Blueprint| used.contains(&b.name);
+        if found.iter().any(|(b, _)| there(b)) {
+            found.retain(|(b, _)| there(b));
+        }
+        // Else the one that has what was given.
+        if found.len() > 1 {
+            let given = given_flags(args);
+            let fits = |row: &Row| given.iter().all(|(name, _)| row.flags.iter().any(|(flag, ..)| flag == name));
+            if !given.is_empty() && found.iter().any(|(_, row)| fits(row)) {
+                found.retain(|(_, row)| fits(row));
+            }
+        }
+    }
+    match found.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(Words::usage(format!("there is no step `{name}`"), known_steps(name)).into()),
+        several => {
+            let each: Vec<_> = several.iter().map(|(b, row)| format!("{} of {}", row.id, b.name)).collect();
+            let text = format!("several blueprints have a step `{name}`: {}", each.join(", "));
+            Err(Words::usage(text, "write its whole name, or name a migration with `-m`").into())
+        }
+    }
 }
 
 /// The step of the migration that was named, else of the only one that has it and matches the flags, else by flags
@@ -114,7 +149,10 @@ fn choose(session: &Session, args: &StepArgs, blueprint: &Blueprint, row: &Row) 
         session.migration(name)?;
     }
     for name in session.site.migrations.keys().filter(named) {
-        let (_, steps) = session.migration(name)?;
+        let (of, steps) = session.migration(name)?;
+        if of.name != blueprint.name {
+            continue;
+        }
         let mut guard = None;
         for step in steps {
             let fields = step.fields().map_err(fail::failure)?;
@@ -122,7 +160,8 @@ fn choose(session: &Session, args: &StepArgs, blueprint: &Blueprint, row: &Row) 
                 guard = Some(step);
             } else if step.id() == row.id && agrees(&fields, &flags) {
                 let step = switched(step, args, blueprint, row)?;
-                fitting.push(Fit { migration: Some(name.clone()), step, guard: guard.take() });
+                let guard: Option<BoxedStep> = guard.take();
+                fitting.push(Fit { migration: Some(name.clone()), step, guard });
             } else if step.id() == row.id {
                 others.push(describe(name, row, &fields));
             }
@@ -151,6 +190,13 @@ fn choose(session: &Session, args: &StepArgs, blueprint: &Blueprint, row: &Row) 
             Err(Words::new(Exit::Usage, format!("no migration has step {} with these flags", row.id), help).into())
         }
         (Some(last), _) => {
+            let of_one = fitting.iter().all(|f| f.migration == last.migration);
+            if of_one && let Some(migration) = &last.migration {
+                let all = fitting.iter().chain([&last]);
+                let keys: Vec<_> = all.map(|f| f.step.key().instance().unwrap_or_default().to_owned()).collect();
+                let text = format!("migration {migration} has step {} for {}", row.id, keys.join(", "));
+                return Err(Words::usage(text, "name one with `--node`").into());
+            }
             let mut names: Vec<_> = fitting.iter().filter_map(|f| f.migration.clone()).collect();
             names.extend(last.migration);
             let text = format!("several migrations have step {}: {}", row.id, names.join(", "));
@@ -159,9 +205,9 @@ fn choose(session: &Session, args: &StepArgs, blueprint: &Blueprint, row: &Row) 
     }
 }
 
-/// The flags that were given, as JSON pointers and values; one that the step does not have is refused.
-fn flags(args: &StepArgs, row: &Row) -> anyhow::Result<Vec<(&'static str, Value)>> {
-    let given = [
+/// The flags that were given, by name.
+fn given_flags(args: &StepArgs) -> Vec<(&'static str, Value)> {
+    [
         ("vmid", args.vmid.map(Value::from)),
         ("device", args.device.clone().map(Value::from)),
         ("node", args.node.clone().map(Value::from)),
@@ -170,10 +216,16 @@ fn flags(args: &StepArgs, row: &Row) -> anyhow::Result<Vec<(&'static str, Value)
         ("attach", args.attach.clone().map(Value::from)),
         ("from", args.from.map(Value::from)),
         ("label", args.label.as_deref().map(label)),
-    ];
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect()
+}
+
+/// The flags that were given, as JSON pointers and values; one that the step does not have is refused.
+fn flags(args: &StepArgs, row: &Row) -> anyhow::Result<Vec<(&'static str, Value)>> {
     let mut flags = Vec::new();
-    for (name, value) in given {
-        let Some(value) = value else { continue };
+    for (name, value) in given_flags(args) {
         let Some((_, pointer, _)) = row.flags.iter().find(|(flag, ..)| *flag == name) else {
             let own: Vec<_> = row.flags.iter().map(|(flag, ..)| format!("--{flag}")).collect();
             let help = if own.is_empty() { "it has none".into() } else { format!("it has {}", own.join(", ")) };

@@ -1,15 +1,21 @@
 //! `pvemig undo [RUN]`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::base::check::Answer;
+use crate::blueprint::BoxedStep;
 use crate::engine::event::Planned;
-use crate::engine::state::Phase;
+use crate::engine::run::{Ended, Stop, Why};
+use crate::engine::state::{Phase, RunState};
+use crate::engine::step::Seen;
 use crate::engine::store::RunRead;
 
 use super::args::{Global, UndoArgs};
 use super::exit::Exit;
-use super::fail::{Words, flags};
+use super::fail::{Told, Words, flags};
 use super::foot::Back;
+use super::left;
 use super::live::Live;
 use super::out::Out;
 use super::session::{Session, plural};
@@ -21,12 +27,24 @@ pub(super) struct Past {
     pub(super) steps: Vec<String>,
     /// Ids of runs that came after.
     pub(super) runs: Vec<String>,
+    /// The consents that were given with it.
+    destroy: Vec<String>,
+    /// Nobody was to be asked.
+    yes: bool,
 }
 
 impl Past {
     /// As it was given, in full.
     pub(super) fn given(&self) -> Vec<String> {
         self.steps.iter().chain(&self.runs).cloned().collect()
+    }
+
+    /// The command once more, with all that was given, and with what is wanted besides.
+    pub(super) fn again(&self, run: &str, past: &[String], things: &[String]) -> String {
+        let things: BTreeSet<_> = self.destroy.iter().chain(things).collect();
+        let things: String = things.iter().map(|thing| format!(" --destroy {thing}")).collect();
+        let yes = if self.yes { " --yes" } else { "" };
+        format!("pvemig undo {run}{}{things}{yes}", flags(&[self.given().as_slice(), past].concat()))
     }
 }
 
@@ -39,7 +57,9 @@ pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow:
     };
     let id = run.id.clone();
     refuse(&run)?;
-    let past = resolve(&session, &run, &args.past)?;
+    refuse_unnamed(args, &run)?;
+    let mut past = resolve(&session, &run, &args.past)?;
+    (past.destroy, past.yes) = (args.going.destroy.clone(), args.yes);
     refuse_under_others(&run, &session.store.runs()?, &past)?;
     let owed: Vec<_> =
         run.state.opened.plan.iter().filter(|p| run.state.steps.get(&p.key).is_some_and(|s| s.owes())).collect();
@@ -55,7 +75,16 @@ pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow:
         }
         let (_, steps) = session.steps_of(&run.state)?;
         out.say("");
-        Back::of(&session, &run.state, &steps, &past.steps, &args.going.destroy)?.say(*out);
+        let back = Back::of(&session, &run.state, &steps, &past.steps, &args.going.destroy)?;
+        back.say(*out);
+        for left in left::beside(&session.store.every_run()?.0, &run) {
+            out.tell("  not back   ", &left.sentence(), 13);
+        }
+        if let Some(stop) = lacks(&session, &run, &steps, &back).await? {
+            session.estate.farewell().await;
+            out.say("");
+            return Told { session: &session, state: &run.state, id: &id, past: &past }.ended(&stop);
+        }
         if !out.ask("Undo?")? {
             out.say("nothing was changed");
             return Ok(Exit::Interrupted);
@@ -132,20 +161,79 @@ fn newest_that_changed(runs: Vec<RunRead>) -> anyhow::Result<RunRead> {
     Ok(whole.into_iter().next_back().or_else(|| single.into_iter().next_back()).ok_or_else(none)?)
 }
 
-/// A run that changed something during the life of this one is undone first, or passed.
-fn refuse_under_others(run: &RunRead, runs: &[RunRead], past: &Past) -> anyhow::Result<()> {
-    for other in runs {
-        let during = other.id != run.id && other.state.since > run.state.since;
-        let open = !matches!(other.state.phase, Phase::Undone | Phase::Abandoned);
-        if during && open && other.state.changed && !past.runs.contains(&other.id) {
-            let help = vec![
-                format!("`pvemig undo {}` first", other.id),
-                format!("or leave what it did: `pvemig undo {}{} --past {}`", run.id, flags(&past.given()), other.id),
-            ];
-            let what = Session::called(other);
-            let text = format!("run {} ({what}) changed something after run {} began", other.id, run.id);
-            return Err(Words::new(Exit::Blocked, text, help).into());
-        }
+/// A run that is over is taken back unasked only where it was named: the newest one may not be the one that is meant.
+fn refuse_unnamed(args: &UndoArgs, run: &RunRead) -> Result<(), Words> {
+    if args.run.is_some() || !args.yes || run.state.phase != Phase::Done {
+        return Ok(());
     }
-    Ok(())
+    let text = "no run is open, and without its name `--yes` takes back no run that is done";
+    let help = format!("the newest is run {} ({}): `pvemig undo {} --yes`", run.id, Session::called(run), run.id);
+    Err(Words::usage(text, help))
+}
+
+/// Where a consent is missing for what would be destroyed indeed: that, as the undo itself would say it, before anybody
+/// is asked whether to begin.
+async fn lacks(session: &Session, run: &RunRead, steps: &[BoxedStep], back: &Back) -> anyhow::Result<Option<Ended>> {
+    let info = session.store.info(&run.id, &session.host)?;
+    let (mut things, mut notes, mut first) = (Vec::new(), Vec::new(), None);
+    for step in steps.iter().rev() {
+        let missing = back.missing(&step.key());
+        let state = run.state.steps.get(&step.key());
+        let (false, Some(state), Some(before)) = (missing.is_empty(), state, state.and_then(|s| s.before.as_ref()))
+        else {
+            continue;
+        };
+        let (got, held) = (state.got(), BTreeMap::new());
+        let seen = Seen { since: Some(before), got: &got, held: &held, run: &info };
+        match step.back(&session.estate, before, seen).await {
+            Ok(check) if check.is_done() => continue,
+            Ok(check) => {
+                notes.extend(check.notes);
+                if let Answer::Todo { changes, .. } = &check.answer {
+                    notes.extend(changes.iter().map(ToString::to_string));
+                }
+            }
+            Err(failure) => notes.push(format!("{}: {failure}", step.key())),
+        }
+        things.extend(missing.iter().cloned());
+        first.get_or_insert((step.key(), step.title()));
+    }
+    let stop = |(key, title)| Stop { key, title, why: Why::Consent { things, past: None, notes } };
+    Ok(first.map(|first| Ended::Stopped(Box::new(stop(first)))))
+}
+
+/// Runs that changed something during the life of this one are undone first, or passed. Not one that only holds what
+/// this undo needs held and does not hold itself: it is taken back after it.
+fn refuse_under_others(run: &RunRead, runs: &[RunRead], past: &Past) -> anyhow::Result<()> {
+    let during = |other: &&RunRead| {
+        let open = !matches!(other.state.phase, Phase::Undone | Phase::Abandoned);
+        let later = other.id != run.id && other.state.since > run.state.since;
+        later && open && other.state.changed && !past.runs.contains(&other.id) && !only_holds(&other.state, &run.state)
+    };
+    let others: Vec<_> = runs.iter().filter(during).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = others.iter().map(|other| other.id.clone()).collect();
+    let each: Vec<_> = others.iter().map(|other| format!("{} ({})", other.id, Session::called(other))).collect();
+    let word = if others.len() == 1 { "run" } else { "runs" };
+    let text = format!("{word} {} changed something after run {} began", each.join(", "), run.id);
+    let first: Vec<_> = ids.iter().rev().map(|id| format!("`pvemig undo {id}`")).collect();
+    let help = vec![
+        format!("{} first", first.join(", then ")),
+        format!(
+            "or leave what {} did: `{}`",
+            if others.len() == 1 { "it" } else { "they" },
+            past.again(&run.id, &ids, &[])
+        ),
+    ];
+    Err(Words::new(Exit::Blocked, text, help).into())
+}
+
+/// Whether all that another run still owes are holds which `run` has not among its own steps.
+fn only_holds(other: &RunState, run: &RunState) -> bool {
+    let owed = |p: &&Planned| other.steps.get(&p.key).is_some_and(|s| s.owes());
+    let hold = |p: &Planned| p.holds_until.is_some() && !run.steps.contains_key(&p.key);
+    let mut owed = other.opened.plan.iter().filter(owed).peekable();
+    owed.peek().is_some() && owed.all(hold)
 }

@@ -79,8 +79,20 @@ pub(super) fn one_line(text: &str) -> String {
 }
 
 /// The verbs that meet a site.
-const VERBS: [&str; 11] =
-    ["run", "plan", "step", "resume", "undo", "abandon", "status", "report", "explain", "privileges", "site check"];
+const VERBS: [&str; 12] = [
+    "run",
+    "plan",
+    "step",
+    "resume",
+    "undo",
+    "abandon",
+    "status",
+    "report",
+    "survey",
+    "explain",
+    "privileges",
+    "site check",
+];
 
 /// A text with the options of this command line in every command that it names, so that a copied one meets the same
 /// site.

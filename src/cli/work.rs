@@ -16,7 +16,7 @@ use crate::engine::step::Risk;
 use crate::engine::store::SiteLock;
 
 use super::exit::Exit;
-use super::fail;
+use super::fail::{self, Words};
 use super::live::Live;
 use super::session::Session;
 use super::undo::Past;
@@ -106,6 +106,16 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// A run that destroys nothing forwards takes no consents: those of its undo are given to the undo.
+pub(super) fn refuse_consents(steps: &[BoxedStep], given: &[String]) -> Result<(), Words> {
+    let Some(first) = given.first() else { return Ok(()) };
+    if steps.iter().any(|step| step.risk() == Risk::Destroys) {
+        return Ok(());
+    }
+    let text = format!("`--destroy {first}` has no use here: no step of this run destroys anything");
+    Err(Words::usage(text, "leave it out; what an undo would destroy is named to `pvemig undo`"))
 }
 
 /// Everything that the undo of a run would destroy.

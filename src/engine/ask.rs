@@ -15,6 +15,7 @@ use super::hold::held;
 use super::recorder::RecordError;
 use super::run::{Engine, Hand, Memory, Question, Reach, Why, failed};
 use super::step::{AnyStep, Settle};
+use super::stir::{Listening, Stir};
 
 /// What is waited for; each has its own limit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,11 +68,19 @@ impl<Cx: Settle> Engine<'_, Cx> {
         // An answer that flickers gets no new time; only a person's act begins anew.
         let (mut spent, mut last_wait) = (BTreeMap::<Wait, Duration>::new(), Wait::Effect);
         let (mut last_word, mut last_why) = ("", String::new());
+        let mut stir = Stir::new(clock);
         loop {
             if self.recorder.interrupted() {
                 return Ok(Reach::Stop(Why::Interrupted));
             }
-            let check = match self.ask(step, question).await? {
+            let asked = clock.instant();
+            let ask = self.ask(step, question);
+            let check = if step.cut_short() { stir.unless_heard(ask).await } else { Some(stir.beside(ask).await) };
+            let Some(check) = check else {
+                stir.pause(&mut pauses, asked, || self.listening(step)).await;
+                continue;
+            };
+            let check = match check? {
                 Ok(check) => check,
                 Err(failure) => {
                     self.checked(&key, "error", back, failure.chain())?;
@@ -146,8 +155,25 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 return Ok(Reach::Stop(Why::Failed { error, effect: Effect::Maybe, help }));
             }
             (last_word, last_why) = (word, why);
-            pauses.pause().await;
+            if wait == Wait::Person || back {
+                pauses.pause().await;
+                continue;
+            }
+            stir.pause(&mut pauses, asked, || self.listening(step)).await;
+            if let Some(line) = stir.complaint() {
+                self.checked(&key, word, back, vec![line])?;
+            }
         }
+    }
+
+    fn listening<'e>(&'e self, step: &'e dyn AnyStep<Cx>) -> Listening<'e> {
+        Box::pin(async move {
+            match self.memory(step) {
+                Ok(memory) => step.stir(self.cx, memory.seen(&self.info)).await,
+                // The next look says it.
+                Err(_) => std::future::pending().await,
+            }
+        })
     }
 
     pub(super) async fn ask(

@@ -6,6 +6,7 @@
 //! * [`state`]: the fold over events, one transition function;
 //! * [`run`]: forwards; [`undo`]: backwards; [`plan`]: looking only;
 //! * [`lately`]: one look for every question that is put in its time;
+//! * `stir`: being asked again before the next look is due;
 //! * [`point`]: the named places at which a run may be cut.
 
 mod ask;
@@ -24,6 +25,7 @@ pub mod run;
 mod settle;
 pub mod state;
 pub mod step;
+mod stir;
 pub mod store;
 pub mod undo;
 

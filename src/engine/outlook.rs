@@ -24,6 +24,9 @@ pub struct Outlook {
     /// What does not work from its beginning until its closer is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stops: Option<String>,
+    /// Whether what its plan stops before it would feel it, were it not stopped.
+    #[serde(skip)]
+    pub hits: bool,
     /// What begins empty by it. The former content is kept, and what is written from then on is lost by an undo.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub empties: Vec<Thing>,
@@ -46,6 +49,7 @@ impl Default for Outlook {
             asks: None,
             asks_back: None,
             stops: None,
+            hits: false,
             empties: Vec::new(),
             stays: None,
             longest: Duration::ZERO,
@@ -92,6 +96,13 @@ impl Outlook {
     #[must_use]
     pub fn holds(mut self, holds: bool) -> Self {
         self.holds = holds;
+        self
+    }
+
+    /// It takes something away from what is at work.
+    #[must_use]
+    pub fn hits(mut self) -> Self {
+        self.hits = true;
         self
     }
 

@@ -53,17 +53,28 @@ pub fn planned<Cx: Sync>(steps: &[Box<dyn AnyStep<Cx>>]) -> Result<Vec<Planned>,
 }
 
 impl<Cx: Settle> Engine<'_, Cx> {
-    /// The answer of each step up to the first that is not done; the others come after that one. The preflight's
-    /// problems are always shown, and the step behind it is asked all the same.
+    /// The answer of each step up to the first that is not done; the others come after that one, but for those right
+    /// behind holds that are done already: a hold changes nothing that they are asked about. The preflight's problems
+    /// are always shown, and the step behind it is asked all the same.
     ///
     /// # Errors
     /// The journal cannot be written (a plan writes to a scratch one).
     pub async fn look(&self) -> Result<Vec<Line>, RecordError> {
         let mut lines = Vec::new();
         let mut first: Option<StepKey> = None;
+        // As long as nothing but holds is to be done.
+        let mut held = true;
         for (at, step) in self.steps.iter().enumerate() {
             let (key, title) = (step.key(), step.title());
-            let said = if let Some(first) = &first { Said::After(first.clone()) } else { self.say(&**step).await? };
+            let hold = step.holds_until().is_some();
+            let said = match &first {
+                Some(first) if held && !hold => match self.ask_once(&**step).await? {
+                    Ok(check) if check.is_done() => Said::Answer(Box::new(check)),
+                    _ => Said::After(first.clone()),
+                },
+                Some(first) => Said::After(first.clone()),
+                None => self.say(&**step).await?,
+            };
             let done = match &said {
                 Said::Answer(check) => check.is_done(),
                 Said::NotNeeded => true,
@@ -73,6 +84,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             if !done && first.is_none() && at > 0 {
                 first = Some(key.clone());
             }
+            held &= done || hold || at == 0;
             lines.push(Line { key, title, said });
         }
         Ok(lines)

@@ -1,5 +1,6 @@
 //! The one writer of a run: journal, fold, crash points and the display's ear in one place.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -10,7 +11,7 @@ use crate::base::permit::{CallId, Handle, Ledger, Note, Refused, Thing};
 use super::event::{Event, Record};
 use super::journal::{Journal, JournalError};
 use super::point::{Points, Side};
-use super::state::{Illegal, RunState};
+use super::state::{Illegal, Phase, RunState};
 use super::step::digest;
 use super::store::{RunDir, StoreError};
 
@@ -60,6 +61,8 @@ struct Inner {
     /// The last line that told of a change; lines about looks alone do not count.
     change: u64,
     state: RunState,
+    /// The consents that were given to this process.
+    granted: BTreeSet<Thing>,
 }
 
 /// The writer.
@@ -137,7 +140,7 @@ impl Recorder {
 
     fn wired(dir: RunDir, journal: Option<Journal>, seq: u64, state: RunState, wiring: &Wiring) -> Arc<Self> {
         Arc::new(Self {
-            inner: Mutex::new(Inner { journal, seq, change: seq, state }),
+            inner: Mutex::new(Inner { journal, seq, change: seq, state, granted: BTreeSet::new() }),
             dir,
             clock: wiring.clock,
             points: wiring.points.clone(),
@@ -212,8 +215,20 @@ impl Recorder {
         }
         inner.seq += 1;
         inner.state = after;
+        if let Event::Consented { thing } = &record.event {
+            inner.granted.insert(thing.clone());
+        }
         self.ear.event(&record);
         Ok(record)
+    }
+
+    /// The consents that were given to this process. An undo goes by these alone: what was consented to for an earlier
+    /// one, which perhaps changed nothing, may hold other data by now.
+    ///
+    /// # Errors
+    /// The recorder broke.
+    pub fn granted(&self) -> Result<BTreeSet<Thing>, RecordError> {
+        Ok(self.lock()?.granted.clone())
     }
 
     /// Makes what could wait durable.
@@ -305,7 +320,9 @@ impl Ledger for Desk {
 
     fn may_destroy(&self, thing: &Thing) -> Result<(), Refused> {
         let inner = self.recorder.lock().map_err(|error| Refused::Journal(whole(&error)))?;
-        if self.may_destroy && inner.state.consents.contains(thing) {
+        let backwards = matches!(inner.state.phase, Phase::Undoing | Phase::Stuck);
+        let consents = if backwards { &inner.granted } else { &inner.state.consents };
+        if self.may_destroy && consents.contains(thing) {
             return Ok(());
         }
         Err(Refused::NotConsented { thing: thing.clone(), declared: self.may_destroy })

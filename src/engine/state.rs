@@ -131,7 +131,7 @@ pub struct RunState {
     pub since: jiff::Timestamp,
     /// When the last line was written.
     pub last: jiff::Timestamp,
-    /// The consents.
+    /// What was ever consented to; an undo goes by those of its own process alone.
     pub consents: BTreeSet<Thing>,
     /// Every step of the plan.
     pub steps: BTreeMap<StepKey, StepState>,
@@ -208,8 +208,11 @@ impl RunState {
     }
 
     /// What a failure at a step may have left behind, by what the failure itself `said`: a step that is begun and has
-    /// sent something never changed nothing.
+    /// sent something never changed nothing, and one that is not begun has only looked.
     pub fn effect(&self, key: &StepKey, said: Effect) -> Effect {
+        if matches!(self.stage(key), Stage::Pending | Stage::Already) {
+            return Effect::None;
+        }
         let begun =
             self.steps.get(key).filter(|s| matches!(s.stage, Stage::Begun | Stage::Undoing | Stage::UndoFailed));
         match said {
@@ -230,7 +233,8 @@ impl RunState {
     /// How other runs should see this one.
     pub fn standing(&self) -> Standing {
         match self.phase {
-            Phase::Forward | Phase::Undoing | Phase::Stuck => Standing::Open,
+            Phase::Forward => Standing::Open,
+            Phase::Undoing | Phase::Stuck => Standing::Undoing,
             Phase::Done | Phase::Undone => Standing::Closed,
             Phase::Abandoned => Standing::Abandoned,
         }

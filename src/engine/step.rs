@@ -47,6 +47,8 @@ pub struct Got {
 pub enum Standing {
     /// It can still go on.
     Open,
+    /// It is being taken back, and cannot go on forwards.
+    Undoing,
     /// Given up by the operator.
     Abandoned,
     /// Done or undone.
@@ -64,6 +66,9 @@ pub struct RunInfo {
     pub host: String,
     /// The other runs of the site, by id.
     pub others: BTreeMap<String, Standing>,
+    /// The machines on which the runs of this state directory were opened, this run's too, by id; none of a run of which
+    /// nothing can be read.
+    pub hosts: BTreeMap<String, String>,
     /// The run's directory of files, if there is one.
     pub files: Option<PathBuf>,
     /// The digests (SHA-256, hexadecimal) of the run files that the journal had when the run was opened, by `STEP/NAME`.
@@ -121,6 +126,9 @@ pub trait Step<Cx: Sync>: Serialize + DeserializeOwned + Send + Sync + 'static {
     const HOLDS_UNTIL: Option<&'static str> = None;
     /// The ids of holds that it does not ask, because an API is down by our own doing.
     const BLIND_TO: &'static [&'static str] = &[];
+    /// Whether its check may be broken off when it hears something ([`Step::stir`]): it asks nothing that leaves
+    /// anything behind where nobody waits for the answer, and what it asks may take long.
+    const CUT_SHORT: bool = false;
 
     /// What undo restores.
     type Before: Serialize + DeserializeOwned + Send + Sync;
@@ -152,6 +160,13 @@ pub trait Step<Cx: Sync>: Serialize + DeserializeOwned + Send + Sync + 'static {
         cx: &Cx,
         seen: Seen<'_, Self::Before>,
     ) -> impl Future<Output = Result<Check<Self::Before>, Failure>> + Send;
+
+    /// While the check says that something is on its way: ends when it is worth asking again before the next look is
+    /// due. It only listens, may be broken off at any moment, and decides nothing: the check does. An error of it is
+    /// noted, and the looks go on as they would without it. By default it never ends.
+    fn stir(&self, _cx: &Cx, _seen: Seen<'_, Self::Before>) -> impl Future<Output = Result<(), Failure>> + Send {
+        std::future::pending()
+    }
 
     /// Makes it so. `seen.since` is always there. May be called again after a crash, and looks before each call.
     fn apply(
@@ -219,6 +234,10 @@ pub trait AnyStep<Cx: Sync>: Send + Sync {
     fn holds_until(&self) -> Option<&'static str>;
     /// See [`Step::BLIND_TO`].
     fn blind_to(&self) -> &'static [&'static str];
+    /// See [`Step::CUT_SHORT`].
+    fn cut_short(&self) -> bool {
+        false
+    }
     /// See [`Step::limit`].
     fn limit(&self) -> Duration;
     /// See [`Step::outlook`].
@@ -229,6 +248,10 @@ pub trait AnyStep<Cx: Sync>: Send + Sync {
     fn fields(&self) -> Result<Value, Failure>;
     /// See [`Step::check`].
     async fn check(&self, cx: &Cx, seen: Seen<'_, Value>) -> Result<Check<Value>, Failure>;
+    /// See [`Step::stir`].
+    async fn stir(&self, _cx: &Cx, _seen: Seen<'_, Value>) -> Result<(), Failure> {
+        std::future::pending().await
+    }
     /// See [`Step::apply`].
     async fn apply(&self, cx: &Cx, seen: Seen<'_, Value>, permit: &Permit) -> Result<(), Failure>;
     /// See [`Step::back`].
@@ -282,6 +305,9 @@ impl<Cx: Sync, S: Step<Cx>> AnyStep<Cx> for S {
     fn blind_to(&self) -> &'static [&'static str] {
         S::BLIND_TO
     }
+    fn cut_short(&self) -> bool {
+        S::CUT_SHORT
+    }
     fn limit(&self) -> Duration {
         Step::limit(self)
     }
@@ -294,6 +320,10 @@ impl<Cx: Sync, S: Step<Cx>> AnyStep<Cx> for S {
     async fn check(&self, cx: &Cx, seen: Seen<'_, Value>) -> Result<Check<Value>, Failure> {
         let since = seen.since.map(|v| decode::<S::Before>(S::ID, v)).transpose()?;
         Step::check(self, cx, retype(seen, since.as_ref())).await?.try_map(|before| encode(S::ID, &before))
+    }
+    async fn stir(&self, cx: &Cx, seen: Seen<'_, Value>) -> Result<(), Failure> {
+        let since = seen.since.map(|v| decode::<S::Before>(S::ID, v)).transpose()?;
+        Step::stir(self, cx, retype(seen, since.as_ref())).await
     }
     async fn apply(&self, cx: &Cx, seen: Seen<'_, Value>, permit: &Permit) -> Result<(), Failure> {
         let since = seen.since.map(|v| decode::<S::Before>(S::ID, v)).transpose()?;

@@ -263,10 +263,11 @@ impl Store {
             }
             others.insert(run.id, Standing::Unreadable);
         }
+        let hosts = runs.iter().map(|run| (run.id.clone(), run.state.opened.host.clone())).collect();
         others.extend(runs.into_iter().map(|run| (run.id.clone(), run.state.standing())));
         others.remove(id);
         let files = (!id.is_empty()).then(|| self.dir_of(id).path.join("files"));
-        Ok(RunInfo { id: id.to_owned(), host: host.to_owned(), others, files, filed })
+        Ok(RunInfo { id: id.to_owned(), host: host.to_owned(), others, hosts, files, filed })
     }
 
     /// The site's own directory, for clones of checkouts.

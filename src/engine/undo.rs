@@ -81,7 +81,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
 
     /// Everything that the undo would destroy is named before anything is begun.
     async fn consents_needed(&self, past: &BTreeSet<String>) -> Result<Option<Ended>, RecordError> {
-        let state = self.recorder.state()?;
+        let (state, granted) = (self.recorder.state()?, self.recorder.granted()?);
         let (mut things, mut notes, mut first) = (Vec::new(), Vec::new(), None);
         for at in self.undo_order(&state) {
             let step = &*self.steps[at];
@@ -93,7 +93,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 Ok(destroyed) => destroyed,
                 Err(failure) => return Ok(Some(stopped(step, failed(&failure)))),
             };
-            let missing: Vec<_> = destroyed.into_iter().filter(|t| !state.consents.contains(t)).collect();
+            let missing: Vec<_> = destroyed.into_iter().filter(|t| !granted.contains(t)).collect();
             let lost = step.risk() == Risk::Destroys;
             if missing.is_empty() && !lost {
                 continue;

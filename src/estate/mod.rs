@@ -3,6 +3,9 @@
 //! Each system is opened when it is first needed, so that a step which asks Proxmox alone works while Kubernetes is
 //! down, and no secret is read that is not used.
 
+mod settle;
+mod survey;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,14 +15,13 @@ use tokio::sync::Mutex;
 
 use crate::base::clock::Clock;
 use crate::base::fault::{Effect, Failure, Fault};
-use crate::base::permit::System;
-use crate::base::settle::{Lost, Settle, Settled};
 use crate::base::wait::limit;
 use crate::checkout::Checkout;
-use crate::guest::{Guest, KeySource, Route, Sessions, Silent, SshTarget};
+use crate::guest::{ByHost, Guest, KeySource, Route, Sessions, Silent, SshTarget, Targets};
 use crate::k8s::Kubernetes;
-use crate::proxmox::{self, Auth, Endpoint, Limits, Proxmox, Upid};
+use crate::proxmox::{Auth, Endpoint, Limits, Proxmox};
 use crate::site::{self, Access, ProxmoxAuth, SecretError, SecretRef, Site};
+use crate::talos::{self, Talos, Talosconfig, TalosconfigError};
 
 /// What keeps a part of the site from being opened. Nothing was sent anywhere.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +62,15 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
+    /// The talosconfig is of no use.
+    #[error("the nodes of Talos cluster `{name}` cannot be asked")]
+    Talosconfig {
+        /// The cluster.
+        name: String,
+        /// Why.
+        #[source]
+        source: TalosconfigError,
+    },
 }
 
 impl Fault for OpenError {
@@ -72,6 +83,7 @@ impl Fault for OpenError {
             Self::Secret { source, .. } => source.help(),
             Self::NoSsh { .. } => Some("add `ssh: { address: .., key: .., known_hosts: .. }` to it".into()),
             Self::Ca { .. } => Some("`ca:` must name a readable file, as /etc/pve/pve-root-ca.pem of a node".into()),
+            Self::Talosconfig { source, .. } => source.help(),
         }
     }
 }
@@ -85,6 +97,7 @@ pub struct Estate {
     lender: Option<PathBuf>,
     proxmox: Mutex<BTreeMap<String, Arc<Proxmox>>>,
     kubernetes: Mutex<BTreeMap<String, Arc<Kubernetes>>>,
+    talos: Mutex<BTreeMap<String, Arc<Talos>>>,
     /// Of a question and of a change, where they are not the usual ones.
     deadlines: Option<(Duration, Duration)>,
     /// Ways into machines that were silent lately.
@@ -106,6 +119,7 @@ impl Estate {
             sessions: Sessions::default(),
             proxmox: Mutex::default(),
             kubernetes: Mutex::default(),
+            talos: Mutex::default(),
         }
     }
 
@@ -116,7 +130,7 @@ impl Estate {
         self
     }
 
-    /// Other deadlines for a question and for a change to Proxmox and Kubernetes than [`limit::READ`] and
+    /// Other deadlines for a question and for a change to Proxmox, Kubernetes and Talos than [`limit::READ`] and
     /// [`limit::CHANGE`].
     #[must_use]
     pub fn deadlines(mut self, read: Duration, change: Duration) -> Self {
@@ -195,6 +209,32 @@ impl Estate {
         Ok(cluster)
     }
 
+    /// A Talos node by its name in the site file, asked directly as the context of its cluster's talosconfig.
+    ///
+    /// # Errors
+    /// [`OpenError`], or the node's address cannot be used.
+    pub async fn talos(&self, node: &str) -> Result<Arc<Talos>, Failure> {
+        let mut open = self.talos.lock().await;
+        if let Some(talos) = open.get(node) {
+            return Ok(talos.clone());
+        }
+        let (name, settings) = self.site.talos_node(node).ok_or_else(|| self.unknown("Talos node", node))?;
+        let cluster = self.site.talos.get(name).ok_or_else(|| self.unknown("Talos cluster", name))?;
+        let config = Talosconfig::read(&cluster.talosconfig);
+        let context = config.and_then(|config| config.context(cluster.context.as_deref()));
+        let context = context.map_err(|source| OpenError::Talosconfig { name: name.to_owned(), source })?;
+        let place = talos::Node {
+            name: node.to_owned(),
+            address: settings.address.clone(),
+            tls_name: settings.tls_name.clone(),
+        };
+        let (read, change) = self.deadlines.unwrap_or((limit::READ, limit::CHANGE));
+        let limits = talos::Limits { read, change, ..talos::Limits::default() };
+        let talos = Arc::new(Talos::connect(place, &context, self.clock)?.limits(limits));
+        open.insert(node.to_owned(), talos.clone());
+        Ok(talos)
+    }
+
     /// A git checkout by its name in the site file; its own clone is below the state directory.
     ///
     /// # Errors
@@ -235,13 +275,15 @@ impl Estate {
             Access::Ssh => Route::Ssh(target(node, settings.ssh.as_ref().ok_or_else(|| no_ssh(node))?).await?),
             Access::Agent => Route::Agent { proxmox: self.proxmox(&settings.proxmox).await?, vmid },
             Access::HostSsh => {
-                let pve = self.proxmox(&settings.proxmox).await?;
-                // The host does not tell where else the VM is; the agent, where the site names it before, mostly does.
-                let before = settings.access.iter().take_while(|access| **access != Access::HostSsh);
-                let asked = before.into_iter().any(|access| *access == Access::Agent);
-                let at = if asked { pve.locate(vmid).await? } else { pve.locate_now(vmid).await? };
-                let host = self.host_ssh(&settings.proxmox, &at.node).await?.ok_or_else(|| no_ssh(&at.node))?;
-                Route::HostSsh { host, vmid }
+                let (site, cluster) = (self.site.clone(), settings.proxmox.clone());
+                let hosts = Targets::new(move |host| {
+                    let (site, cluster) = (site.clone(), cluster.clone());
+                    Box::pin(async move {
+                        let ssh = site.proxmox.get(&cluster).and_then(|c| c.hosts.get(&host)?.ssh.as_ref());
+                        target(&host, ssh.ok_or_else(|| OpenError::NoSsh { name: host.clone() })?).await
+                    })
+                });
+                Route::ByHost(ByHost { proxmox: self.proxmox(&settings.proxmox).await?, vmid, hosts })
             }
         })
     }
@@ -283,45 +325,4 @@ async fn target(name: &str, ssh: &site::Ssh) -> Result<SshTarget, Failure> {
         })?),
     };
     Ok(SshTarget::new(&ssh.address, ssh.port, &ssh.user, key, ssh.known_hosts.clone()))
-}
-
-impl Settle for Estate {
-    async fn settle(&self, lost: &Lost) -> Result<Settled, Failure> {
-        let upid = match (&lost.handle, &lost.note.task) {
-            (Some(handle), Some(trace)) if handle.kind == "upid" => {
-                let upid = handle.value.parse::<Upid>();
-                Some((
-                    trace,
-                    upid.map_err(|e| Failure::plain(format!("the journal names a broken pve task: {e}"), None))?,
-                ))
-            }
-            (_, Some(trace)) => {
-                let pve = self.proxmox(&trace.cluster).await?;
-                match pve.find_task(&trace.node, trace.vmid, &trace.kind, lost.at).await? {
-                    Some(upid) => Some((trace, upid)),
-                    None => return Ok(Settled::NoTrace),
-                }
-            }
-            (_, None) => None,
-        };
-        let Some((trace, upid)) = upid else {
-            let why = if lost.note.system == System::Ssh {
-                "a command over ssh leaves no trace"
-            } else {
-                "it leaves no trace"
-            };
-            return Ok(Settled::Unknown(why.into()));
-        };
-        let pve = self.proxmox(&trace.cluster).await?;
-        let limit = limit::COMMAND.max(Duration::from_secs(600));
-        let Err(error) = pve.wait_task(&upid, limit, &|_| {}).await else {
-            return Ok(Settled::Over(format!("{} ended well", upid.kind)));
-        };
-        // However it ended, once it is over the check looks at what it left. A question that was refused tells nothing.
-        match pve.task_status(&upid).await {
-            Ok(status) if status.status == "stopped" => Ok(Settled::Over(error.to_string())),
-            Err(proxmox::Error::NoSuchTask { .. }) => Ok(Settled::Over(error.to_string())),
-            _ => Err(error.into()),
-        }
-    }
 }

@@ -41,6 +41,33 @@ pub struct AgentFacts {
     pub exec: Fact,
 }
 
+/// An agent that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentTried {
+    /// It answers a ping.
+    pub ping: Fact,
+    /// It may run programs and found one to run.
+    pub exec: Fact,
+    /// The kernel's boot id, which that program has told.
+    pub boot_id: Option<String>,
+}
+
+/// Tries the agent of a VM whose place is known; nothing is changed.
+pub async fn try_agent(proxmox: &Proxmox, vm: &proxmox::VmRef) -> AgentTried {
+    let ping = try_ping(proxmox, vm).await;
+    let (exec, boot_id) = match &ping {
+        Fact::Yes => may_exec(proxmox, vm).await,
+        Fact::No(why) => (Fact::No(why.clone()), None),
+        Fact::Unknown(why) => (Fact::Unknown(why.clone()), None),
+    };
+    AgentTried { ping, exec, boot_id }
+}
+
+/// Whether the agent of a VM whose place is known answers a ping.
+pub async fn try_ping(proxmox: &Proxmox, vm: &proxmox::VmRef) -> Fact {
+    fact(proxmox.agent_ping(vm).await)
+}
+
 pub(super) async fn look(proxmox: &Proxmox, vmid: u32, argv: &[String]) -> Result<Output, Error> {
     let vm = proxmox.locate(vmid).await?;
     let words: Vec<&str> = argv.iter().map(String::as_str).collect();
@@ -67,20 +94,16 @@ pub(super) async fn facts(proxmox: &Proxmox, vmid: u32) -> AgentFacts {
         }
     };
     let channel = match proxmox.running_config(&vm).await {
-        Ok(config) => configured(config.get("agent").map(String::as_str)),
+        Ok(config) => agent_channel(config.get("agent").map(String::as_str)),
         Err(error) => Fact::Unknown(error.to_string()),
     };
-    let ping = fact(proxmox.agent_ping(&vm).await);
-    let exec = match &ping {
-        Fact::Yes => may_exec(proxmox, &vm).await,
-        Fact::No(why) => Fact::No(why.clone()),
-        Fact::Unknown(why) => Fact::Unknown(why.clone()),
-    };
+    let AgentTried { ping, exec, .. } = try_agent(proxmox, &vm).await;
     AgentFacts { channel, ping, exec }
 }
 
-/// The config's `agent` line: `1`, or `enabled=1,fstrim_cloned_disks=1` (qemu-server, default key `enabled`).
-fn configured(line: Option<&str>) -> Fact {
+/// What a config's `agent` line says of the agent's channel: `1`, or `enabled=1,fstrim_cloned_disks=1` (qemu-server,
+/// default key `enabled`).
+pub fn agent_channel(line: Option<&str>) -> Fact {
     let Some(line) = line else { return Fact::No("the VM's config has no `agent`".into()) };
     match line.parse::<Props>().map(|props| props.get_default("enabled").and_then(flag)) {
         Ok(Some(true)) => Fact::Yes,
@@ -89,19 +112,24 @@ fn configured(line: Option<&str>) -> Fact {
     }
 }
 
-async fn may_exec(proxmox: &Proxmox, vm: &proxmox::VmRef) -> Fact {
+async fn may_exec(proxmox: &Proxmox, vm: &proxmox::VmRef) -> (Fact, Option<String>) {
     match proxmox.agent_info(vm).await {
-        Ok(info) if !info.may_exec() => return Fact::No("the guest's settings forbid guest-exec".into()),
+        Ok(info) if !info.may_exec() => {
+            return (Fact::No("the guest's settings forbid guest-exec".into()), None);
+        }
         Ok(_) => {}
-        Err(error) => return fact::<()>(Err(error)),
+        Err(error) => return (fact::<()>(Err(error)), None),
     }
     // That it may says nothing of there being any program: Talos has none.
     match Look::BootId.argv() {
         Ok(argv) => {
             let words: Vec<&str> = argv.iter().map(String::as_str).collect();
-            fact(proxmox.agent_look(vm, &words, None).await)
+            let answer = proxmox.agent_look(vm, &words, None).await;
+            let told = answer.as_ref().ok().filter(|result| result.exit == 0);
+            let boot_id = told.map(|result| String::from_utf8_lossy(&result.stdout).trim().to_owned());
+            (fact(answer), boot_id.filter(|id| !id.is_empty()))
         }
-        Err(error) => Fact::Unknown(error.to_string()),
+        Err(error) => (Fact::Unknown(error.to_string()), None),
     }
 }
 
@@ -168,13 +196,13 @@ mod tests {
     #[test]
     fn the_channel_is_read_from_the_running_config() {
         for line in ["1", "enabled=1", "1,fstrim_cloned_disks=1", "enabled=1,type=virtio"] {
-            assert_eq!(configured(Some(line)), Fact::Yes, "{line}");
+            assert_eq!(agent_channel(Some(line)), Fact::Yes, "{line}");
         }
         for line in [None, Some("0"), Some("enabled=0,type=virtio")] {
-            assert!(matches!(configured(line), Fact::No(_)), "{line:?}");
+            assert!(matches!(agent_channel(line), Fact::No(_)), "{line:?}");
         }
         for line in ["type=virtio", "", "perhaps"] {
-            assert!(matches!(configured(Some(line)), Fact::Unknown(_)), "{line}");
+            assert!(matches!(agent_channel(Some(line)), Fact::Unknown(_)), "{line}");
         }
     }
 }

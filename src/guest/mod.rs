@@ -6,6 +6,7 @@
 //! tried after the others. The ssh connections stay open between the commands: see [`Sessions`].
 
 mod agent;
+mod by_host;
 mod command;
 mod error;
 mod host;
@@ -15,8 +16,10 @@ mod look;
 mod sessions;
 mod silent;
 mod ssh;
+mod tried;
 
-pub use agent::{AgentFacts, Fact};
+pub use agent::{AgentFacts, AgentTried, Fact, agent_channel, try_agent, try_ping};
+pub use by_host::{ByHost, Targets};
 pub use command::{Command, Exit, Output, Seen, quote};
 pub use error::{Error, Phase};
 pub use key::KeySource;
@@ -25,15 +28,17 @@ pub use sessions::Sessions;
 pub use silent::Silent;
 pub use ssh::{OUTPUT_CAP, SshTarget};
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::check::answered;
 use crate::base::clock::Clock;
-use crate::base::fault::{Effect, Failure, Fault};
+use crate::base::fault::{Effect, Failure};
 use crate::base::permit::{Note, Permit, System};
 use crate::base::wait::{Backoff, Elapsed, within};
 use crate::proxmox::Proxmox;
+
+use tried::Tried;
 
 /// A machine that commands can be run on: a VM's guest, or a host.
 #[derive(Debug, Clone)]
@@ -64,6 +69,8 @@ pub enum Route {
         /// The VM.
         vmid: u32,
     },
+    /// The same, by the host on which the VM is when its turn comes.
+    ByHost(ByHost),
     /// One that cannot be tried, with the reason; it answers with it.
     Closed {
         /// The kind of route, as in the site file.
@@ -89,12 +96,30 @@ impl Route {
         Error::Closed { at: self.label(), why: why.to_owned(), help: help.cloned(), lasting }
     }
 
+    /// The way that it is now.
+    async fn way(&self) -> Cow<'_, Self> {
+        match self {
+            Self::ByHost(by) => Cow::Owned(by.find().await),
+            known => Cow::Borrowed(known),
+        }
+    }
+
+    /// The way to where the VM is by now, where the host of `way` has not let anybody in.
+    async fn elsewhere<T>(&self, way: &Self, answer: &Result<T, Error>) -> Option<Self> {
+        let Self::ByHost(by) = self else { return None };
+        if !matches!(answer, Err(Error::HostExec { .. } | Error::HostExecLost { .. })) {
+            return None;
+        }
+        by.find_now().await.filter(|now| now.label() != way.label())
+    }
+
     /// Its name in notes and errors.
     pub fn label(&self) -> String {
         match self {
             Self::Ssh(target) => target.to_string(),
             Self::Agent { proxmox, vmid } => format!("agent of vm {vmid} (cluster {})", proxmox.cluster()),
             Self::HostSsh { host, vmid } => host::label(host, *vmid),
+            Self::ByHost(by) => by.to_string(),
             Self::Closed { kind, .. } => (*kind).to_owned(),
         }
     }
@@ -187,7 +212,12 @@ impl Guest {
         sendable(&argv)?;
         let (routes, mut tried) = self.in_order();
         for route in routes {
-            let mut answer = self.ask_by(route, &argv, look).await.and_then(&read);
+            let mut way = route.way().await;
+            let mut answer = self.ask_by(&way, &argv, look).await.and_then(&read);
+            if let Some(now) = route.elsewhere(&way, &answer).await {
+                way = Cow::Owned(now);
+                answer = self.ask_by(&way, &argv, look).await.and_then(&read);
+            }
             // A device that comes or goes while the list is made leaves half an entry.
             let mut pauses = Backoff::new(self.clock, Duration::from_millis(200), Duration::from_secs(1));
             for _ in 0..2 {
@@ -195,12 +225,12 @@ impl Guest {
                     break;
                 }
                 pauses.pause().await;
-                answer = self.ask_by(route, &argv, look).await.and_then(&read);
+                answer = self.ask_by(&way, &argv, look).await.and_then(&read);
             }
             self.silent.heard(&route.label(), &answer, self.clock);
             match answer {
-                Ok(value) => return Ok(tried.seen(value, route)),
-                Err(error) => tried.push(route, error),
+                Ok(value) => return Ok(tried.seen(value, route, &way)),
+                Err(error) => tried.push(route, &way, error),
             }
         }
         Err(tried.error(&self.name, Effect::None))
@@ -219,6 +249,7 @@ impl Guest {
                 let session = self.sessions.open(host, self.clock).await?;
                 host::exec(session, &route.label(), *vmid, argv, look.limit()).await
             }
+            Route::ByHost(by) => Box::pin(self.ask_by(&by.find().await, argv, look)).await,
             Route::Closed { why, help, lasting, .. } => Err(route.refusal(why, help.as_ref(), *lasting)),
         }
     }
@@ -233,20 +264,27 @@ impl Guest {
         sendable(&command.argv)?;
         let (routes, mut tried) = self.in_order();
         for route in routes {
-            let answer = self.run_by(route, command, permit).await;
+            let mut way = route.way().await;
+            let mut answer = self.run_by(&way, command, permit).await;
+            if answer.as_ref().is_err_and(|error| !error.may_have_run())
+                && let Some(now) = route.elsewhere(&way, &answer).await
+            {
+                way = Cow::Owned(now);
+                answer = self.run_by(&way, command, permit).await;
+            }
             self.silent.heard(&route.label(), &answer, self.clock);
             match answer {
-                Ok(output) => return Ok(tried.seen(output, route)),
+                Ok(output) => return Ok(tried.seen(output, route, &way)),
                 Err(Error::Refused(refused)) => return Err(refused.into()),
                 Err(error) if error.may_have_run() && !command.repeatable => {
                     return Err(Error::LostAnswer {
                         guest: self.name.clone(),
                         command: quote(&command.argv),
-                        route: route.label(),
+                        route: way.label(),
                         source: Box::new(error),
                     });
                 }
-                Err(error) => tried.push(route, error),
+                Err(error) => tried.push(route, &way, error),
             }
         }
         // Only a repeatable command comes here after it may have run.
@@ -311,6 +349,7 @@ impl Guest {
                 permit.note(&note())?;
                 host::exec(session, &route.label(), *vmid, &command.argv, command.limit).await
             }
+            Route::ByHost(by) => Box::pin(self.run_by(&by.find().await, command, permit)).await,
             Route::Closed { why, help, lasting, .. } => Err(route.refusal(why, help.as_ref(), *lasting)),
         }
     }
@@ -319,7 +358,7 @@ impl Guest {
 /// What is known of the ways into a machine. A field is None where the site names no such route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// A login over ssh works.
+    /// The server has just opened a channel, on the connection that is kept or with a login.
     pub ssh: Option<Fact>,
     /// The guest agent.
     pub agent: Option<AgentFacts>,
@@ -333,50 +372,4 @@ fn sendable(argv: &[String]) -> Result<(), Error> {
         return Err(Error::BadCommand { what: format!("`{}` holds a zero byte", quote(argv).escape_default()) });
     }
     Ok(())
-}
-
-/// What the routes said so far.
-#[derive(Debug, Default)]
-struct Tried {
-    failures: Vec<(String, Error)>,
-    /// Routes that are tried last, with the reason.
-    left_out: Vec<(String, String)>,
-}
-
-/// A route's failure in one line, which names the route.
-fn line((route, error): &(String, Error)) -> String {
-    named(route, &error.line())
-}
-
-fn named(route: &str, line: &str) -> String {
-    if line.starts_with(route) { line.to_owned() } else { format!("{route}: {line}") }
-}
-
-impl Tried {
-    fn push(&mut self, route: &Route, error: Error) {
-        self.failures.push((route.label(), error));
-    }
-
-    fn seen<T>(self, value: T, route: &Route) -> Seen<T> {
-        let route = route.label();
-        let untried =
-            |(label, _): &&(String, String)| *label != route && !self.failures.iter().any(|(f, _)| f == label);
-        let left_out = self.left_out.iter().filter(untried).map(|(label, why)| named(label, why));
-        let mut notes: Vec<String> = left_out.chain(self.failures.iter().map(line)).collect();
-        notes.push(answered(&route));
-        Seen { value, route, notes }
-    }
-
-    fn error(mut self, guest: &str, effect: Effect) -> Error {
-        if self.failures.len() < 2 && effect == Effect::None {
-            return self.failures.pop().map_or_else(|| Error::NoRoute { guest: guest.to_owned() }, |(_, error)| error);
-        }
-        Error::AllRoutes {
-            guest: guest.to_owned(),
-            help: self.failures.iter().find_map(|(_, error)| error.help()),
-            each: self.failures.iter().map(|tried| (tried.0.clone(), line(tried))).collect(),
-            effect,
-            lasting: self.failures.iter().all(|(_, error)| error.is_lasting()),
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -346,43 +346,6 @@ impl Kubernetes {
         let retry_after =
             parts.headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
         Err(classify::refused(call.clone(), parts.status, retry_after, &bytes))
-    }
-
-    /// Waits until something happens to what a list was read from, or the server ends the watch.
-    /// True where something happened.
-    pub(super) async fn stirred(
-        &self,
-        resource: &Resource,
-        namespace: Option<&str>,
-        query: &[(&str, &str)],
-        since: &str,
-    ) -> Result<bool, KubeError> {
-        let mut pairs = query.to_vec();
-        pairs.extend([("watch", "true"), ("resourceVersion", since), ("timeoutSeconds", "60")]);
-        let uri = with_query(resource.list_path(namespace), &pairs);
-        let call = self.call("WATCH", resource.plural.to_string(), false);
-        let request = http::Request::get(uri)
-            .header(header::ACCEPT, "application/json")
-            .header(header::ACCEPT_ENCODING, "identity")
-            .body(Body::empty())
-            .map_err(|e| KubeError::BadAnswer { call: call.clone(), text: e.to_string() })?;
-        let asked = Request::begin(self.clock, self.name(), format_args!("WATCH {}", resource.list_path(namespace)));
-        let answer = self.client.send(request).await.map_err(|e| classify::transport(call.clone(), e))?;
-        asked.ended(answer.status().as_u16());
-        if answer.status() != StatusCode::OK {
-            let status = answer.status();
-            let bytes = answer.into_body().collect().await.map_err(|e| classify::transport(call.clone(), e))?;
-            return Err(classify::refused(call, status, None, &bytes.to_bytes()));
-        }
-        let mut body = answer.into_body();
-        loop {
-            match body.frame().await {
-                Some(Ok(frame)) if frame.data_ref().is_some_and(|data| !data.is_empty()) => return Ok(true),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(classify::transport(call, error)),
-                None => return Ok(false),
-            }
-        }
     }
 }
 

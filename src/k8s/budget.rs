@@ -102,7 +102,7 @@ impl Budget {
     }
 
     /// True where its own figures leave no room: `maxUnavailable: 0`, or as many wanted as there are.
-    fn can_never_allow(&self) -> bool {
+    pub fn can_never_allow(&self) -> bool {
         if matches!(self.max_unavailable.as_deref(), Some("0" | "0%")) {
             return true;
         }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use http::Method;
 use serde::Deserialize;
@@ -49,6 +50,8 @@ pub(super) struct Served {
     versions: BTreeMap<String, Vec<String>>,
     /// Those of which the kinds were read since: who asks again has not found what was looked for.
     read: BTreeSet<String>,
+    /// When they could not be listed the last time, and why.
+    failed: Option<(Instant, KubeError)>,
 }
 
 impl Kubernetes {
@@ -153,14 +156,21 @@ impl Kubernetes {
         if group.is_empty() {
             return Ok((vec!["v1".into()], true));
         }
-        // Who comes meanwhile waits for the same answer.
+        // Who comes meanwhile waits for the same answer, and not for the same silence once more.
+        let begun = self.clock.instant();
         let mut served = self.groups.lock().await;
         let first = served.read.insert(group.to_owned());
         if let Some(versions) = served.versions.get(group).filter(|_| first) {
             return Ok((versions.clone(), false));
         }
+        let meanwhile = served.failed.as_ref().filter(|(at, _)| *at >= begun);
+        if let Some(error) = meanwhile.and_then(|(_, error)| error.again()) {
+            return Err(error);
+        }
         let call = self.call("GET", "/apis".into(), false);
-        let groups: Groups = self.read(call, Method::GET, "/apis".into(), None).await?;
+        let groups: Result<Groups, KubeError> = self.read(call, Method::GET, "/apis".into(), None).await;
+        served.failed = groups.as_ref().err().and_then(KubeError::again).map(|error| (self.clock.instant(), error));
+        let groups = groups?;
         let versions = |group: Group| {
             let preferred = group.preferred_version.map(|v| v.version);
             let others = group.versions.into_iter().map(|v| v.version).filter(|v| Some(v) != preferred.as_ref());

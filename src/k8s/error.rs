@@ -231,7 +231,34 @@ pub enum KubeError {
     },
 }
 
+/// A source in its words alone.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Told {
+    text: String,
+    #[source]
+    source: Option<Box<Told>>,
+}
+
+impl Told {
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        Self { text: error.to_string(), source: error.source().map(|source| Box::new(Self::of(source))) }
+    }
+}
+
 impl KubeError {
+    /// The same failure for another one who waited for the same question; None where it is soon asked again.
+    pub(super) fn again(&self) -> Option<Self> {
+        let told = |source: &Source| -> Source { Box::new(Told::of(source.as_ref())) };
+        Some(match self {
+            Self::Unreachable { call, source } => Self::Unreachable { call: call.clone(), source: told(source) },
+            Self::LostAnswer { call, source } => Self::LostAnswer { call: call.clone(), source: told(source) },
+            Self::Throttled { call, retry_after } => Self::Throttled { call: call.clone(), retry_after: *retry_after },
+            Self::Server { call, code, text } => Self::Server { call: call.clone(), code: *code, text: text.clone() },
+            _ => return None,
+        })
+    }
+
     /// The request, where the error is about one.
     pub fn call(&self) -> Option<&Call> {
         match self {
@@ -316,7 +343,7 @@ impl Fault for KubeError {
             }
             Self::Unauthorized { .. } => "the kubeconfig's credentials are expired or of another cluster".into(),
             Self::Forbidden { .. } => {
-                "grant this to the kubeconfig's user; `pvemig plan` lists all that is missing".into()
+                "grant this to the kubeconfig's user; `pvemig plan MIGRATION` lists all that is missing".into()
             }
             Self::Conflict { .. } => "somebody else keeps changing it: find out who, then go on".into(),
             Self::Replaced { .. } => {

@@ -30,6 +30,7 @@ mod discovery;
 mod keys;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use api::{FIELD_MANAGER, Kubernetes};
 pub use claim::Claim;

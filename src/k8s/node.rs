@@ -29,6 +29,10 @@ pub struct Node {
     pub conditions: Vec<Condition>,
     /// The kernel's boot id as the kubelet told it last; empty where unknown.
     pub boot_id: String,
+    /// The uuid of the firmware of the machine that the kubelet runs on; empty where unknown.
+    pub system_uuid: String,
+    /// The operating system in words, `Talos (v1.11.5)`.
+    pub os_image: String,
     /// The kubelet's version.
     pub kubelet: String,
     /// What pods may ask for, by resource name, as quantities (`1`, `2Gi`).
@@ -68,6 +72,8 @@ impl Node {
             ready: ready.into_iter().next(),
             conditions,
             boot_id: info.boot_id,
+            system_uuid: info.system_uuid,
+            os_image: info.os_image,
             kubelet: info.kubelet_version,
             allocatable: quantities(status.allocatable),
             capacity: quantities(status.capacity),

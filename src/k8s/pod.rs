@@ -302,6 +302,14 @@ impl Kubernetes {
         self.pods_by(None, &[("fieldSelector", &field)]).await
     }
 
+    /// The pods that are on no node, of all namespaces.
+    ///
+    /// # Errors
+    /// What keeps the API from answering.
+    pub async fn pods_on_no_node(&self) -> Result<Vec<Pod>, KubeError> {
+        self.pods_by(None, &[("fieldSelector", "spec.nodeName=")]).await
+    }
+
     /// All pods of a namespace, the finished and the terminating ones too.
     ///
     /// # Errors

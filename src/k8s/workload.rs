@@ -99,6 +99,17 @@ impl Workload {
         claims
     }
 
+    /// Whether the workload's own controller makes a claim of this name where there is none: by a template of a
+    /// StatefulSet, of any ordinal.
+    pub fn makes_claim(&self, claim: &str) -> bool {
+        let templates = self.raw.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
+        templates.into_iter().flatten().any(|template| {
+            let name = template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let ordinal = claim.strip_prefix(&format!("{name}-{}-", self.meta.name));
+            ordinal.is_some_and(|o| !o.is_empty() && o.chars().all(|c| c.is_ascii_digit()))
+        })
+    }
+
     /// True for a StatefulSet whose claims are deleted when it is scaled down.
     pub fn scaling_deletes_claims(&self) -> bool {
         let policy = self.raw.pointer("/spec/persistentVolumeClaimRetentionPolicy/whenScaled");

@@ -31,6 +31,10 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "times, boot ids and kernel names are set anew at each boot; what was booted, what is in effect, modules and the \
          stage count",
     ),
+    (
+        "talos.nodes.*.slots",
+        "which of the two it is, and what is in the one that is not booted: an undone upgrade leaves its image there",
+    ),
     ("talos.etcd.{leader,term,index}", "elections, and a log"),
     ("access.users.*.password, access.tokens.*.secret", "made at the start of each lab"),
 ];

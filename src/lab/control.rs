@@ -47,16 +47,25 @@ pub enum Request {
     Stop,
 }
 
+/// Refuses a folder in which a lab is running.
+///
+/// # Errors
+/// [`LabError::Control`]
+pub fn refuse_second(dir: &Path) -> Result<(), LabError> {
+    match std::os::unix::net::UnixStream::connect(dir.join(SOCKET)) {
+        Ok(_) => Err(LabError::Control(format!("a lab is already running in {}", dir.display()))),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Serves `DIR/control`.
 ///
 /// # Errors
 /// [`LabError::Io`]; also where another lab runs in this folder.
 pub fn serve(shared: &Arc<Shared>, dir: &Path, fronts: &mut Fronts) -> Result<(), LabError> {
     let path = dir.join(SOCKET);
+    refuse_second(dir)?;
     if path.exists() {
-        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-            return Err(LabError::Control(format!("a lab is already running in {}", dir.display())));
-        }
         std::fs::remove_file(&path)?;
     }
     let listener = UnixListener::bind(&path)?;

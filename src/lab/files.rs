@@ -106,7 +106,11 @@ pub fn write(dir: &Path, shared: &Arc<Shared>, reach: &Reach, keys: &Keys) -> Re
         let nodes: Vec<String> = reach.talos.nodes.iter().map(|(name, address)| format!("{name}={address}")).collect();
         lines.extend([("TALOSCONFIG", path("talosconfig")), ("TALOS_NODES", nodes.join(" "))]);
     }
-    let env: String = lines.iter().map(|(k, v)| format!("{k}='{}'\n", v.replace('\'', "'\\''"))).collect();
+    let mut env: String = lines.iter().map(|(k, v)| format!("{k}='{}'\n", v.replace('\'', "'\\''"))).collect();
+    // What programs look for by itself; the rest is for scripts.
+    let exported = ["PVEMIG_SITE", "PVEMIG_STATE", "KUBECONFIG", "TALOSCONFIG"];
+    let exported: Vec<_> = exported.into_iter().filter(|name| lines.iter().any(|(k, _)| k == name)).collect();
+    env += &format!("export {}\n", exported.join(" "));
     put(dir, "env", &env, 0o600)
 }
 
@@ -150,12 +154,16 @@ fn site(world: &World, reach: &Reach) -> Value {
         .keys()
         .map(|name| (name, reach.ssh.hosts.get(name).map_or(json!({}), |port| json!({ "ssh": ssh_to(*port) }))))
         .collect();
+    // The nodes of its own are Talos's alone, or k3s in VMs.
+    let pure = !reach.talos.nodes.is_empty() && world.site.get("nodes").is_none();
+    let kubernetes = if pure { world.talos.cluster.as_str() } else { "k3s" };
     let vmid = |node: &str| world.site.pointer(&format!("/nodes/{node}/vmid")).and_then(Value::as_u64);
     let names = world.site.get("nodes").and_then(Value::as_object).into_iter().flat_map(|nodes| nodes.keys());
     let nodes: BTreeMap<&String, Value> = names
         .map(|name| {
             let port = vmid(name).and_then(|id| u32::try_from(id).ok()).and_then(|id| reach.ssh.guests.get(&id));
-            let mut node = json!({ "proxmox": "home", "kubernetes": "k3s", "access": ["ssh", "agent", "host-ssh"] });
+            let mut node =
+                json!({ "proxmox": "home", "kubernetes": kubernetes, "access": ["ssh", "agent", "host-ssh"] });
             if let (Some(port), Some(map)) = (port, node.as_object_mut()) {
                 map.insert("ssh".into(), ssh_to(*port));
             }
@@ -171,16 +179,46 @@ fn site(world: &World, reach: &Reach) -> Value {
             "fingerprints": [reach.proxmox.fingerprint.to_string()],
             "hosts": hosts,
         } },
-        "kubernetes": { "k3s": {
-            "kubeconfig": "./kubeconfig",
-            "context": "lab",
-            "gitops": { "kind": "flux", "checkout": "gitops",
-                "source": { "namespace": "flux-system", "name": "flux-system" } },
-        } },
-        "checkouts": { "gitops": { "path": "./checkout", "remote": "origin", "branch": "main", "push": true,
-            "author": { "name": "pvemig", "email": "pvemig@localhost" } } },
+        "kubernetes": { kubernetes: { "kubeconfig": "./kubeconfig", "context": "lab" } },
         "nodes": nodes,
     });
+    let mut part = |pointer: &str, key: &str, value: Value| {
+        let at = site.pointer_mut(pointer).and_then(Value::as_object_mut);
+        at.map(|map| map.insert(key.to_owned(), value));
+    };
+    if world.kube.is_followed() {
+        let source = json!({ "namespace": "flux-system", "name": "flux-system" });
+        part(
+            &format!("/kubernetes/{kubernetes}"),
+            "gitops",
+            json!({ "kind": "flux", "checkout": "gitops", "source": source }),
+        );
+        let author = json!({ "name": "pvemig", "email": "pvemig@localhost" });
+        let checkout =
+            json!({ "path": "./checkout", "remote": "origin", "branch": "main", "push": true, "author": author });
+        part("", "checkouts", json!({ "gitops": checkout }));
+    }
+    if !reach.talos.nodes.is_empty() {
+        part("", "talos", json!({ &world.talos.cluster: talos(world, reach, kubernetes) }));
+    }
     merge(&mut site, world.site.clone());
     site
+}
+
+/// The Talos cluster of a site file. All nodes are at one address, so each is held against its own in its certificate.
+fn talos(world: &World, reach: &Reach, kubernetes: &str) -> Value {
+    let node = |(name, at): (&String, &std::net::SocketAddr)| {
+        let of = world.talos.nodes.get(name)?;
+        let mut node = json!({ "address": at.to_string() });
+        let map = node.as_object_mut()?;
+        if !of.ip.is_empty() {
+            map.insert("tls_name".into(), json!(of.ip));
+        }
+        if let Some(vmid) = of.vmid {
+            map.insert("vm".into(), json!({ "proxmox": "home", "vmid": vmid }));
+        }
+        Some((name.clone(), node))
+    };
+    let nodes: serde_json::Map<String, Value> = reach.talos.nodes.iter().filter_map(node).collect();
+    json!({ "talosconfig": "./talosconfig", "context": "lab", "kubernetes": kubernetes, "nodes": nodes })
 }

@@ -43,6 +43,54 @@ pub fn around(mut world: World, size: &Size) -> World {
     world
 }
 
+/// More nodes for a world of Talos: workers like its last machine of its own, and pods in equal parts on all of its nodes.
+pub fn workers(mut world: World, more: usize, pods: usize) -> World {
+    let own: Vec<String> = world.talos.nodes.keys().cloned().collect();
+    let like =
+        world.talos.nodes.iter().find(|(_, node)| node.vmid.is_none()).map(|(name, node)| (name.clone(), node.clone()));
+    let fresh: Vec<String> = (0..more).map(|n| format!("talos-worker-{n:02}")).collect();
+    for (n, name) in fresh.iter().enumerate() {
+        let Some((old, node)) = &like else { break };
+        let mut node = node.clone();
+        let ip = format!("192.168.6.{}", n + 2);
+        node.config = node.config.replace("type: controlplane", "type: worker");
+        node.config = node.config.replace(old.as_str(), name).replace(&node.ip, &ip);
+        node.uuid = format!("7a105000-0000-4000-8000-{n:012x}");
+        (node.mac, node.ip) = (format!("bc:24:13:00:00:{n:02x}"), ip);
+        world.kube.more.push(kube_node(name, n, &node.uuid, "Talos (v1.11.5)"));
+        world.talos.nodes.insert(name.clone(), node);
+    }
+    let nodes: Vec<&String> = own.iter().chain(&fresh).collect();
+    for (n, node) in nodes.iter().enumerate() {
+        let space = format!("on-{node}");
+        let part = pods / nodes.len() + usize::from(n < pods % nodes.len());
+        world.kube.more.push(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": space } }));
+        world.kube.more.push(deployment(node, &space, "web", part, None));
+    }
+    world
+}
+
+/// A node of Kubernetes that is none of the world's own.
+fn kube_node(name: &str, n: usize, uuid: &str, os: &str) -> Value {
+    let capacity = json!({ "cpu": "4", "memory": "8132Mi", "ephemeral-storage": "61Gi", "pods": "600" });
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": { "name": name, "labels": {
+            "kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux", "kubernetes.io/hostname": name,
+        } },
+        "spec": { "podCIDR": format!("10.245.{n}.0/24") },
+        "status": {
+            "capacity": capacity, "allocatable": capacity,
+            "nodeInfo": {
+                "architecture": "amd64", "bootID": "", "containerRuntimeVersion": "containerd://2.1.4",
+                "kernelVersion": "6.12.57-talos", "kubeProxyVersion": "v1.34.1", "kubeletVersion": "v1.34.1",
+                "machineID": uuid.replace('-', ""), "operatingSystem": "linux", "osImage": os, "systemUUID": uuid,
+            },
+            "runtimeHandlers": [{ "name": "" }, { "name": "runc" }],
+        },
+    })
+}
+
 fn node_name(n: usize) -> String {
     format!("k3s-vm-tenant-{n:03}")
 }

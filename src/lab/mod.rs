@@ -69,6 +69,14 @@ pub enum LabError {
     /// Hands cannot do that.
     #[error("that cannot be done by hand: {0}")]
     Hands(String),
+    /// Its folder cannot be made, or is none.
+    #[error("{} cannot be the lab's folder", dir.display())]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Files or sockets.
     #[error("the lab cannot use its files or ports")]
     Io(#[from] std::io::Error),
@@ -140,8 +148,10 @@ impl Lab {
     /// # Errors
     /// [`LabError`]
     pub async fn start(options: LabOptions) -> Result<Self, LabError> {
-        std::fs::create_dir_all(&options.dir)?;
-        let dir = options.dir.canonicalize()?;
+        let folder = std::fs::create_dir_all(&options.dir).and_then(|()| options.dir.canonicalize());
+        let dir = folder.map_err(|source| LabError::Folder { dir: options.dir.clone(), source })?;
+        // Before anything is written: its files are those of the lab that runs there.
+        control::refuse_second(&dir)?;
         let mut world = options.world;
         kube::prepare(&mut world, &dir)?;
         pve::make_secrets(&mut world)?;
@@ -154,7 +164,7 @@ impl Lab {
         let proxmox = pve::serve(&shared, &authority, &mut fronts).await?;
         let kubernetes = kube::serve(&shared, &authority, &mut fronts).await?;
         let ssh = ssh::serve(&shared, &keys, &mut fronts).await?;
-        let talos = talos::serve(&shared, &mut fronts).await?;
+        let talos = talos::serve(&shared, &kubernetes.administrator, &mut fronts).await?;
         qemu::serve(&shared, &keys, &ssh, &dir, &mut fronts).await?;
         let reach = files::Reach { proxmox, kubernetes, ssh, talos, authority: authority.pem() };
         files::write(&dir, &shared, &reach, &keys)?;

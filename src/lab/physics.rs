@@ -62,13 +62,19 @@ impl World {
     /// What follows at once from any change.
     pub(super) fn settle(&mut self) {
         self.settle_usb();
-        for _ in 0..100 {
-            if !kube::tick(self, self.now) {
+        // A node that takes its cordon back gives the scheduler something to do, and no second time.
+        for _ in 0..2 {
+            for _ in 0..100 {
+                if !kube::tick(self, self.now) {
+                    break;
+                }
+                self.settle_usb();
+            }
+            self.talos_settle();
+            if !self.talos_uncordon() {
                 break;
             }
-            self.settle_usb();
         }
-        self.talos_settle();
     }
 
     fn happen(&mut self, event: Event) {
@@ -212,6 +218,9 @@ impl World {
         running.halting = true;
         let pid = running.pid;
         self.later(takes, Event::GuestOff { vmid, pid });
+        if let Some(node) = self.talos_in(vmid) {
+            self.kube.talos_cordon(&node);
+        }
     }
 
     /// True while a guest is in user space: from the end of its boot until it is told to go down.

@@ -272,7 +272,7 @@ impl World {
     pub fn move_stick(&mut self, name: &str, place: Option<Place>) -> Result<(), super::LabError> {
         let no = |text: String| super::LabError::Hands(text);
         if let Some(place) = &place {
-            let host = self.hosts.get(&place.host).ok_or_else(|| no(format!("there is no host `{}`", place.host)))?;
+            let host = self.hosts.get(&place.host).ok_or_else(|| no(self.no_host(&place.host)))?;
             let known: Vec<&str> = host
                 .sockets
                 .iter()
@@ -294,7 +294,9 @@ impl World {
                 return Err(no(format!("`{other}` is in that socket")));
             }
         }
-        let stick = self.sticks.get_mut(name).ok_or_else(|| no(format!("there is no stick `{name}`")))?;
+        let known: Vec<_> = self.sticks.keys().map(String::as_str).collect();
+        let none = format!("there is no stick `{name}`; there are: {}", known.join(", "));
+        let stick = self.sticks.get_mut(name).ok_or_else(|| no(none))?;
         stick.at = None;
         stick.state = super::world::StickState::Boot;
         stick.present = true;
@@ -305,6 +307,12 @@ impl World {
         self.enumerate(name);
         self.settle_usb();
         Ok(())
+    }
+
+    /// What is said of a host that the world does not have.
+    pub fn no_host(&self, name: &str) -> String {
+        let known: Vec<_> = self.hosts.keys().map(String::as_str).collect();
+        format!("there is no host `{name}`; there are: {}", known.join(", "))
     }
 
     /// Gives a stick a new device number on its bus.

@@ -25,7 +25,7 @@ pub enum Error {
     #[error("{at}: {url} is not trusted: {why}")]
     Untrusted { at: String, url: String, why: String },
     /// A question without an answer.
-    #[error("{at}: no answer: {why}")]
+    #[error("{at}: no answer{}", because(why))]
     NoAnswer { at: String, why: String },
     /// A change was sent and its answer never came.
     #[error("{at}: the change was sent and its answer was lost: {why}")]
@@ -176,6 +176,11 @@ fn quoted(lines: &[String]) -> String {
     lines.iter().map(|line| format!("\n  | {line}")).collect()
 }
 
+/// Why there was no answer: a deadline says itself that there was none.
+fn because(why: &str) -> String {
+    why.strip_prefix("no answer").map_or_else(|| format!(": {why}"), str::to_owned)
+}
+
 impl Fault for Error {
     fn effect(&self) -> Effect {
         match self {
@@ -275,5 +280,18 @@ impl Fault for Error {
             Self::NotRecorded { .. } => "make room or rights in the state directory, then `pvemig resume`".into(),
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_there_was_no_answer_is_said_once() {
+        let error = |why: &str| Error::NoAnswer { at: "pve".into(), why: why.into() }.to_string();
+        let elapsed = crate::base::wait::Elapsed(std::time::Duration::from_secs(35)).to_string();
+        assert_eq!(error(&elapsed), "pve: no answer within 35 s");
+        assert_eq!(error("it hung up"), "pve: no answer: it hung up");
     }
 }

@@ -15,18 +15,30 @@ use super::vm::VmRef;
 /// node says of itself (its USB list, its pve tasks) does not tell: who puts it together with a VM asks about the VM as
 /// well.
 #[derive(Debug, Default)]
-pub(super) struct Places(Mutex<BTreeMap<u32, String>>);
+pub(super) struct Places {
+    now: Mutex<BTreeMap<u32, String>>,
+    /// As the last list said, whatever was heard since.
+    last: Mutex<BTreeMap<u32, String>>,
+}
+
+fn of(places: &Mutex<BTreeMap<u32, String>>, vmid: u32) -> Option<VmRef> {
+    let places = places.lock().ok()?;
+    places.get(&vmid).map(|node| VmRef { node: node.clone(), vmid })
+}
 
 impl Places {
     fn of(&self, vmid: u32) -> Option<VmRef> {
-        let places = self.0.lock().ok()?;
-        places.get(&vmid).map(|node| VmRef { node: node.clone(), vmid })
+        of(&self.now, vmid)
     }
 
     /// What the cluster's whole list says.
     pub(super) fn learn(&self, rows: &[Resource]) {
-        if let Ok(mut places) = self.0.lock() {
-            *places = rows.iter().filter(|row| row.kind == "qemu").map(|row| (row.vmid, row.node.clone())).collect();
+        let said: BTreeMap<u32, String> =
+            rows.iter().filter(|row| row.kind == "qemu").map(|row| (row.vmid, row.node.clone())).collect();
+        for places in [&self.now, &self.last] {
+            if let Ok(mut places) = places.lock() {
+                places.clone_from(&said);
+            }
         }
     }
 
@@ -37,7 +49,7 @@ impl Places {
             error,
             Error::NoSuchVm { .. } | Error::NoSuchNode { .. } | Error::NoAnswer { .. } | Error::LostAnswer { .. }
         );
-        if let (true, Some(vm), Ok(mut places)) = (lost, vm, self.0.lock())
+        if let (true, Some(vm), Ok(mut places)) = (lost, vm, self.now.lock())
             && places.get(&vm.vmid) == Some(&vm.node)
         {
             places.remove(&vm.vmid);
@@ -70,6 +82,12 @@ impl Proxmox {
         found
             .map(|r| VmRef { node: r.node, vmid })
             .ok_or_else(|| Error::NoSuchVm { at: self.at(&format!("vm {vmid}")) })
+    }
+
+    /// Where a VM was by the last list, whatever was heard since; nothing is asked. For who finds out there whether it
+    /// still holds, and needs no API for that.
+    pub fn last_seen(&self, vmid: u32) -> Option<VmRef> {
+        of(&self.places.last, vmid)
     }
 
     /// Where a VM is that was not where it was last seen, for a question to be asked there once more.

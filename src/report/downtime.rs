@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::base::check::ends_with_node;
 use crate::base::names::StepKey;
 use crate::engine::event::{Event, Record};
 
@@ -35,6 +36,8 @@ pub struct Outage {
 pub enum End {
     /// The closer found it at work again.
     Ready(String),
+    /// The closer let it back; when it was at work again the journal does not say.
+    LetBack(String),
     /// An undo gave it back; when it was at work again the journal does not say.
     GivenBack(String),
     /// As far as the journal goes it is down.
@@ -118,6 +121,28 @@ pub fn outages(records: &[Record], what: &str, stopper: &StepKey, closer: &str) 
     let last = records.last().map(|record| record.at);
     for outage in &mut all {
         outage.elapsed = outage.until.or(last).map(|until| between(outage.from, until)).unwrap_or_default();
+    }
+    all
+}
+
+/// The outages of pods that a hold ended and that can be nowhere but on its node: by its notes.
+pub fn ended(records: &[Record], stopper: &StepKey, closer: &str) -> Vec<Outage> {
+    let mut pods: Vec<&str> = Vec::new();
+    for record in records {
+        let Event::Checked { key, notes, .. } = &record.event else { continue };
+        let named = notes.iter().filter_map(|note| ends_with_node(note)).filter(|_| key == stopper);
+        for pod in named {
+            if !pods.contains(&pod) {
+                pods.push(pod);
+            }
+        }
+    }
+    let mut all: Vec<_> =
+        pods.iter().flat_map(|pod| outages(records, &format!("pod {pod}"), stopper, closer)).collect();
+    for outage in &mut all {
+        if let End::Ready(by) = &outage.end {
+            outage.end = End::LetBack(by.clone());
+        }
     }
     all
 }

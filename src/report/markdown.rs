@@ -21,7 +21,7 @@ pub fn markdown(report: &Report) -> String {
     }
     for row in report.steps.iter().filter(|row| !details(row).is_empty()) {
         out += &format!("\n## {}\n\n", row.key);
-        details(row).iter().for_each(|line| out += &format!("- {}\n", code(line)));
+        listed(&mut out, &details(row));
     }
     let (possible, sections): (Vec<_>, Vec<_>) =
         sections(report).into_iter().partition(|(label, _)| *label == POSSIBLE);
@@ -36,6 +36,31 @@ pub fn markdown(report: &Report) -> String {
     }
     possible.into_iter().for_each(|part| section(&mut out, part));
     out
+}
+
+/// A list, and the lines of a difference as one block of their own.
+fn listed(out: &mut String, lines: &[String]) {
+    let mut diff: Vec<String> = Vec::new();
+    let flush = |out: &mut String, diff: &mut Vec<String>| {
+        if !diff.is_empty() {
+            *out += &fenced("diff", diff);
+            *out += "\n";
+            diff.clear();
+        }
+    };
+    for line in lines {
+        let note = line.strip_prefix("note: ").filter(|note| {
+            let goes_on = note.is_empty() || note.starts_with(['+', '-', ' ', '@', '\\']);
+            note.starts_with("--- ") || (!diff.is_empty() && goes_on)
+        });
+        if let Some(note) = note {
+            diff.push(note.to_owned());
+            continue;
+        }
+        flush(out, &mut diff);
+        *out += &format!("- {}\n", code(line));
+    }
+    flush(out, &mut diff);
 }
 
 fn heading(label: &str) -> String {

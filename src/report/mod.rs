@@ -9,7 +9,7 @@ mod model;
 mod text;
 mod track;
 
-pub use downtime::{End, Outage, outages};
+pub use downtime::{End, Outage, ended, outages};
 pub use markdown::markdown;
 pub use model::{ByHand, CallRow, Fell, Report, Row, Standing, Trouble, Word, next_commands, stays};
 pub use text::{system, text};

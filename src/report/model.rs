@@ -89,6 +89,9 @@ pub struct ByHand {
     /// When the step was settled after it; None: the journal does not say that it was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub there: Option<Timestamp>,
+    /// The undo took it off the list before it was seen to be there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub undone: bool,
 }
 
 /// How a run stands.
@@ -344,22 +347,46 @@ fn routes(steps: &[Row]) -> BTreeMap<String, Vec<String>> {
 }
 
 fn by_hand(records: &[Record]) -> Vec<ByHand> {
-    let mut all: Vec<(&StepKey, ByHand)> = Vec::new();
+    /// An ask of a step; `back`: of its undo.
+    struct Of<'a> {
+        key: &'a StepKey,
+        back: bool,
+        by: ByHand,
+    }
+    let mut all: Vec<Of<'_>> = Vec::new();
+    // A check is written right before what it asks for, and says whether it was the undo's.
+    let mut undo = false;
     for record in records {
         let Some(key) = record.event.key() else { continue };
+        let open = |of: &&mut Of<'_>| of.key == key && of.by.there.is_none() && !of.by.undone;
         match &record.event {
-            // Asked again after a resume, it is the same.
-            Event::Asked { ask, .. } if !all.iter().any(|(k, b)| *k == key && b.ask == *ask && b.there.is_none()) => {
-                all.push((key, ByHand { step: key.to_string(), ask: ask.clone(), asked: record.at, there: None }));
+            Event::Checked { back, .. } => undo = *back,
+            Event::Asked { ask, .. } => {
+                // Asked again after a resume, it is the same.
+                let known = all.iter_mut().filter(open).any(|of| of.by.ask == *ask && of.back == undo);
+                if !known {
+                    let by = ByHand {
+                        step: key.to_string(),
+                        ask: ask.clone(),
+                        asked: record.at,
+                        there: None,
+                        undone: false,
+                    };
+                    all.push(Of { key, back: undo, by });
+                }
             }
-            Event::Applied { .. } | Event::AlreadySo { .. } | Event::Undone { passed: false, .. } => {
-                let open = all.iter_mut().filter(|(k, by)| *k == key && by.there.is_none());
-                open.for_each(|(_, by)| by.there = Some(record.at));
+            Event::Applied { .. } | Event::AlreadySo { .. } => {
+                all.iter_mut().filter(open).for_each(|of| of.by.there = Some(record.at));
             }
+            // Where the run asked, the undo has found that nothing is owed: that is no sign that anybody did it.
+            Event::Undone { passed, .. } => all.iter_mut().filter(open).for_each(|of| match (of.back, passed) {
+                (true, false) => of.by.there = Some(record.at),
+                _ => of.by.undone = true,
+            }),
             _ => {}
         }
     }
-    all.into_iter().map(|(_, by)| by).collect()
+    all.into_iter().map(|of| of.by).collect()
 }
 
 /// What an undo left as it is: the notes of `undone` lines that say so, in the one word that all of them use for it.

@@ -1,3 +1,6 @@
+mod downtime;
+mod hands;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -398,76 +401,15 @@ fn a_text_with_lines_of_its_own_stays_below_its_branch() {
 }
 
 #[test]
-fn how_long_it_was_down_is_told_by_the_journal() {
-    let stopper = StepKey::from("00d-scale-down");
-    let of = |lines: &Lines| outages(&lines.0, "Deployment frigate/frigate", &stopper, "10-deploy");
-    let seconds = |outage: &Outage| outage.elapsed.as_secs();
-    assert!(of(&Lines::open()).is_empty());
-    // It goes on as long as nobody brings it back.
-    let down = of(&failed());
-    assert_eq!((down.len(), seconds(&down[0]), &down[0].end), (1, 11, &End::Down));
-    // From the first change, not from the intent, to the closer's end.
-    let ready = of(&done());
-    assert_eq!((ready.len(), seconds(&ready[0])), (1, 20));
-    assert_eq!(ready[0].end, End::Ready("10-deploy".into()));
-    let mut report = done().report();
-    report.outages = ready;
-    let line = "down: Deployment frigate/frigate for 20 s (04:00:04 to 04:00:24), from the first change of 00d until 10 \
-                found it at work";
-    assert!(text(&report).contains(line), "{}", text(&report));
-    assert!(markdown(&report).contains(&format!("- {line}")), "{}", markdown(&report));
-    assert_eq!(json(&report).unwrap()["outages"][0]["elapsed_ms"], 20_000);
-    assert_eq!(json(&report).unwrap()["outages"][0]["end"], json!({"is": "ready", "by": "10-deploy"}));
-
-    // An undo puts the hold up again, and gives it back; what it sends for that is no second fall.
-    let mut lines = done();
-    lines.applying("00d-scale-down", Change::set("replicas", "1", "0"));
-    lines.call("00d-scale-down", 5, System::Kubernetes, "PATCH deployments/frigate", None);
-    lines.applied("00d-scale-down");
-    lines.add(Event::HoldFell { key: stopper.clone(), changes: vec![], notes: vec![] });
-    lines.add(Event::Undoing { key: stopper.clone() });
-    lines.call("00d-scale-down", 6, System::Kubernetes, "PATCH deployments/frigate", None);
-    lines.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![] });
-    let both = of(&lines);
-    assert_eq!(both.len(), 2);
-    assert_eq!((seconds(&both[1]), both[1].fell), (5, true));
-    assert_eq!(both[1].end, End::GivenBack("00d-scale-down".into()));
-}
-
-#[test]
-fn a_stop_that_failed_is_no_time_of_being_down() {
-    let stopper = StepKey::from("00d-scale-down");
-    let of = |lines: &Lines| outages(&lines.0, "Deployment frigate/frigate", &stopper, "10-deploy");
-    let failure =
-        || Event::Failed { key: stopper.clone(), error: vec!["403".into()], effect: Effect::Partial, help: Vec::new() };
-    let mut refused = Lines::open();
-    refused.applying("00d-scale-down", Change::set("replicas", "1", "0"));
-    refused.call("00d-scale-down", 1, System::Kubernetes, "PATCH deployments/frigate", None);
-    refused.add(failure());
-    let ends = |lines: &Lines| of(lines).into_iter().map(|outage| outage.end).collect::<Vec<_>>();
-    assert_eq!(ends(&refused), [End::Unsure]);
-    let mut report = refused.report();
-    report.outages = of(&refused);
-    let shown = text(&report);
-    assert!(shown.contains("down: Deployment frigate/frigate maybe, from "), "{shown}");
-    assert!(shown.contains(" and had not seen it stop"), "{shown}");
-    // The next morning it is done: down from that call on, not from the evening's.
-    let mut again = Lines(refused.0.clone());
-    again.applying("00d-scale-down", Change::set("replicas", "1", "0"));
-    again.call("00d-scale-down", 2, System::Kubernetes, "PATCH deployments/frigate", None);
-    let second = again.0.last().unwrap().at;
-    again.applied("00d-scale-down");
-    let both = of(&again);
-    assert_eq!(both.iter().map(|o| o.end.clone()).collect::<Vec<_>>(), [End::Unsure, End::Down]);
-    assert_eq!(both[1].from, second);
-    // Its answer was lost and it was carried out: the check says so, and nothing is sent again.
-    let mut lost = Lines(refused.0.clone());
-    lost.applied("00d-scale-down");
-    assert_eq!(ends(&lost), [End::Down]);
-    // An undo that has nothing to send found it at work.
-    refused.add(Event::Undoing { key: stopper.clone() });
-    refused.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![] });
-    assert_eq!(ends(&refused), [End::Unsure]);
+fn a_difference_is_shown_as_one() {
+    let mut lines = Lines::open();
+    let diff = ["--- a/x.yaml", "+++ b/x.yaml", "@@ -1,2 +1,3 @@", " a: 1", "+  b:", "+  b:", "-c"];
+    let notes: Vec<_> = std::iter::once("branch main").chain(diff).chain(["pushed"]).collect();
+    lines.checked("04-add-usb", "todo", &notes).checked("04-add-usb", "todo", &notes);
+    let shown = markdown(&lines.report());
+    let block = diff.join("\n");
+    let wanted = format!("- `note: branch main`\n\n```diff\n{block}\n```\n\n- `note: pushed`\n");
+    assert!(shown.contains(&wanted) && shown.matches("+  b:").count() == 2, "{shown}");
 }
 
 #[test]

@@ -108,6 +108,10 @@ fn down(outage: &Outage) -> String {
     }
     let (until, end) = match (&outage.until, end) {
         (Some(until), End::Ready(closer)) => (clock(*until), format!("until {} found it at work", number(closer))),
+        (Some(until), End::LetBack(closer)) => {
+            let closer = number(closer);
+            (clock(*until), format!("until {closer} let it back (when it was ready again is not written)"))
+        }
         (Some(until), End::GivenBack(_)) => {
             (clock(*until), "until the undo gave it back (when it was ready again is not written)".to_owned())
         }
@@ -124,6 +128,7 @@ fn down(outage: &Outage) -> String {
 fn hand(by: &ByHand) -> String {
     let there = match by.there {
         Some(there) => format!("there after {}", show(between(by.asked, there))),
+        None if by.undone => "never seen there, and the run was undone".to_owned(),
         None => "not there by what is written".to_owned(),
     };
     format!("{}: {}: asked {}, {there}", number(&by.step), by.ask, clock(by.asked))

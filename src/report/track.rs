@@ -124,12 +124,10 @@ impl Tracked {
     }
 }
 
+/// What was not said before. A difference may well have a line twice: what comes together is not looked at.
 fn once(lines: &mut Vec<String>, more: &[String]) {
-    for line in more {
-        if !lines.contains(line) {
-            lines.push(line.clone());
-        }
-    }
+    let new: Vec<_> = more.iter().filter(|line| !lines.contains(line)).cloned().collect();
+    lines.extend(new);
 }
 
 /// Never negative: a clock that was set back is no reason for a negative length.

@@ -1,13 +1,13 @@
 //! From the text of a site file to a [`Site`], with every problem at once.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::document::{Document, Problem};
-use super::fields::{Fields, Item, Sink};
+use super::fields::{Item, Sink};
+use super::twins;
 use super::types::{
     Access, Author, Checkout, Device, Gitops, GitopsKind, Host, Kubernetes, Migration, Node, PortPair, Proxmox,
     ProxmoxAuth, Site, SiteError, Ssh, TrustSource,
@@ -64,8 +64,8 @@ fn home() -> Home {
     std::env::var("HOME").ok().filter(|home| home.starts_with('/')).map(PathBuf::from)
 }
 
-struct Reader {
-    places: Places,
+pub(super) struct Reader {
+    pub(super) places: Places,
 }
 
 impl Reader {
@@ -80,6 +80,7 @@ impl Reader {
             "kubernetes",
             "checkouts",
             "nodes",
+            "talos",
             "devices",
             "migrations",
         ];
@@ -110,9 +111,10 @@ impl Reader {
         }
         let kubernetes = section(&fields, "kubernetes", |_, item| self.kubernetes(item, &repos));
         let nodes = section(&fields, "nodes", |name, item| self.node(name, item, &clusters, &kubes, &with_ssh));
+        let talos = section(&fields, "talos", |_, item| self.talos(item, &clusters, &kubes));
         let devices = section(&fields, "devices", |_, item| device(item, &hosts));
         let migrations = section(&fields, "migrations", |_, item| migration(item));
-        twins(&fields, &nodes);
+        let talos_node_names = twins::look(&fields, &nodes, &talos);
         Site {
             name: name.unwrap_or_default(),
             digest: Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -123,9 +125,11 @@ impl Reader {
             kubernetes,
             checkouts,
             nodes,
+            talos,
             devices,
             migrations,
             node_names: keys(&fields, "nodes"),
+            talos_node_names,
             device_names: keys(&fields, "devices"),
             document: document.clone(),
         }
@@ -389,25 +393,4 @@ fn migration(item: &Item<'_>) -> Option<Migration> {
         }
     };
     Some(Migration { blueprint: blueprint?.to_owned(), params })
-}
-
-/// Two names for one VM, or two VMs with one node name, would let two steps work on the same thing unnoticed.
-fn twins(fields: &Fields<'_>, nodes: &BTreeMap<String, Node>) {
-    let Some(section) = fields.get("nodes") else { return };
-    let mut before: Vec<(&str, &Node)> = Vec::new();
-    for (name, item) in section.entries() {
-        let Some(node) = nodes.get(name) else { continue };
-        for (other, twin) in &before {
-            if (&twin.proxmox, twin.vmid) == (&node.proxmox, node.vmid) {
-                item.problem(format!("`{name}` and `{other}` are the same vm {}", node.vmid), "a VM is described once");
-            }
-            if (&twin.kubernetes, &twin.node_name) == (&node.kubernetes, &node.node_name) {
-                item.problem(
-                    format!("`{name}` and `{other}` are the same Kubernetes node"),
-                    "a node is described once",
-                );
-            }
-        }
-        before.push((name, node));
-    }
 }

@@ -115,6 +115,12 @@ impl<'a> Item<'a> {
         Fields { map, path: self.path.clone(), sink: self.sink }
     }
 
+    /// The mapping below a key, where there is one; nothing is said of the other keys.
+    pub fn below(&self, key: &str) -> Option<Item<'a>> {
+        let value = self.value.as_object()?.get(key).filter(|value| value.is_object())?;
+        Some(Item::new(value, join(&self.path, key), self.sink))
+    }
+
     /// A mapping with free keys, in the order of the file.
     pub fn entries(&self) -> Vec<(&'a str, Item<'a>)> {
         match self.value {

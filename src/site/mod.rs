@@ -11,6 +11,8 @@ mod example;
 pub mod fields;
 mod references;
 pub mod secret;
+mod talos;
+mod twins;
 mod types;
 mod values;
 
@@ -20,7 +22,7 @@ pub use example::example;
 pub use secret::{SecretError, SecretRef};
 pub use types::{
     Access, Author, Checkout, Device, Gitops, GitopsKind, Host, Kubernetes, Migration, Node, PortPair, Proxmox,
-    ProxmoxAuth, Site, SiteError, Ssh, TrustSource,
+    ProxmoxAuth, Site, SiteError, Ssh, TalosCluster, TalosNode, TrustSource, VmRef,
 };
 
 #[cfg(test)]

@@ -72,6 +72,10 @@ impl Site {
             }
             files.push((at, &cluster.kubeconfig));
         }
+        for (name, cluster) in &self.talos {
+            let at = format!("{}.talosconfig", join("talos", name));
+            secret(at, &SecretRef::File(cluster.talosconfig.clone()));
+        }
         for (name, checkout) in &self.checkouts {
             files.push((format!("{}.path", join("checkouts", name)), &checkout.path));
         }

@@ -19,14 +19,14 @@ fn invalid(text: &str) -> Box<Invalid> {
 }
 
 /// `path: text` of each problem.
-fn problems(text: &str) -> Vec<String> {
+pub(super) fn problems(text: &str) -> Vec<String> {
     let problems = invalid(text).problems;
     assert!(problems.iter().all(|p| !p.help.is_empty()), "a problem without help");
     problems.into_iter().map(|p| format!("{}: {}", p.path, p.text)).collect()
 }
 
 /// The example with one piece of text replaced; the piece must be there.
-fn with(from: &str, to: &str) -> String {
+pub(super) fn with(from: &str, to: &str) -> String {
     assert!(example().contains(from), "the example has no `{from}`");
     example().replacen(from, to, 1)
 }
@@ -53,6 +53,19 @@ fn the_example_passes_and_is_resolved() {
     assert!(!site.checkouts["gitops"].push);
     assert_eq!(site.kubernetes["k3s"].gitops.as_ref().unwrap().checkout, "gitops");
     assert_eq!(site.migrations["frigate-coral"].params["label"]["value"], "true");
+    let talos = &site.talos["homelab"];
+    assert_eq!(
+        (talos.talosconfig.as_path(), talos.context.as_deref()),
+        (Path::new("/home/me/.talos/config"), Some("homelab"))
+    );
+    assert_eq!((talos.kubernetes.as_str(), talos.nodes.len(), site.talos_node_names.len()), ("homelab", 3, 3));
+    let (cluster, mac) = site.talos_node("talos-mac").unwrap();
+    assert_eq!((cluster, mac.address.as_str(), mac.node_name.as_str()), ("homelab", "127.0.0.1:50049", "talos-49"));
+    assert_eq!((mac.tls_name.as_deref(), &mac.vm), (Some("192.168.4.49"), &None));
+    let vm = site.talos_node("talos-vm").unwrap().1;
+    assert_eq!((vm.node_name.as_str(), &vm.tls_name), ("talos-vm", &None));
+    assert_eq!(vm.vm, Some(VmRef { proxmox: "home".into(), vmid: 223 }));
+    assert!(site.is_whole() && site.talos_node("k3s-vm-still-fawn").is_none());
 }
 
 #[test]
@@ -117,8 +130,8 @@ fn a_problem_shows_line_caret_key_and_help() {
     assert_eq!(
         invalid.render(80),
         "error: `k4s` is not a Kubernetes cluster of this file\n  \
-         --> /etc/pvemig/site.yaml:62:17 (nodes.k3s-vm-still-fawn.kubernetes)\n   \
-         |\n62 |     kubernetes: k4s\n   |                 ^^^\n  help: did you mean `k3s`?\n"
+         --> /etc/pvemig/site.yaml:65:17 (nodes.k3s-vm-still-fawn.kubernetes)\n   \
+         |\n65 |     kubernetes: k4s\n   |                 ^^^\n  help: did you mean `k3s`?\n"
     );
 }
 
@@ -222,14 +235,14 @@ fn single_problems() {
     let missing = "nodes.k3s-vm-pumped-piglet.ssh: `key` is missing in `nodes.k3s-vm-pumped-piglet.ssh`";
     assert_eq!(problems(&no_key), [missing]);
     let shown = invalid(&no_key).render(120);
-    assert!(shown.contains("site.yaml:56:") && shown.contains("key: { file: ~/.ssh/id_ed25519 }"), "{shown}");
+    assert!(shown.contains("site.yaml:59:") && shown.contains("key: { file: ~/.ssh/id_ed25519 }"), "{shown}");
     let no_host = with(
         "        ssh: { address: 192.168.4.122, user: root, key: { file: ~/.ssh/id_ed25519 }, known_hosts: ~/.ssh/known_hosts }\n",
         "",
     );
     assert_eq!(problems(&no_host), ["nodes.k3s-vm-pumped-piglet.access[2]: no host of the node's cluster has `ssh`"]);
     let Err(SiteError::Invalid(none)) = Site::parse(example(), Path::new("/s/site.yaml"), None) else { panic!() };
-    assert_eq!(none.problems.len(), 6, "{}", none.render(100));
+    assert_eq!(none.problems.len(), 8, "{}", none.render(100));
 }
 
 #[test]
@@ -320,9 +333,11 @@ fn references_are_looked_at_without_being_used() {
             "proxmox.home.hosts.pumped-piglet.ssh.key",
             "proxmox.home.hosts.pumped-piglet.ssh.known_hosts",
             "kubernetes.k3s.kubeconfig",
+            "kubernetes.homelab.kubeconfig",
             "checkouts.gitops.path",
             "nodes.k3s-vm-pumped-piglet.ssh.key",
             "nodes.k3s-vm-pumped-piglet.ssh.known_hosts",
+            "talos.homelab.talosconfig",
         ]
     );
     let password = dir.path().join("pve-password");
@@ -332,6 +347,11 @@ fn references_are_looked_at_without_being_used() {
     assert_eq!(problem.help, format!("chmod 600 {}", password.display()));
     let text = site.render(&problem, 200);
     assert!(text.contains("can be read by others (mode 0640)") && text.contains("^^^^"), "{text}");
+    std::fs::create_dir(dir.path().join(".talos")).unwrap();
+    std::fs::write(dir.path().join(".talos/config"), "x\n").unwrap();
+    std::fs::set_permissions(dir.path().join(".talos/config"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let wide: Vec<String> = site.wide_files().into_iter().map(|p| p.path).collect();
+    assert_eq!(wide, ["proxmox.home.auth.ticket.password", "talos.homelab.talosconfig"]);
     assert!(matches!(Site::load(&dir.path().join("none.yaml")), Err(SiteError::Unreadable { .. })));
 }
 

@@ -33,12 +33,16 @@ pub struct Site {
     pub checkouts: BTreeMap<String, Checkout>,
     /// VMs that are Kubernetes nodes, by name.
     pub nodes: BTreeMap<String, Node>,
+    /// Talos clusters by name.
+    pub talos: BTreeMap<String, TalosCluster>,
     /// Devices by name.
     pub devices: BTreeMap<String, Device>,
     /// Migrations by name.
     pub migrations: BTreeMap<String, Migration>,
     /// The names of all nodes of the file: more than in `nodes` where [`Site::inspect`] found problems in some.
     pub node_names: Vec<String>,
+    /// The names of all Talos nodes of the file, likewise.
+    pub talos_node_names: Vec<String>,
     /// The names of all devices of the file, likewise.
     pub device_names: Vec<String>,
     pub(super) document: Document,
@@ -214,6 +218,41 @@ impl Access {
     }
 }
 
+/// A Talos cluster.
+#[derive(Debug, Clone)]
+pub struct TalosCluster {
+    /// The talosconfig file.
+    pub talosconfig: PathBuf,
+    /// The context in it; None: the file's current one.
+    pub context: Option<String>,
+    /// The Kubernetes cluster of this site that its nodes are.
+    pub kubernetes: String,
+    /// The nodes by name, at least one; a name is unique over all Talos clusters and [`Site::nodes`].
+    pub nodes: BTreeMap<String, TalosNode>,
+}
+
+/// A Talos node.
+#[derive(Debug, Clone)]
+pub struct TalosNode {
+    /// Where its API is, as [`TalosAddress`](crate::base::names::TalosAddress) reads it.
+    pub address: String,
+    /// The name or address that its certificate has, where `address` is not in it (a forwarded port).
+    pub tls_name: Option<String>,
+    /// The node's name in Kubernetes.
+    pub node_name: String,
+    /// The VM that it runs in; None: a machine of its own.
+    pub vm: Option<VmRef>,
+}
+
+/// A VM of the site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmRef {
+    /// The Proxmox cluster of this site.
+    pub proxmox: String,
+    /// The VM's id there.
+    pub vmid: u32,
+}
+
 /// A USB device.
 #[derive(Debug, Clone)]
 pub struct Device {
@@ -302,7 +341,14 @@ impl Site {
 
     /// False where a node or a device is not known as its part of the file has problems.
     pub fn is_whole(&self) -> bool {
-        self.nodes.len() == self.node_names.len() && self.devices.len() == self.device_names.len()
+        self.nodes.len() == self.node_names.len()
+            && self.talos.values().map(|cluster| cluster.nodes.len()).sum::<usize>() == self.talos_node_names.len()
+            && self.devices.len() == self.device_names.len()
+    }
+
+    /// A Talos node by its name, with the name of its Talos cluster.
+    pub fn talos_node(&self, name: &str) -> Option<(&str, &TalosNode)> {
+        self.talos.iter().find_map(|(cluster, found)| Some((cluster.as_str(), found.nodes.get(name)?)))
     }
 
     /// The file's directory.

@@ -13,6 +13,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::base::clock::Clock;
 use crate::base::fault::Effect;
+use crate::base::names::{BadName, TalosAddress};
 use crate::base::permit::{CallId, Handle, Note, Permit};
 use crate::base::redact;
 use crate::base::request::Request;
@@ -22,7 +23,7 @@ use crate::base::wait::{self, Backoff, limit};
 
 use super::error::Error;
 use super::line::{Dial, Hearing, lock};
-use super::node::{Node, place};
+use super::node::Node;
 use super::proto::common::Metadata;
 use super::proto::cosi::resource::state_client::StateClient;
 use super::proto::machine::image_service_client::ImageServiceClient;
@@ -116,7 +117,7 @@ impl Talos {
     }
 
     fn with(node: Node, mut config: ClientConfig, clock: Clock) -> Result<Self, Error> {
-        let (host, port) = place(&node.address).map_err(|why| setup(&node, why))?;
+        let TalosAddress { host, port } = node.address.parse().map_err(|why: BadName| setup(&node, why.to_string()))?;
         let name = node.tls_name.as_deref().unwrap_or(&host);
         let bad_name = |_| setup(&node, format!("`{name}` is neither an address nor a host name"));
         let name = ServerName::try_from(name.to_owned()).map_err(bad_name)?;

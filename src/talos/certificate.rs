@@ -7,6 +7,22 @@ use jiff::{SignedDuration, Timestamp};
 /// The attribute of a name in which Talos keeps the roles (RFC 5280, organizationName).
 const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
 
+/// How long before its end a certificate is to be renewed, in hours: `talosctl config new` takes one that still holds.
+const NEAR: i64 = 30 * 24;
+
+/// How a certificate's dates stand to the present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dates {
+    /// It does not hold yet.
+    Early,
+    /// It holds.
+    Good,
+    /// It holds for less than thirty days.
+    NearEnd,
+    /// It has ended.
+    Ended,
+}
+
 /// Roles and dates of a client certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
@@ -44,6 +60,20 @@ impl ClientCertificate {
     /// How long it still holds; negative where it has ended.
     pub fn left(&self, now: Timestamp) -> SignedDuration {
         self.until.duration_since(now)
+    }
+
+    /// How its dates stand.
+    pub fn dates(&self, now: Timestamp) -> Dates {
+        let left = self.left(now);
+        if now < self.from {
+            Dates::Early
+        } else if !left.is_positive() {
+            Dates::Ended
+        } else if left.as_hours() < NEAR {
+            Dates::NearEnd
+        } else {
+            Dates::Good
+        }
     }
 
     /// True where it may do what `role` may; `os:admin` may do everything.
@@ -106,6 +136,10 @@ mod tests {
         assert!(read.has("os:operator"));
         assert_eq!(read.left("2027-02-27T00:00:00Z".parse().unwrap()), SignedDuration::from_hours(48));
         assert!(read.left("2027-03-02T00:00:00Z".parse().unwrap()).is_negative());
+        let at = |day: &str| read.dates(format!("{day}T00:00:00Z").parse().unwrap());
+        let days = ["2026-02-28", "2026-03-01", "2027-01-30", "2027-01-31", "2027-02-28", "2027-03-01"];
+        let wanted = [Dates::Early, Dates::Good, Dates::Good, Dates::NearEnd, Dates::NearEnd, Dates::Ended];
+        assert_eq!(days.map(at), wanted);
         assert_eq!(ClientCertificate::of(&made(&[], (2026, 2027))).unwrap().roles, Vec::<String>::new());
     }
 

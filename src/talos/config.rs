@@ -8,6 +8,7 @@ use crate::base::permit::Permit;
 
 use super::api::{Talos, machine};
 use super::error::Error;
+use super::patch::{Mask, said};
 use super::proto::definitions::MachineConfigSpec;
 use super::proto::machine::{ApplyConfigurationRequest, apply_configuration_request::Mode};
 
@@ -78,21 +79,15 @@ impl ApplyMode {
 }
 
 /// What a node made of a configuration.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     /// It reboots, or would: what the automatic mode came to.
     pub reboots: bool,
-    /// In the node's words; of a dry run with the difference, secrets in it.
+    /// In the node's words, without what the configuration has of secrets, and without a difference of configurations
+    /// ([`diff`](super::patch::diff) makes one that may be shown).
     pub details: String,
     /// What it finds odd (fields that are going to go).
     pub warnings: Vec<String>,
-}
-
-impl std::fmt::Debug for Applied {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { reboots, warnings, .. } = self;
-        f.debug_struct("Applied").field("reboots", reboots).field("warnings", warnings).finish_non_exhaustive()
-    }
 }
 
 impl Talos {
@@ -125,8 +120,10 @@ impl Talos {
             let request = request(config, mode, true);
             async move { Ok(machine(channel).apply_configuration(request).await?.into_inner()) }
         };
-        let answer = self.read("ApplyConfiguration, dry run", ask).await?;
-        Ok(applied(self.only(answer.messages, |m| m.metadata.as_ref(), false)?))
+        let mask = Mask::of(config);
+        let answer = self.read("ApplyConfiguration, dry run", ask).await;
+        let answer = answer.and_then(|answer| self.only(answer.messages, |m| m.metadata.as_ref(), false));
+        answer.map(|message| applied(message, &mask)).map_err(|error| error.said(|why| said(&mask, why)))
     }
 
     /// Applies a configuration, all documents of it.
@@ -145,8 +142,10 @@ impl Talos {
         let note = if mode == ApplyMode::Reboot { self.note_once(&text) } else { self.note_safe(&text) };
         let request = request(config, mode, false);
         let send = |channel| async move { Ok(machine(channel).apply_configuration(request).await?.into_inner()) };
-        let (_, answer) = self.change(permit, self.limits.change, note, send).await?;
-        Ok(applied(self.only(answer.messages, |m| m.metadata.as_ref(), true)?))
+        let mask = Mask::of(config);
+        let answer = self.change(permit, self.limits.change, note, send).await;
+        let answer = answer.and_then(|(_, answer)| self.only(answer.messages, |m| m.metadata.as_ref(), true));
+        answer.map(|message| applied(message, &mask)).map_err(|error| error.said(|why| said(&mask, why)))
     }
 }
 
@@ -163,7 +162,9 @@ fn request(config: &str, mode: ApplyMode, dry_run: bool) -> ApplyConfigurationRe
     ApplyConfigurationRequest { data, mode: mode.wire() as i32, dry_run, try_mode_timeout }
 }
 
-fn applied(message: super::proto::machine::ApplyConfiguration) -> Applied {
+/// A node quotes what it was sent: unknown fields with their values, the difference from what it had.
+fn applied(message: super::proto::machine::ApplyConfiguration, mask: &Mask) -> Applied {
     let reboots = message.mode() == Mode::Reboot;
-    Applied { reboots, details: message.mode_details, warnings: message.warnings }
+    let warnings = message.warnings.iter().map(|warning| said(mask, warning)).collect();
+    Applied { reboots, details: said(mask, &message.mode_details), warnings }
 }

@@ -118,6 +118,26 @@ impl Error {
     }
 }
 
+impl Error {
+    /// With other words of the node, where it said something.
+    pub(super) fn said(mut self, words: impl FnOnce(&str) -> String) -> Self {
+        match &mut self {
+            Self::BadAnswer { why, .. }
+            | Self::Unavailable { why, .. }
+            | Self::Denied { why, .. }
+            | Self::NotImplemented { why, .. }
+            | Self::NotReady { why, .. }
+            | Self::NotFound { why, .. }
+            | Self::Exists { why, .. }
+            | Self::Invalid { why, .. }
+            | Self::GaveUp { why, .. }
+            | Self::Unexpected { why, .. } => *why = words(why),
+            _ => {}
+        }
+        self
+    }
+}
+
 impl Fault for Error {
     fn effect(&self) -> Effect {
         match self {

@@ -182,12 +182,12 @@ impl Talos {
 
     /// A call that may be sent again.
     pub(super) fn note_safe(&self, text: &str) -> Note {
-        Note::safe(System::Talos, format!("{} {text}", self.node().name))
+        Note::safe(System::Talos, format!("{} {text}", self.node().name)).node(&self.node().name)
     }
 
     /// A call that must not be sent twice.
     pub(super) fn note_once(&self, text: &str) -> Note {
-        Note::once(System::Talos, format!("{} {text}", self.node().name))
+        Note::once(System::Talos, format!("{} {text}", self.node().name)).node(&self.node().name)
     }
 }
 

@@ -13,9 +13,12 @@ use serde_json::{Value, json};
 
 use super::planted::{Planted, Seen};
 use super::{Said, Shell, said};
+use crate::talos::pki::{NOW, Pki, talosconfig};
 
 /// Simulated seconds in a real one.
 const SPEED: u32 = 200;
+/// How many talosconfigs there are, the first one good.
+pub(crate) const TALOSCONFIGS: usize = 9;
 
 /// A lab in this process, and what was planted in it and seen of it.
 pub(crate) struct Ground {
@@ -44,6 +47,7 @@ impl Ground {
         let mut ground = Self { runtime, lab, shell, planted, control, seen: Vec::new() };
         ground.programs();
         ground.environment();
+        ground.talosconfigs();
         ground.git();
         ground.objects();
         ground
@@ -94,6 +98,37 @@ impl Ground {
         for (name, place) in [("bad-password", "site: wrong password"), ("bad-token", "site: wrong token secret")] {
             let value = self.planted.plain(place);
             write(&self.at(name), &format!("{value}\n"), 0o600);
+        }
+    }
+
+    /// A good talosconfig, and one for each mistake, with the key wherever it may stand.
+    fn talosconfigs(&mut self) {
+        let pki = Pki::new();
+        let client = pki.client("os:admin", NOW);
+        let body = client.key.lines().nth(1).unwrap();
+        self.planted.known("talosconfig: key, in its PEM form", body);
+        let good = talosconfig(&pki.pem(), &client);
+        let value = |field: &str| good.split(&format!("        {field}: ")).nth(1).unwrap().lines().next().unwrap();
+        let key = value("key");
+        self.planted.known("talosconfig: key", key);
+        let none = self.planted.plain("talosconfig: a key that is none");
+        let proxy = self.planted.plain("talosconfig: password of its proxy");
+        let other = pki.client("os:admin", NOW).key;
+        self.planted.known("talosconfig: key of another certificate", other.lines().nth(1).unwrap());
+        let texts = [
+            good.clone(),
+            good.replace(value("crt"), key),
+            good.replace(value("ca"), key),
+            good.replace(key, &none),
+            good.replace(key, &base64::engine::general_purpose::STANDARD.encode(&none)),
+            good.replace(key, &base64::engine::general_purpose::STANDARD.encode(&other)),
+            good.replace("key: ", "key: [").replace("context: home", "context: [home"),
+            good.replace("contexts:", &format!("contexts: {key}\nother:")),
+            format!("{good}        proxy-url: http://me:{proxy}@127.0.0.1:1\n"),
+        ];
+        assert_eq!(texts.len(), TALOSCONFIGS);
+        for (n, text) in texts.iter().enumerate() {
+            write(&self.at(&format!("talosconfig-{n}")), text, 0o600);
         }
     }
 

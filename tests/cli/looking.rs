@@ -39,7 +39,7 @@ fn look(up: &Up, home: &Path, state: Option<&Path>, args: &[&str]) -> Said {
     said
 }
 
-const VERBS: [&[&str]; 13] = [
+const VERBS: [&[&str]; 14] = [
     &["--help"],
     &["plan", "--help"],
     &["status"],
@@ -53,6 +53,7 @@ const VERBS: [&[&str]; 13] = [
     &["site", "example"],
     &["privileges", "frigate-coral"],
     &["completions", "bash"],
+    &["survey"],
 ];
 
 #[test]

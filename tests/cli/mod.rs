@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
+mod down;
 mod ends;
 mod face;
 mod ground;
@@ -14,6 +15,8 @@ mod privileges;
 mod secrets;
 mod seen;
 mod shell;
+mod talosconfigs;
+mod undoing;
 
 use shell::{Said, Shell, Up, expect, said};
 
@@ -25,7 +28,8 @@ fn wrong_command_lines_are_told_what_is_right() {
         (&["frob"], &["frob"]),
         (&["run", "x"], &["there is no site file", "pvemig site example"]),
         (&["--site", "nowhere.yaml", "plan", "x"], &["nowhere.yaml"]),
-        (&["explain", "99"], &["there is no step `99`", "04-add-usb"]),
+        (&["explain", "99"], &["there is no step `99`", "`pvemig explain` alone lists"]),
+        (&["explain", "claim-on-odl-node"], &["did you mean `claim-on-old-node`?"]),
         (&["rehearse", "nvme"], &["no blueprint `nvme`", "usb-move"]),
         (&["rehearse", "usb-move", "--world", "x"], &["no world `x`", "pvemig lab worlds"]),
         (&["run", "x", "--wait=5x"], &["5x"]),
@@ -38,7 +42,7 @@ fn wrong_command_lines_are_told_what_is_right() {
     for (args, words) in cases {
         expect(&shell.run(args), 2, words);
     }
-    assert_eq!(cases.len(), 13);
+    assert_eq!(cases.len(), 14);
 }
 
 #[test]
@@ -88,6 +92,9 @@ fn help_version_and_completions_go_to_stdout() {
         (vec!["man"], ".SH \"EXIT STATUS\""),
         (vec!["explain", "03"], "only looks; may ask a person to act"),
         (vec!["explain", "05"], "--force-off"),
+        // As it stands behind a finding.
+        (vec!["explain", "[01·raw-usb-needs-root]"], "raw-usb-needs-root"),
+        (vec!["explain", "00"], "example: done when nothing is in the way of"),
         (vec!["lab", "worlds"], "usb-move-old"),
         (vec!["explain", "04"], "usb3=1"),
     ] {
@@ -188,8 +195,9 @@ fn a_step_goes_by_flags_alone_where_the_site_has_no_migration() {
     let site = up.shell.path().join("lab/site.yaml");
     let text = std::fs::read_to_string(&site).unwrap();
     std::fs::write(&site, text.split_once("\nmigrations:").unwrap().0).unwrap();
-    expect(&up.run(&["step", "04"]), 2, &["--vmid is missing; --device is missing; --attach is missing"]);
-    expect(&up.run(&["step", "10"]), 2, &["more than flags can say"]);
+    expect(&up.run(&["step", "04"]), 2, &["several blueprints have a step `04`: 04-add-usb of usb-move"]);
+    expect(&up.run(&["step", "04-add-usb"]), 2, &["--vmid is missing; --device is missing; --attach is missing"]);
+    expect(&up.run(&["step", "10-deploy-and-verify"]), 2, &["more than flags can say"]);
     expect(&up.run(&["step", "01", "--vmid", "105", "--device", "corral"]), 2, &["there is coral"]);
     expect(&up.run(&["step", "02", "--node", "nowhere", "--label", "x"]), 2, &["105 (k3s-vm-pumped-piglet)"]);
     let four = ["step", "04-add-usb", "--vmid", "108", "--device", "coral", "--attach", "id"];
@@ -208,7 +216,7 @@ fn a_step_goes_by_flags_alone_where_the_site_has_no_migration() {
         expect(&up.run(&[&["step"], rest.as_slice()].concat()), 0, &["done"]);
     }
     expect(&up.run(&["report"]), 0, &["one step (usb-move"]);
-    expect(&up.run(&["undo", "--yes"]), 0, &["everything is back as it was"]);
+    expect(&up.run(&["undo", &up.run_id(), "--yes"]), 0, &["everything is back as it was"]);
 }
 
 #[test]
@@ -237,7 +245,7 @@ fn status_lists_a_hold_for_as_long_as_it_is_up() {
     expect(&up.run(&["status"]), 0, &["no run is open"]);
     expect(&up.run(&["step", "00d"]), 0, &["done", "still held: 00d-scale-down"]);
     let id = up.run_id();
-    expect(&up.run(&["status"]), 0, &[&id, "done", "still held: 00d-scale-down"]);
+    expect(&up.run(&["status"]), 0, &[&id, "done", "still held: 00d-scale-down, by what is written down"]);
     assert!(up.run(&["status", "--json"]).stdout.contains("\"holds\":[\"00d-scale-down\"]"));
     expect(&up.run(&["undo", &id, "--yes"]), 0, &[]);
     expect(&up.run(&["status"]), 0, &["no run is open; one is over"]);
@@ -305,12 +313,18 @@ fn a_whole_migration_is_done_repeated_and_undone() {
     assert_eq!(report["standing"], "done");
     assert_eq!(up.changes(), changes, "a second run changes nothing");
     expect(&up.run(&["plan", "frigate-coral", "--exit-code"]), 0, &[]);
+    // Where it cannot begin, nobody is asked whether it may.
+    let (code, text) = undoing::on_terminal(&up, &format!("undo {id}"));
+    assert_eq!(code, Some(4), "{text}");
+    assert!(text.contains("--destroy pvc/frigate/frigate-config") && !text.contains("Undo?"), "{text}");
+    assert!(text.contains("the new volume") && !text.contains(" bytes in "), "{text}");
     let consent = up.run(&["undo", &id, "--yes", "--wait=5m"]);
     expect(&consent, 4, &["--destroy pvc/frigate/frigate-config", "nothing was changed"]);
     assert!(!consent.stderr.contains("is being undone"), "{}", consent.stderr);
     assert_eq!(up.changes(), changes);
     let undone = up.run(&[
         "undo",
+        &id,
         "--yes",
         "--wait=5m",
         "--destroy",
@@ -335,7 +349,8 @@ fn a_run_that_needs_a_person_says_so_and_exits_with_3() {
     let up = Up::new("usb-move", "manual");
     let asked = up.run(&["run", "frigate-coral", "--yes"]);
     expect(&asked, 3, &["plug coral", "still-fawn", "pvemig resume", "still held: 00b-suspend-gitops, 00d-scale-down"]);
-    expect(&up.run(&["status"]), 0, &["open", "still held"]);
+    let stands = ["open", "still held", "waits at 03 for you: plug coral", "`pvemig resume"];
+    expect(&up.run(&["status"]), 0, &stands);
     let lab = up.shell.path().join("lab");
     expect(
         &up.run(&["lab", "move", "coral", "--to", "still-fawn:2-3", "--dir", lab.to_str().unwrap()]),
@@ -343,4 +358,11 @@ fn a_run_that_needs_a_person_says_so_and_exits_with_3() {
         &["still-fawn"],
     );
     expect(&up.run(&["resume"]), 0, &["done"]);
+}
+
+#[test]
+fn a_reboot_test_is_rehearsed_and_undone() {
+    let shell = Shell::new();
+    let said = shell.run(&["rehearse", "node-reboot-test", "--speed", "200", "--undo"]);
+    expect(&said, 0, &["04-reboot@talos-mac", "04-reboot@talos-vm", "04-reboot@talos-nuc"]);
 }

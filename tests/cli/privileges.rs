@@ -136,3 +136,29 @@ fn what_kubernetes_takes_is_printed_as_manifests() {
 
     expect(&shell.run(&["privileges", "other"]), 2, &["no migration `other`", "`frigate-coral`"]);
 }
+
+#[test]
+fn a_reboot_test_takes_a_role_of_talos_as_well() {
+    let shell = Shell::new();
+    site(&shell, |example| example);
+    let all = shell.run(&["privileges", "talos-reboots"]);
+    expect(
+        &all,
+        0,
+        &[
+            "== Talos cluster homelab",
+            "talosctl config new --roles os:admin --crt-ttl 24h",
+            "resources: [pods/eviction]",
+            "VM.Audit VM.PowerMgmt",
+            "/vms/223",
+        ],
+    );
+    assert!(all.stdout.lines().all(|line| line.chars().count() <= 80), "{}", all.stdout);
+    let only = shell.run(&["privileges", "talos-reboots", "--only", "talos", "--json"]);
+    let said: Value = serde_json::from_str(&only.stdout).unwrap();
+    assert_eq!((said["talos"]["role"].as_str(), said.get("proxmox")), (Some("os:admin"), None));
+    assert!(said["talos"]["needs"].as_array().unwrap().len() > 5);
+    // One that asks no Talos says nothing of it.
+    let none = shell.run(&["privileges", "frigate-coral"]);
+    assert!(none.code == 0 && !none.stdout.contains("Talos"), "{}", none.stdout);
+}

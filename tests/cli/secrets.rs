@@ -8,7 +8,7 @@ use base64::Engine;
 use pvemig::lab::{FaultEffect, FaultRule, Front, Place};
 use serde_json::{Value, json};
 
-use super::ground::{Ground, write};
+use super::ground::{Ground, TALOSCONFIGS, write};
 use super::planted::forms;
 use super::{Said, expect};
 
@@ -59,14 +59,17 @@ fn whole(ground: &mut Ground) {
             assert!(ground.run(&site, &["plan", RUN]).code <= 4);
         }
     }
-    expect(&ground.run(SITE, &["undo", "--yes", "--wait"]), 4, &["--destroy pvc/frigate/frigate-config"]);
+    let runs: Value = serde_json::from_str(&ground.run(SITE, &["status", "--all", "--json"]).stdout).unwrap();
+    let whole = runs.as_array().unwrap().iter().rev().find(|run| run["steps"].as_u64() > Some(1)).unwrap();
+    let id = whole["run"].as_str().unwrap();
+    expect(&ground.run(SITE, &["undo", id, "--yes", "--wait"]), 4, &["--destroy pvc/frigate/frigate-config"]);
     let consents = ["--destroy", "pvc/frigate/frigate-config", "--destroy", "pvc/frigate/frigate-media"];
     // The stick is moved back by hand, as far as a run asks for it.
-    let undone = ground.run(SITE, &[&["undo", "--yes"][..], &consents].concat());
+    let undone = ground.run(SITE, &[&["undo", id, "--yes"][..], &consents].concat());
     assert!(matches!(undone.code, 0 | 3), "{}", undone.stderr);
     if undone.code == 3 {
         ground.lab.move_stick("coral", Some(Place { host: "pumped-piglet".into(), port: "2-1".into() })).unwrap();
-        expect(&ground.run(SITE, &[&["undo", "--yes"][..], &consents].concat()), 0, &["undone"]);
+        expect(&ground.run(SITE, &[&["undo", id, "--yes"][..], &consents].concat()), 0, &["undone"]);
     }
     expect(&ground.run(SITE, &["report", "--format", "markdown"]), 0, &["undone"]);
     // What the journal does not have is there again all the same.
@@ -202,6 +205,26 @@ fn kubeconfigs(ground: &mut Ground) {
         tried += 1;
     }
     assert_eq!(tried, 10);
+}
+
+/// A talosconfig with its key, right and wrong, and the file that others may read.
+fn talosconfigs(ground: &mut Ground) {
+    let mut good = 0;
+    for n in 0..=TALOSCONFIGS {
+        let file = format!("talosconfig-{}", n % TALOSCONFIGS);
+        if n == TALOSCONFIGS {
+            std::fs::set_permissions(ground.at(&file), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        }
+        let site = ground.site(&format!("talos-{n}.yaml"), |site| {
+            site["talos"] = json!({"homelab": {"talosconfig": format!("./{file}"), "kubernetes": "k3s",
+                "nodes": {"talos-nuc": {"address": "127.0.0.1:1"}}}});
+        });
+        let said = ground.run(&site, &["site", "check"]);
+        assert_eq!(said.code, if n == 0 { 0 } else { 2 }, "{n}: {}", said.stderr);
+        good += usize::from(said.code == 0);
+        assert!(ground.run(&site, &["plan", RUN]).code <= 4);
+    }
+    assert_eq!(good, 1);
 }
 
 /// Servers that repeat what they were sent, each at every request.
@@ -356,6 +379,7 @@ fn no_secret_leaves_by_any_way() {
     whole(&mut ground);
     credentials(&mut ground);
     kubeconfigs(&mut ground);
+    talosconfigs(&mut ground);
     echoes(&mut ground);
     outside(&mut ground);
     controls(&mut ground);

@@ -12,8 +12,9 @@ fn what_the_help_says_is_true() {
     // No page refers to one that is not there.
     let page = shell.run(&["man"]).stdout;
     let verbs = page.lines().filter(|line| line.starts_with(".SS \"pvemig ")).count();
-    assert_eq!((verbs, page.contains("(1)\n")), (18, false), "{page}");
-    let explained: serde_json::Value = serde_json::from_str(&shell.run(&["explain", "05", "--json"]).stdout).unwrap();
+    assert_eq!((verbs, page.contains("(1)\n")), (19, false), "{page}");
+    let explained: serde_json::Value =
+        serde_json::from_str(&shell.run(&["explain", "05-reboot-vm", "--json"]).stdout).unwrap();
     assert_eq!(explained["step"], "05-reboot-vm");
     assert_eq!(explained["example"], true);
     assert!(explained["why"].as_array().is_some_and(|why| !why.is_empty()), "{explained}");
@@ -22,10 +23,14 @@ fn what_the_help_says_is_true() {
 }
 
 /// What `args` show on a terminal of 80 columns whose keyboard is gone: every answer is no.
-fn unanswered(up: &Up, args: &str) -> (Option<i32>, String) {
-    let line = format!("stty cols 80 rows 24; exec {} {args}", env!("CARGO_BIN_EXE_pvemig"));
+pub(crate) fn unanswered(up: &Up, args: &str) -> (Option<i32>, String) {
+    on_terminal(up, &format!("stty cols 80 rows 24; exec {} {args}", env!("CARGO_BIN_EXE_pvemig")))
+}
+
+/// What a line of a shell shows on a terminal whose keyboard is gone.
+fn on_terminal(up: &Up, line: &str) -> (Option<i32>, String) {
     let mut terminal = Command::new("script");
-    terminal.args(["-qec", &line, "/dev/null"]).envs(up.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))));
+    terminal.args(["-qec", line, "/dev/null"]).envs(up.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))));
     let shown = terminal.stdin(Stdio::null()).output().unwrap();
     (shown.status.code(), String::from_utf8(shown.stdout).unwrap())
 }
@@ -79,14 +84,23 @@ fn on_a_terminal_a_single_step_asks_before_it_changes_anything() {
     assert_eq!(code, Some(130), "{text}");
     assert!(text.contains("- vm 105 usb0: host=1a6e:089a") && text.contains("nothing was changed"), "{text}");
     assert_eq!(up.changes(), changes);
+    // Where the question could not be seen it is not taken for answered.
+    let (code, text) = unanswered(&up, "step 01 --vmid 105 2>/dev/null");
+    assert_eq!((code, up.changes()), (Some(2), changes), "{text}");
+    expect(&up.run(&["run", "frigate-coral", "--yes", "--destroy", "pvc/frigate"]), 2, &["has no use here", "undo"]);
     expect(&up.run(&["status", "--all"]), 0, &["no run is open\n"]);
     let (code, text) = answer(&up, "step 01 --vmid 105", "Begin?", || ());
     assert_eq!(code, Some(0), "{text}");
     assert!(up.changes() > changes);
     // What moves is one row that is taken back before anything else is said.
     let rows: Vec<_> = text.split("\r\x1b[2K").map(without_styles).filter(|part| part.starts_with("  … ")).collect();
-    let fits = |row: &String| !row.contains('\n') && row.chars().count() <= 80;
+    // Nor does what a terminal shows of Ctrl-C make another one.
+    let fits = |row: &String| !row.contains('\n') && row.chars().count() + "^C".len() < 80;
     assert!(!rows.is_empty() && rows.iter().all(fits), "{rows:?}");
+    // A terminal that can only print is sent nothing else.
+    let (code, text) =
+        on_terminal(&up, &format!("export TERM=dumb; exec {} step 02 --yes", env!("CARGO_BIN_EXE_pvemig")));
+    assert!(code == Some(0) && text.contains("02-remove-label") && !text.contains("\x1b["), "{text:?}");
     // Where nothing is to be done nobody is asked, nor with --yes, nor by a step that only looks.
     for args in ["step 01 --vmid 105", "step 00a --yes", "step 00"] {
         let (code, text) = unanswered(&up, args);
@@ -103,7 +117,7 @@ fn a_reason_of_several_lines_is_said_once_and_keeps_its_indent() {
     std::fs::write(&site, text.split_once("\nmigrations:").unwrap().0).unwrap();
     up.control(&serde_json::json!({ "fault": { "front": "ssh", "effect": "reset-before" } }));
     up.control(&serde_json::json!({ "fault": { "front": "proxmox", "path": "*/agent/*", "effect": "reset-before" } }));
-    let mut step = up.command(&["step", "06", "--vmid", "108", "--yes"]);
+    let mut step = up.command(&["step", "06-wait-for-vm", "--vmid", "108", "--yes"]);
     let mut step = step.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(step.stderr.take().unwrap()).lines().map(|line| line.unwrap());
     assert!(lines.any(|line| line.contains("06-wait-for-vm           waiting     ") && line.contains("no way in")));

@@ -1,11 +1,12 @@
 //! Holds that fall, wait, are barred, cannot be asked, or turn out to be needed after all.
 
 use pvemig::engine::event::{Event, Record};
+use pvemig::engine::plan::{Line, Said};
 use pvemig::engine::run::Why;
 use pvemig::engine::state::Stage;
 
 use super::laws::{Steps, done, go, soon, stop, undo, undone};
-use crate::harness::probe::{Bed, Blind, Call, Claim, Close, First, Hold, Keep, Pause, Say, boxed};
+use crate::harness::probe::{Bed, Blind, Burn, Call, Claim, Close, First, Hold, Keep, Pause, Say, boxed};
 use crate::harness::{Bench, How, Run};
 
 fn steps() -> Steps {
@@ -153,4 +154,42 @@ async fn a_hold_that_somebody_else_put_up_twice_is_still_not_ours() {
     let state = bench.read(&failed.id).state;
     assert_eq!((state.stage(&"02-hold".into()), state.holds_up().len()), (Stage::Already, 0));
     undone(&undo(&bench, &bed, &steps(), &failed.id, How::default()).await);
+}
+
+#[tokio::test]
+async fn a_plan_leaves_out_what_is_done_behind_a_hold_that_is_to_go_up() {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    let all: Steps = vec![
+        boxed(Keep),
+        boxed(Hold),
+        boxed(Pause),
+        boxed(First),
+        boxed(Claim),
+        boxed(Blind),
+        boxed(Burn),
+        boxed(Close),
+    ];
+    for key in ["01-keep", "03-first", "04-claim", "04-burn"] {
+        bed.set(key, true);
+    }
+    let said = |line: &Line| match &line.said {
+        Said::Answer(check) if check.is_done() => "done",
+        Said::Answer(_) => "answer",
+        Said::NotNeeded => "not needed",
+        Said::After(key) if key.as_str() == "02-hold" => "after the hold",
+        Said::After(_) => "after another",
+        Said::Failed(_) => "unknown",
+    };
+    let lines = bench.look(&*bed, &all).await;
+    let after = "after the hold";
+    // Behind the first that is not done nothing is taken for done, whatever it says now.
+    let wanted = ["done", "answer", after, "done", "done", after, after, after];
+    assert_eq!(lines.iter().map(said).collect::<Vec<_>>(), wanted);
+    assert_eq!(bed.sent().len(), 0);
+
+    // Nor is it behind a step that is no hold: that may change what the others are asked about.
+    bed.set("01-keep", false);
+    let all: Steps = vec![boxed(Hold), boxed(Keep), boxed(First)];
+    let lines = bench.look(&*bed, &all).await;
+    assert_eq!(lines.iter().map(said).collect::<Vec<_>>(), ["answer", "answer", "after another"]);
 }

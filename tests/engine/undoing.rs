@@ -24,8 +24,17 @@ async fn an_undo_that_destroys_is_consented_to_first() {
     let Why::Consent { things, past, .. } = &stop(&asked).why else { panic!("{:?}", asked.ended) };
     assert_eq!((things[0].to_string(), things.len(), past), ("pvc/new".to_owned(), 1, &None));
     assert_eq!(bed.sent().len(), sent, "nothing was begun");
-    let how = How { consents: vec!["pvc/new".into()], ..How::default() };
-    undone(&undo(&bench, &bed, &steps, &run.id, how).await);
+    // A consent is for the undo that it was given to: the next one may find other data.
+    let how = || How { consents: vec!["pvc/new".into()], ..How::default() };
+    bed.calls("04-claim back", &[Call::Refused]);
+    let stuck = undo(&bench, &bed, &steps, &run.id, how()).await;
+    assert!(matches!(stop(&stuck).why, Why::Stuck { .. }), "{:?}", stuck.ended);
+    let refused = bed.sent().len();
+    let again = undo(&bench, &bed, &steps, &run.id, How::default()).await;
+    let Why::Consent { things, .. } = &stop(&again).why else { panic!("{:?}", again.ended) };
+    assert_eq!((things.len(), bed.sent().len(), bed.is("04-claim")), (1, refused, true));
+    undone(&undo(&bench, &bed, &steps, &run.id, how()).await);
+    assert_eq!((bed.sent().len() > refused, bed.is("04-claim")), (true, false));
 }
 
 #[tokio::test]

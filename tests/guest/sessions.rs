@@ -223,6 +223,31 @@ async fn a_full_connection_gets_another_one_beside_it() {
     assert_eq!((busy.unwrap().value.stdout.as_str(), sshd.connections()), ("end\n", 2));
 }
 
+/// That a connection is kept says nothing of a way in: the channel does that is opened now, else a login.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_without_a_channel_is_no_way_in() {
+    let place = Place::new();
+    let sshd = Sshd::start(&place, "MaxSessions 1");
+    let guest = guest(vec![Route::Ssh(target(&place, sshd.port))]);
+    let (fifo, keys) = (place.path("fifo"), place.path("authorized_keys"));
+    assert!(program("mkfifo").arg(&fifo).status().unwrap().success());
+    let script = format!("echo started > {0}; exec cat {0}", fifo.display());
+    let busy = declared(&["sh", "-c", &script]);
+    let beside = async {
+        let (first, last) = (fifo.clone(), fifo.clone());
+        let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(first).unwrap());
+        assert_eq!(read.await.unwrap(), "started\n");
+        let allowed = std::fs::read_to_string(&keys).unwrap();
+        std::fs::write(&keys, "").unwrap();
+        assert!(matches!(guest.facts().await.ssh, Some(Fact::No(why)) if why.contains("is not accepted")));
+        std::fs::write(&keys, allowed).unwrap();
+        assert_eq!(guest.facts().await.ssh, Some(Fact::Yes));
+        tokio::task::spawn_blocking(move || std::fs::write(last, "end\n").unwrap()).await.unwrap();
+    };
+    let (busy, ()) = tokio::join!(guest.look(&busy), beside);
+    assert_eq!((busy.unwrap().value.stdout.as_str(), sshd.connections()), ("end\n", 3));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_told_at_the_end() {
     let place = Place::new();

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 pub mod estate;
+pub mod odd;
 pub mod probe;
 pub mod same;
 pub mod scene;
@@ -21,7 +22,7 @@ use pvemig::base::permit::Thing;
 use pvemig::engine::event::{Event, Opened, Record};
 use pvemig::engine::journal::JournalError;
 use pvemig::engine::lately::Lately;
-use pvemig::engine::plan::planned;
+use pvemig::engine::plan::{Line, planned};
 use pvemig::engine::point::{Points, Watcher};
 use pvemig::engine::recorder::{Ear, RecordError, Recorder, Wiring};
 use pvemig::engine::run::{Ended, Engine, Hand, Policy};
@@ -178,12 +179,8 @@ impl Bench {
         how: &How,
         id: &str,
     ) -> Result<Ended, RecordError> {
-        let state = recorder.state()?;
         for thing in &how.consents {
-            let thing = Thing(thing.clone());
-            if !state.consents.contains(&thing) {
-                recorder.write(Event::Consented { thing })?;
-            }
+            recorder.write(Event::Consented { thing: Thing(thing.clone()) })?;
         }
         let policy = Policy {
             hand: if how.no_hands { Hand::Stop } else { Hand::Wait },
@@ -198,6 +195,16 @@ impl Bench {
         } else {
             engine.forward().await
         }
+    }
+
+    /// What a plan says of the steps.
+    pub async fn look<Cx: Settle>(&self, cx: &Cx, steps: &[Box<dyn AnyStep<Cx>>]) -> Vec<Line> {
+        let Event::Opened(opened) = self.opened(steps) else { unreachable!() };
+        let wiring = Wiring { clock: self.clock, ..Wiring::default() };
+        let recorder = Recorder::scratch(*opened, &wiring).unwrap();
+        let policy = Policy { hand: Hand::Stop, patience: Duration::ZERO, limit: Some(Duration::ZERO) };
+        let (info, lately) = (self.store.info("", "here").unwrap(), Lately::default());
+        Engine { cx, steps, guard: None, recorder, policy, info, lately }.look().await.unwrap()
     }
 
     fn opened<Cx: Settle>(&self, steps: &[Box<dyn AnyStep<Cx>>]) -> Event {

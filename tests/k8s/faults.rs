@@ -282,3 +282,23 @@ async fn a_kubeconfig_gives_nothing_away() {
     }
     assert_eq!(cases.len(), 7);
 }
+
+const NO_STORE: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn who_waits_for_the_groups_shares_their_failure() {
+    for does in [&[Does::Says(NO_STORE)], &[Does::Hangs]] {
+        let (address, seen) = server(does).await;
+        let kube = open(&address, None).await.limits(Duration::from_millis(300), Duration::from_millis(300));
+        let ask = |group: &'static str| kube.resource(group, "Kind");
+        let all = futures::future::join_all(["a.io", "b.io", "c.io", "d.io"].map(ask)).await;
+        let texts: Vec<String> = all.into_iter().map(|one| Failure::from(one.unwrap_err()).to_string()).collect();
+        assert!(texts.len() == 4 && texts.iter().all(|text| *text == texts[0]), "{texts:#?}");
+        // One asks, as often as any question is asked within its deadline.
+        let asked = seen.lock().unwrap().len();
+        assert!((1..=4).contains(&asked), "{asked}");
+        // Who comes later asks anew.
+        kube.resource("a.io", "Kind").await.unwrap_err();
+        assert!(seen.lock().unwrap().len() > asked);
+    }
+}

@@ -59,6 +59,7 @@ async fn the_folder_has_all_that_one_needs_to_reach_the_lab() {
                 env.lines().find_map(|l| l.strip_prefix(&format!("{name}='"))).unwrap_or_else(|| panic!("{name}"));
             line.strip_suffix('\'').unwrap().to_owned()
         };
+        assert_eq!(env.lines().last(), Some("export PVEMIG_SITE PVEMIG_STATE KUBECONFIG"));
         assert_eq!(var("PVE_URL"), b.base);
         assert_eq!(var("PVE_FINGERPRINT"), b.lab.reach().proxmox.fingerprint.to_string());
         assert!(var("PVE_TOKEN").starts_with(&format!("{token}=")), "{}", var("PVE_TOKEN"));
@@ -109,9 +110,17 @@ async fn another_process_is_the_hands_of_a_running_lab() {
     let state = control::ask(&dir, &Ask::State).await.unwrap();
     assert_eq!(state["vms"]["108"]["node"], "still-fawn");
     assert_eq!(state["access"]["users"]["root@pam"]["password"], "");
+    // A second lab in the same folder is refused before it has touched the first one's files.
+    let files = ["env", "site.yaml", "kubeconfig", "id_ed25519", "requests.jsonl"];
+    let read = || files.map(|name| std::fs::read(dir.join(name)).unwrap());
+    let before = read();
+    assert!(before.iter().all(|bytes| !bytes.is_empty()));
     let again =
         Lab::start(LabOptions { world: load("usb-move").unwrap(), dir: dir.clone(), speed: 1 }).await.unwrap_err();
     assert!(matches!(again, LabError::Control(_)), "{again}");
+    for (name, (was, is)) in files.iter().zip(before.iter().zip(read())) {
+        assert!(*was == is, "{name} was overwritten");
+    }
     control::ask(&dir, &Ask::Stop).await.unwrap();
     b.lab.stopped().await;
     b.lab.stop().await;

@@ -81,7 +81,7 @@ async fn kinds_and_namespaces_are_exact() {
         refused(b.get_as("lab", MAC, what).await, code, text);
     }
     assert_eq!(b.get(MAC, "runtime", "Disks.block.talos.dev", "sda").await["transport"], "sata");
-    refused(b.machine(MAC).kubeconfig(()).await, Code::Unimplemented, "the lab does not implement Kubeconfig");
+    refused(b.machine_as("operator", MAC).kubeconfig(()).await, Code::PermissionDenied, "not authorized");
     refused(b.read(MAC, "/etc/shadow").await, Code::NotFound, "no such file");
 }
 

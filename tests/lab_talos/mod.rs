@@ -5,7 +5,9 @@
 mod access;
 mod boots;
 mod configs;
+mod drains;
 mod etcd;
+mod resets;
 mod upgrades;
 mod waiting;
 mod wire;

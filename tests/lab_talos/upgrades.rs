@@ -100,6 +100,7 @@ async fn an_upgrade_is_a_stage_and_a_locked_one_writes_nothing() {
     let b = Bench::with("talos-three", |w| w.talos.timing.write = HELD).await;
     upgrade(&b, NUC, &installer("1.12.11")).await.unwrap();
     assert_eq!(b.status(NUC).await, ("upgrading".into(), true));
+    b.wait("its services stop", |w| w.talos.nodes[NUC].run.as_ref().unwrap().stops()).await;
     // Its etcd has stopped: only by force.
     refused(upgrade(&b, NUC, &installer("1.13.9")).await, Code::Unknown, "is not healthy");
     let forced = UpgradeRequest { image: installer("1.13.9"), force: true, ..UpgradeRequest::default() };

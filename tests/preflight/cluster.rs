@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use pvemig::blueprint;
+use pvemig::engine::step::Seen;
 use pvemig::lab::World;
 use pvemig::lab::kube::kinds;
 use pvemig::lab::kube::store::Key;
@@ -163,4 +165,60 @@ async fn a_set_that_deletes_its_claims_and_owners_that_the_site_does_not_name() 
     let keep = json!({"spec": {"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Retain"}}});
     bench.send("PATCH", "/apis/apps/v1/namespaces/frigate/statefulsets/nvr", MERGE, keep).await;
     assert_found(&bench.problems().await, &[owners, holder]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_a_stateful_set_makes_by_itself_is_not_missed() {
+    let mut bench = Bench::new("usb-move").await;
+    let labels = json!({"app": "nvr"});
+    // Scaled to 0 since it was made: its claim was never needed.
+    let set = json!({"metadata": {"name": "nvr"}, "spec": {"replicas": 0, "serviceName": "nvr",
+        "selector": {"matchLabels": labels},
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "storageClassName": "local-path", "resources": {"requests": {"storage": "1Gi"}}}}],
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main",
+            "image": "registry.invalid/nvr:1", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}]}}}});
+    bench.send("POST", "/apis/apps/v1/namespaces/frigate/statefulsets", JSON, set).await;
+    let of_the_set = |claims: Value| {
+        move |fields: &mut Value| {
+            fields["work"]["kind"] = json!("StatefulSet");
+            fields["work"]["name"] = json!("nvr");
+            fields["claims"] = claims;
+        }
+    };
+    let alone = |fields: &mut Value| {
+        fields["edits"] = json!([]);
+        fields["verify"] = Value::Null;
+    };
+    let yet = "there is no claim frigate/data-nvr-0 yet: StatefulSet frigate/nvr makes it with its pod";
+    for claims in [json!({}), json!({"data-nvr-0": "leave"}), json!({"data-nvr-0": "recreate"})] {
+        bench.declare(of_the_set(claims.clone()));
+        bench.declare(alone);
+        let check = bench.look().await.unwrap();
+        assert_noted(&check, &[yet]);
+        assert_found(&problems_of(check), &[]);
+        // What the preflight lets pass does not stop the step.
+        let at = bench.rig.steps.iter().position(|step| step.id() == "11-recreate-pvcs").unwrap();
+        let mut fields = bench.rig.steps[at].fields().unwrap();
+        of_the_set(claims.clone())(&mut fields);
+        let step = blueprint::named("usb-move").unwrap().rebuild("11-recreate-pvcs", &fields).unwrap();
+        let (info, held) = (bench.rig.bench.store.info("", "here").unwrap(), Default::default());
+        let seen = Seen { since: None, got: &[], held: &held, run: &info };
+        let check = step.check(&bench.rig.estate, seen).await.unwrap();
+        assert!(check.is_done(), "{claims}: {check:#?}");
+    }
+    // One that nobody makes is missing, and so is one whose data is on a volume.
+    bench.declare(of_the_set(json!({"data-nvr": "leave"})));
+    let gone = ("10", "there is no claim frigate/data-nvr", "else correct the name");
+    assert_found(&bench.problems().await, &[gone]);
+    let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "old"},
+        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "local-path",
+            "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/srv/old"},
+            "claimRef": {"namespace": "frigate", "name": "data-nvr-0", "uid": "gone"}}});
+    bench.send("POST", "/api/v1/persistentvolumes", JSON, volume).await;
+    bench.declare(of_the_set(json!({})));
+    let empty = ("10", "would make it anew and EMPTY, and volume old has what it held", "data-nvr-0: recreate");
+    assert_found(&bench.problems().await, &[empty]);
+    bench.declare(of_the_set(json!({"data-nvr-0": "recreate"})));
+    assert_found(&bench.problems().await, &[]);
 }

@@ -1,9 +1,16 @@
-//! pvemig and its lab with programs that nobody here wrote: OpenSSH, proxmoxer, the guest agent, a guest of its own
-//! kernel in QEMU. A program that is missing fails the test with the name of its package.
+//! pvemig and its lab with programs that nobody here wrote: OpenSSH, proxmoxer, the guest agent, etcd, a guest
+//! of its own kernel in QEMU. A program that is missing fails the test with the name of its package.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests fail by panicking, and say what they measured")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests fail by panicking, and say what they measured"
+)]
 
 mod agent;
+mod etcd;
 mod machine;
 mod openssh;
 mod proxmoxer;

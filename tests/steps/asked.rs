@@ -74,3 +74,33 @@ async fn where_all_is_done_little_is_asked() {
     // The source, the live objects, the pods, and the proof.
     assert_eq!(deploy.len(), 6 + 1 + 2 + 2, "{deploy:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_at_a_third_host_is_said_to_be_there() {
+    let rig = Rig::new("usb-move").await;
+    let at = |host: &str, port: &str| Some(Place { host: host.into(), port: port.into() });
+    rig.lab.move_stick("coral", at("pve", "2-1")).unwrap();
+    let (_, answer) = asked(&rig, "03").await;
+    assert!(
+        answer.contains("into still-fawn") && answer.contains("it is seen as 1a6e:089a at pve port 2-1"),
+        "{answer}"
+    );
+    // It was on its way by then: to bring it back there would be wrong, and nobody says that nothing is known of it.
+    assert!(answer.contains("\"place\": Null") && answer.contains("on_its_way"), "{answer}");
+    let step = rig.steps.iter().find(|step| step.id().starts_with("03")).unwrap();
+    let place = json!({"host": "pve", "port": "2-1", "id": "1a6e:089a", "speed": 5000});
+    let info = rig.bench.store.info("", "here").unwrap();
+    let held = std::collections::BTreeMap::new();
+    let seen = || Seen { since: None, got: &[], held: &held, run: &info };
+    for (before, words) in [
+        (
+            json!({"place": null, "on_its_way": place}),
+            "on its way already when a person was asked for it, as 1a6e:089a at",
+        ),
+        // As an earlier version kept it.
+        (json!({"place": null}), "unless step 01 took it from vm 105"),
+    ] {
+        let check = step.back(&rig.estate, &before, seen()).await.unwrap();
+        assert!(check.is_done() && check.notes.len() == 1 && check.notes[0].contains(words), "{check:?}");
+    }
+}

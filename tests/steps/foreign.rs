@@ -90,6 +90,44 @@ async fn a_route_that_cannot_be_opened_keeps_no_other_one_from_being_tried() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_host_of_a_vm_is_looked_up_when_that_way_is_gone() {
+    use crate::harness::estate::at_rest;
+    use pvemig::base::permit::Notebook;
+    use pvemig::guest::Command;
+    let edit = |site: &mut Value| site["nodes"][TARGET]["access"] = json!(["ssh", "host-ssh"]);
+    let rig = Rig::of(at_rest("usb-move"), edit).await;
+    let shared = rig.lab.shared().clone();
+    let lists = || shared.log.seen().iter().filter(|seen| seen.line.contains("/cluster/resources")).count();
+    let port = |host: &str| format!(":{}, qm guest exec 108", rig.lab.reach().ssh.hosts[host]);
+    let guest = rig.estate.guest(TARGET).await.unwrap();
+    let id = guest.boot_id().await.unwrap();
+    assert!(id.route.starts_with("ssh ") && !id.route.contains("qm"), "{}", id.route);
+    assert_eq!(lists(), 0, "nobody has to know where the VM is");
+    shared.change(|world| world.vms.get_mut(&108).unwrap().guest.ssh = pvemig::lab::world::SshManner::Refuses);
+    for _ in 0..2 {
+        let seen = guest.boot_id().await.unwrap();
+        assert!(seen.route.ends_with(&port("still-fawn")) && seen.value == id.value, "{}", seen.route);
+    }
+    assert_eq!(lists(), 1);
+    // It moves, and the same guest is found.
+    shared.change(|world| world.vms.get_mut(&108).unwrap().node = "pumped-piglet".into());
+    let seen = guest.boot_id().await.unwrap();
+    assert!(seen.route.ends_with(&port("pumped-piglet")), "{}", seen.route);
+    assert_eq!(lists(), 2);
+    // A command too: where it could not be run is no place where it was lost.
+    shared.change(|world| world.vms.get_mut(&108).unwrap().node = "still-fawn".into());
+    let (permit, notebook) = Notebook::permit();
+    let command = Command { argv: vec!["true".into()], repeatable: false, limit: std::time::Duration::from_secs(60) };
+    let ran = guest.run(&command, &permit).await.unwrap();
+    assert!(ran.route.ends_with(&port("still-fawn")), "{}", ran.route);
+    assert_eq!((lists(), notebook.notes().len()), (3, 1));
+    // An API that is down does not close the way to where the VM was seen last, for those who come later either.
+    rig.lab.fault(FaultRule::on(Front::Proxmox, FaultEffect::Refuse));
+    let seen = rig.estate.guest(TARGET).await.unwrap().boot_id().await.unwrap();
+    assert!(seen.route.ends_with(&port("still-fawn")), "{}", seen.route);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_pve_task_is_over_only_where_its_node_says_so() {
     use pvemig::base::settle::{Lost, Settle, Settled};
     let bench = Bench::new("usb-move", &["01-remove-usb"]).await;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod asked;
+mod back;
 mod foreign;
 mod power;
 mod scale;

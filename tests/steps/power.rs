@@ -100,3 +100,24 @@ async fn what_somebody_changed_in_between_is_looked_at_again() {
     assert!(failed(&run).contains("it is another object by now"), "{}", failed(&run));
     assert_eq!(calls(&run.records), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_comes_back_is_listened_to() {
+    let keep = [POWER, &["06-wait-for-vm", "06a-uncordon-node"]].concat();
+    let keep: Vec<&str> = keep
+        .into_iter()
+        .flat_map(|id| if id == "05-reboot-vm" { vec!["04a-drain-node", id] } else { vec![id] })
+        .collect();
+    let bench = Bench::new("usb-move-old", &keep).await;
+    let run = bench.forward(None).await;
+    done(&run);
+    let seen = bench.rig.lab.shared().log.seen();
+    let watched = |what: &str| seen.iter().filter(|s| s.line.contains("watch=true") && s.line.contains(what)).count();
+    // Pods may have left before anybody could begin to listen.
+    assert!(watched("/nodes?fieldSelector=metadata.name") > 0);
+    // Whoever has nothing to wait for listens to nothing.
+    let before = seen.len();
+    done(&bench.forward(None).await);
+    let again = bench.rig.lab.shared().log.seen();
+    assert!(again.len() > before && !again[before..].iter().any(|s| s.line.contains("watch=true")));
+}

@@ -113,6 +113,37 @@ async fn a_configuration_is_applied_with_its_mode_set() {
     assert_eq!(cases.len(), 5);
 }
 
+#[tokio::test]
+async fn what_a_node_says_of_a_configuration_has_none_of_its_secrets() {
+    const SECRET: &str = "abcdef.0123456789abcdef";
+    const QUOTED: &str = "unknown keys found during decoding: machine: tokne: abcdef.0123456789abcdef";
+    let config = format!("machine:\n  tokne: {SECRET}\n  type: worker\n");
+    let wire = Wire::start().await;
+    for code in [3, 9, 2] {
+        wire.fake.on(&machine("ApplyConfiguration"), Says::Status(vec![], code, QUOTED));
+        let error = wire.talos.apply_config(&wire.permit, &config, ApplyMode::NoReboot).await.unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("unknown keys found") && text.contains("tokne: …") && !text.contains(SECRET), "{text}");
+        wire.fake.on(&machine("ApplyConfiguration"), Says::Status(vec![], code, QUOTED));
+        let error = wire.talos.dry_run(&config, ApplyMode::NoReboot).await.unwrap_err();
+        assert!(error.to_string().contains("unknown keys found") && !format!("{error:?}").contains(SECRET), "{error}");
+    }
+    let wire = Wire::start().await;
+    // A difference has the values of the former configuration, which this side has not seen.
+    let details =
+        format!("Dry run summary:\nApplied (skipped).\nConfig diff:\n\n-  token: former\n+  token: {SECRET}\n");
+    let warning = format!("machine.tokne: {SECRET} is going to go");
+    let said = [text(2, &warning), num(3, 2), text(4, &details)];
+    wire.says("ApplyConfiguration", &said);
+    let would = wire.talos.dry_run(&config, ApplyMode::NoReboot).await.unwrap();
+    assert_eq!(would.details, "Dry run summary:\nApplied (skipped).");
+    assert_eq!(would.warnings, ["machine.tokne: … is going to go"]);
+    wire.says("ApplyConfiguration", &said);
+    let applied = wire.talos.apply_config(&wire.permit, &config, ApplyMode::NoReboot).await.unwrap();
+    assert_eq!(applied, would);
+    assert!(!format!("{applied:?}").contains("former"));
+}
+
 fn member(id: u64, hostname: &str) -> EtcdMember {
     let (peer_urls, client_urls) = (Vec::new(), Vec::new());
     EtcdMember { id, hostname: hostname.into(), peer_urls, client_urls, is_learner: false }

@@ -4,9 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its stubs too")]
 
 mod changing;
+mod estate;
 mod failing;
 mod fake;
-mod pki;
+mod kept;
+pub(crate) mod pki;
 mod protos;
 mod reading;
 mod resources;

@@ -61,7 +61,23 @@ impl Pki {
 
     /// A client's; its key under the label that Talos gives it.
     pub(crate) fn client(&self, role: &str, years: Years) -> Pair {
-        let mut params = params(&[], role, years);
+        self.client_of(params(&[], role, years))
+    }
+
+    /// A client's that holds from one day to another, counted from today.
+    pub(crate) fn client_between(&self, role: &str, days: (i64, i64)) -> Pair {
+        let mut params = params(&[], role, NOW);
+        let today = pvemig::base::clock::Clock::real().now().to_zoned(jiff::tz::TimeZone::UTC).date();
+        let day = |days: i64| {
+            let day = today + jiff::Span::new().days(days);
+            let [month, of_month] = [day.month(), day.day()].map(|n| u8::try_from(n).unwrap());
+            date_time_ymd(day.year().into(), month, of_month)
+        };
+        (params.not_before, params.not_after) = (day(days.0), day(days.1));
+        self.client_of(params)
+    }
+
+    fn client_of(&self, mut params: CertificateParams) -> Pair {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let pair = self.pair(&params);
         Pair { key: pair.key.replace("PRIVATE KEY", "ED25519 PRIVATE KEY"), ..pair }

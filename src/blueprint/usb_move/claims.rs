@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::base::check::Problem;
+use crate::base::check::{self, Problem};
 use crate::base::fault::Failure;
 use crate::base::wait::{limit, within};
 use crate::engine::step::Got;
@@ -275,7 +275,7 @@ pub async fn bytes(cx: &Estate, node: &str, volume: &Volume) -> String {
         Ok::<u64, Failure>(guest.disk_use(path).await?.value)
     };
     match within(limit::MEASURE, measure).await {
-        Ok(Ok(bytes)) => format!("{bytes} bytes in {path}"),
+        Ok(Ok(size)) => format!("{} in {path}", check::bytes(size)),
         Ok(Err(failure)) => format!("bytes unknown: {failure}"),
         Err(elapsed) => format!("bytes unknown: {elapsed}"),
     }

@@ -14,6 +14,7 @@ use crate::checkout::{Checkout, Edit};
 use crate::estate::Estate;
 use crate::k8s::flux::FluxObject;
 use crate::k8s::meta::Condition;
+use crate::k8s::pod::State;
 use crate::k8s::{KubeError, Kubernetes, Pod, Workload};
 
 use super::live;
@@ -211,6 +212,10 @@ pub fn unready<'p>(workload: &Workload, pods: &'p [Pod], node: &str, old: &Old) 
             _ if old.has(pod) => format!("pod {name} is from before the hold"),
             Some(on) if on != node => format!("pod {name} is on {on}, not on {node}"),
             _ if pod.is_ready() => continue,
+            // What runs has started; its containers' states say the rest.
+            Some(on) if pod.containers.iter().any(|c| !c.init && c.state == State::Running) => {
+                format!("pod {name} is on {on} and is not ready")
+            }
             Some(on) => format!("pod {name} is on {on} and does not start"),
             None => format!("pod {name} is Pending"),
         };
@@ -292,6 +297,7 @@ mod tests {
     use super::*;
     use crate::k8s::Resource;
     use crate::k8s::meta::Meta;
+    use crate::k8s::pod::Container;
     use serde_json::json;
     use std::borrow::Cow;
     use std::collections::BTreeMap;
@@ -355,7 +361,19 @@ mod tests {
         };
         let good = pod("a", Some("target"), true);
         assert_eq!(why(&workload(1, 1), std::slice::from_ref(&good)), None);
+        // Its container runs: it has started.
+        let mut started = pod("a", Some("target"), false);
+        started.containers = vec![Container {
+            name: "frigate".into(),
+            init: false,
+            image: String::new(),
+            image_id: String::new(),
+            ready: false,
+            restarts: 0,
+            state: State::Running,
+        }];
         let table = [
+            (workload(1, 1), vec![started], "is on target and is not ready"),
             (workload(1, 1), vec![pod("a", Some("source"), true)], "not on target"),
             (workload(1, 1), vec![pod("old", Some("target"), true)], "from before the hold"),
             (workload(1, 1), of("2025-01-01T00:00:09Z"), "from before the hold"),
@@ -370,7 +388,7 @@ mod tests {
             let said = why(workload, pods).unwrap_or_default();
             assert!(said.contains(word), "{word}: {said}");
         }
-        assert_eq!(table.len(), 9);
+        assert_eq!(table.len(), 10);
         assert_eq!(why(&workload(1, 1), &of("2025-01-01T00:00:10Z")), None);
         // One that goes does not count, neither for nor against.
         let mut going = pod("b", Some("source"), true);

@@ -5,19 +5,18 @@
 //! it back). 00c is kept free for a copy of the data made ahead.
 
 mod alone;
+mod carried;
 pub mod claims;
+mod claims_back;
 pub mod deploy;
 pub mod device;
-pub mod fault;
 mod fold_back;
-pub mod hold;
 mod label;
 pub mod live;
 pub mod manifests;
 mod on;
 pub mod owners;
 pub mod params;
-pub mod power;
 pub mod release;
 mod rights;
 mod s00_preflight;
@@ -38,9 +37,10 @@ mod s09_label_node;
 mod s09a_update_manifests;
 mod s10_deploy_and_verify;
 pub mod s11_recreate_pvcs;
+mod stranded;
 pub mod vm;
 
-use super::{Blueprint, BoxedStep, Row};
+use super::{Blueprint, BoxedStep, Row, cordon, fault, hold, power};
 use crate::site::Site;
 use crate::site::fields::Item;
 
@@ -71,6 +71,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     name: "usb-move",
     version: 1,
     summary: "move a USB device and its workload from one VM to another",
+    world: "usb-move",
     rows: ROWS,
     findings: s00_preflight::known::ALL,
     build,

@@ -6,15 +6,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::check::Problem;
-use crate::base::fault::Failure;
 use crate::base::wait::limit;
 use crate::checkout::Edit;
-use crate::estate::Estate;
-use crate::k8s::Node;
 use crate::site::Site;
 use crate::site::fields::{Fields, Item};
 
 use super::device::{Attach, Device, Socket, Vm};
+
+pub use crate::blueprint::node::KubeNode;
 
 /// The workload that uses the device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,29 +50,6 @@ impl Work {
     pub fn missing(&self) -> Problem {
         let text = format!("kubernetes `{}` has no {self}", self.cluster);
         Problem::new(text, "see `workload` of the migration in the site file: namespace, kind and name")
-    }
-}
-
-/// A node of Kubernetes that is a VM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KubeNode {
-    /// The Kubernetes cluster's name in the site file.
-    pub cluster: String,
-    /// The Node's name.
-    pub name: String,
-}
-
-impl KubeNode {
-    /// The node as the API knows it, or the problem that it does not.
-    ///
-    /// # Errors
-    /// The API does not answer.
-    pub async fn find(&self, cx: &Estate) -> Result<Result<Node, Problem>, Failure> {
-        let node = cx.kubernetes(&self.cluster).await?.node(&self.name).await?;
-        Ok(node.ok_or_else(|| {
-            let text = format!("kubernetes `{}` has no node {}", self.cluster, self.name);
-            Problem::new(text, "`kubectl get nodes` shows the names; `node_name` of the node in the site file sets it")
-        }))
     }
 }
 

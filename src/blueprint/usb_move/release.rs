@@ -2,15 +2,13 @@
 
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
-use crate::base::hold::Mark;
 use crate::base::permit::Permit;
 use crate::engine::step::{Got, RunInfo};
 use crate::estate::Estate;
 use crate::k8s::Kubernetes;
 use crate::k8s::flux::{FluxKind, FluxObject, REQUESTED_AT};
-use crate::k8s::meta::Meta;
 
-use super::hold::{Held, held};
+use super::hold::known;
 use super::live::{self, Declared};
 use super::manifests::{commit_of, short};
 use super::owners::OwnerWas;
@@ -25,20 +23,6 @@ pub enum Stand {
     Held(Change),
     /// Somebody else changed it.
     Changed(Problem),
-}
-
-/// The mark that a closer, or an undo, takes away: of any run of this state directory, open ones included, as a run
-/// of one step leaves its hold to a later one.
-///
-/// # Errors
-/// The mark is of a run that this state directory does not know, or is no mark.
-pub fn known(what: &str, meta: &Meta, run: &RunInfo) -> Result<Option<Mark>, Problem> {
-    match held(what, meta, run)? {
-        Held::No => Ok(None),
-        Held::Ours(mark) | Held::Left(mark) => Ok(Some(mark)),
-        Held::Theirs(mark, _) if run.others.contains_key(&mark.run) => Ok(Some(mark)),
-        Held::Theirs(_, problem) => Err(problem),
-    }
 }
 
 /// How an owner (None: it is gone) stands to what it was.
@@ -215,14 +199,14 @@ pub async fn behind(kube: &Kubernetes, now: &FluxObject, got: &[Got]) -> Result<
 mod tests {
     use super::super::owners::tests::kustomization;
     use super::*;
-    use crate::base::hold::MARK;
+    use crate::base::hold::{MARK, Mark};
     use crate::base::permit::{Handle, Note, System};
     use crate::engine::step::Standing;
     use serde_json::json;
 
     #[test]
     fn only_our_hold_is_taken_off() {
-        let run = RunInfo { id: "r".into(), ..RunInfo::default() };
+        let run = RunInfo { id: "r".into(), host: "h".into(), ..RunInfo::default() };
         let marked =
             |run: &str| json!({MARK: Mark { run: run.into(), host: "h".into(), was: json!(null) }.to_annotation()});
         let free = kustomization("apps", None, &json!({}));
@@ -240,7 +224,7 @@ mod tests {
         assert!(matches!(judge(&was_free, None, &run), Stand::Former(Some(_))));
         // A run of one step has left it, and is still open.
         let others = [("z".to_owned(), Standing::Open)].into();
-        let known = RunInfo { id: "r".into(), others, ..RunInfo::default() };
+        let known = RunInfo { others, ..run };
         assert!(matches!(judge(&was_free, Some(&foreign), &known), Stand::Held(_)));
     }
 

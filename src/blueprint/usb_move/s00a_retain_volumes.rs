@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
@@ -189,15 +188,7 @@ impl RetainVolumes {
 
 /// Whether a claim is one of the workload's: named in its template, or of any ordinal of a StatefulSet.
 fn mounts(workload: &Workload, claim: &str) -> bool {
-    if workload.needs.as_ref().is_some_and(|needs| needs.claims.iter().any(|c| c == claim)) {
-        return true;
-    }
-    let templates = workload.raw.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
-    templates.into_iter().flatten().any(|template| {
-        let name = template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let ordinal = claim.strip_prefix(&format!("{name}-{}-", workload.meta.name));
-        ordinal.is_some_and(|o| !o.is_empty() && o.chars().all(|c| c.is_ascii_digit()))
-    })
+    workload.needs.as_ref().is_some_and(|needs| needs.claims.iter().any(|c| c == claim)) || workload.makes_claim(claim)
 }
 
 /// How a volume gets its policy back.

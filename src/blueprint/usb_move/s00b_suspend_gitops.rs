@@ -373,7 +373,8 @@ mod tests {
 
     fn run() -> RunInfo {
         let others = [("old".to_owned(), Standing::Abandoned)].into();
-        RunInfo { id: "r".into(), host: "here".into(), others, ..RunInfo::default() }
+        let hosts = ["r", "old"].map(|id| (id.to_owned(), "desk".to_owned())).into();
+        RunInfo { id: "r".into(), host: "here".into(), others, hosts, ..RunInfo::default() }
     }
 
     fn marked(run: &str, was: Value) -> Value {

@@ -116,7 +116,7 @@ impl Step<Estate> for ScaleDown {
         Ok(match release(workload.replicas, marked, before.replicas) {
             Release::Is => Check::done(),
             Release::Kept => Check::done().note(format!(
-                "{} has {} replicas, before there were {}: somebody else scaled it, and that stays",
+                "the replicas of {} are {}, before they were {}: somebody else scaled it, and that stays",
                 self.work, workload.replicas, before.replicas
             )),
             Release::Mark if workload.replicas == before.replicas => {

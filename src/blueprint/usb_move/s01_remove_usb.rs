@@ -53,7 +53,7 @@ impl Step<Estate> for RemoveUsb {
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let back = format!("plug {} back where it was", self.device.name);
-        Outlook::changes(System::Proxmox, [format!("vm {}", self.vm.vmid)]).asks_back(back)
+        Outlook::changes(System::Proxmox, [format!("vm {}", self.vm.vmid)]).asks_back(back).hits()
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
@@ -127,13 +127,12 @@ impl Step<Estate> for RemoveUsb {
         };
         let sight = self.device.look(cx, &self.vm.cluster, &place.host).await?;
         let note = match &sight {
-            Sight::Here(places, _) if places.iter().any(|p| self.device.same_socket(p, place)) => None,
             Sight::CannotSee(reasons) => Some(format!("cannot see the device: {}", reasons.join("; "))),
             Sight::Here(..) | Sight::Absent(..) => {
-                let ask = format!("plug {} back into {}, port {}", self.device.title(), place.host, place.port);
-                let seen = sight.places().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                let hint = (!seen.is_empty()).then(|| format!("it is at {seen} now"));
-                return Ok(Check::manual(ask, hint, Some(self.device.plug(&place.host, Some(&place.port)))));
+                if let Some(asked) = self.device.ask_back(sight.places(), place) {
+                    return Ok(asked);
+                }
+                None
             }
         };
         unless_locked(&pve, &at, Check::todo(changes, ()).notes(note)).await

@@ -23,8 +23,11 @@ pub struct CheckHostHardware {
 /// Where the device was when a person was asked to carry it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Before {
-    /// None where it was nowhere to be seen.
+    /// None where it was at neither of the two hosts.
     pub place: Option<Place>,
+    /// Where it was on its way, at another host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_its_way: Option<Place>,
 }
 
 impl Step<Estate> for CheckHostHardware {
@@ -56,7 +59,8 @@ impl Step<Estate> for CheckHostHardware {
         let (at, sight) = self.device.look_at_host_of(cx, &self.vm).await?;
         let host = at.node.as_str();
         let wanted = self.device.sockets.get(host);
-        let (ask, hint) = match sight {
+        let absent = matches!(sight, Sight::Absent(..));
+        let (ask, mut hint) = match sight {
             Sight::CannotSee(reasons) => {
                 return Ok(Check::blocked(vec![Problem::new(
                     format!("the USB devices of {host} cannot be seen: {}", reasons.join("; ")),
@@ -98,7 +102,13 @@ impl Step<Estate> for CheckHostHardware {
                 (format!("plug {} into {host}{socket}", self.device.title()), format!("{by} shows {others}"))
             }
         };
-        let before = self.origin(cx, host).await?;
+        let mut before = self.origin(cx, host).await?;
+        if absent && before.place.is_none() {
+            before.on_its_way = self.elsewhere(cx, host).await;
+            if let Some(place) = &before.on_its_way {
+                hint = format!("it is seen as {place}; {hint}");
+            }
+        }
         let mut check = Check::manual(ask, Some(hint), Some(self.device.plug(host, wanted.map(|w| &w.port))));
         if let Answer::Manual { before: owed, .. } = &mut check.answer {
             *owed = Some(before);
@@ -108,26 +118,35 @@ impl Step<Estate> for CheckHostHardware {
 
     async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let Some(place) = &before.place else {
-            return Ok(Check::done().note("where the device was before is not known: it stays where it is"));
+            let found = before.on_its_way.as_ref().map(|place| format!(", as {place}")).unwrap_or_default();
+            return Ok(Check::done().note(format!(
+                "the device was on its way already when a person was asked for it{found}: it stays where it is, unless \
+                 step 01 took it from vm {}, whose undo asks for it back",
+                self.source.vmid
+            )));
         };
         let sight = self.device.look(cx, &self.vm.cluster, &place.host).await?;
-        if sight.places().iter().any(|p| self.device.same_socket(p, place)) {
-            return Ok(Check::done());
-        }
         if let Sight::CannotSee(reasons) = &sight {
             return Ok(Check::blocked(vec![Problem::new(
                 format!("whether the device is back at {place} cannot be seen: {}", reasons.join("; ")),
                 format!("let {} be seen again, then run undo again", place.host),
             )]));
         }
-        let ask = format!("plug {} back into {}, port {}", self.device.title(), place.host, place.port);
-        let seen = sight.places().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let hint = (!seen.is_empty()).then(|| format!("it is at {seen} now"));
-        Ok(Check::manual(ask, hint, Some(self.device.plug(&place.host, Some(&place.port)))))
+        Ok(self.device.ask_back(sight.places(), place).unwrap_or_else(Check::done))
     }
 }
 
 impl CheckHostHardware {
+    /// Where else in the cluster the device shows. This is to help the person who looks for it: a host that cannot be
+    /// asked is passed over.
+    async fn elsewhere(&self, cx: &Estate, target: &str) -> Option<Place> {
+        let cluster = &self.source.cluster;
+        let nodes = cx.proxmox(cluster).await.ok()?.nodes().await.ok()?;
+        let others = nodes.iter().filter(|node| node.status == "online" && node.node != target);
+        let looks = others.map(|node| self.device.look(cx, cluster, &node.node));
+        futures::future::join_all(looks).await.iter().flatten().flat_map(Sight::places).next().cloned()
+    }
+
     /// Where the device is before it is carried: at the source's host, or in another socket of the target's.
     async fn origin(&self, cx: &Estate, target: &str) -> Result<Before, Failure> {
         let (source, mut sight) = self.device.look_at_host_of(cx, &self.source).await?;
@@ -137,6 +156,7 @@ impl CheckHostHardware {
             sight = self.device.look(cx, &self.source.cluster, host).await?;
         }
         let seen = !sight.places().is_empty();
-        Ok(Before { place: if seen { self.device.origin(host, sight.places(), &[]) } else { None } })
+        let on_its_way = None;
+        Ok(Before { on_its_way, place: if seen { self.device.origin(host, sight.places(), &[]) } else { None } })
     }
 }

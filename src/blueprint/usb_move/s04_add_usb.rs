@@ -151,7 +151,7 @@ impl Step<Estate> for AddUsb {
             let what = format!("vm {} {slot}", self.vm.vmid);
             match (way_back(&config, before, slot, set), config.configured(slot), before.slots.get(slot)) {
                 (Way::Is, ..) if config.keys.get(slot).is_some_and(|key| key.delete) => {
-                    notes.push(format!("{slot} leaves vm {} at its next power cycle", self.vm.vmid));
+                    notes.push(format!("{slot} stays in vm {} until its next power cycle", self.vm.vmid));
                 }
                 (Way::Is, ..) => {}
                 (Way::Free, now, _) => changes.push(Change::remove(what, now.unwrap_or(set))),

@@ -4,26 +4,21 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Change, Check, Problem};
+use crate::base::check::Check;
 use crate::base::fault::Failure;
 use crate::base::permit::Permit;
-use crate::base::wait::{Backoff, pause};
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::k8s::drain::{Fate, Lets, PodName, PodPlan, plan};
-use crate::k8s::{KubeError, Kubernetes, Node, Pod};
 
+use super::cordon::{Drain, PATIENCE};
 use super::device::Vm;
-use super::fault::StepFault;
-use super::hold::{Held, held, mark, was};
 use super::params::KubeNode;
 use super::s05_reboot_vm::{Cycle, needs_power_cycle};
 
-/// How long a budget is asked again and again.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) use super::cordon::Former as Before;
 
-/// What `kubectl drain --ignore-daemonsets --delete-emptydir-data` lets go: that is what people type before a reboot.
-pub(super) const LETS: Lets = Lets { empty_dir_data: true, bare_pods: false };
+/// The other way out, where a pod will not go.
+pub(super) const OTHERWISE: &str = ", or set `drain: false` in the site file";
 
 /// Cordons and drains the target node until 06a.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,23 +29,6 @@ pub struct DrainNode {
     pub node: KubeNode,
     /// `drain:` of the site.
     pub drain: bool,
-}
-
-/// Whether the node was cordoned. Also the state in the mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Before {
-    /// `spec.unschedulable`.
-    pub unschedulable: bool,
-}
-
-/// The pods of a node, by what becomes of them.
-#[derive(Debug, Default)]
-pub(super) struct Left {
-    pub(super) evict: Vec<PodName>,
-    pub(super) waits: Vec<String>,
-    pub(super) refuses: Vec<Problem>,
-    pub(super) going: Vec<String>,
-    pub(super) notes: Vec<String>,
 }
 
 impl Step<Estate> for DrainNode {
@@ -83,113 +61,35 @@ impl Step<Estate> for DrainNode {
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        if let Some(why) = self.needless(cx).await? {
-            return Ok(Check::done().note(why));
+        match self.needless(cx).await? {
+            Some(why) => Ok(Check::done().note(why)),
+            None => self.hold().check(cx, &seen).await,
         }
-        let node = match self.node.find(cx).await? {
-            Ok(node) => node,
-            Err(missing) => return Ok(Check::blocked(vec![missing])),
-        };
-        let (before, ours) = match self.former(&node, &seen) {
-            Ok(former) => former,
-            Err(problem) => return Ok(Check::blocked(vec![problem])),
-        };
-        let up = ours && node.unschedulable;
-        let left = self.left(&*cx.kubernetes(&self.node.cluster).await?).await?;
-        if !left.refuses.is_empty() {
-            return Ok(Check::blocked(left.refuses).notes(left.notes));
-        }
-        let mut changes = Vec::new();
-        if !up {
-            changes.push(Change::act(format!("node {} is cordoned", self.node.name)));
-        }
-        changes.extend(left.evict.iter().map(|pod| Change::act(format!("pod {pod} is evicted"))));
-        // What is only held up by a budget needs the apply, which asks again; what is going needs nobody.
-        let waits = left.waits.iter().map(|why| Change::act(format!("pod {why}: evicted as soon as that allows it")));
-        changes.extend(waits);
-        if !changes.is_empty() {
-            let check = Check::todo(changes, before).notes(left.notes);
-            let fallen = seen.since.filter(|_| !node.unschedulable);
-            return Ok(check.notes(fallen.map(|_| cordon_writer(&node))));
-        }
-        Ok(if left.going.is_empty() {
-            Check::done()
-        } else {
-            Check::waiting(format!("still on {}: {}", self.node.name, left.going.join("; ")))
-        }
-        .notes(left.notes))
+    }
+
+    async fn stir(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<(), Failure> {
+        Ok(cx.kubernetes(&self.node.cluster).await?.stir_of_pods_on(&self.node.name).await?)
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let k8s = cx.kubernetes(&self.node.cluster).await?;
-        if self.needless(cx).await?.is_some() {
-            return Ok(());
-        }
-        let Ok(node) = self.node.find(cx).await? else { return Ok(()) };
-        let Ok((now, ours)) = self.former(&node, &seen) else { return Ok(()) };
-        if !(ours && node.unschedulable) {
-            k8s.cordon(permit, &self.node.name, &mark(seen.run, seen.since.unwrap_or(&now))?).await?;
-        }
-        let start = cx.clock().instant();
-        let mut pauses = Backoff::new(cx.clock(), Duration::from_secs(1), Duration::from_secs(5));
-        loop {
-            let mut left = self.left(&k8s).await?;
-            for pod in std::mem::take(&mut left.evict) {
-                match k8s.evict(permit, &pod, None).await {
-                    Ok(_) => permit.progress(&format!("pod {pod} is evicted")),
-                    Err(KubeError::DisruptionBudget { text, .. }) => left.waits.push(format!("{pod}: {text}")),
-                    Err(KubeError::Throttled { retry_after, .. }) => {
-                        left.waits.push(format!("{pod}: the API server throttles"));
-                        let rest = PATIENCE.saturating_sub(start.elapsed());
-                        pause(cx.clock(), Duration::from_secs(retry_after.into()).min(rest)).await;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            // Pods that are going are waited for by the check, and those that refuse are its problem.
-            if left.waits.is_empty() {
-                return Ok(());
-            }
-            if start.elapsed() > PATIENCE {
-                let why = left.waits;
-                return Err(StepFault::NotDrained { node: self.node.name.clone(), limit: PATIENCE, why }.into());
-            }
-            permit.progress(&format!("waiting for {}", left.waits.join("; ")));
-            permit.go_on()?;
-            pauses.pause().await;
+        match self.needless(cx).await? {
+            Some(_) => Ok(()),
+            None => self.hold().apply(cx, &seen, permit).await,
         }
     }
 
     async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        let node = match self.node.find(cx).await? {
-            Ok(node) => node,
-            Err(missing) => return Ok(Check::blocked(vec![missing])),
-        };
-        Ok(match held(&self.title_of_node(), &node.meta, seen.run) {
-            Ok(Held::Ours(_) | Held::Left(_)) => Check::todo(release(&self.node.name, &node, before.unschedulable), ()),
-            Ok(Held::Theirs(_, problem)) | Err(problem) => Check::blocked(vec![problem]),
-            Ok(Held::No) if node.unschedulable && !before.unschedulable => Check::done().note(format!(
-                "node {} is cordoned without our mark: that is somebody else's, and stays; {}",
-                self.node.name,
-                cordon_writer(&node)
-            )),
-            Ok(Held::No) => Check::done(),
-        })
+        self.hold().back(cx, before, seen.run).await
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let Ok(node) = self.node.find(cx).await? else { return Ok(()) };
-        if let Ok(Held::Ours(_) | Held::Left(_)) = held(&self.title_of_node(), &node.meta, seen.run) {
-            let k8s = cx.kubernetes(&self.node.cluster).await?;
-            k8s.release_node(permit, &self.node.name, before.unschedulable).await?;
-        }
-        Ok(())
+        self.hold().undo(cx, before, seen.run, permit).await
     }
 }
 
 impl DrainNode {
-    fn title_of_node(&self) -> String {
-        format!("node {}", self.node.name)
+    fn hold(&self) -> Drain<'_> {
+        Drain { node: &self.node, otherwise: OTHERWISE }
     }
 
     /// Why there is nothing to drain for.
@@ -205,77 +105,6 @@ impl DrainNode {
             Cycle::Restart(_) => None,
         })
     }
-
-    /// The cordon to go back to, and whether this run's mark is up.
-    fn former(&self, node: &Node, seen: &Seen<'_, Before>) -> Result<(Before, bool), Problem> {
-        let what = self.title_of_node();
-        match held(&what, &node.meta, seen.run)? {
-            Held::No => Ok((Before { unschedulable: node.unschedulable }, false)),
-            Held::Ours(mark) => Ok((was(&what, &mark)?, true)),
-            Held::Left(mark) => Ok((was(&what, &mark)?, false)),
-            Held::Theirs(_, problem) => Err(problem),
-        }
-    }
-
-    async fn left(&self, k8s: &Kubernetes) -> Result<Left, Failure> {
-        let pods = k8s.pods_on(&self.node.name).await?;
-        let round = k8s.surroundings().await?;
-        Ok(sort(&pods, plan(&self.node.name, &pods, &round, LETS)))
-    }
-}
-
-/// Sorts the plans of pods by what has to be done about them.
-pub(super) fn sort(pods: &[Pod], plans: Vec<PodPlan>) -> Left {
-    let mut left = Left::default();
-    for (pod, plan) in pods.iter().zip(plans) {
-        let reasons = plan.reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        if pod.meta.deleting.is_some() {
-            if plan.fate != Fate::Stays {
-                left.going.push(format!("{}: {reasons}", plan.pod));
-            }
-            continue;
-        }
-        // A finished pod loses nothing by a power-off, and its log would go with it.
-        if pod.is_finished() {
-            continue;
-        }
-        match plan.fate {
-            Fate::Stays => {}
-            Fate::Refuses => left.refuses.push(Problem::new(
-                format!("pod {} will not go: {reasons}", plan.pod),
-                "let it go by hand (scale its workload down, or delete it), or set `drain: false` in the site file",
-            )),
-            Fate::Waits => left.waits.push(format!("{}: {reasons}", plan.pod)),
-            Fate::GoesForGood => {
-                left.notes.push(format!("pod {} comes back with this node only: {reasons}", plan.pod));
-                left.evict.push(plan.pod);
-            }
-            Fate::Goes => {
-                if !reasons.is_empty() {
-                    left.notes.push(format!("pod {}: {reasons}", plan.pod));
-                }
-                left.evict.push(plan.pod);
-            }
-        }
-    }
-    left
-}
-
-/// What a release of the hold changes.
-pub(super) fn release(name: &str, node: &Node, unschedulable: bool) -> Vec<Change> {
-    vec![Change::act(if node.unschedulable && !unschedulable {
-        format!("node {name} is schedulable again")
-    } else {
-        format!("node {name}: the hold's mark goes")
-    })]
-}
-
-/// Who wrote `spec.unschedulable`, for a cordon that is not as we left it.
-pub(super) fn cordon_writer(node: &Node) -> String {
-    match node.cordon_owners().first() {
-        Some(owner) => format!("`spec.unschedulable` was last written by {owner}"),
-        None => "who wrote `spec.unschedulable` is not recorded".to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -283,61 +112,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::k8s::drain::Reason;
-    use crate::k8s::meta::Meta;
-
-    fn pod(name: &str, phase: &str, deleting: bool) -> Pod {
-        Pod {
-            meta: Meta {
-                namespace: "default".into(),
-                name: name.into(),
-                deleting: deleting.then(|| "2025-01-01T00:00:00Z".to_owned()),
-                ..Meta::default()
-            },
-            node: Some("n".into()),
-            phase: phase.into(),
-            started: String::new(),
-            conditions: Vec::new(),
-            containers: Vec::new(),
-            claims: Vec::new(),
-            empty_dirs: Vec::new(),
-            host_paths: Vec::new(),
-            node_selector: Default::default(),
-            node_affinity: None,
-            tolerations: Vec::new(),
-            runtime_class: None,
-            devices: Default::default(),
-        }
-    }
-
-    #[test]
-    fn each_pod_is_evicted_or_waited_for_or_named_with_its_reason() {
-        let cases = [
-            ("web", "Running", false, Fate::Goes, vec![]),
-            ("cache", "Running", false, Fate::Goes, vec![Reason::EmptyDir(vec!["tmp".into()])]),
-            ("db", "Running", false, Fate::GoesForGood, vec![Reason::NoOtherNode("a (cordoned)".into())]),
-            ("agent", "Running", false, Fate::Stays, vec![Reason::DaemonSet("kube-system/agent".into())]),
-            ("api", "Running", false, Fate::Waits, vec![Reason::BudgetBlocks("budget default/api".into())]),
-            ("bare", "Running", false, Fate::Refuses, vec![Reason::Bare]),
-            ("old", "Running", true, Fate::Goes, vec![Reason::Going(vec!["x/y".into()])]),
-            ("finished", "Succeeded", false, Fate::Goes, vec![Reason::Finished("Succeeded".into())]),
-        ];
-        let pods: Vec<Pod> = cases.iter().map(|(name, phase, deleting, ..)| pod(name, phase, *deleting)).collect();
-        let plans = cases.iter().zip(&pods).map(|((_, _, _, fate, reasons), pod)| PodPlan {
-            pod: PodName::of(pod),
-            fate: *fate,
-            reasons: reasons.clone(),
-        });
-        let left = sort(&pods, plans.collect());
-        let names: Vec<_> = left.evict.iter().map(|p| p.name.as_str()).collect();
-        assert_eq!(names, ["web", "cache", "db"]);
-        assert_eq!(left.waits, ["default/api: budget default/api"]);
-        assert_eq!(left.refuses.len(), 1);
-        assert!(left.refuses[0].text.contains("default/bare") && left.refuses[0].text.contains("bare pod"));
-        assert!(left.going.len() == 1 && left.going[0].contains("x/y"), "{:?}", left.going);
-        assert!(left.notes.iter().any(|n| n.contains("emptyDir tmp")), "{:?}", left.notes);
-        assert!(left.notes.iter().any(|n| n.contains("default/db comes back with this node only")));
-    }
 
     #[test]
     fn the_state_in_the_mark_is_that_of_the_step() {

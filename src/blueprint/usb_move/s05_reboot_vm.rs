@@ -67,7 +67,7 @@ impl Step<Estate> for RebootVm {
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let cycle = "is power-cycled, where its running guest does not take the device";
-        Outlook::default().maybe(format!("vm {} {cycle}", self.vm.vmid)).longest(CYCLE)
+        Outlook::default().maybe(format!("vm {} {cycle}", self.vm.vmid)).longest(CYCLE).hits()
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

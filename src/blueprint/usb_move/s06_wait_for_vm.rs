@@ -30,6 +30,8 @@ pub struct Before {}
 impl Step<Estate> for WaitForVm {
     const ID: &'static str = "06-wait-for-vm";
     const RISK: Risk = Risk::Reads;
+    // An agent that does not run yet keeps its caller for seconds, on each way to it.
+    const CUT_SHORT: bool = true;
     type Before = Before;
 
     fn title(&self) -> String {
@@ -78,6 +80,10 @@ impl Step<Estate> for WaitForVm {
         }
         let facts = facts(&guest.facts().await);
         Ok(Check::done().notes(boot.notes).notes(facts))
+    }
+
+    async fn stir(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<(), Failure> {
+        Ok(cx.kubernetes(&self.node.cluster).await?.stir_of_node(&self.node.name).await?)
     }
 }
 
@@ -171,6 +177,8 @@ mod tests {
             ready: Some(ready(status)),
             conditions: Vec::new(),
             boot_id: boot.into(),
+            system_uuid: String::new(),
+            os_image: String::new(),
             kubelet: String::new(),
             allocatable: Default::default(),
             capacity: Default::default(),

@@ -18,11 +18,12 @@ use crate::k8s::flux::{FluxKind, FluxObject};
 use crate::k8s::{Kubernetes, Workload};
 
 use super::deploy::{self, Old, Source};
-use super::hold::was as former_of;
+use super::hold::{known, was as former_of};
 use super::live;
 use super::owners::{self, OwnerWas, Survey};
 use super::params::{Gitops, KubeNode, Verify, Work};
-use super::release::{self, known, pending};
+use super::release::{self, pending};
+use super::stranded::{CANNOT_GO, stranded};
 use super::{s00b_suspend_gitops as suspended, s00d_scale_down as scaled};
 
 /// Lets GitOps and the workload go again, and looks whether it works.
@@ -157,6 +158,14 @@ impl Step<Estate> for DeployAndVerify {
             return Ok(Check::todo(changes, self.before(&kube, &workload).await?).notes(notes));
         }
         Ok(self.running(&kube, &workload, &held, seen).await?.notes(notes))
+    }
+
+    async fn stir(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<(), Failure> {
+        let kube = cx.kubernetes(&self.work.cluster).await?;
+        match self.workload(&kube).await? {
+            Some(workload) => Ok(kube.stir_of_pods_of(&workload).await?),
+            None => std::future::pending().await,
+        }
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
@@ -297,6 +306,12 @@ impl DeployAndVerify {
             if let Some(pod) = unready.pod {
                 for line in kube.why_not_running(pod).await? {
                     reason = format!("{reason}; {line}");
+                }
+            }
+            if reason.contains(CANNOT_GO) {
+                let bound = stranded(kube, (&self.work, &self.node.name), workload).await?;
+                if !bound.is_empty() {
+                    return Ok(Check::blocked(bound).note(reason));
                 }
             }
             return Ok(Check::waiting(reason));

@@ -2,6 +2,7 @@
 
 mod kube;
 mod pve;
+mod talos;
 
 use serde_json::{Value, json};
 
@@ -24,18 +25,22 @@ pub(super) fn privileges(global: &Global, args: &PrivilegesArgs, out: &Out) -> a
     let name = args.migration.as_str();
     let blueprint = blueprint_of(&site, name)?;
     let rights = blueprint.rights(&site, name).map_err(|error| fail::site_error(&error, width))?;
-    let who = pve::Who::of(site.proxmox.get(&rights.proxmox).map(|cluster| &cluster.auth));
+    let cluster = rights.proxmox.as_ref().and_then(|name| site.proxmox.get(name));
+    let who = pve::Who::of(cluster.map(|cluster| &cluster.auth));
     let grants = pve::Grants::of(&rights, name);
     let rules = kube::Rules::of(&rights, name);
     let all = args.with_optional;
     let wanted = |system| args.only.is_none_or(|only| only == system);
     if out.json {
         let mut said = json!({ "migration": name, "blueprint": blueprint.name });
-        if wanted(System::Proxmox) {
+        if wanted(System::Proxmox) && rights.proxmox.is_some() {
             said["proxmox"] = grants.json(&rights, &who, args.pve, all);
         }
         if wanted(System::Kubernetes) {
             said["kubernetes"] = rules.json(&rights, all);
+        }
+        if let Some(talos) = rights.talos.as_ref().filter(|_| wanted(System::Talos)) {
+            said["talos"] = talos::json(talos);
         }
         out.data(&format!("{said:#}\n"))?;
         return Ok(Exit::Done);
@@ -50,13 +55,17 @@ pub(super) fn privileges(global: &Global, args: &PrivilegesArgs, out: &Out) -> a
              comments, with what that is for; `--with-optional` prints it as well.",
         );
     }
-    if wanted(System::Proxmox) {
-        page.title(&format!("Proxmox cluster {}", rights.proxmox));
+    if let Some(cluster) = rights.proxmox.as_ref().filter(|_| wanted(System::Proxmox)) {
+        page.title(&format!("Proxmox cluster {cluster}"));
         grants.print(&rights, &who, args.pve, all, &mut page);
     }
     if wanted(System::Kubernetes) {
         page.title(&format!("Kubernetes cluster {}", rights.kubernetes));
         rules.print(&rights, name, all, *out, &mut page);
+    }
+    if let Some(talos) = rights.talos.as_ref().filter(|_| wanted(System::Talos)) {
+        page.title(&format!("Talos cluster {}", talos.cluster));
+        talos::print(talos, &mut page);
     }
     out.data(&page.0)?;
     Ok(Exit::Done)

@@ -217,7 +217,7 @@ fn a_hold_is_up_from_its_intent_until_it_is_proved_released() {
     for end in [vec![], vec![closed(Outcome::Done)]] {
         let again = with(&[&[already(CLOSE)][..], &end, &[applying(HOLD)]].concat());
         let state = run(&again);
-        assert_eq!((state.phase, state.holds_up().len(), state.standing()), (Phase::Undoing, 1, Standing::Open));
+        assert_eq!((state.phase, state.holds_up().len(), state.standing()), (Phase::Undoing, 1, Standing::Undoing));
         assert_eq!(up(&[&again[..], &[undone(HOLD)]].concat()), 0);
     }
 }
@@ -265,6 +265,10 @@ fn every_pve_task_whose_end_was_not_seen_is_lost_however_safe_it_is() {
 #[test]
 fn what_is_begun_and_has_called_did_not_change_nothing() {
     let effect = |events: &[Event], said| run(events).effect(&STEP.into(), said);
+    // What is not begun has only looked, whatever became of the question.
+    assert_eq!(effect(&[], Effect::Maybe), Effect::None);
+    assert_eq!(effect(&[already(STEP)], Effect::Maybe), Effect::None);
+    assert_eq!(effect(&[applying(STEP)], Effect::Maybe), Effect::Maybe);
     assert_eq!(effect(&[], Effect::None), Effect::None);
     assert_eq!(effect(&[applying(STEP)], Effect::None), Effect::None);
     let begun = [applying(STEP), call(STEP, 1)];

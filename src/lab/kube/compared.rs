@@ -16,6 +16,8 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("spec.volumeName, names of volumes", "made from uids; compared as the claim and the node that they are for"),
     ("claimRef.{uid,resourceVersion}", "set by the server"),
     ("nodeInfo.bootID", "another one at each boot"),
+    ("taints[].timeAdded", "a time that the node controller sets"),
+    ("taints of node.kubernetes.io", "a controller's, with their times, by the cordon and the conditions, which count"),
     ("replicasets, controllerrevisions, endpointslices", "history and bookkeeping of controllers"),
     ("pods", "compared by labels, phase and readiness, and how many there are: where one lands is the scheduler's"),
     ("events, leases", "a log, and a heartbeat"),
@@ -129,6 +131,17 @@ fn bare(object: &Value) -> Value {
         }
         if let Some(info) = status.get_mut("nodeInfo").and_then(Value::as_object_mut) {
             info.remove("bootID");
+        }
+    }
+    for taint in object.pointer_mut("/spec/taints").and_then(Value::as_array_mut).into_iter().flatten() {
+        at::unset(taint, &["timeAdded"]);
+    }
+    if let Some(spec) = object.pointer_mut("/spec").and_then(Value::as_object_mut)
+        && let Some(Value::Array(taints)) = spec.get_mut("taints")
+    {
+        taints.retain(|taint| !text(taint, "/key").starts_with("node.kubernetes.io/"));
+        if taints.is_empty() {
+            spec.remove("taints");
         }
     }
     for reference in ["uid", "resourceVersion"] {

@@ -10,6 +10,7 @@ use super::json::{self, int, text};
 use super::kinds;
 use super::select::label_selector;
 use super::status::{Outcome, Refusal, success};
+use super::store::Key;
 use super::write::{Deletion, Written, remove};
 
 /// Answers an eviction.
@@ -48,6 +49,19 @@ pub(crate) fn evict(kube: &mut Kube, target: &Target, call: &Call) -> Outcome<Wr
     }
     remove(kube, target, &deletion)?;
     Ok((201, success(201)))
+}
+
+/// Evicts a pod from within, with the time that it may take to end; false where a budget keeps it.
+pub(super) fn evict_pod(kube: &mut Kube, pod: &Value, grace: i64) -> bool {
+    let free = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed" | "Pending");
+    let budgets = if free { Vec::new() } else { budgets(kube, pod) };
+    let allowed = match budgets.as_slice() {
+        [] => true,
+        [budget] => disrupt(kube, pod, budget).is_ok(),
+        [..] => false,
+    };
+    let key = Key::new(kinds::pods(), json::namespace(pod), json::name(pod));
+    allowed && kube.store.delete(&key, grace).is_some()
 }
 
 /// The budgets that a pod falls under.

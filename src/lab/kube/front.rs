@@ -36,22 +36,28 @@ pub(super) async fn serve(
         let admin = world.kube.user.is_some().then(|| world.kube.admin.clone());
         (world.kube.token.clone(), admin)
     });
-    Ok(super::Reach { kubeconfig: kubeconfig(&address.to_string(), &authority.pem(), &token, admin.as_deref()) })
+    let address = address.to_string();
+    let contexts: Vec<(&str, &str)> =
+        [("lab", token.as_str())].into_iter().chain(admin.as_deref().map(|token| ("admin", token))).collect();
+    let own = format!("admin@{}", shared.read(|world| world.talos.cluster.clone()));
+    let administrator = [(own.as_str(), admin.as_deref().unwrap_or(&token))];
+    let text = |contexts: &[(&str, &str)]| kubeconfig(&address, &authority.pem(), contexts);
+    Ok(super::Reach { kubeconfig: text(&contexts), administrator: text(&administrator) })
 }
 
-/// The text of a kubeconfig file with the context `lab`, and with `admin` where that is somebody else.
-fn kubeconfig(address: &str, authority: &str, token: &str, admin: Option<&str>) -> String {
+/// The text of a kubeconfig file: names of contexts, the first one the current one, with their bearer tokens.
+fn kubeconfig(address: &str, authority: &str, contexts: &[(&str, &str)]) -> String {
     use base64::Engine;
     let authority = base64::engine::general_purpose::STANDARD.encode(authority);
-    let all: Vec<(&str, &str)> = [("lab", token)].into_iter().chain(admin.map(|token| ("admin", token))).collect();
     let context =
         |(name, _): &(&str, &str)| format!("- name: {name}\n  context:\n    cluster: lab\n    user: {name}\n");
     let user = |(name, token): &(&str, &str)| format!("- name: {name}\n  user:\n    token: {token}\n");
+    let current = contexts.first().map(|(name, _)| *name).unwrap_or_default();
     format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: lab\nclusters:\n- name: lab\n  cluster:\n    server: \
+        "apiVersion: v1\nkind: Config\ncurrent-context: {current}\nclusters:\n- name: lab\n  cluster:\n    server: \
          https://{address}\n    certificate-authority-data: {authority}\ncontexts:\n{}users:\n{}",
-        all.iter().map(context).collect::<String>(),
-        all.iter().map(user).collect::<String>()
+        contexts.iter().map(context).collect::<String>(),
+        contexts.iter().map(user).collect::<String>()
     )
 }
 

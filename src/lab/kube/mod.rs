@@ -19,6 +19,7 @@ mod front;
 mod json;
 pub mod kinds;
 mod logs;
+mod nodes;
 mod patch;
 mod programs;
 mod quantity;
@@ -76,8 +77,10 @@ pub struct Kube {
 /// What others need to reach the front.
 #[derive(Clone)]
 pub struct Reach {
-    /// The text of a kubeconfig file with the context `lab`.
+    /// The text of a kubeconfig file with the context `lab`, and with `admin` where that is somebody else.
     pub kubeconfig: String,
+    /// The text of one that an administrator is given by a Talos node.
+    pub administrator: String,
 }
 
 impl std::fmt::Debug for Reach {
@@ -87,6 +90,11 @@ impl std::fmt::Debug for Reach {
 }
 
 impl Kube {
+    /// Whether Flux follows the repository.
+    pub(super) fn is_followed(&self) -> bool {
+        self.store.get(kinds::repositories(), "flux-system", "flux-system").is_some()
+    }
+
     /// An object as it is answered: a kubelet that lives renews its lease and its heartbeat all the time; that is said
     /// when somebody looks, so that it need not be written ten times a minute.
     fn presented(&self, object: &Arc<Value>, now: jiff::Timestamp) -> Arc<Value> {

@@ -64,11 +64,13 @@ pub(crate) fn object(kind: &'static Kind, object: &Value) -> Outcome<()> {
                 problems.push(problem("spec.replicas", "must be greater than or equal to 0"));
             }
             if let Some(spec) = object.pointer("/spec/template/spec") {
-                pod_spec(spec, "spec.template.spec", &mut problems);
+                // What a StatefulSet's claim templates bring is mounted as a volume of the pod is.
+                let claims = list(object, "/spec/volumeClaimTemplates").iter().map(json::name).collect();
+                pod_spec(spec, "spec.template.spec", claims, &mut problems);
             }
         }
         "pods" => match object.get("spec") {
-            Some(spec) => pod_spec(spec, "spec", &mut problems),
+            Some(spec) => pod_spec(spec, "spec", Vec::new(), &mut problems),
             None => problems.push(required("spec.containers")),
         },
         "persistentvolumeclaims" => {
@@ -102,12 +104,12 @@ pub(crate) fn object(kind: &'static Kind, object: &Value) -> Outcome<()> {
     settle(kind, object, &problems)
 }
 
-fn pod_spec(spec: &Value, at: &str, problems: &mut Vec<Problem>) {
+fn pod_spec<'a>(spec: &'a Value, at: &str, mut volumes: Vec<&'a str>, problems: &mut Vec<Problem>) {
     let containers = list(spec, "/containers");
     if containers.is_empty() {
         problems.push(required(&format!("{at}.containers")));
     }
-    let volumes: Vec<&str> = list(spec, "/volumes").iter().map(|v| text(v, "/name")).collect();
+    volumes.extend(list(spec, "/volumes").iter().map(|v| text(v, "/name")));
     for (i, container) in containers.iter().enumerate() {
         for field in ["name", "image"] {
             if text(container, &format!("/{field}")).is_empty() {

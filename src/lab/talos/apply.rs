@@ -21,6 +21,9 @@ impl Server {
         let config = Config::read(&request.data, minor).map_err(Status::invalid_argument)?;
         config.validate().map_err(Status::invalid_argument)?;
         let text = String::from_utf8(request.data.clone()).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        if self.look(|_, _, run| run.maintenance)? {
+            return self.first_config(request, &config, text, minor);
+        }
         let waits = Config::read(active.as_bytes(), minor).map(|old| config.waits_for_reboot(&old)).unwrap_or_default();
         let refusal = format!("this config change can't be applied in immediate mode\ndiff: {}", waits.join(", "));
         let wanted = Mode::try_from(request.mode).map_err(|_| Status::unknown("incorrect mode specified"))?;
@@ -67,7 +70,7 @@ impl Server {
             match mode {
                 Mode::Try => self.try_until(w, timeout),
                 Mode::Reboot => {
-                    w.talos_sequence(&self.node, "reboot", Going::Rebooting { kexec: true }, true);
+                    w.talos_sequence(&self.node, "reboot", Going::Rebooting { kexec: true }, true, false);
                 }
                 _ => {}
             }

@@ -113,6 +113,28 @@ impl Authority {
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
+    /// What a node in maintenance accepts connections with: the certificate of an authority that is thrown away with it;
+    /// nobody is asked for one.
+    ///
+    /// # Errors
+    /// [`LabError::Tls`]
+    pub fn maintenance(name: &str, node: &Node) -> Result<TlsAcceptor, LabError> {
+        let (own, key) = (Self::make()?, KeyPair::generate_for(&PKCS_ED25519)?);
+        let mut names = vec!["127.0.0.1".to_owned(), "::1".to_owned(), name.to_owned()];
+        names.extend(Some(node.ip.clone()).filter(|ip| !ip.is_empty()));
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "maintenance-service.talos.dev");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        dated(&mut params, 1);
+        let leaf = params.signed_by(&key, &own.issuer)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config =
+            ServerConfig::builder().with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
     /// The text of a talosconfig: a context for each role with all endpoints, and one for each node as `os:admin`.
     ///
     /// # Errors

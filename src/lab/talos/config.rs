@@ -139,6 +139,11 @@ impl Config {
             .flat_map(serde_json::Map::keys)
             .filter(|key| !MACHINE.contains(&key.as_str()) && !IMMEDIATE.contains(&key.as_str()))
             .collect();
+        let known = ["version", "debug", "persist", "machine", "cluster"];
+        let top = self.main.as_object().into_iter().flat_map(serde_json::Map::keys);
+        if let Some(key) = top.into_iter().find(|key| !known.contains(&key.as_str())) {
+            return Err(format!("unknown keys found during decoding:\n{key}: ...\n"));
+        }
         if !unknown.is_empty() {
             let lines: String = unknown.iter().map(|key| format!("    {key}: ...\n")).collect();
             return Err(format!("unknown keys found during decoding:\nmachine:\n{lines}"));
@@ -164,6 +169,26 @@ impl Config {
         let list: String = wrong.iter().map(|w| format!("\t* {w}\n")).collect();
         let many = if wrong.len() == 1 { "error" } else { "errors" };
         Err(format!("{} {many} occurred:\n{list}\n", wrong.len()))
+    }
+
+    /// The disk that it is to be installed to, by its path.
+    pub fn disk(&self) -> &str {
+        text(&self.main, "/machine/install/disk")
+    }
+
+    /// The conditions for that disk; they come before its path.
+    pub fn selector(&self) -> Option<&serde_json::Map<String, Value>> {
+        self.main.pointer("/machine/install/diskSelector")?.as_object().filter(|selector| !selector.is_empty())
+    }
+
+    /// Whether it says where to install.
+    pub fn names_a_disk(&self) -> bool {
+        !self.disk().is_empty() || self.selector().is_some()
+    }
+
+    /// The installer's image.
+    pub fn installer(&self) -> &str {
+        text(&self.main, "/machine/install/image")
     }
 
     /// What follows from it.

@@ -74,7 +74,12 @@ pub enum No {
     Unhealthy,
     /// It would be the last one.
     NotEnough,
+    /// A learner answers nothing but for its status.
+    Learner,
 }
+
+/// What comes of a leadership that is handed to a member that does not run: etcd waits for it for as long as its caller.
+pub(super) const TOO_LONG: &str = "etcdserver: request timed out, leader transfer took too long";
 
 impl No {
     /// In etcd's words (`api/v3rpc/rpctypes/error.go`).
@@ -84,11 +89,12 @@ impl No {
             Self::NoMember => "etcdserver: member not found",
             Self::Unhealthy => "etcdserver: unhealthy cluster",
             Self::NotEnough => "etcdserver: re-configuration failed due to not enough started members",
+            Self::Learner => "etcdserver: rpc not supported for learner",
         }
     }
 }
 
-fn made_id(seed: &str) -> u64 {
+pub(super) fn made_id(seed: &str) -> u64 {
     let digest = Sha256::digest(seed);
     let id = digest.iter().take(8).fold(0_u64, |id, byte| (id << 8) | u64::from(*byte));
     id.max(1)
@@ -112,7 +118,7 @@ impl World {
     pub fn etcd_of(&self, name: &str) -> Option<&Member> {
         let node = self.talos.nodes.get(name)?;
         let run = node.run.as_ref().filter(|run| self.now >= run.services_at && run.wants.control_plane)?;
-        if run.going.is_some() || run.left_etcd || self.talos_halting(name) {
+        if run.stops() || run.left_etcd || self.talos_halting(name) {
             return None;
         }
         self.talos.etcd.member(node.member?)
@@ -129,7 +135,7 @@ impl World {
             |state, message: &str, healthy| Service { id: "etcd".into(), state, message: message.to_owned(), healthy };
         let Some(node) = self.talos.nodes.get(name) else { return said("Unknown", "", None) };
         let Some(run) = node.run.as_ref() else { return said("Unknown", "", None) };
-        if run.going.is_some() || self.talos_halting(name) {
+        if run.stops() || self.talos_halting(name) {
             return said("Stopping", "Sending SIGTERM to task etcd (PID 2331)", None);
         }
         if self.now < run.services_at {
@@ -137,6 +143,9 @@ impl World {
         }
         if run.left_etcd {
             return said("Finished", "Service finished successfully", None);
+        }
+        if let Some(error) = &run.etcd_error {
+            return said("Failed", error, None);
         }
         match (self.etcd_of(name), node.member) {
             (Some(_), _) if self.talos.etcd.leader.is_some() => said("Running", "Health check successful", Some(true)),
@@ -189,7 +198,8 @@ impl World {
         let ready = |name: &&String| {
             self.talos.nodes.get(*name).is_some_and(|node| {
                 let run = node.run.as_ref().filter(|run| now >= run.services_at && run.wants.control_plane);
-                node.member.is_none() && run.is_some_and(|run| run.going.is_none() && !run.left_etcd)
+                let joins = |run: &super::node::Run| run.going.is_none() && !run.left_etcd && run.etcd_error.is_none();
+                node.member.is_none() && run.is_some_and(joins)
             })
         };
         // One at a time: etcd has room for one learner.
@@ -275,7 +285,7 @@ impl World {
             return Err("etcdserver: bad leader transferee".into());
         }
         if !up.contains(&next.id) {
-            return Err("etcdserver: request timed out, leader transfer took too long".into());
+            return Err(TOO_LONG.into());
         }
         let (next, name) = (next.id, next.name.clone());
         (etcd.leader, etcd.term) = (Some(next), etcd.term + 1);

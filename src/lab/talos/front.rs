@@ -45,12 +45,31 @@ pub(super) struct Post {
     pub(super) routes: BTreeMap<String, Routes>,
 }
 
+/// What a node accepts connections with.
+#[derive(Clone)]
+pub(super) struct Doors {
+    /// Those with a certificate of its authority.
+    pub(super) members: TlsAcceptor,
+    /// Everybody, in maintenance.
+    pub(super) everybody: TlsAcceptor,
+}
+
+/// What a connection lasts for: a boot, and whether that is in maintenance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct While {
+    boot_id: String,
+    maintenance: bool,
+}
+
 /// One connection to a node.
 #[derive(Clone)]
 struct Line {
     post: Arc<Post>,
     node: String,
-    roles: Roles,
+    /// None in maintenance, where nobody is asked who he is.
+    roles: Option<Roles>,
+    /// The boot that it was made in: whatever comes over it later finds nobody.
+    during: While,
     /// Ends the connection.
     cut: Arc<Notify>,
 }
@@ -62,7 +81,7 @@ struct Line {
 pub(super) async fn listen(
     post: &Arc<Post>,
     node: &str,
-    acceptor: TlsAcceptor,
+    doors: Doors,
     fronts: &mut Fronts,
 ) -> Result<SocketAddr, LabError> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -73,27 +92,30 @@ pub(super) async fn listen(
         loop {
             let Ok((stream, _)) = listener.accept().await else { continue };
             while connections.try_join_next().is_some() {}
-            connections.spawn(connection(post.clone(), node.clone(), acceptor.clone(), stream));
+            connections.spawn(connection(post.clone(), node.clone(), doors.clone(), stream));
         }
     });
     Ok(address)
 }
 
-/// The boot id of a node whose apid answers.
-fn boot_of(shared: &Shared, node: &str) -> Option<String> {
-    shared.read(|w| w.talos.nodes.get(node)?.answering(w.now).map(|run| run.boot_id.clone()))
+/// The boot of a node whose apid answers.
+fn boot_of(shared: &Shared, node: &str) -> Option<While> {
+    let of = |run: &super::node::Run| While { boot_id: run.boot_id.clone(), maintenance: run.maintenance };
+    shared.read(|w| w.talos.nodes.get(node)?.answering(w.now).map(of))
 }
 
-async fn connection(post: Arc<Post>, node: String, acceptor: TlsAcceptor, stream: TcpStream) {
+async fn connection(post: Arc<Post>, node: String, doors: Doors, stream: TcpStream) {
     // A node that is down: its port is the lab's for good, so the connection is closed instead of refused.
     let Some(boot) = boot_of(&post.shared, &node) else { return };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
+    let acceptor = if boot.maintenance { doors.everybody } else { doors.members };
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let roles = Roles(leaf.map(|leaf| certificates::roles(leaf)).unwrap_or_default());
-    let line = Line { post, node, roles, cut: Arc::new(Notify::new()) };
+    let roles = Some(roles).filter(|_| !boot.maintenance);
+    let line = Line { post, node, roles, during: boot.clone(), cut: Arc::new(Notify::new()) };
     let mut builder = auto::Builder::new(TokioExecutor::new()).http2_only();
     builder.http2().timer(TokioTimer::new());
     let own = line.clone();
@@ -156,17 +178,30 @@ impl Line {
     /// client goes away.
     async fn answer(&self, mut request: Request<Bytes>) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        if let Err(status) = access::authorize(&path, &self.roles) {
-            return status.into_http();
+        if boot_of(&self.post.shared, &self.node).as_ref() != Some(&self.during) {
+            return super::server::gone().into_http();
         }
-        let target = match self.target(&request) {
+        let allowed = match &self.roles {
+            Some(roles) => access::authorize(&path, roles).map(|()| roles.clone()),
+            None => {
+                let minor = |w: &crate::lab::World| w.talos.nodes.get(&self.node).map_or(0, |n| n.image().minor().1);
+                access::in_maintenance(&path, self.post.shared.read(minor))
+            }
+        };
+        let roles = match allowed {
+            Ok(roles) => roles,
+            Err(status) => return status.into_http(),
+        };
+        // In maintenance nothing is passed on.
+        let target = if self.roles.is_none() { Ok(self.node.clone()) } else { self.target(&request) };
+        let target = match target {
             Ok(target) => target,
             Err(status) => return status.into_http(),
         };
         let Some(routes) = self.post.routes.get(&target).cloned() else {
             return Status::unavailable("there is no such node").into_http();
         };
-        request.extensions_mut().insert(self.roles.clone());
+        request.extensions_mut().insert(roles);
         let running = tokio::spawn(routes.oneshot(request.map(Full::new)));
         match running.await {
             Ok(Ok(answer)) => answer,

@@ -25,15 +25,19 @@ fn system<'a>(node: &'a Node, run: &'a Run) -> Option<(&'a String, &'a Disk)> {
     named(node, run).find(|(_, disk)| disk.system)
 }
 
-/// udev's names below `/dev/disk`.
-fn links_of(disk: &Disk) -> Vec<String> {
-    let prefix = match disk.transport.as_str() {
-        "sata" => "ata",
-        other => other,
-    };
+/// udev's names below `/dev/disk` (60-persistent-storage.rules). QEMU's SCSI disks have its name as their vendor's, and
+/// the kind of their identifier before that; virtio's have nothing but their serial number.
+pub(super) fn links_of(disk: &Disk) -> Vec<String> {
+    let model = disk.model.replace(' ', "_");
     let mut links = Vec::new();
     if !disk.serial.is_empty() {
-        links.push(format!("/dev/disk/by-id/{prefix}-{}_{}", disk.model.replace(' ', "_"), disk.serial));
+        let id = match disk.transport.as_str() {
+            "scsi" => format!("scsi-0QEMU_{model}_{}", disk.serial),
+            "virtio" => format!("virtio-{}", disk.serial),
+            "sata" => format!("ata-{model}_{}", disk.serial),
+            other => format!("{other}-{model}_{}", disk.serial),
+        };
+        links.push(format!("/dev/disk/by-id/{id}"));
     }
     if !disk.wwid.is_empty() {
         links.push(format!("/dev/disk/by-id/{}", disk.wwid.replace("naa.", "wwn-0x").replace("eui.", "nvme-eui.")));
@@ -74,6 +78,11 @@ const PARTITIONS: &[(u32, &str, &str, u64)] = &[
     (4, "EPHEMERAL", "xfs", 0),
 ];
 
+/// Whether an installed node has a volume of this name.
+pub(super) fn is_volume(node: &Node, label: &str) -> bool {
+    node.disks.iter().any(|disk| disk.system) && PARTITIONS.iter().any(|(_, known, ..)| *known == label)
+}
+
 fn partition(disk: &str, number: u32) -> String {
     if disk.starts_with("nvme") { format!("{disk}p{number}") } else { format!("{disk}{number}") }
 }
@@ -82,7 +91,7 @@ fn partition(disk: &str, number: u32) -> String {
 pub(super) fn discovered(node: &Node, run: &Run) -> Vec<Spec> {
     let mut all = Vec::new();
     for (name, disk) in named(node, run) {
-        let found = if disk.system { "gpt" } else { "" };
+        let found = if disk.system { "gpt" } else { disk.holds.as_str() };
         let spec = json!({ "dev_path": format!("/dev/{name}"), "type": "disk", "parent": "", "size": disk.size,
             "pretty_size": pretty(disk.size), "sector_size": 512, "name": found });
         all.push((name.clone(), spec));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::config::{Config, Wants};
 use super::event::{Log, Step, What};
 use super::node::{Going, Image, Node, Run, Slot};
+use super::reset::Wiped;
 use super::services::Service;
 use crate::lab::World;
 use crate::lab::agenda::Event;
@@ -17,8 +18,12 @@ use crate::lab::machine::AgentManner;
 pub enum Due {
     /// All services have stopped: what it is about to do happens.
     Gone,
+    /// It looks whether its pods are gone.
+    Drained,
     /// The image is written.
     Written,
+    /// The first image is written.
+    Installed,
     /// `startAllServices` gives up.
     Stuck,
     /// A configuration that was on trial goes.
@@ -73,6 +78,13 @@ impl World {
             node.boots = node.boots.other();
         }
         node.run = None;
+        let from_medium = node.slots.is_empty();
+        if from_medium && node.medium.is_none() {
+            // Its firmware finds nothing to boot.
+            return;
+        }
+        node.starts += 1;
+        let maintenance = node.config.is_empty();
         let mut run = Run {
             boot_id: boot_id.clone(),
             since: at,
@@ -81,6 +93,8 @@ impl World {
             kubelet_at: at + ms(timing.kubelet),
             slot: node.boots,
             kexec: way == Way::Kexec,
+            from_medium,
+            maintenance,
             names: node.name_disks(),
             booted: false,
             going: None,
@@ -90,9 +104,19 @@ impl World {
             generation: 1,
             trying: None,
             writing: None,
+            draining: None,
+            wiping: None,
             left_etcd: false,
+            recovery: None,
+            etcd_error: None,
             log: Log::default(),
         };
+        if maintenance {
+            run.log.sequence("initialize", Step::Start);
+            self.agenda.at(run.api_at, Event::Look);
+            node.run = Some(run);
+            return;
+        }
         for (name, step) in [("initialize", Step::Start), ("initialize", Step::Stop), ("boot", Step::Start)] {
             run.log.sequence(name, step);
         }
@@ -143,41 +167,56 @@ impl World {
         sequence: &'static str,
         going: Going,
         takeover: bool,
+        drain: bool,
     ) -> String {
         let actor = self.uuid();
-        let timing = &self.talos.timing;
-        let (stop, write) = (timing.stop, timing.write);
         let Some(run) = self.talos.nodes.get_mut(name).and_then(|node| node.run.as_mut()) else { return actor };
         run.log.actor(&actor);
         if run.going.is_some() && !takeover {
             run.log.sequence(sequence, Step::Locked("locked: another sequence is in progress".into()));
             return actor;
         }
-        if !run.booted && going == Going::Upgrading {
-            run.log.sequence(sequence, Step::Locked("locked: the sequence boot is in progress".into()));
-            return actor;
-        }
-        run.going = Some(going);
+        // One that is booting, for as long as a service keeps it so, gives way (`sequenceTakeOver` in siderolabs/talos
+        // `internal/app/machined/pkg/runtime/sequencer.go`).
+        (run.going, run.draining) = (Some(going), None);
         run.log.sequence(sequence, Step::Start);
-        run.log.push(What::Phase { name: "cleanup", ended: false });
-        run.log.push(What::Task { name: "stopAllServices", ended: false });
-        let (boot_id, node) = (run.boot_id.clone(), name.to_owned());
-        let (after, due) = match going {
-            Going::Upgrading => (write, Due::Written),
-            Going::Rebooting { .. } | Going::ShuttingDown => (stop, Due::Gone),
-        };
-        self.later(after, Event::Talos { node, boot_id, due });
+        if !drain || !self.talos_drain(name) {
+            self.talos_stop(name);
+        }
         actor
     }
 
-    /// The node reboots, by kexec or through the firmware.
-    pub fn talos_reboot(&mut self, name: &str, kexec: bool) -> String {
-        self.talos_sequence(name, "reboot", Going::Rebooting { kexec }, false)
+    /// The services of a node that goes down stop; one that is reset for good leaves etcd before.
+    pub(super) fn talos_stop(&mut self, name: &str) {
+        if let Some(error) = self.talos_leave(name) {
+            self.talos_failed(name, &error);
+            return;
+        }
+        let timing = &self.talos.timing;
+        let (stop, write, pull) = (timing.stop, timing.write, timing.pull);
+        let Some(run) = self.talos.nodes.get_mut(name).and_then(|node| node.run.as_mut()) else { return };
+        let (after, due) = match run.going {
+            Some(Going::Upgrading) => (write, Due::Written),
+            Some(Going::Installing) => (pull + write, Due::Installed),
+            Some(Going::Rebooting { .. } | Going::ShuttingDown | Going::Resetting) => (stop, Due::Gone),
+            None => return,
+        };
+        if due != Due::Installed {
+            run.log.push(What::Phase { name: "cleanup", ended: false });
+            run.log.push(What::Task { name: "stopAllServices", ended: false });
+        }
+        let (boot_id, node) = (run.boot_id.clone(), name.to_owned());
+        self.later(after, Event::Talos { node, boot_id, due });
     }
 
-    /// The node powers off.
-    pub fn talos_shutdown(&mut self, name: &str) -> String {
-        self.talos_sequence(name, "shutdown", Going::ShuttingDown, true)
+    /// The node reboots, by kexec or through the firmware. Nothing is drained.
+    pub fn talos_reboot(&mut self, name: &str, kexec: bool) -> String {
+        self.talos_sequence(name, "reboot", Going::Rebooting { kexec }, false, false)
+    }
+
+    /// The node powers off; unless by force it is cordoned and drained before.
+    pub fn talos_shutdown(&mut self, name: &str, force: bool) -> String {
+        self.talos_sequence(name, "shutdown", Going::ShuttingDown, true, !force)
     }
 
     /// Something falls due on a node, if it is still the same boot.
@@ -187,17 +226,13 @@ impl World {
         let Some(run) = node.run.as_mut().filter(|run| run.boot_id == boot_id) else { return };
         match (due, run.going) {
             (Due::Gone, Some(Going::ShuttingDown)) => self.talos_off(name, vmid),
-            (Due::Gone, Some(Going::Rebooting { kexec })) => match vmid {
-                Some(vmid) => self.reset(vmid),
-                None => {
-                    let (way, delay) = match kexec {
-                        true => (Way::Kexec, self.talos.timing.kexec),
-                        false => (Way::Firmware, self.talos.timing.firmware),
-                    };
-                    let at = self.now + ms(delay);
-                    self.talos_boot(name, at, way);
-                }
+            (Due::Gone, Some(Going::Rebooting { kexec })) => self.talos_again(name, vmid, kexec),
+            (Due::Gone, Some(Going::Resetting)) => match self.talos_wipe(name) {
+                Wiped::Reboots => self.talos_again(name, vmid, false),
+                Wiped::GoesOff => self.talos_off(name, vmid),
             },
+            (Due::Drained, Some(_)) if run.draining.is_some() => self.talos_drains(name),
+            (Due::Installed, Some(Going::Installing)) => self.talos_installed(name),
             (Due::Written, Some(Going::Upgrading)) => {
                 let Some((image, kexec)) = run.writing.take() else { return };
                 run.log.push(What::Phase { name: "kexec", ended: false });
@@ -209,7 +244,7 @@ impl World {
             (Due::Stuck, None) if !run.booted => {
                 let text = "error running phase 13 in boot sequence: task 1/1: failed, context deadline exceeded";
                 run.log.sequence("boot", Step::Fatal(text.into()));
-                self.talos_sequence(name, "reboot", Going::Rebooting { kexec: false }, true);
+                self.talos_sequence(name, "reboot", Going::Rebooting { kexec: false }, true, false);
             }
             (Due::TryOver(generation), _) if run.trying == Some(generation) => {
                 run.trying = None;
@@ -218,6 +253,20 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// A node whose services have stopped comes up again.
+    fn talos_again(&mut self, name: &str, vmid: Option<u32>, kexec: bool) {
+        let Some(vmid) = vmid else {
+            let (way, delay) = match kexec {
+                true => (Way::Kexec, self.talos.timing.kexec),
+                false => (Way::Firmware, self.talos.timing.firmware),
+            };
+            let at = self.now + ms(delay);
+            self.talos_boot(name, at, way);
+            return;
+        };
+        self.reset(vmid);
     }
 
     fn talos_off(&mut self, name: &str, vmid: Option<u32>) {
@@ -301,7 +350,8 @@ impl World {
     fn talos_tell(&mut self, name: &str) {
         let services = self.talos_services(name);
         let Some(run) = self.talos.nodes.get(name).and_then(|node| node.answering(self.now)) else { return };
-        if !run.booted && run.going.is_none() && services.iter().all(Service::is_up) {
+        let booting = !run.booted && !run.maintenance && run.going.is_none();
+        if booting && services.iter().all(Service::is_up) {
             let Some(run) = self.talos.nodes.get_mut(name).and_then(|node| node.run.as_mut()) else { return };
             run.booted = true;
             run.log.push(What::Task { name: "startAllServices", ended: true });

@@ -4,16 +4,21 @@
 
 mod access;
 mod apply;
+mod bootstrap;
 pub mod certificates;
 pub mod config;
+mod drain;
 pub mod etcd;
 mod etcd_calls;
+mod etcd_real;
 pub mod event;
 mod front;
 mod hardware;
+mod install;
 pub mod kinds;
 mod life;
 pub mod node;
+pub mod reset;
 mod resources;
 mod server;
 pub mod services;
@@ -64,29 +69,32 @@ fn stamp(shared: &Shared, at: LabTime) -> Timestamp {
     Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
 
-/// Starts a listener for each node on a port of its own.
+/// Starts a listener for each node on a port of its own. `kubeconfig` is what control planes give out.
 ///
 /// # Errors
 /// [`LabError`] where no port can be had or no certificate can be made.
-pub async fn serve(shared: &Arc<Shared>, fronts: &mut Fronts) -> Result<Reach, LabError> {
+pub async fn serve(shared: &Arc<Shared>, kubeconfig: &str, fronts: &mut Fronts) -> Result<Reach, LabError> {
     let nodes = shared.read(|w| w.talos.nodes.clone());
     if nodes.is_empty() {
         return Ok(Reach::default());
     }
     let authority = certificates::Authority::make()?;
-    let routes = nodes.keys().map(|node| (node.clone(), services_of(shared, node))).collect();
+    let routes = nodes.keys().map(|node| (node.clone(), services_of(shared, node, kubeconfig))).collect();
     let post = Arc::new(front::Post { shared: shared.clone(), routes });
     let mut addresses = BTreeMap::new();
     for (name, node) in &nodes {
-        let acceptor = authority.acceptor(name, node)?;
-        addresses.insert(name.clone(), front::listen(&post, name, acceptor, fronts).await?);
+        let doors = front::Doors {
+            members: authority.acceptor(name, node)?,
+            everybody: certificates::Authority::maintenance(name, node)?,
+        };
+        addresses.insert(name.clone(), front::listen(&post, name, doors, fronts).await?);
     }
     let talosconfig = authority.talosconfig(&addresses)?;
     Ok(Reach { nodes: addresses, talosconfig })
 }
 
-fn services_of(shared: &Arc<Shared>, node: &str) -> Routes {
-    let server = server::Server { shared: shared.clone(), node: node.to_owned() };
+fn services_of(shared: &Arc<Shared>, node: &str, kubeconfig: &str) -> Routes {
+    let server = server::Server { shared: shared.clone(), node: node.to_owned(), kubeconfig: kubeconfig.into() };
     let machine = MachineServiceServer::new(server.clone());
     let state = StateServer::new(server.clone());
     Routes::new(machine.max_decoding_message_size(MESSAGE).max_encoding_message_size(MESSAGE))
@@ -101,11 +109,11 @@ impl World {
     pub(super) fn talos_compared(&self) -> Value {
         let node = |(name, node): (&String, &node::Node)| {
             let run = node.run.as_ref().map(|run| {
-                json!({ "slot": run.slot, "config": run.active, "modules": run.loaded, "booted": run.booted,
+                json!({ "image": node.slots.get(&run.slot), "config": run.active, "modules": run.loaded, "booted": run.booted,
                     "left_etcd": run.left_etcd })
             });
             let it = json!({
-                "slots": node.slots, "boots": node.boots, "disks": node.disks, "config": node.config,
+                "boots": node.slots.get(&node.boots), "disks": node.disks, "config": node.config,
                 "member": node.member.is_some(), "off": node.off, "run": run,
             });
             (name.clone(), it)

@@ -1,12 +1,14 @@
 //! The Talos side of the model: plain data, as a world file writes it and as the front changes it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::config::Wants;
 use super::etcd::Etcd;
 use super::event::Log;
+use super::reset::Wiping;
 use crate::lab::clock::LabTime;
 
 /// All Talos nodes of a world and what they share.
@@ -57,15 +59,22 @@ pub struct Node {
     pub memory: u64,
     /// The machine configuration on its disk, byte for byte.
     pub config: String,
+    /// A real etcd is the node's: its clients reach it there, and calls about etcd are handed on to it.
+    pub etcd_at: Option<SocketAddr>,
     /// The member of etcd whose data it has; none where it has never joined.
     pub member: Option<u64>,
     /// It is not plugged in, or switched off; of a VM its process counts.
     pub off: bool,
     /// Images that were pulled, by name.
     pub images: BTreeSet<String>,
+    /// What it boots where no image is installed: a stick, a CD, the net.
+    pub medium: Option<Image>,
     /// Its present boot.
     #[serde(skip)]
     pub run: Option<Run>,
+    /// How often its kernel was started, for who counts reboots.
+    #[serde(skip)]
+    pub starts: u32,
 }
 
 /// One of the two places of an image.
@@ -143,6 +152,8 @@ pub struct Disk {
     pub system: bool,
     /// It lies in a drawer.
     pub unplugged: bool,
+    /// The file system that is found on it; of the system disk nothing needs to be said.
+    pub holds: String,
 }
 
 /// A PCI device.
@@ -189,6 +200,10 @@ pub struct Run {
     pub slot: Slot,
     /// It was started by the running kernel: the firmware was not gone through.
     pub kexec: bool,
+    /// It is not an installed image that runs, but the medium's.
+    pub from_medium: bool,
+    /// It has no configuration, and waits for one.
+    pub maintenance: bool,
     /// The kernel's names of the disks, by their place in the list.
     pub names: BTreeMap<usize, String>,
     /// The sequence `boot` has ended well.
@@ -207,10 +222,25 @@ pub struct Run {
     pub trying: Option<u64>,
     /// The image that an upgrade writes, and whether it comes up by kexec.
     pub writing: Option<(Image, bool)>,
+    /// Its pods are going first, until then at most; its services still run.
+    pub draining: Option<LabTime>,
+    /// What a reset takes away.
+    pub wiping: Option<Wiping>,
     /// etcd was told to leave the cluster: it stays down until the next boot.
     pub left_etcd: bool,
+    /// A snapshot that etcd is to be started from.
+    pub recovery: Option<Vec<u8>>,
+    /// Why etcd did not start from it.
+    pub etcd_error: Option<String>,
     /// What it told of itself.
     pub log: Log,
+}
+
+impl Run {
+    /// Its services stop, or have.
+    pub fn stops(&self) -> bool {
+        self.going.is_some() && self.draining.is_none() && self.going != Some(Going::Installing)
+    }
 }
 
 /// What a node is about to do.
@@ -225,6 +255,10 @@ pub enum Going {
     ShuttingDown,
     /// Writing an image, then up again.
     Upgrading,
+    /// Writing its first image, then up again.
+    Installing,
+    /// Losing what it has, then up again or off.
+    Resetting,
 }
 
 /// How long things take, in lab milliseconds.
@@ -274,7 +308,9 @@ impl Node {
     /// The image that runs, or that would be booted next.
     pub fn image(&self) -> Image {
         let slot = self.run.as_ref().map_or(self.boots, |run| run.slot);
-        self.slots.get(&slot).cloned().unwrap_or_default()
+        let medium = self.run.as_ref().map_or(self.slots.is_empty(), |run| run.from_medium);
+        let image = if medium { self.medium.as_ref() } else { self.slots.get(&slot) };
+        image.cloned().unwrap_or_default()
     }
 
     /// The boot of a node whose apid answers.

@@ -52,11 +52,19 @@ fn configs(node: &Node, run: &Run) -> Vec<Resource> {
         yaml: text.to_owned(),
         config: Some(text.as_bytes().to_vec()),
     };
+    if run.maintenance {
+        return Vec::new();
+    }
     vec![one("persistent", &node.config), one("v1alpha1", &run.active)]
 }
 
 fn specs(world: &World, name: &str, node: &Node, run: &Run, kind: &str) -> Vec<Spec> {
     let image = node.image();
+    // Nothing is known yet of a cluster.
+    let clustered = [".cluster.talos.dev", ".etcd.talos.dev", ".kubernetes.talos.dev", ".config.talos.dev"];
+    if run.maintenance && clustered.iter().any(|group| kind.ends_with(group)) {
+        return Vec::new();
+    }
     match kind {
         "MachineStatuses.runtime.talos.dev" => status(world, name),
         "SystemDisks.block.talos.dev" => hardware::system_disk(node, run),
@@ -141,7 +149,7 @@ fn status(world: &World, name: &str) -> Vec<Spec> {
 /// All nodes of the cluster that discovery has heard of lately.
 fn members(world: &World) -> Vec<Spec> {
     let heard = world.talos.nodes.iter().filter_map(|(name, node)| {
-        let run = node.run.as_ref()?;
+        let run = node.run.as_ref().filter(|run| !run.maintenance)?;
         let kind = if run.wants.control_plane { "controlplane" } else { "worker" };
         let mut spec = json!({
             "nodeId": format!("{:0<44}", name.replace('-', "")),

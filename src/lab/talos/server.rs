@@ -22,11 +22,8 @@ pub(super) type Said<T> = Result<Response<T>, Status>;
 pub(super) struct Server {
     pub(super) shared: Arc<Shared>,
     pub(super) node: String,
-}
-
-/// What a call says that the lab does not have.
-fn missing(what: &str) -> Status {
-    Status::unimplemented(format!("the lab does not implement {what}"))
+    /// What it gives out as a kubeconfig.
+    pub(super) kubeconfig: Arc<str>,
 }
 
 /// What is said in the name of a node that has gone down.
@@ -162,9 +159,10 @@ impl MachineService for Server {
         Ok(Response::new(RebootResponse { messages: vec![Reboot { metadata: None, actor_id }] }))
     }
 
-    async fn shutdown(&self, _: Request<ShutdownRequest>) -> Said<ShutdownResponse> {
+    async fn shutdown(&self, request: Request<ShutdownRequest>) -> Said<ShutdownResponse> {
         self.look(|_, _, _| ())?;
-        let actor_id = self.shared.change(|w| w.talos_shutdown(&self.node));
+        let force = request.get_ref().force;
+        let actor_id = self.shared.change(|w| w.talos_shutdown(&self.node, force));
         Ok(Response::new(ShutdownResponse { messages: vec![Shutdown { metadata: None, actor_id }] }))
     }
 
@@ -205,12 +203,12 @@ impl MachineService for Server {
         &self,
         request: Request<EtcdRemoveMemberByIdRequest>,
     ) -> Said<EtcdRemoveMemberByIdResponse> {
-        self.remove_member(request.get_ref().member_id)?;
+        self.remove_member(request.get_ref().member_id).await?;
         Ok(Response::new(EtcdRemoveMemberByIdResponse { messages: vec![EtcdRemoveMemberById { metadata: None }] }))
     }
 
     async fn etcd_leave_cluster(&self, _: Request<EtcdLeaveClusterRequest>) -> Said<EtcdLeaveClusterResponse> {
-        self.leave()?;
+        self.leave().await?;
         Ok(Response::new(EtcdLeaveClusterResponse { messages: vec![EtcdLeaveCluster { metadata: None }] }))
     }
 
@@ -218,7 +216,7 @@ impl MachineService for Server {
         &self,
         _: Request<EtcdForfeitLeadershipRequest>,
     ) -> Said<EtcdForfeitLeadershipResponse> {
-        let member = self.forfeit()?;
+        let member = self.forfeit().await?;
         let messages = vec![EtcdForfeitLeadership { metadata: None, member }];
         Ok(Response::new(EtcdForfeitLeadershipResponse { messages }))
     }
@@ -227,19 +225,24 @@ impl MachineService for Server {
         Ok(Response::new(pieces(&self.snapshot().await?, 32 * 1_024)))
     }
 
-    async fn etcd_recover(&self, _: Request<Streaming<Data>>) -> Said<EtcdRecoverResponse> {
-        Err(missing("EtcdRecover"))
+    async fn etcd_recover(&self, request: Request<Streaming<Data>>) -> Said<EtcdRecoverResponse> {
+        self.take_snapshot(request.into_inner()).await?;
+        Ok(Response::new(EtcdRecoverResponse { messages: vec![EtcdRecover { metadata: None }] }))
     }
 
-    async fn bootstrap(&self, _: Request<BootstrapRequest>) -> Said<BootstrapResponse> {
-        Err(missing("Bootstrap"))
+    async fn bootstrap(&self, request: Request<BootstrapRequest>) -> Said<BootstrapResponse> {
+        self.start_etcd(*request.get_ref())?;
+        Ok(Response::new(BootstrapResponse { messages: vec![Bootstrap { metadata: None }] }))
     }
 
     async fn kubeconfig(&self, _: Request<()>) -> Said<Self::KubeconfigStream> {
-        Err(missing("Kubeconfig"))
+        self.control_plane("kubeconfig")?;
+        let archive = super::stream::archive("kubeconfig", self.kubeconfig.as_bytes());
+        Ok(Response::new(pieces(&archive.map_err(|e| Status::internal(e.to_string()))?, 32 * 1_024)))
     }
 
-    async fn reset(&self, _: Request<ResetRequest>) -> Said<ResetResponse> {
-        Err(missing("Reset"))
+    async fn reset(&self, request: Request<ResetRequest>) -> Said<ResetResponse> {
+        let actor_id = self.wipe(request.get_ref())?;
+        Ok(Response::new(ResetResponse { messages: vec![Reset { metadata: None, actor_id }] }))
     }
 }

@@ -29,10 +29,13 @@ impl Service {
 #[expect(missing_docs, reason = "Talos's own words")]
 pub enum Stage {
     Booting,
+    Installing,
+    Maintenance,
     Running,
     Rebooting,
     ShuttingDown,
     Upgrading,
+    Resetting,
 }
 
 impl Stage {
@@ -40,10 +43,13 @@ impl Stage {
     pub fn word(self) -> &'static str {
         match self {
             Self::Booting => "booting",
+            Self::Installing => "installing",
+            Self::Maintenance => "maintenance",
             Self::Running => "running",
             Self::Rebooting => "rebooting",
             Self::ShuttingDown => "shutting down",
             Self::Upgrading => "upgrading",
+            Self::Resetting => "resetting",
         }
     }
 }
@@ -76,7 +82,7 @@ impl World {
     pub fn talos_services(&self, name: &str) -> Vec<Service> {
         let Some(node) = self.talos.nodes.get(name) else { return Vec::new() };
         let Some(run) = node.answering(self.now) else { return Vec::new() };
-        let going = run.going.is_some() || self.talos_halting(name);
+        let going = run.stops() || self.talos_halting(name);
         let mut all: Vec<Service> = ["apid", "auditd", "containerd", "dashboard", "machined", "syslogd", "udevd"]
             .iter()
             .map(|id| match *id {
@@ -84,6 +90,9 @@ impl World {
                 _ => running(id),
             })
             .collect();
+        if run.maintenance {
+            return all;
+        }
         if run.wants.control_plane {
             all.push(running("trustd"));
             all.push(self.etcd_service(name));
@@ -127,7 +136,10 @@ impl World {
             Some(Going::Rebooting { .. }) => Stage::Rebooting,
             Some(Going::ShuttingDown) => Stage::ShuttingDown,
             Some(Going::Upgrading) => Stage::Upgrading,
+            Some(Going::Installing) => Stage::Installing,
+            Some(Going::Resetting) => Stage::Resetting,
             None if self.talos_halting(name) => Stage::ShuttingDown,
+            None if run.maintenance => Stage::Maintenance,
             None if run.booted => Stage::Running,
             None => Stage::Booting,
         })
@@ -180,7 +192,7 @@ impl World {
     /// The boot id of a node whose kubelet is at work.
     pub(in crate::lab) fn talos_kubelet(&self, name: &str) -> Option<String> {
         let run = self.talos.nodes.get(name)?.run.as_ref()?;
-        let works = self.now >= run.kubelet_at && run.going.is_none() && !self.talos_halting(name);
+        let works = self.now >= run.kubelet_at && !run.maintenance && !run.stops() && !self.talos_halting(name);
         works.then(|| run.boot_id.clone())
     }
 }

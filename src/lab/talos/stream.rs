@@ -1,6 +1,7 @@
 //! Events, the kernel's log, files.
 
 use std::collections::VecDeque;
+use std::io::Write;
 
 use futures::{StreamExt, stream};
 use prost::Message;
@@ -13,6 +14,35 @@ use super::server::{Server, Streamed, gone, pieces};
 use super::services::{Service, Stage};
 use crate::talos::proto::common::{self, Data};
 use crate::talos::proto::machine::{self as wire, DmesgRequest, Event, EventsRequest, ServiceHealth};
+
+/// A .tar.gz with one file (POSIX.1-1988 ustar).
+///
+/// # Errors
+/// There is no room for it.
+pub(super) fn archive(name: &str, content: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut header = vec![0_u8; 512];
+    let mut put = |at: usize, bytes: &[u8]| {
+        header.iter_mut().skip(at).zip(bytes).for_each(|(place, byte)| *place = *byte);
+    };
+    put(0, name.as_bytes());
+    for (at, number) in [(100, 0o600), (108, 0), (116, 0)] {
+        put(at, format!("{number:07o}").as_bytes());
+    }
+    put(124, format!("{:011o}", content.len()).as_bytes());
+    put(136, format!("{:011o}", 0).as_bytes());
+    // The sum counts its own place as blanks.
+    put(148, b"        ");
+    put(156, b"0");
+    put(257, b"ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    let sum = format!("{sum:06o}\0 ");
+    header.iter_mut().skip(148).zip(sum.as_bytes()).for_each(|(place, byte)| *place = *byte);
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    out.write_all(&header)?;
+    out.write_all(content)?;
+    out.write_all(&vec![0; content.len().next_multiple_of(512) - content.len() + 1_024])?;
+    out.finish()
+}
 
 /// A service's health.
 pub(super) fn health(healthy: Option<bool>, message: &str, at: Option<Timestamp>) -> ServiceHealth {
@@ -36,6 +66,9 @@ fn stage(stage: Stage) -> wire::machine_status_event::MachineStage {
         Stage::Rebooting => Wire::Rebooting,
         Stage::ShuttingDown => Wire::ShuttingDown,
         Stage::Upgrading => Wire::Upgrading,
+        Stage::Installing => Wire::Installing,
+        Stage::Maintenance => Wire::Maintenance,
+        Stage::Resetting => Wire::Resetting,
     }
 }
 

@@ -106,7 +106,7 @@ impl Server {
         let kexec = request.reboot_mode != i32::from(upgrade_request::RebootMode::Powercycle);
         self.look(|_, _, _| ())?;
         let actor_id = self.shared.change(|w| {
-            let actor = w.talos_sequence(&self.node, "upgrade", Going::Upgrading, false);
+            let actor = w.talos_sequence(&self.node, "upgrade", Going::Upgrading, false, true);
             let run = w.talos.nodes.get_mut(&self.node).and_then(|node| node.run.as_mut());
             // Where another sequence holds the lock nothing is written.
             if let Some(run) = run.filter(|run| run.going == Some(Going::Upgrading) && run.writing.is_none()) {
@@ -124,7 +124,7 @@ impl Server {
             if !w.talos_revert(&self.node) {
                 return Err(Status::unknown("cannot rollback to \"\", label does not exist"));
             }
-            w.talos_sequence(&self.node, "reboot", Going::Rebooting { kexec: true }, true);
+            w.talos_sequence(&self.node, "reboot", Going::Rebooting { kexec: true }, true, false);
             Ok(())
         })
     }

@@ -78,6 +78,11 @@ impl List {
     }
 }
 
+/// What is lost without a watch.
+fn slower() -> Weight {
+    Weight::Optional("a wait asks again and again instead of being told".to_owned())
+}
+
 /// Every right that a step needs. What a site file does not tell goes into the notes.
 pub(in super::super) fn needs(p: &Preflight, known: &Known<'_>, notes: &mut Vec<String>) -> Vec<KubeNeed> {
     let mut list = List::default();
@@ -108,7 +113,6 @@ fn volumes(p: &Preflight, list: &mut List) {
     list.need(&[on::CLAIMS], &["delete"], volumes, At::Cluster, "taking the new volumes away at an undo");
     let class = ("storage.k8s.io", "storageclasses");
     list.need(&[on::CLAIMS, on::PREFLIGHT], &["get"], class, At::Cluster, "who makes the new volumes");
-    let slower = || Weight::Optional("a wait asks again and again instead of being told".to_owned());
     list.add(&[on::CLAIMS], &["watch"], claims, named, ("being told that a claim is gone", slower()));
     list.add(&[on::CLAIMS], &["watch"], volumes, At::Cluster, ("being told that a volume is gone", slower()));
 }
@@ -127,8 +131,15 @@ fn nodes(p: &Preflight, list: &mut List) {
         list.need(&[on::DRAIN, on::UNCORDON], &["patch"], kind, At::Named("", &[node]), "the cordon");
         list.need(&[on::DRAIN], &["create"], ("", "pods/eviction"), At::Cluster, "the drain");
     }
+    list.add(&[on::WAIT], &["watch"], kind, At::Named("", &[node]), ("being told that the node is Ready", slower()));
     if p.label.is_some() {
         list.need(&[on::LABEL], &["patch"], kind, At::Named("", &[node]), "the label of the node that gets it");
+    }
+    let gone = ("being told that a pod is gone or Ready", slower());
+    if p.drain {
+        list.add(&[on::DRAIN, on::DEPLOY], &["watch"], ("", "pods"), At::Cluster, gone);
+    } else {
+        list.add(&[on::DEPLOY], &["watch"], ("", "pods"), At::Space(&p.work.namespace), gone);
     }
     let lost = "which pods end with the power cycle is not said beforehand";
     let weight = if p.drain { Weight::Needed } else { Weight::Optional(lost.to_owned()) };

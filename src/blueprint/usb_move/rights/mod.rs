@@ -47,12 +47,13 @@ pub(super) fn of(site: &Site, p: &Params) -> Rights {
     let mut kube_notes = Vec::new();
     let kube = kubernetes::needs(&asked, &kubernetes::Known::default(), &mut kube_notes);
     Rights {
-        proxmox: p.target.cluster.clone(),
+        proxmox: Some(p.target.cluster.clone()),
         pve: merged_pve(pve),
         pve_notes,
         kubernetes: p.work.cluster.clone(),
         namespace: p.work.namespace.clone(),
         kube: merged(kube),
         kube_notes,
+        talos: None,
     }
 }

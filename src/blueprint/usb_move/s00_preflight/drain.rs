@@ -2,9 +2,10 @@
 
 use crate::base::permit::System;
 use crate::k8s::Pod;
-use crate::k8s::drain::{Surroundings, plan};
+use crate::k8s::drain::{Fate, Surroundings, plan};
 
-use super::super::s04a_drain_node::{LETS, sort};
+use super::super::cordon::{LETS, sort};
+use super::super::s04a_drain_node::OTHERWISE;
 use super::Preflight;
 use super::ask_kubernetes::KubeFacts;
 use super::ask_proxmox::Power;
@@ -25,9 +26,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, power: Power) -> Findings {
             return out;
         }
     };
-    // The workload's own pods are gone by then.
-    let own = f.workload().and_then(|w| w.own.as_deref().ok()).unwrap_or_default();
-    let others: Vec<Pod> = pods.iter().filter(|pod| !own.iter().any(|o| o.meta.uid == pod.meta.uid)).cloned().collect();
+    let others = others(f, pods);
     let running = others.iter().filter(|pod| !pod.is_finished()).count();
     match power {
         Power::Off => out.note(on::DRAIN, format!("the VM of node {name} is off: nothing on it has to be drained")),
@@ -49,8 +48,40 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, power: Power) -> Findings {
     out
 }
 
+/// The pods of the node without the workload's own: those are gone by then.
+fn others(f: &KubeFacts, pods: &[Pod]) -> Vec<Pod> {
+    let own = f.workload().and_then(|w| w.own.as_deref().ok()).unwrap_or_default();
+    pods.iter().filter(|pod| !own.iter().any(|o| o.meta.uid == pod.meta.uid)).cloned().collect()
+}
+
+/// What a power cycle of the node ends.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    /// After a drain: what comes back with this node only.
+    pub(super) drained: Vec<String>,
+    /// Without one: everything that runs there but what belongs to the node itself.
+    pub(super) not_drained: Vec<String>,
+}
+
+/// Nothing where it cannot be asked: that is said by [`find`].
+pub(super) fn ends(p: &Preflight, f: &KubeFacts) -> Ends {
+    let Ok((pods, round)) = &f.drain else { return Ends::default() };
+    let others = others(f, pods);
+    let mut ends = Ends::default();
+    for (pod, plan) in others.iter().zip(plan(&p.node.name, &others, round, LETS)) {
+        if pod.is_finished() || plan.fate == Fate::Stays {
+            continue;
+        }
+        if plan.fate == Fate::GoesForGood {
+            ends.drained.push(plan.pod.to_string());
+        }
+        ends.not_drained.push(plan.pod.to_string());
+    }
+    ends
+}
+
 fn drained(name: &str, pods: &[Pod], round: &Surroundings, power: Power, out: &mut Findings) {
-    let left = sort(pods, plan(name, pods, round, LETS));
+    let left = sort(pods, plan(name, pods, round, LETS), OTHERWISE);
     let evict: Vec<String> = left.evict.iter().map(ToString::to_string).collect();
     let evict = if evict.is_empty() { "no pod".to_owned() } else { evict.join(", ") };
     out.note(on::DRAIN, format!("a drain of node {name} moves {evict}"));

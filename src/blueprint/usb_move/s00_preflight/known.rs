@@ -5,20 +5,8 @@ use crate::blueprint::Known;
 
 use super::finding::on;
 
-pub(super) static CANNOT_ASK: Known = Known {
-    name: "cannot-ask",
-    steps: &[],
-    means: "A question that a step needs an answer to got none: a system is silent, refuses, or takes too long.",
-    matters: "Unknown is not no: what is not seen beforehand shows with the workload switched off.",
-    by_hand: "Ask the same by hand (`pvesh get /version`, `kubectl get nodes`, `ssh`), mend that, and look again.",
-};
-pub(super) static RIGHT_KUBERNETES: Known = Known {
-    name: "kubernetes-right-lacking",
-    steps: &[],
-    means: "The kubeconfig's user may not do what a later step does; access reviews said so.",
-    matters: "The step would be refused half-way, with everything before it done.",
-    by_hand: "`kubectl auth can-i VERB RESOURCE -n NAMESPACE`; give the user a role with these verbs, or name another context in the site file.",
-};
+pub(super) use crate::blueprint::known::{CANNOT_ASK, PRIVILEGE, RIGHT_KUBERNETES};
+
 pub(super) static WORKLOAD_MISSING: Known = Known {
     name: "workload-missing",
     steps: &[on::RETAIN],
@@ -29,7 +17,7 @@ pub(super) static WORKLOAD_MISSING: Known = Known {
 pub(super) static HELD_ELSEWHERE: Known = Known {
     name: "held-elsewhere",
     steps: &[on::SUSPEND, on::SCALE, on::DEPLOY],
-    means: "The object carries the mark `pvemig.io/hold` of a run that this state directory does not know, or one that cannot be read.",
+    means: "The object carries the mark `pvemig.io/hold` of another run: one of this state directory that is not finished, one that it does not know, or one that cannot be read.",
     matters: "Two people at work on the same thing undo each other, and the state before is the other run's.",
     by_hand: "`kubectl get OBJECT -o yaml | grep pvemig.io/hold` names run and machine; end the run there (`pvemig status`, `undo`, `abandon`).",
 };
@@ -349,13 +337,6 @@ pub(super) static PASSED_AT_SOURCE: Known = Known {
     matters: "It takes the device as soon as the source VM lets go of it.",
     by_hand: "`qm set VMID --delete usbN` on the host, where it may go.",
 };
-pub(super) static PRIVILEGE: Known = Known {
-    name: "proxmox-privilege-lacking",
-    steps: &[],
-    means: "The Proxmox user or token lacks a privilege that a later call needs.",
-    matters: "The call would be refused half-way.",
-    by_hand: "`pveum user permissions USER`; a role with it on the path; a token with privilege separation needs it itself.",
-};
 pub(super) static RAW_USB: Known = Known {
     name: "raw-usb-needs-root",
     steps: &[on::REMOVE, on::ADD],
@@ -459,7 +440,9 @@ mod tests {
 
     #[test]
     fn every_finding_is_in_the_list_and_is_found_somewhere() {
-        let declared = include_str!("known.rs").matches(concat!(": Known = ", "Known {")).count();
+        let (own, shared) = (include_str!("known.rs"), include_str!("../../known.rs"));
+        let declared = [own, shared].map(|text| text.matches(concat!(": Known = ", "Known {")).count());
+        let declared: usize = declared.into_iter().sum();
         assert_eq!(declared, ALL.len());
         let names: BTreeSet<_> = ALL.iter().map(|known| known.name).collect();
         assert_eq!(names.len(), ALL.len());
@@ -469,8 +452,12 @@ mod tests {
         let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         let sources = files.iter().filter(|path| !path.ends_with("known.rs"));
         let sources: String = sources.map(|path| std::fs::read_to_string(path).unwrap()).collect();
-        let constant = |line: &str| Some(line.strip_prefix("pub(super) static ")?.split(':').next()?.to_owned());
-        let constants: Vec<_> = include_str!("known.rs").lines().filter_map(constant).collect();
+        let sources = sources + include_str!("../../finding.rs");
+        let constant = |line: &str| {
+            let line = line.strip_prefix("pub").map(|line| line.trim_start_matches("(super)"))?;
+            Some(line.strip_prefix(" static ")?.split(':').next()?.to_owned())
+        };
+        let constants: Vec<_> = own.lines().chain(shared.lines()).filter_map(constant).collect();
         assert_eq!(constants.len(), ALL.len());
         let unused: Vec<_> = constants.iter().filter(|c| !sources.contains(&format!("known::{c}"))).collect();
         assert!(unused.is_empty(), "{unused:?}");

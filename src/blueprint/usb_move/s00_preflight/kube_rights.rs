@@ -30,7 +30,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, power: Power) -> Findings {
         match (&need.weight, need.steps.as_slice()) {
             (Weight::Needed, [step, ..]) => add(*step, &need.right),
             (Weight::Optional(lost), [step, ..]) => {
-                out.note(step, format!("{may_not} {}, for {}: without it, {lost}", need.right, need.purpose));
+                out.note(*step, format!("{may_not} {}, for {}: without it, {lost}", need.right, need.purpose));
             }
             (Weight::If(_), _) | (_, []) => {}
         }

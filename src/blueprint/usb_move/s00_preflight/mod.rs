@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::base::check::Check;
+use crate::base::check::{Check, Likely};
 use crate::base::fault::Failure;
 use crate::base::permit::System;
 use crate::checkout::Edit;
@@ -132,7 +132,8 @@ impl Step<Estate> for Preflight {
         }
         let left = facts.kube.as_ref().map(|kube| volumes::left_behind(self, kube)).unwrap_or_default();
         let power = facts.proxmox.as_ref().map_or(Power::Unknown, |f| f.power(self));
-        Ok(finding::check(self.findings(&facts, seen.run)).sizes(left).likely(self.likely(power)))
+        let ends = facts.kube.as_ref().map(|kube| drain::ends(self, kube)).unwrap_or_default();
+        Ok(finding::check(self.findings(&facts, seen.run)).sizes(left).likely(self.likely(power, ends)))
     }
 }
 
@@ -165,21 +166,34 @@ impl Facts {
 
 impl Preflight {
     /// What 04a and 05 will do, where that is known.
-    fn likely(&self, power: Power) -> Vec<(&'static str, String)> {
+    fn likely(&self, power: Power, ends: drain::Ends) -> Vec<(&'static str, Likely)> {
         let (vm, node) = (format!("vm {}", self.vm.vmid), format!("node {}", self.node.name));
+        let may = |what: String| Likely { what, ..Likely::default() };
         match power {
-            Power::Off => vec![(on::REBOOT, format!("{vm} is started: it is off"))],
+            Power::Off => vec![(on::REBOOT, Likely { sure: true, ..may(format!("{vm} is started: it is off")) })],
             Power::Stays => vec![
                 (
                     on::DRAIN,
-                    format!("{node} is drained only if {vm} does not take the device while it runs, as it should"),
+                    may(format!("{node} is drained only if {vm} does not take the device while it runs, as it should")),
                 ),
                 (
                     on::REBOOT,
-                    format!("{vm} stays on, as it takes the device while it runs; power-cycled only if that fails"),
+                    may(format!(
+                        "{vm} stays on, as it takes the device while it runs; power-cycled only if that fails"
+                    )),
                 ),
             ],
-            Power::Due | Power::Coming | Power::Unknown => Vec::new(),
+            Power::Due | Power::Coming => {
+                let why = match power {
+                    Power::Due => "what is configured waits for that",
+                    _ => "it does not take the device while it runs",
+                };
+                let drained = Likely { what: format!("{node} is drained"), sure: true, ends: ends.drained };
+                let cycled =
+                    Likely { what: format!("{vm} is power-cycled: {why}"), sure: true, ends: ends.not_drained };
+                vec![(on::DRAIN, drained), (on::REBOOT, cycled)]
+            }
+            Power::Unknown => Vec::new(),
         }
     }
 

@@ -23,7 +23,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
         let fate = p.claims.get(&name).copied();
         let full = format!("claim {}/{name}", p.work.namespace);
         let Some((claim, volume)) = f.claim(&name) else {
-            absent(&full, fate, &mut out);
+            absent(p, f, (name.as_str(), fate), volumes, &mut out);
             continue;
         };
         if claim.meta.deleting.is_some() {
@@ -62,11 +62,33 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts) -> Findings {
     out
 }
 
-fn absent(full: &str, fate: Option<ClaimFate>, out: &mut Findings) {
-    let text = format!("there is no {full}");
-    let help = "where another run took it away, `pvemig undo` of that run brings it back; else correct the name";
+fn absent(
+    p: &Preflight,
+    f: &KubeFacts,
+    (name, fate): (&str, Option<ClaimFate>),
+    volumes: &[Volume],
+    out: &mut Findings,
+) {
+    let full = format!("claim {}/{name}", p.work.namespace);
     let step = if fate == Some(ClaimFate::Recreate) { on::CLAIMS } else { on::DEPLOY };
-    out.problem(&known::CLAIM_MISSING, step, text, help);
+    let text = format!("there is no {full}");
+    if f.workload().is_none_or(|work| !work.after.makes_claim(name)) {
+        let help = "where another run took it away, `pvemig undo` of that run brings it back; else correct the name";
+        return out.problem(&known::CLAIM_MISSING, step, text, help);
+    }
+    let was = |v: &&Volume| v.claim.as_ref().is_some_and(|c| c.namespace == p.work.namespace && c.name == name);
+    match volumes.iter().find(was).filter(|_| fate != Some(ClaimFate::Recreate)) {
+        None => out.note(step, format!("{text} yet: {} makes it with its pod", p.work)),
+        Some(old) => out.problem(
+            &known::CLAIM_MISSING,
+            step,
+            format!("{text}: {} would make it anew and EMPTY, and volume {} has what it held", p.work, old.meta.name),
+            format!(
+                "where another run took it away, `pvemig undo` of that run brings it back; say `claims: {{ {name}: \
+                 recreate }}` for a new empty volume"
+            ),
+        ),
+    }
 }
 
 struct One<'a> {

@@ -25,13 +25,18 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, run: &RunInfo) -> Findings {
     out
 }
 
+/// `1 replica`, `2 replicas`.
+fn replicas(count: i64) -> String {
+    format!("{count} replica{}", if count == 1 { "" } else { "s" })
+}
+
 fn scaling(p: &Preflight, work: &WorkFacts, run: &RunInfo, out: &mut Findings) {
     let now = &work.now;
     match held(&p.work.to_string(), &now.meta, run) {
         Ok(Held::No) if now.replicas == 0 => {
             out.note(on::DEPLOY, format!("{} has no replicas, and gets none by this: scale it up afterwards", p.work));
         }
-        Ok(Held::No) => out.note(on::SCALE, format!("{} has {} replicas", p.work, now.replicas)),
+        Ok(Held::No) => out.note(on::SCALE, format!("{} has {}", p.work, replicas(now.replicas))),
         Ok(Held::Ours(mark) | Held::Left(mark)) => {
             out.note(on::SCALE, format!("{} is held by run {}, which 00d takes over", p.work, mark.run));
         }

@@ -22,6 +22,8 @@ pub(crate) struct Machine {
     pub(crate) paths: BTreeSet<String>,
     /// Bytes below a path.
     pub(crate) used: BTreeMap<String, u64>,
+    /// It is a Talos node that runs the programs of the control plane.
+    pub(crate) control_plane: bool,
     /// It sees a Coral whose firmware is not loaded.
     pub(crate) fresh_coral: bool,
 }
@@ -45,6 +47,7 @@ impl Facts {
                 ip: vm.guest.ip.clone(),
                 paths: vm.guest.paths.clone(),
                 used: vm.guest.used.clone(),
+                control_plane: false,
                 fresh_coral: !fresh.is_empty() && world.guest_usb(*vmid).iter().any(|d| fresh.contains(&d.id.as_str())),
             };
             Some((node, machine))
@@ -54,6 +57,7 @@ impl Facts {
                 vmid: node.vmid.unwrap_or_default(),
                 boot: world.talos_kubelet(name),
                 ip: node.ip.clone(),
+                control_plane: node.run.as_ref().is_some_and(|run| run.wants.control_plane),
                 ..Machine::default()
             };
             (name.clone(), machine)

@@ -17,6 +17,7 @@ mod replica;
 mod schedule;
 mod start;
 mod stateful;
+mod statics;
 mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +99,7 @@ impl Round<'_> {
     fn run(&mut self) {
         self.kube.control.asked.clear();
         self.nodes();
+        self.static_pods();
         let (sets, pods) = (kinds::replicasets(), kinds::pods());
         self.at("deployments", &[kinds::deployments(), sets, pods], Self::deployments);
         self.at("replicasets", &[sets, pods], Self::replica_sets);

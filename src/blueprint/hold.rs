@@ -23,6 +23,13 @@ pub enum Held {
     Theirs(Mark, Problem),
 }
 
+/// Whether a mark is of a run of this state directory. Its id alone says little: ids are short, and another machine's
+/// run may have the same one.
+pub fn is_known(mark: &Mark, run: &RunInfo) -> bool {
+    let known = mark.run == run.id || run.others.contains_key(&mark.run);
+    known && (mark.host == run.host || run.hosts.get(&mark.run) == Some(&mark.host))
+}
+
 /// Reads the mark of an object. `what` is the object's name in texts.
 ///
 /// # Errors
@@ -34,36 +41,53 @@ pub fn held(what: &str, meta: &Meta, run: &RunInfo) -> Result<Held, Problem> {
         Ok(Some(mark)) => mark,
         Err(error) => return Err(unreadable(what, &error)),
     };
-    if mark.run == run.id {
+    let known = is_known(&mark, run);
+    if mark.run == run.id && known {
         return Ok(Held::Ours(mark));
     }
-    Ok(match run.others.get(&mark.run) {
+    Ok(match run.others.get(&mark.run).filter(|_| known) {
         Some(Standing::Abandoned | Standing::Closed) => Held::Left(mark),
-        Some(Standing::Open) => {
+        Some(open @ (Standing::Open | Standing::Undoing)) => {
             let id = &mark.run;
-            let text = format!("{what} is held by run {id}, which is still open");
-            let help = format!("first `pvemig resume {id}`, `pvemig undo {id}`, or `pvemig abandon {id} --comment ..`");
+            let (is, resume) = match open {
+                Standing::Undoing => ("whose undo is not finished", String::new()),
+                _ => ("which is still open", format!("`pvemig resume {id}`, ")),
+            };
+            let text = format!("{what} is held by run {id}, {is}");
+            let help = format!("first {resume}`pvemig undo {id}`, or `pvemig abandon {id} --comment '...'`");
             Held::Theirs(mark, Problem::new(text, help))
         }
         // Not even a closer may go by it: the operator gives it up first.
-        Some(Standing::Unreadable) if mark.host == run.host => {
+        Some(Standing::Unreadable) => {
             let id = &mark.run;
             let text = format!("{what} is held by run {id}, whose journal is empty or damaged");
             let help = format!(
                 "`pvemig report {id}` shows what can be read of it; `pvemig abandon {id} --comment '...'` gives it up, \
                  and the next run takes the hold over, with what the mark says of the state before: {}",
-                mark.was
+                former(&mark.was)
             );
             return Err(Problem::new(text, help));
         }
         None if mark.host == run.host => return Err(lost(what, meta, &mark)),
-        // Another machine's run of the same name.
-        Some(Standing::Unreadable) => return Err(foreign(what, &mark)),
         None => {
             let problem = foreign(what, &mark);
             Held::Theirs(mark, problem)
         }
     })
+}
+
+/// The mark that a closer, or an undo, takes away: of any run of this state directory, open ones included, as a run
+/// of one step leaves its hold to a later one.
+///
+/// # Errors
+/// The mark is of a run that this state directory does not know, or is no mark.
+pub fn known(what: &str, meta: &Meta, run: &RunInfo) -> Result<Option<Mark>, Problem> {
+    match held(what, meta, run)? {
+        Held::No => Ok(None),
+        Held::Ours(mark) | Held::Left(mark) => Ok(Some(mark)),
+        Held::Theirs(mark, _) if is_known(&mark, run) => Ok(Some(mark)),
+        Held::Theirs(_, problem) => Err(problem),
+    }
 }
 
 /// The former state in a mark, in its holder's own shape.
@@ -82,7 +106,9 @@ pub fn was<B: DeserializeOwned>(what: &str, mark: &Mark) -> Result<B, Problem> {
 pub fn mark<B: Serialize>(run: &RunInfo, before: &B) -> Result<Mark, Failure> {
     let was = serde_json::to_value(before)
         .map_err(|error| Failure::plain(format!("the state before cannot be written: {error}"), None))?;
-    Ok(Mark { run: run.id.clone(), host: run.host.clone(), was })
+    // Of a state directory that several machines have, the run is the first one's.
+    let host = run.hosts.get(&run.id).unwrap_or(&run.host).clone();
+    Ok(Mark { run: run.id.clone(), host, was })
 }
 
 /// A mark of a run that was begun on this machine and whose journal is gone, or is in another state directory.
@@ -98,10 +124,15 @@ fn lost(what: &str, meta: &Meta, mark: &Mark) -> Problem {
         "where that run has another state directory, end it there (`pvemig --state DIR status`); where its journal is \
          lost, bring back by hand what annotation {MARK} says was before, {}{}, then take it off: \
          `kubectl annotate {object} {MARK}-`",
-        mark.was,
+        former(&mark.was),
         by_hand(&kind, &object, &mark.was).map(|command| format!(" (`{command}`)")).unwrap_or_default()
     );
     Problem::new(text, help)
+}
+
+/// What a mark says of the state before: null stands for what was not set at all.
+fn former(was: &Value) -> String {
+    if was.is_null() { "not set".to_owned() } else { was.to_string() }
 }
 
 /// The command that brings back what a mark says; None where nothing was different.
@@ -154,11 +185,14 @@ mod tests {
             ("old", Standing::Abandoned),
             ("done", Standing::Closed),
             ("open", Standing::Open),
+            ("back", Standing::Undoing),
             ("lost", Standing::Unreadable),
         ];
+        let readable = others.iter().filter(|(_, standing)| *standing != Standing::Unreadable).map(|(id, _)| *id);
         RunInfo {
             id: id.into(),
             host: "beta".into(),
+            hosts: readable.chain([id]).map(|id| (id.to_owned(), "alpha".to_owned())).collect(),
             others: others.map(|(id, standing)| (id.to_owned(), standing)).into(),
             ..RunInfo::default()
         }
@@ -174,6 +208,10 @@ mod tests {
         }
         let Ok(Held::Theirs(_, open)) = held("x", &meta("open"), &me) else { panic!() };
         assert!(open.text.contains("run open") && open.help.contains("abandon open"), "{open:?}");
+        assert!(open.help.contains("`pvemig resume open`"), "{open:?}");
+        // One way only is possible by then.
+        let Ok(Held::Theirs(_, back)) = held("x", &meta("back"), &me) else { panic!() };
+        assert!(back.help.contains("`pvemig undo back`") && !back.help.contains("resume"), "{back:?}");
         let Ok(Held::Theirs(_, foreign)) = held("x", &meta("nobody"), &me) else { panic!() };
         assert!(foreign.text.contains("nobody on alpha"), "{foreign:?}");
         // Of this very machine, and nobody knows it any more: what is said can be done without it.
@@ -191,8 +229,6 @@ mod tests {
         assert!(node.help.contains("`kubectl annotate node n1 pvemig.io/hold-`"), "{node:?}");
         let lost = held("x", &meta("lost"), &here).unwrap_err();
         assert!(lost.help.contains("`pvemig abandon lost --comment") && lost.help.contains("replicas"), "{lost:?}");
-        let elsewhere = held("x", &meta("lost"), &me).unwrap_err();
-        assert!(elsewhere.text.contains("lost on alpha"), "a run of the same name: {elsewhere:?}");
         let rows = [
             (
                 "kustomization",
@@ -208,7 +244,41 @@ mod tests {
         let was = json!({"unschedulable": false});
         assert_eq!(by_hand("node", "node n1", &was).as_deref(), Some("kubectl uncordon n1"));
         // A plan has no run of its own.
-        assert!(matches!(held("x", &meta("open"), &run("")), Ok(Held::Theirs(..))));
+        assert!(
+            matches!(held("x", &meta("open"), &run("")), Ok(Held::Theirs(_, open)) if open.text.contains("still open"))
+        );
+    }
+
+    #[test]
+    fn a_run_of_the_same_id_on_another_machine_is_another_run() {
+        let me = run("me");
+        let of = |id: &str, host: &str| {
+            let mark = Mark { run: id.into(), host: host.into(), was: json!({"replicas": 2}) };
+            Meta { annotations: [(MARK.to_owned(), mark.to_annotation())].into(), ..Meta::default() }
+        };
+        for id in ["me", "old", "done", "open", "lost"] {
+            let Ok(Held::Theirs(mark, foreign)) = held("x", &of(id, "gamma"), &me) else { panic!("{id}") };
+            assert!(
+                foreign.text.contains(&format!("{id} on gamma, which this state directory does not")),
+                "{foreign:?}"
+            );
+            assert!(!is_known(&mark, &me));
+            // Opened on another machine that has the same state directory, and gone on with on this one.
+            for host in ["alpha", "beta"] {
+                let ours = held("x", &of(id, host), &me);
+                match id {
+                    "me" => assert!(matches!(ours, Ok(Held::Ours(_))), "{ours:?}"),
+                    "old" | "done" => assert!(matches!(ours, Ok(Held::Left(_))), "{id}: {ours:?}"),
+                    "open" => assert!(matches!(ours, Ok(Held::Theirs(mark, _)) if is_known(&mark, &me))),
+                    // Of one that cannot be read nobody knows where it was opened.
+                    _ if host == "alpha" => assert!(matches!(ours, Ok(Held::Theirs(..)))),
+                    _ => assert!(ours.is_err()),
+                }
+            }
+        }
+        assert_eq!(mark(&me, &json!(1)).unwrap().host, "alpha");
+        let first = RunInfo { hosts: Default::default(), ..me };
+        assert_eq!(mark(&first, &json!(1)).unwrap().host, "beta");
     }
 
     #[test]
@@ -216,7 +286,7 @@ mod tests {
         let broken = Meta { annotations: [(MARK.to_owned(), "{}".to_owned())].into(), ..Meta::default() };
         assert!(held("x", &broken, &run("me")).is_err());
         let mark = mark(&run("me"), &json!({"replicas": "two"})).unwrap();
-        assert_eq!((mark.run.as_str(), mark.host.as_str()), ("me", "beta"));
+        assert_eq!((mark.run.as_str(), mark.host.as_str()), ("me", "alpha"));
         #[derive(serde::Deserialize)]
         struct Replicas {
             #[expect(dead_code, reason = "only its shape counts")]

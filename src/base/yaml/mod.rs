@@ -1,20 +1,43 @@
-//! Changes to the text of a YAML file that leave every other line as it is.
+//! Changes to the text of a YAML file that leave every other line as it is, and where its values stand.
+
+pub mod leaf;
+pub mod path;
 
 use std::str::FromStr;
 
 use serde_json::Value;
 use yaml_edit::{Mapping, ScalarValue, Sequence, YamlFile, YamlNode};
 
-use super::error::CheckoutError;
-use super::path::{Part, Path};
+use self::path::Part;
 
-/// The documents of a file as values, in order; empty ones are null.
-pub(super) fn documents(file: &str, text: &str) -> Result<Vec<Value>, CheckoutError> {
-    parse(file, text)?
+/// Why a text is not read or not edited. Nothing of what stands in it is quoted but keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum YamlError {
+    /// It is no YAML that can be read and written back byte for byte.
+    #[error("it cannot be read as YAML: {why}")]
+    NotYaml {
+        /// Why, with the place.
+        why: String,
+    },
+    /// A place that cannot be edited with everything else kept.
+    #[error("`{path}` cannot be edited: {why}")]
+    NotEditable {
+        /// The place.
+        path: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// The documents of a text as values, in order; empty ones are null.
+///
+/// # Errors
+/// [`YamlError::NotYaml`].
+pub fn documents(text: &str) -> Result<Vec<Value>, YamlError> {
+    parse(text)?
         .documents()
         .map(|document| {
-            serde_saphyr::from_str(&document.to_string())
-                .map_err(|error| CheckoutError::NotYaml { file: file.to_owned(), why: place(&error) })
+            serde_saphyr::from_str(&document.to_string()).map_err(|error| YamlError::NotYaml { why: place(&error) })
         })
         .collect()
 }
@@ -26,8 +49,11 @@ fn place(error: &serde_saphyr::Error) -> String {
 }
 
 /// Takes the value at a path away.
-pub(super) fn remove(file: &str, text: &str, document: usize, path: &Path) -> Result<String, CheckoutError> {
-    edit(file, text, document, path, |holder, last| match holder {
+///
+/// # Errors
+/// [`YamlError`].
+pub fn remove(text: &str, document: usize, path: &[Part]) -> Result<String, YamlError> {
+    edit(text, document, path, |holder, last| match holder {
         Holder::Mapping(mapping) => mapping.remove(last.text()).map(drop).ok_or("it is not there as a key of its own"),
         Holder::Sequence(sequence) => {
             let position = position(&sequence, last).ok_or("there is no list item of this name")?;
@@ -37,14 +63,11 @@ pub(super) fn remove(file: &str, text: &str, document: usize, path: &Path) -> Re
 }
 
 /// Sets the value at a path; mappings on the way are made where they are missing.
-pub(super) fn set(
-    file: &str,
-    text: &str,
-    document: usize,
-    path: &Path,
-    value: &Value,
-) -> Result<String, CheckoutError> {
-    edit(file, text, document, path, |holder, last| {
+///
+/// # Errors
+/// [`YamlError`].
+pub fn set(text: &str, document: usize, path: &[Part], value: &Value) -> Result<String, YamlError> {
+    edit(text, document, path, |holder, last| {
         match holder {
             Holder::Mapping(mapping) => put(&mapping, last.text(), value),
             Holder::Sequence(sequence) => match (position(&sequence, last), node(value)) {
@@ -65,18 +88,20 @@ pub(super) fn set(
 }
 
 /// Changes the raw text of a scalar, block scalars line by line as they stand.
-pub(super) fn replace(
-    file: &str,
+///
+/// # Errors
+/// [`YamlError`].
+pub fn replace(
     text: &str,
     document: usize,
-    path: &Path,
+    path: &[Part],
     change: &dyn Fn(&str) -> Option<String>,
-) -> Result<String, CheckoutError> {
-    let stuck = |why: &str| not_editable(file, path, why);
-    let parsed = parse(file, text)?;
+) -> Result<String, YamlError> {
+    let stuck = |why: &str| not_editable(path, why);
+    let parsed = parse(text)?;
     let root = root(&parsed, document).ok_or_else(|| stuck("the document is no mapping"))?;
     let mut at = root;
-    for part in path.parts() {
+    for part in path {
         at = step(&at, part).ok_or_else(|| stuck("it is not there, or behind an alias"))?;
     }
     if !at.is_scalar() {
@@ -102,9 +127,16 @@ enum Node {
     Scalar(ScalarValue),
 }
 
-fn parse(file: &str, text: &str) -> Result<YamlFile, CheckoutError> {
-    let bad = |why: String| CheckoutError::NotYaml { file: file.to_owned(), why };
-    let parsed = YamlFile::from_str(text).map_err(|error| bad(error.to_string()))?;
+fn parse(text: &str) -> Result<YamlFile, YamlError> {
+    let bad = |why: String| YamlError::NotYaml { why };
+    // The message may quote what stands there.
+    let place = |error| match error {
+        yaml_edit::YamlError::Parse { line: Some(line), column: Some(column), .. } => {
+            format!("see line {line}, column {column}")
+        }
+        _ => "its documents do not end".to_owned(),
+    };
+    let parsed = YamlFile::from_str(text).map_err(|error| bad(place(error)))?;
     // The editor promises to keep every byte; a file for which it does not is not touched.
     if parsed.to_string() == text { Ok(parsed) } else { Err(bad("it cannot be read without loss".into())) }
 }
@@ -114,16 +146,15 @@ fn root(file: &YamlFile, document: usize) -> Option<YamlNode> {
 }
 
 fn edit(
-    file: &str,
     text: &str,
     document: usize,
-    path: &Path,
+    path: &[Part],
     change: impl FnOnce(Holder, &Part) -> Result<(), &'static str>,
-) -> Result<String, CheckoutError> {
-    let stuck = |why: &str| not_editable(file, path, why);
-    let parsed = parse(file, text)?;
+) -> Result<String, YamlError> {
+    let stuck = |why: &str| not_editable(path, why);
+    let parsed = parse(text)?;
     let mut at = root(&parsed, document).ok_or_else(|| stuck("the document is no mapping"))?;
-    let (before, last) = path.split().ok_or_else(|| stuck("the path is empty"))?;
+    let (last, before) = path.split_last().ok_or_else(|| stuck("the path is empty"))?;
     for part in before {
         if let Some(mapping) = at.as_mapping()
             && mapping.get(part.text()).is_none_or(|value| value.as_scalar().is_some_and(yaml_edit::Scalar::is_null))
@@ -150,7 +181,11 @@ fn step(at: &YamlNode, part: &Part) -> Option<YamlNode> {
 }
 
 fn position(sequence: &Sequence, part: &Part) -> Option<usize> {
-    let Part::Named(name) = part else { return None };
+    let name = match part {
+        Part::Key(_) => return None,
+        Part::Named(name) => name,
+        Part::At(position) => return Some(*position).filter(|position| *position < sequence.len()),
+    };
     let named = |item: &YamlNode| Some(item.as_mapping()?.get("name")?.as_scalar()?.as_string());
     sequence.values().position(|item| named(&item).as_ref() == Some(name))
 }
@@ -190,10 +225,18 @@ fn node(value: &Value) -> Node {
             (None, Some(float)) => ScalarValue::from(float),
             (None, None) => ScalarValue::string(number.to_string()),
         }),
-        Value::String(text) => Node::Scalar(ScalarValue::string(text)),
+        Value::String(text) => Node::Scalar(scalar(text)),
     }
 }
 
-fn not_editable(file: &str, path: &Path, why: &str) -> CheckoutError {
-    CheckoutError::NotEditable { file: file.to_owned(), path: path.to_string(), why: why.to_owned() }
+/// A text with quotes where it needs them, also for readers of YAML 1.1, to whom more words are numbers or yes and no.
+fn scalar(text: &str) -> ScalarValue {
+    let value = ScalarValue::string(text);
+    let plain = value.style() == yaml_edit::ScalarStyle::Plain;
+    let read = || serde_saphyr::from_str::<Value>(text).is_ok_and(|read| read.as_str() == Some(text));
+    if plain && !read() { ScalarValue::single_quoted(text) } else { value }
+}
+
+fn not_editable(path: &[Part], why: &str) -> YamlError {
+    YamlError::NotEditable { path: path::show(path), why: why.to_owned() }
 }

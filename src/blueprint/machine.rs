@@ -1,0 +1,134 @@
+//! A Talos machine as steps name it, and how it stands.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::fault::Failure;
+use crate::estate::Estate;
+use crate::site::Site;
+use crate::talos::{Error, Talos, kind};
+
+use super::node::KubeNode;
+use super::quorum::Peer;
+use super::vm::Vm;
+
+/// A Talos machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The Talos cluster's name in the site file.
+    pub cluster: String,
+    /// Its name in the site file.
+    pub name: String,
+    /// As a node of Kubernetes.
+    pub node: KubeNode,
+    /// The VM that it runs in; None: a machine of its own.
+    pub vm: Option<Vm>,
+}
+
+/// What a machine has booted, and from where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// The kernel's boot id.
+    pub id: String,
+    /// The version that runs, `v1.11.5`.
+    pub version: String,
+    /// The image factory's schematic that runs; None where the image is not of the factory.
+    pub schematic: Option<String>,
+    /// The disk that it is installed on, by what does not move from boot to boot; None where it runs from an image.
+    pub disk: Option<String>,
+    /// The boot loader's entry; None under GRUB, which names none.
+    pub entry: Option<String>,
+    /// The uid of the Node object; None where there is none.
+    pub uid: Option<String>,
+}
+
+impl Machine {
+    /// A Talos node of the site.
+    pub fn of(site: &Site, name: &str) -> Option<Self> {
+        let (cluster, settings) = site.talos_node(name)?;
+        let kubernetes = site.talos.get(cluster)?.kubernetes.clone();
+        let vm = settings.vm.as_ref();
+        Some(Self {
+            cluster: cluster.to_owned(),
+            name: name.to_owned(),
+            node: KubeNode { cluster: kubernetes, name: settings.node_name.clone() },
+            vm: vm.map(|vm| Vm { cluster: vm.proxmox.clone(), vmid: vm.vmid, node: name.to_owned() }),
+        })
+    }
+
+    /// All nodes of a Talos cluster of the site.
+    pub fn peers(site: &Site, cluster: &str) -> Vec<Peer> {
+        let nodes = site.talos.get(cluster).into_iter().flat_map(|cluster| &cluster.nodes);
+        nodes.map(|(name, node)| Peer { name: name.clone(), node_name: node.node_name.clone() }).collect()
+    }
+
+    /// Its API.
+    ///
+    /// # Errors
+    /// The talosconfig or the address cannot be used.
+    pub async fn open(&self, cx: &Estate) -> Result<Arc<Talos>, Failure> {
+        cx.talos(&self.name).await
+    }
+
+    /// What it has booted.
+    ///
+    /// # Errors
+    /// What keeps it, or Kubernetes, from answering.
+    pub async fn boot(&self, cx: &Estate) -> Result<Boot, Failure> {
+        let talos = self.open(cx).await?;
+        let kube = cx.kubernetes(&self.node.cluster).await?;
+        let (id, version, extensions, disk, entry) = futures::try_join!(
+            boot_id(&talos),
+            talos.version(),
+            talos.list(&kind::EXTENSIONS),
+            disk(&talos),
+            entry(&talos),
+        )?;
+        let node = kube.node(&self.node.name).await?;
+        let schematic = extensions.into_iter().map(|e| e.spec.metadata).find(|m| m.name == "schematic");
+        Ok(Boot {
+            id,
+            version: version.tag,
+            schematic: schematic.map(|schematic| schematic.version),
+            disk,
+            entry,
+            uid: node.map(|node| node.meta.uid),
+        })
+    }
+}
+
+/// The kernel's boot id. To read the file takes os:admin, the resource (from 1.14 on) does not.
+///
+/// # Errors
+/// What keeps the node from answering.
+pub async fn boot_id(talos: &Talos) -> Result<String, Error> {
+    let denied = match talos.boot_id().await {
+        Err(error @ Error::Denied { .. }) => error,
+        other => return other,
+    };
+    match talos.single(&kind::BOOT_ID).await {
+        Ok(Some(boot)) => Ok(boot.spec.boot_id),
+        Ok(None) | Err(Error::NoSuchKind { .. }) => Err(denied),
+        Err(error) => Err(error),
+    }
+}
+
+/// The disk that it is installed on. Its kernel name moves from boot to boot, so it is named by what stays.
+async fn disk(talos: &Talos) -> Result<Option<String>, Error> {
+    let Some(system) = talos.single(&kind::SYSTEM_DISK).await? else { return Ok(None) };
+    let disk = talos.get(&kind::DISKS, &system.spec.disk_id).await?.map(|disk| disk.spec).unwrap_or_default();
+    let named = [("serial", &disk.serial), ("wwid", &disk.wwid), ("uuid", &disk.uuid), ("bus path", &disk.bus_path)];
+    let named = named.into_iter().find(|(_, value)| !value.is_empty());
+    Ok(Some(named.map_or(system.spec.dev_path, |(what, value)| format!("{} ({what} {value})", disk.model))))
+}
+
+/// The boot loader's entry.
+async fn entry(talos: &Talos) -> Result<Option<String>, Error> {
+    match talos.single(&kind::BOOTED_ENTRY).await {
+        Ok(entry) => Ok(entry.map(|entry| entry.spec.booted_entry).filter(|entry| !entry.is_empty())),
+        // The version before it had the kind tells nothing of it.
+        Err(Error::NoSuchKind { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

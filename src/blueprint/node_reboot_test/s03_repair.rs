@@ -1,0 +1,211 @@
+//! 03: the node's image and modules fit it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::{Change, Check};
+use crate::base::fault::Failure;
+use crate::base::names::StepKey;
+use crate::base::permit::Permit;
+use crate::blueprint::machine::{Boot, Machine};
+use crate::blueprint::quorum::Peer;
+use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
+use crate::estate::Estate;
+use crate::talos::KeptConfig;
+
+use super::mend_config;
+use super::mend_image::Swap;
+use super::repair::{Image, Repair, facts, judge, unloaded};
+use super::stand::may_pass;
+
+/// Mends what keeps a node from coming up whole.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RepairNode {
+    /// The node.
+    pub machine: Machine,
+    /// All nodes of its cluster.
+    pub peers: Vec<Peer>,
+    /// `repair:` of the site.
+    pub repair: bool,
+    /// The image that the site names for it.
+    pub image: Option<String>,
+}
+
+/// What it was like.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "mends")]
+pub enum Before {
+    /// The machine configuration.
+    Config {
+        /// What it was: a run file.
+        kept: KeptConfig,
+    },
+    /// The image.
+    Image {
+        /// What was booted.
+        boot: Boot,
+        /// Its installer.
+        from: String,
+        /// The installer of the one that takes its place.
+        to: String,
+    },
+}
+
+impl Step<Estate> for RepairNode {
+    const ID: &'static str = "03-repair";
+    const RISK: Risk = Risk::Reverts;
+    type Before = Before;
+
+    fn instance(&self) -> Option<String> {
+        Some(self.machine.name.clone())
+    }
+
+    fn title(&self) -> String {
+        format!("image and modules of {} fit it", self.machine.name)
+    }
+
+    fn why(&self) -> Vec<String> {
+        let name = &self.machine.name;
+        vec![
+            "NVIDIA's extensions without their kernel modules, or without such a device, leave a service waiting for a \
+             file that never comes: Talos stays `booting`, and reboots after 70 minutes, while `kubectl` says Ready."
+                .into(),
+            "Missing modules are merged into the machine configuration, which is applied without a reboot; an undo puts \
+             the former one back, byte for byte."
+                .into(),
+            "A wrong image is replaced by the one of `images`, else by that of `machine.install.image`. Extensions come \
+             from the image alone: what the new one does not have is lost, and said before."
+                .into(),
+            "Up to Talos 1.12 the node drains itself and reboots for it, so the quorum is asked for before; the former \
+             image stays in the other slot, and an undo swaps the two, with a reboot."
+                .into(),
+            format!(
+                "By hand: `talosctl -n {name} patch machineconfig`, or `talosctl -n {name} upgrade --image ..`; to see: \
+                 `talosctl -n {name} get extensions`, `get pcidevices`, `services`."
+            ),
+            "What the machine configuration says by then must be said by its source as well (talhelper, git): the report \
+             has the lines."
+                .into(),
+        ]
+    }
+
+    /// An image is pulled and written, and the node reboots for it.
+    fn limit(&self) -> Duration {
+        Duration::from_secs(1_800)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let what = format!("{} gets the kernel modules or the image that it needs", self.machine.name);
+        if self.repair { Outlook::default().maybe(what) } else { Outlook::default() }
+    }
+
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        if !self.repair {
+            return Ok(Check::not_needed("`repair` is not true in the site file"));
+        }
+        match self.look(cx, &seen).await {
+            Err(failure) if may_pass(&failure) && seen.since.is_some() => Ok(Check::waiting(failure.to_string())),
+            other => other,
+        }
+    }
+
+    async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let key = self.step_key();
+        match seen.since {
+            Some(Before::Config { kept }) => mend_config::apply(cx, &self.machine, kept, permit).await,
+            Some(Before::Image { boot, from, to }) => {
+                self.swap(seen.run, &key, boot, (from, to)).apply(cx, permit).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        let key = self.step_key();
+        let back = match before {
+            Before::Config { kept } => {
+                let stored = stored(seen.run, &key, kept)?;
+                mend_config::back(cx, &self.machine, kept, stored).await
+            }
+            Before::Image { boot, from, to } => self.swap(seen.run, &key, boot, (from, to)).back(cx).await,
+        };
+        match back {
+            Err(failure) if may_pass(&failure) => Ok(Check::waiting(failure.to_string())),
+            other => other,
+        }
+    }
+
+    async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let key = self.step_key();
+        match before {
+            Before::Config { kept } => {
+                let stored = stored(seen.run, &key, kept)?;
+                mend_config::undo(cx, &self.machine, kept, stored, permit).await
+            }
+            Before::Image { boot, from, to } => self.swap(seen.run, &key, boot, (from, to)).undo(cx, permit).await,
+        }
+    }
+}
+
+impl RepairNode {
+    async fn look(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let key = self.step_key();
+        if let Some(Before::Image { boot, from, to }) = seen.since {
+            let change = Change::set(format!("{} image", self.machine.name), from, to);
+            let todo =
+                Check::todo(vec![change], Before::Image { boot: boot.clone(), from: from.clone(), to: to.clone() });
+            return self.swap(seen.run, &key, boot, (from, to)).check(cx, todo).await;
+        }
+        let facts = facts(cx, &self.machine).await?;
+        Ok(match judge(&self.machine, &facts, self.image.as_deref()) {
+            Err(problem) => Check::blocked(vec![problem]),
+            Ok(Repair::Nothing(why)) if seen.since.is_none() => Check::done().note(why),
+            Ok(Repair::Nothing(why)) => match unloaded(&facts).as_slice() {
+                [] => Check::done().note(why),
+                missing => Check::waiting(format!("{} has not loaded {}", self.machine.name, missing.join(", "))),
+            },
+            Ok(Repair::Config(patches)) => {
+                let changes = mend_config::changes(&self.machine, &facts.config, &patches)?;
+                Check::todo(changes, Before::Config { kept: facts.config.kept(mend_config::FORMER) })
+            }
+            Ok(Repair::Image(image)) => self.another(cx, image).await?,
+        })
+    }
+
+    /// What another image comes to: what it loses is said before.
+    async fn another(&self, cx: &Estate, image: Image) -> Result<Check<Before>, Failure> {
+        let name = &self.machine.name;
+        let mut changes = vec![Change::set(format!("{name} image"), &image.from, &image.to)];
+        let note = match &image.loses {
+            Some((lost, kept)) => {
+                changes.extend(lost.iter().map(|extension| Change::remove(format!("{name} extension"), extension)));
+                (!kept.is_empty()).then(|| format!("{name} keeps {}", kept.join(", ")))
+            }
+            None => Some(format!("which extensions {name} keeps cannot be told from the id of that schematic alone")),
+        };
+        let boot = self.machine.boot(cx).await?;
+        let before = Before::Image { boot, from: image.from, to: image.to };
+        Ok(Check::todo(changes, before).note(image.why).notes(note))
+    }
+
+    fn step_key(&self) -> StepKey {
+        StepKey::new(Self::ID, Some(&self.machine.name))
+    }
+
+    fn swap<'a>(
+        &'a self,
+        run: &'a RunInfo,
+        key: &'a StepKey,
+        boot: &'a Boot,
+        (from, to): (&'a str, &'a str),
+    ) -> Swap<'a> {
+        Swap { machine: &self.machine, peers: &self.peers, run, key, boot, from, to }
+    }
+}
+
+/// The former configuration, as this run stored it.
+fn stored(run: &RunInfo, key: &StepKey, kept: &KeptConfig) -> Result<Option<Vec<u8>>, Failure> {
+    let unread = |error| Failure::plain(format!("the run's file {key}/{} cannot be read: {error}", kept.file), None);
+    run.file(key, &kept.file).map_err(unread)
+}

@@ -1,0 +1,86 @@
+//! 06: the node takes pods again, where it was this run that closed it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::Check;
+use crate::base::fault::Failure;
+use crate::base::permit::{Permit, System};
+use crate::blueprint::cordon::{Closing, closing, release};
+use crate::blueprint::machine::Machine;
+use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::estate::Estate;
+
+use super::DrainNode;
+
+use crate::blueprint::cordon::Former as Before;
+
+/// Takes the hold of 02 back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UncordonNode {
+    /// The node.
+    pub machine: Machine,
+}
+
+impl Step<Estate> for UncordonNode {
+    const ID: &'static str = "06-uncordon";
+    const RISK: Risk = Risk::Reverts;
+    type Before = Before;
+
+    fn instance(&self) -> Option<String> {
+        Some(self.machine.name.clone())
+    }
+
+    fn title(&self) -> String {
+        format!("node {} is as schedulable as before", self.machine.node.name)
+    }
+
+    fn why(&self) -> Vec<String> {
+        vec![
+            format!("By hand: `kubectl uncordon {}`, if it was you who cordoned it.", self.machine.node.name),
+            "Talos cordons by itself at a shutdown and an upgrade, and takes back only what it cordoned itself; what \
+             somebody else cordoned before stays so."
+                .into(),
+        ]
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        Outlook::changes(System::Kubernetes, [format!("node {}", self.machine.node.name)])
+    }
+
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let node = match self.machine.node.find(cx).await? {
+            Ok(node) => node,
+            Err(missing) => return Ok(Check::blocked(vec![missing])),
+        };
+        Ok(match closing(&node, seen.held.get(DrainNode::ID), seen.since.is_some(), seen.run) {
+            Closing::Nothing => Check::done(),
+            Closing::NotOurs(why) => Check::not_needed(why),
+            Closing::Blocked(problem) => Check::blocked(vec![problem]),
+            Closing::Release(to) => {
+                let before = Before { unschedulable: node.unschedulable };
+                Check::todo(release(&self.machine.node.name, &node, to), before)
+            }
+        })
+    }
+
+    async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let Ok(node) = self.machine.node.find(cx).await? else { return Ok(()) };
+        // Begun already, and the mark is gone: it was this step that took it off. Only a first try may go without.
+        let begun = seen.since.is_some() && !node.unschedulable;
+        if let Closing::Release(to) = closing(&node, seen.held.get(DrainNode::ID), begun, seen.run) {
+            let k8s = cx.kubernetes(&self.machine.node.cluster).await?;
+            k8s.release_node(permit, &self.machine.node.name, to).await?;
+        }
+        Ok(())
+    }
+
+    async fn back(&self, _: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        Ok(Check::done().note("02 looks after how the node was before"))
+    }
+}

@@ -1,0 +1,98 @@
+//! How a machine stands: what it, its kubelet and its etcd say, against what they should.
+
+use crate::base::fault::{Failure, Fault};
+use crate::blueprint::machine::{Machine, boot_id};
+use crate::blueprint::quorum::{Peer, judge, look};
+use crate::estate::Estate;
+use crate::k8s::{KubeError, Node};
+use crate::talos::kind::{self, MachineStatus, Stage};
+use crate::talos::{Error, Service, Talos};
+
+/// Whether the node is on its way down, or being written to.
+///
+/// # Errors
+/// What keeps it from answering.
+pub(super) async fn is_on_its_way(talos: &Talos) -> Result<bool, Error> {
+    let status = match talos.single(&kind::MACHINE_STATUS).await {
+        Ok(status) => status.map(|status| status.spec.stage).unwrap_or_default(),
+        Err(error) if error.is_down() => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    Ok(matches!(status, Stage::Rebooting | Stage::ShuttingDown | Stage::Upgrading | Stage::Resetting))
+}
+
+/// Whether a question may be answered once a machine is up: the API server may run on this very one.
+pub(super) fn may_pass(failure: &Failure) -> bool {
+    failure.downcast_ref::<Error>().is_some_and(Error::is_down)
+        || failure.downcast_ref::<KubeError>().is_some_and(Fault::retryable)
+}
+
+/// What is missing until a machine is up as far as others need it: kubelet and etcd. None: nothing.
+///
+/// # Errors
+/// What keeps it, or Kubernetes, from answering.
+pub(super) async fn up_again(cx: &Estate, machine: &Machine, peers: &[Peer]) -> Result<Option<String>, Failure> {
+    let talos = machine.open(cx).await?;
+    if is_on_its_way(&talos).await? {
+        return Ok(Some(format!("{} is going down", machine.name)));
+    }
+    let boot = boot_id(&talos).await?;
+    let node = cx.kubernetes(&machine.node.cluster).await?.node(&machine.node.name).await?;
+    if let Some(why) = kubelet(machine, node.as_ref(), &boot) {
+        return Ok(Some(why));
+    }
+    let verdict = judge(&machine.name, &look(cx, &machine.cluster, peers).await);
+    let texts: Vec<String> = verdict.problems.into_iter().map(|p| p.text).collect();
+    Ok((!texts.is_empty()).then(|| texts.join("; ")))
+}
+
+/// What Talos itself misses: all of it, or nothing.
+pub(super) fn missing(machine: &Machine, status: &MachineStatus, services: &[Service]) -> Vec<String> {
+    let name = &machine.name;
+    let mut lines = Vec::new();
+    if status.stage != Stage::Running {
+        lines.push(format!("{name} is {}", stage(status.stage)));
+    }
+    // In all other stages it says ready, whatever is.
+    if matches!(status.stage, Stage::Booting | Stage::Running) {
+        let unmet = status.status.unmet_conditions.iter().map(|c| format!("{name}: {}: {}", c.name, c.reason));
+        lines.extend(unmet);
+        if !status.status.ready && status.status.unmet_conditions.is_empty() {
+            lines.push(format!("{name} is not ready"));
+        }
+    }
+    let waits = services.iter().filter(|s| s.is_pending() || s.healthy == Some(false));
+    lines.extend(waits.map(|s| format!("{name}: service {} is {}: {}", s.id, s.state, s.message)));
+    lines
+}
+
+/// Why the kubelet does not speak for this boot. None: it does, and is Ready.
+pub(super) fn kubelet(machine: &Machine, node: Option<&Node>, boot: &str) -> Option<String> {
+    let name = &machine.node.name;
+    let Some(node) = node else { return Some(format!("kubernetes `{}` has no node {name} yet", machine.node.cluster)) };
+    if node.boot_id != boot {
+        return Some(format!(
+            "node {name} still speaks of boot {}, and {} is in boot {boot}",
+            node.boot_id, machine.name
+        ));
+    }
+    match &node.ready {
+        Some(ready) if ready.is_true() => None,
+        Some(ready) => Some(format!("node {name}: {ready}")),
+        None => Some(format!("node {name} has no condition Ready")),
+    }
+}
+
+fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Booting => "booting",
+        Stage::Installing => "installing",
+        Stage::Maintenance => "in maintenance mode",
+        Stage::Running => "running",
+        Stage::Rebooting => "rebooting",
+        Stage::ShuttingDown => "shutting down",
+        Stage::Resetting => "resetting",
+        Stage::Upgrading => "upgrading",
+        Stage::Unknown => "in no stage that is known",
+    }
+}

@@ -1,0 +1,323 @@
+//! Whether a node of the control plane may go down for a while: etcd must have its majority without it, and be whole
+//! besides.
+//!
+//! What is asked is asked of each node itself, side by side; the judgement is a pure function over the answers. Rules of
+//! etcd: a majority is more than half of the voters, and a learner is none (etcd.io, "Frequently Asked Questions" and
+//! "Learner").
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::Problem;
+use crate::base::fault::Failure;
+use crate::base::permit::Permit;
+use crate::base::wait::{Backoff, show};
+use crate::estate::Estate;
+use crate::talos::{Error, EtcdAlarm, EtcdMember, EtcdStatus};
+
+/// By how many entries a voter may be behind the others: answers of a cluster at work are some milliseconds apart, and
+/// its log grows by hundreds of entries in a second.
+const BEHIND: u64 = 1_000;
+/// How long the election of another leader may take; etcd's own election timeout is a second by default.
+const ELECTION: Duration = Duration::from_secs(30);
+
+/// A node of the Talos cluster, as etcd may know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name in the site file.
+    pub name: String,
+    /// Its name in Kubernetes, which is its host name.
+    pub node_name: String,
+}
+
+/// What a node said of etcd.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Said {
+    /// It is no control plane: etcd does not run there.
+    Worker,
+    /// How its own etcd sees things.
+    View(View),
+    /// It could not be asked, and why.
+    Silent(String),
+}
+
+/// How a node's own etcd sees things.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// The members that it knows.
+    pub members: Vec<EtcdMember>,
+    /// How it does itself.
+    pub status: EtcdStatus,
+    /// The alarms that it knows of, of all members.
+    pub alarms: Vec<EtcdAlarm>,
+}
+
+/// What all nodes of a Talos cluster said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Etcd {
+    /// The Talos cluster's name in the site file.
+    pub cluster: String,
+    /// By node.
+    pub said: Vec<(Peer, Said)>,
+}
+
+/// The judgement about one node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Verdict {
+    /// What is in the way of its going down; none: it may.
+    pub problems: Vec<Problem>,
+    /// It leads: that is handed over first.
+    pub leads: bool,
+    /// It is no control plane.
+    pub worker: bool,
+    /// What there is to know.
+    pub notes: Vec<String>,
+}
+
+/// Asks every node of the cluster, side by side.
+pub async fn look(cx: &Estate, cluster: &str, peers: &[Peer]) -> Etcd {
+    let one = |peer: &Peer| {
+        let peer = peer.clone();
+        async move {
+            let said = match view(cx, &peer.name).await {
+                Ok(Some(view)) => Said::View(view),
+                Ok(None) => Said::Worker,
+                Err(failure) => Said::Silent(failure.to_string()),
+            };
+            (peer, said)
+        }
+    };
+    Etcd { cluster: cluster.to_owned(), said: join_all(peers.iter().map(one)).await }
+}
+
+/// How a node's own etcd sees things; None on a worker.
+async fn view(cx: &Estate, node: &str) -> Result<Option<View>, Failure> {
+    let talos = cx.talos(node).await?;
+    let members = match talos.etcd_members(true).await {
+        Err(Error::NotControlPlane { .. }) => return Ok(None),
+        other => other?,
+    };
+    let (status, alarms) = futures::try_join!(talos.etcd_status(), talos.etcd_alarms())?;
+    Ok(Some(View { members, status, alarms }))
+}
+
+/// Asks whether a node may go down, and lets it hand its leadership over where it leads. For right before the call that
+/// takes it down.
+///
+/// # Errors
+/// It may not, or it still leads after the handing over.
+pub async fn pass(cx: &Estate, cluster: &str, node: &str, peers: &[Peer], permit: &Permit) -> Result<(), Failure> {
+    let start = cx.clock().instant();
+    let mut pauses = Backoff::poll(cx.clock());
+    let mut asked = false;
+    loop {
+        let verdict = judge(node, &look(cx, cluster, peers).await);
+        if !verdict.problems.is_empty() {
+            let (text, help): (Vec<_>, Vec<_>) = verdict.problems.into_iter().map(|p| (p.text, p.help)).unzip();
+            let text = format!("{node} must not go down now: {}", text.join("; "));
+            return Err(Failure::plain(text, help.into_iter().next()));
+        }
+        if !verdict.leads {
+            return Ok(());
+        }
+        if start.elapsed() > ELECTION {
+            let text = format!("{node} still leads etcd {} after it was told to hand that over", show(ELECTION));
+            return Err(Failure::plain(text, Some("see `talosctl etcd status`; `pvemig resume` asks again".into())));
+        }
+        if !asked {
+            cx.talos(node).await?.etcd_forfeit(permit).await?;
+            asked = true;
+        }
+        permit.go_on()?;
+        pauses.pause().await;
+    }
+}
+
+/// Whether a node may go down.
+pub fn judge(node: &str, etcd: &Etcd) -> Verdict {
+    let own = etcd.said.iter().find(|(peer, _)| peer.name == node).map(|(_, said)| said);
+    let view = match own {
+        Some(Said::View(view)) => view,
+        Some(Said::Worker) => {
+            let notes = vec![format!("{node} is no control plane: etcd does not run on it")];
+            return Verdict { worker: true, notes, ..Verdict::default() };
+        }
+        Some(Said::Silent(why)) => {
+            let text = format!("how etcd is on {node} is not known: {why}");
+            return refused(vec![Problem::new(text, format!("`talosctl -n {node} service etcd` tells more"))]);
+        }
+        None => {
+            let text = format!("{node} is no node of Talos cluster {} in the site file", etcd.cluster);
+            return refused(vec![Problem::new(text, format!("add it to `talos.{}.nodes`", etcd.cluster))]);
+        }
+    };
+    let mut problems = agree(node, view, etcd);
+    let views: BTreeMap<u64, (&Peer, &View)> =
+        etcd.views().map(|(peer, view)| (view.status.member, (peer, view))).collect();
+    let newest = views.values().map(|(_, view)| view.status.raft_applied).max().unwrap_or_default();
+    let names: BTreeMap<u64, String> = view.members.iter().map(|member| (member.id, member.name())).collect();
+    for member in &view.members {
+        problems.extend(member_problem(member, &views, newest, etcd));
+    }
+    problems.extend(alarms(etcd, &names));
+    problems.extend(majority(node, view));
+    let leads = view.status.leads();
+    let notes = names.get(&view.status.leader).map(|leader| format!("{leader} leads etcd")).into_iter().collect();
+    Verdict { problems, leads, worker: false, notes }
+}
+
+fn refused(problems: Vec<Problem>) -> Verdict {
+    Verdict { problems, ..Verdict::default() }
+}
+
+impl Etcd {
+    /// The nodes whose etcd answered.
+    fn views(&self) -> impl Iterator<Item = (&Peer, &View)> {
+        self.said.iter().filter_map(|(peer, said)| match said {
+            Said::View(view) => Some((peer, view)),
+            Said::Worker | Said::Silent(_) => None,
+        })
+    }
+}
+
+/// Every etcd must know the same members and the same leader.
+fn agree(node: &str, view: &View, etcd: &Etcd) -> Vec<Problem> {
+    let ids = |view: &View| view.members.iter().map(|m| (m.id, m.is_learner)).collect::<BTreeSet<_>>();
+    let mut problems = Vec::new();
+    if view.status.leader == 0 {
+        problems.push(Problem::new(
+            format!("etcd has no leader, as {node} sees it"),
+            "`talosctl etcd status` on each control plane shows which of them are up; a majority must be",
+        ));
+    }
+    for (peer, other) in etcd.views().filter(|(peer, _)| peer.name != node) {
+        if ids(other) != ids(view) {
+            problems.push(Problem::new(
+                format!("{node} and {} do not know the same members of etcd", peer.name),
+                "compare `talosctl etcd members` on both; wait until a change of members is through",
+            ));
+        } else if view.status.leader != 0 && other.status.leader != view.status.leader {
+            problems.push(Problem::new(
+                format!("{node} and {} do not know the same leader of etcd", peer.name),
+                "wait for the end of the election, and look again",
+            ));
+        }
+    }
+    problems
+}
+
+/// What is wrong with one member.
+fn member_problem(
+    member: &EtcdMember,
+    views: &BTreeMap<u64, (&Peer, &View)>,
+    newest: u64,
+    etcd: &Etcd,
+) -> Option<Problem> {
+    let (name, id) = (member.name(), member.hex());
+    if member.is_unstarted() {
+        return Some(Problem::new(
+            format!("member {id} of etcd was added and has never started"),
+            format!("let it start, or `talosctl etcd remove-member {id}`"),
+        ));
+    }
+    // A learner answers little more than its status, so its own word is not waited for.
+    if member.is_learner {
+        return Some(learner(&name, &name));
+    }
+    let Some((peer, view)) = views.get(&member.id) else {
+        let host = etcd.said.iter().find(|(peer, _)| peer.node_name == name || peer.name == name);
+        return Some(match host {
+            Some((peer, Said::Silent(why))) => Problem::new(
+                format!("member {name} of etcd cannot be asked: {why}"),
+                format!("let {} answer first: `talosctl -n {} service etcd`", peer.name, peer.name),
+            ),
+            Some((peer, Said::Worker)) => Problem::new(
+                format!("{} is a member of etcd ({id}) and says that it is no control plane", peer.name),
+                format!("a machine that has gone leaves its member behind: `talosctl etcd remove-member {id}`"),
+            ),
+            Some((peer, Said::View(view))) => Problem::new(
+                format!(
+                    "member {name} ({id}) of etcd is not the one that runs on {} ({:016x})",
+                    peer.name, view.status.member
+                ),
+                format!("the older one is a left-over: `talosctl etcd remove-member {id}`, once that is certain"),
+            ),
+            None => Problem::new(
+                format!(
+                    "member {name} ({id}) of etcd is on no node of Talos cluster {} in the site file",
+                    etcd.cluster
+                ),
+                format!(
+                    "add its node to `talos.{}.nodes`; where the machine is gone, `talosctl etcd remove-member {id}`",
+                    etcd.cluster
+                ),
+            ),
+        });
+    };
+    if view.status.is_learner {
+        return Some(learner(&name, &peer.name));
+    }
+    // Alarms have lines of their own.
+    let errors: Vec<&str> = view.status.errors.iter().map(|e| e.trim()).filter(|e| !e.contains(" alarm:")).collect();
+    if !errors.is_empty() {
+        return Some(Problem::new(
+            format!("member {name} of etcd is not healthy: {}", errors.join("; ")),
+            format!("`talosctl -n {} logs etcd` tells more", peer.name),
+        ));
+    }
+    let behind = newest.saturating_sub(view.status.raft_applied);
+    (behind > BEHIND).then(|| {
+        Problem::new(
+            format!("member {name} of etcd is {behind} entries behind the others"),
+            format!(
+                "wait until it has caught up; where it does not, see its disk: `talosctl -n {} logs etcd`",
+                peer.name
+            ),
+        )
+    })
+}
+
+fn learner(name: &str, node: &str) -> Problem {
+    Problem::new(
+        format!("member {name} of etcd is a learner: it has no vote yet"),
+        format!("wait for its vote; where it never comes, `talosctl -n {node} logs etcd` says why"),
+    )
+}
+
+/// Alarms, each once, whoever told of it.
+fn alarms(etcd: &Etcd, names: &BTreeMap<u64, String>) -> Vec<Problem> {
+    let all: BTreeSet<(u64, &str)> =
+        etcd.views().flat_map(|(_, view)| &view.alarms).map(|alarm| (alarm.member, alarm.alarm.as_str())).collect();
+    let problem = |(member, alarm): (u64, &str)| {
+        let name = names.get(&member).cloned().unwrap_or_else(|| format!("{member:016x}"));
+        let help = match alarm {
+            "NOSPACE" => "make room (`talosctl etcd defrag` on each member in turn), then `talosctl etcd alarm disarm`",
+            _ => "its data may be damaged: take a snapshot of a healthy member, and mend that first",
+        };
+        Problem::new(format!("member {name} of etcd has raised the alarm {alarm}"), help)
+    };
+    all.into_iter().map(problem).collect()
+}
+
+/// More than half of the voters must stay.
+fn majority(node: &str, view: &View) -> Option<Problem> {
+    let voters = view.members.iter().filter(|member| !member.is_learner).count();
+    let stay = view.members.iter().filter(|m| !m.is_learner && m.id != view.status.member).count();
+    if stay > voters / 2 {
+        return None;
+    }
+    let text = match voters {
+        0 | 1 => {
+            format!("{node} is the only voter of etcd: without it there is no Kubernetes API to take the node back")
+        }
+        2 => format!("etcd has two voters: while {node} is down, the other one alone is no majority"),
+        _ => format!("etcd has {voters} voters: without {node} only {stay} stay, which is no majority"),
+    };
+    Some(Problem::new(text, "add a control plane first, so that there are three voters"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! The judgement over made-up answers: each refusal by itself.
+
+use super::*;
+
+const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+
+fn member(id: u64, name: &str) -> EtcdMember {
+    EtcdMember { id, hostname: name.into(), peer_urls: Vec::new(), client_urls: Vec::new(), is_learner: false }
+}
+
+fn status(member: u64) -> EtcdStatus {
+    EtcdStatus {
+        member,
+        leader: 1,
+        is_learner: false,
+        raft_term: 7,
+        raft_index: 5_000,
+        raft_applied: 5_000,
+        size: 1,
+        size_in_use: 1,
+        errors: Vec::new(),
+        version: "3.6.5".into(),
+    }
+}
+
+/// Three voters, all well; n1 leads.
+fn etcd() -> Etcd {
+    let members: Vec<EtcdMember> = NAMES.iter().zip(1..).map(|(name, id)| member(id, name)).collect();
+    let said = NAMES.iter().zip(1..).map(|(name, id)| {
+        let view = View { members: members.clone(), status: status(id), alarms: Vec::new() };
+        (Peer { name: (*name).into(), node_name: (*name).into() }, Said::View(view))
+    });
+    Etcd { cluster: "homelab".into(), said: said.collect() }
+}
+
+fn every(etcd: &mut Etcd, change: impl Fn(&mut View)) {
+    for (_, said) in &mut etcd.said {
+        if let Said::View(view) = said {
+            change(view);
+        }
+    }
+}
+
+fn texts(node: &str, change: impl Fn(&mut Etcd)) -> Vec<String> {
+    let mut etcd = etcd();
+    change(&mut etcd);
+    let verdict = judge(node, &etcd);
+    assert!(verdict.problems.iter().all(|problem| !problem.help.is_empty()));
+    verdict.problems.into_iter().map(|problem| problem.text).collect()
+}
+
+#[test]
+fn of_three_that_are_well_one_may_go() {
+    for node in NAMES {
+        let verdict = judge(node, &etcd());
+        assert_eq!((verdict.problems.len(), verdict.leads, verdict.worker), (0, node == "n1", false), "{node}");
+        assert_eq!(verdict.notes, ["n1 leads etcd"]);
+    }
+    let mut with_worker = etcd();
+    with_worker.said.push((Peer { name: "w".into(), node_name: "w".into() }, Said::Worker));
+    assert!(judge("w", &with_worker).worker && judge("n2", &with_worker).problems.is_empty());
+}
+
+#[test]
+fn each_refusal_has_a_text_of_its_own() {
+    let of = |etcd: &mut Etcd, n: usize, change: &dyn Fn(&mut View)| {
+        if let Some((_, Said::View(view))) = etcd.said.get_mut(n) {
+            change(view);
+        }
+    };
+    let drop_third = |etcd: &mut Etcd| {
+        etcd.said.truncate(2);
+        every(etcd, |view| view.members.truncate(2));
+    };
+    let cases: Vec<(Vec<String>, &str)> = vec![
+        (texts("n2", drop_third), "etcd has two voters: while n2 is down, the other one alone is no majority"),
+        (
+            texts("n1", |e| {
+                e.said.truncate(1);
+                every(e, |view| view.members.truncate(1));
+            }),
+            "n1 is the only voter of etcd",
+        ),
+        (
+            texts("n2", |e| {
+                every(e, |view| view.members[2].is_learner = true);
+                of(e, 2, &|view| view.status.is_learner = true);
+            }),
+            "member n3 of etcd is a learner",
+        ),
+        (texts("n2", |e| e.said[2].1 = Said::Silent("no route".into())), "member n3 of etcd cannot be asked: no route"),
+        (
+            texts("n2", |e| of(e, 2, &|view| view.status.errors = vec!["corrupt index".into()])),
+            "member n3 of etcd is not healthy: corrupt index",
+        ),
+        (
+            texts("n2", |e| of(e, 2, &|view| view.status.raft_applied = 100)),
+            "member n3 of etcd is 4900 entries behind the others",
+        ),
+        (
+            texts("n2", |e| {
+                let alarm = EtcdAlarm { member: 3, alarm: "NOSPACE".into() };
+                every(e, |view| view.alarms = vec![alarm.clone()]);
+                every(e, |view| view.status.errors = vec!["memberID:3 alarm:NOSPACE ".into()]);
+            }),
+            "member n3 of etcd has raised the alarm NOSPACE",
+        ),
+        (
+            texts("n2", |e| every(e, |view| view.members.push(member(9, "old")))),
+            "member old (0000000000000009) of etcd is on no node of Talos cluster homelab",
+        ),
+        (
+            texts("n2", |e| every(e, |view| view.members.push(member(9, "")))),
+            "member 0000000000000009 of etcd was added and has never started",
+        ),
+        (texts("n2", |e| of(e, 2, &|view| view.members.truncate(2))), "n2 and n3 do not know the same members of etcd"),
+        (texts("n2", |e| of(e, 2, &|view| view.status.leader = 2)), "n2 and n3 do not know the same leader of etcd"),
+        (texts("n2", |e| of(e, 1, &|view| view.status.leader = 0)), "etcd has no leader, as n2 sees it"),
+        (texts("n2", |e| e.said[1].1 = Said::Silent("refused".into())), "how etcd is on n2 is not known: refused"),
+        (texts("n4", |_| {}), "n4 is no node of Talos cluster homelab"),
+    ];
+    assert_eq!(cases.len(), 14);
+    for (said, part) in cases {
+        // A learner of three leaves two voters, which is a refusal of its own.
+        let others =
+            said.iter().skip(1).filter(|text| !(part.ends_with("learner") && text.contains("two voters"))).count();
+        assert!(others == 0 && said[0].contains(part), "{part}: {said:?}");
+    }
+    // A member that is missing in a count of four leaves a majority of two short.
+    let four = texts("n1", |e| {
+        every(e, |view| view.members.push(member(4, "n4")));
+        e.said.push((Peer { name: "n4".into(), node_name: "n4".into() }, Said::Silent("off".into())));
+    });
+    assert_eq!(four, ["member n4 of etcd cannot be asked: off"]);
+    // All that is wrong at once.
+    let both = texts("n2", |e| {
+        drop_third(e);
+        every(e, |view| view.alarms = vec![EtcdAlarm { member: 1, alarm: "CORRUPT".into() }]);
+    });
+    assert_eq!(both.len(), 2, "{both:?}");
+}

@@ -1,0 +1,129 @@
+//! Where a run stands, and the command that goes on with it.
+
+use crate::base::names::StepKey;
+use crate::engine::event::{Event, Outcome, Record};
+use crate::engine::state::{Phase, Stage};
+use crate::engine::store::RunRead;
+
+use super::plan::number;
+
+/// What a person was asked for last and nobody has seen since.
+pub(super) struct Asks<'r> {
+    pub(super) key: &'r StepKey,
+    pub(super) ask: &'r str,
+    /// By the undo.
+    back: bool,
+}
+
+/// What a run waits for a person to do.
+pub(super) fn asks(run: &RunRead) -> Option<Asks<'_>> {
+    let (mut back, mut open) = (false, None);
+    for record in &run.records {
+        match &record.event {
+            // A check is written right before what it asks for, and says whether it was the undo's.
+            Event::Checked { key, answer, back: undo, .. } => {
+                back = *undo;
+                open = open.filter(|asks: &Asks<'_>| asks.key != key || answer == "manual");
+            }
+            Event::Asked { key, ask, .. } => open = Some(Asks { key, ask, back }),
+            // Whoever stops the waiting has not done it.
+            Event::Interrupted { .. } | Event::Consented { .. } => {}
+            _ => open = None,
+        }
+    }
+    open
+}
+
+/// Whether the undo of a run that is done was begun and stopped before it took anything back. Where another run came
+/// later, nobody goes on with it.
+pub(super) fn undo_stopped(runs: &[RunRead], run: &RunRead) -> bool {
+    let closed = |r: &Record| matches!(r.event, Event::Closed { outcome: Outcome::Done });
+    let Some(at) = run.records.iter().rposition(closed) else { return false };
+    let stop = |r: &Record| matches!(r.event, Event::Asked { .. } | Event::Failed { .. } | Event::Interrupted { .. });
+    let tried = run.records.iter().skip(at).any(stop);
+    run.state.phase == Phase::Done && tried && !runs.iter().any(|other| other.state.since > run.state.last)
+}
+
+/// A line that says where it stands, for a run that can go on.
+pub(super) fn line(run: &RunRead) -> Option<String> {
+    let phase = run.state.phase;
+    if let Some(Asks { key, ask, back }) = asks(run) {
+        let who = if back { "its undo waits" } else { "waits" };
+        return Some(format!("{who} at {} for you: {ask}", number(key.id())));
+    }
+    if let Some((key, error)) = &run.state.failure {
+        let who = if phase == Phase::Done { "its undo " } else { "" };
+        return Some(format!("{who}stopped at {key}: {error}"));
+    }
+    let stage = |key: &StepKey| run.state.stage(key);
+    let open = |key: &&StepKey| !matches!(stage(key), Stage::Applied | Stage::Already);
+    let mut keys = run.state.opened.plan.iter().map(|p| &p.key);
+    match phase {
+        Phase::Forward => keys.find(open).map(|key| format!("goes on at {key}")),
+        Phase::Done => Some("its undo was begun, and took nothing back yet".to_owned()),
+        Phase::Undoing | Phase::Stuck | Phase::Undone | Phase::Abandoned => None,
+    }
+}
+
+/// What goes on with it.
+pub(super) fn command(run: &RunRead) -> String {
+    let id = &run.id;
+    match run.state.phase {
+        Phase::Forward => format!("`pvemig resume {id}` goes on with it, `pvemig undo {id}` takes it back"),
+        _ => format!("`pvemig undo {id}` goes on with its undo"),
+    }
+}
+
+/// How many of its steps are done, and not taken back.
+pub(super) fn settled(run: &RunRead) -> usize {
+    run.state.steps.values().filter(|s| matches!(s.stage, Stage::Applied | Stage::Already)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::left::tests::{CLOSED, asked, done, failed, run, undone};
+    use super::*;
+
+    const STEPS: &[&str] = &["01-one", "02-two", "03-look"];
+
+    fn of(events: &[Vec<Event>]) -> RunRead {
+        run("ka2", 0, STEPS, &events.concat())
+    }
+
+    #[test]
+    fn a_run_says_what_it_waits_for_and_what_goes_on() {
+        let open = of(&[done("01-one"), done("02-two"), asked("03-look", false)]);
+        assert_eq!(line(&open).unwrap(), "waits at 03 for you: plug it in");
+        assert!(command(&open).starts_with("`pvemig resume ka2`"));
+        let stopped = vec![Event::Interrupted { key: "03-look".into() }];
+        let interrupted = of(&[done("01-one"), done("02-two"), asked("03-look", false), stopped]);
+        assert!(line(&interrupted).unwrap().starts_with("waits at 03"));
+        assert_eq!(line(&of(&[done("01-one")])).unwrap(), "goes on at 02-two");
+        assert_eq!(line(&of(&[done("01-one"), vec![failed("02-two")]])).unwrap(), "stopped at 02-two: no answer");
+        let there = vec![Event::AlreadySo { key: "03-look".into(), needless: false, notes: Vec::new() }];
+        assert!(asks(&of(&[asked("03-look", false), there])).is_none());
+    }
+
+    #[test]
+    fn an_undo_that_stopped_at_its_start_is_not_forgotten() {
+        let all = [done("01-one"), done("02-two"), done("03-look"), vec![CLOSED]].concat();
+        let with = |more: Vec<Event>| of(&[all.clone(), more]);
+        assert!(!undo_stopped(&[], &with(Vec::new())));
+        let waits = with(asked("01-one", true));
+        assert!(undo_stopped(&[], &waits));
+        assert_eq!(line(&waits).unwrap(), "its undo waits at 01 for you: plug it in");
+        assert_eq!(command(&waits), "`pvemig undo ka2` goes on with its undo");
+        let fails = with(vec![failed("02-two")]);
+        assert!(undo_stopped(&[], &fails));
+        assert_eq!(line(&fails).unwrap(), "its undo stopped at 02-two: no answer");
+        let later = [run("b", 1000, STEPS, &[])];
+        assert!(!undo_stopped(&later, &fails));
+    }
+
+    #[test]
+    fn the_count_goes_down_while_it_is_undone() {
+        let all = [done("01-one"), done("02-two"), vec![failed("03-look")]].concat();
+        assert_eq!(settled(&of(std::slice::from_ref(&all))), 2);
+        assert_eq!(settled(&of(&[all, undone("02-two")])), 1);
+    }
+}

@@ -1,0 +1,202 @@
+//! The cells of the table: a word for each layer of a node, and a longer form where there is room.
+
+use console::{Style, measure_text_width};
+
+use crate::base::check::bytes;
+use crate::base::survey::{Agent, EtcdSeat, Fact, Guest, Kubelet, Layer, Node, Stage, Talos, Vm, Workloads};
+use crate::lint::Finding;
+
+/// How it stands with what a cell is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mark {
+    /// There is no such thing.
+    Absent,
+    /// As it should be.
+    Good,
+    /// At work, and a rule has something to say of it.
+    Noted,
+    /// Not known.
+    Unknown,
+    /// Not as it should be.
+    Wrong,
+}
+
+impl Mark {
+    /// What stands before a word, so that colour is not all that tells.
+    fn sign(self) -> &'static str {
+        match self {
+            Self::Absent | Self::Good | Self::Noted => "",
+            Self::Unknown => "?",
+            Self::Wrong => "! ",
+        }
+    }
+
+    /// The sign of a whole row.
+    pub(super) fn row(self) -> &'static str {
+        match self {
+            Self::Absent | Self::Good => "✓",
+            Self::Noted => "~",
+            Self::Unknown => "?",
+            Self::Wrong => "!",
+        }
+    }
+
+    pub(super) fn style(self) -> Style {
+        match self {
+            Self::Absent => Style::new().dim(),
+            Self::Good => Style::new(),
+            Self::Noted | Self::Unknown => Style::new().yellow(),
+            Self::Wrong => Style::new().red().bold(),
+        }
+    }
+}
+
+/// A cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cell {
+    pub(super) mark: Mark,
+    /// The word.
+    short: String,
+    /// With what is worth knowing besides.
+    long: String,
+}
+
+impl Cell {
+    fn good(short: impl Into<String>, long: impl Into<String>) -> Self {
+        Self { mark: Mark::Good, short: short.into(), long: long.into() }
+    }
+
+    fn wrong(short: impl Into<String>, long: impl Into<String>) -> Self {
+        Self { mark: Mark::Wrong, short: short.into(), long: long.into() }
+    }
+
+    pub(super) fn text(&self, long: bool) -> String {
+        format!("{}{}", self.mark.sign(), if long { &self.long } else { &self.short })
+    }
+
+    pub(super) fn width(&self, long: bool) -> usize {
+        measure_text_width(&self.text(long))
+    }
+}
+
+/// The columns.
+pub(super) const COLUMNS: [&str; 8] = ["VM", "AGENT", "GUEST", "TALOS", "KUBELET", "ETCD", "PODS", "FOUND"];
+
+/// The cells of a node, in the order of the columns.
+pub(super) fn of(node: &Node, findings: &[Finding]) -> [Cell; 8] {
+    [
+        cell(&node.vm, |it| vm(it, node)),
+        cell(&node.agent, agent),
+        cell(&node.guest, guest),
+        cell(&node.talos, talos),
+        cell(&node.kubelet, kubelet),
+        cell(&node.etcd, etcd),
+        cell(&node.workloads, pods),
+        found(node, findings),
+    ]
+}
+
+/// The rules that have something to say of it.
+fn found(node: &Node, findings: &[Finding]) -> Cell {
+    let mut rules: Vec<&str> = findings.iter().filter(|f| f.what == node.name).map(|f| f.rule).collect();
+    rules.dedup();
+    let text = |most: usize| match rules.len().saturating_sub(most) {
+        0 => rules.join(" "),
+        more => format!("{} +{more}", rules.get(..most).unwrap_or_default().join(" ")),
+    };
+    let mark = if rules.is_empty() { Mark::Absent } else { Mark::Noted };
+    Cell { mark, short: text(2), long: text(6) }
+}
+
+fn cell<T>(layer: &Layer<T>, of: impl FnOnce(&T) -> Cell) -> Cell {
+    match layer {
+        Layer::Known(value) => of(value),
+        Layer::Unknown { .. } => Cell { mark: Mark::Unknown, short: String::new(), long: String::new() },
+        Layer::Absent => Cell { mark: Mark::Absent, short: "-".into(), long: "-".into() },
+    }
+}
+
+fn vm(vm: &Vm, node: &Node) -> Cell {
+    let place = node.place.as_ref().map(|place| format!(" ({} on {})", place.vmid, vm.host)).unwrap_or_default();
+    let with = |word: &str| (word.to_owned(), format!("{word}{place}"));
+    let (short, long) = match (&vm.qemu, &vm.lock) {
+        _ if !vm.is_running() => with(&vm.power),
+        (Some(word), _) if word != "running" => with(word),
+        (_, Some(lock)) => with(lock),
+        _ if !vm.pending.is_empty() => with("pending"),
+        _ => {
+            let (short, long) = with("running");
+            return Cell::good(short, long);
+        }
+    };
+    Cell::wrong(short, long)
+}
+
+fn agent(agent: &Agent) -> Cell {
+    let unknown = |fact: &Fact| matches!(fact, Fact::Unknown { .. });
+    if !agent.wrong().is_empty() {
+        let short = if agent.ping.is_yes() { "no exec" } else { "silent" };
+        return Cell::wrong(short, short);
+    }
+    if unknown(&agent.channel) || unknown(&agent.ping) || (agent.ping.is_yes() && unknown(&agent.exec)) {
+        return Cell { mark: Mark::Unknown, short: String::new(), long: String::new() };
+    }
+    match (agent.ping.is_yes(), agent.exec.is_yes()) {
+        (_, true) => Cell::good("exec", "ping, exec"),
+        (true, false) => Cell::good("ping", "ping"),
+        // Without a channel nobody can answer; whether there ought to be one another rule says.
+        (false, false) => Cell { mark: Mark::Absent, short: "off".into(), long: "off".into() },
+    }
+}
+
+fn guest(guest: &Guest) -> Cell {
+    let long = if guest.others.is_empty() { guest.route.clone() } else { format!("{} alone", guest.route) };
+    Cell::good(&guest.route, long)
+}
+
+fn talos(talos: &Talos) -> Cell {
+    let tag = &talos.version.tag;
+    match talos.stage.known() {
+        None => Cell { mark: Mark::Unknown, short: String::new(), long: format!(" {tag}") },
+        Some(Stage::Running) if talos.ready && talos.wrong().is_empty() => {
+            Cell::good("running", format!("running {tag}"))
+        }
+        Some(Stage::Running) if talos.ready => Cell::wrong("running", format!("running {tag}")),
+        Some(Stage::Running) => Cell::wrong("not ready", format!("not ready {tag}")),
+        Some(stage) => Cell::wrong(stage.to_string(), format!("{stage} {tag}")),
+    }
+}
+
+fn kubelet(kubelet: &Kubelet) -> Cell {
+    let version = &kubelet.version;
+    let word = match kubelet {
+        _ if !kubelet.registered => return Cell::wrong("none", "no such node"),
+        _ if !kubelet.ready => "NotReady",
+        _ if kubelet.cordoned => "cordoned",
+        _ if !kubelet.pressures.is_empty() => "pressure",
+        _ => return Cell::good("Ready", format!("Ready {version}")),
+    };
+    Cell::wrong(word, format!("{word} {version}"))
+}
+
+fn etcd(seat: &EtcdSeat) -> Cell {
+    let size = bytes(seat.db_size);
+    let word = match seat {
+        _ if seat.leader.is_none() => "no leader".to_owned(),
+        _ if seat.wrong().is_empty() => {
+            let word = seat.seat.to_string();
+            return Cell::good(&word, format!("{word}, {size}"));
+        }
+        _ => seat.seat.to_string(),
+    };
+    Cell::wrong(&word, format!("{word}, {size}"))
+}
+
+fn pods(workloads: &Workloads) -> Cell {
+    let (bad, all) = (workloads.not_ready.len(), workloads.pods);
+    if bad == 0 {
+        return Cell::good(all.to_string(), format!("{all} ready"));
+    }
+    let text = format!("{} of {all}", all - bad.min(all));
+    Cell::wrong(&text, format!("{text} ready"))
+}

@@ -1,0 +1,124 @@
+//! What became of a call that a crash left in the air: asked of the system that it went to.
+
+use std::time::Duration;
+
+use crate::base::fault::Failure;
+use crate::base::permit::System;
+use crate::base::settle::{Lost, Settle, Settled};
+use crate::base::wait::{Backoff, limit, show};
+use crate::proxmox::{self, Upid};
+use crate::talos::kind::{self, Stage};
+
+use super::Estate;
+
+/// How long a node that shows nothing of a call is watched: it answers a call before it begins with it.
+const QUIET: Duration = Duration::from_secs(30);
+/// How long one may take to come back: firmware, an image that is written, disks that are checked.
+const AWAY: Duration = Duration::from_secs(1_200);
+
+impl Settle for Estate {
+    async fn settle(&self, lost: &Lost) -> Result<Settled, Failure> {
+        match &lost.note.node {
+            Some(node) => self.settle_node(node).await,
+            None => self.settle_task(lost).await,
+        }
+    }
+}
+
+/// How a node shows itself.
+enum Sight {
+    /// It is down, going down, or being written to.
+    Away(String),
+    /// Its VM is switched off: nothing happens to it by itself any more.
+    Off(u32),
+    /// It answers, and nothing is under way.
+    There,
+}
+
+impl Estate {
+    /// By the pve task that the call began.
+    async fn settle_task(&self, lost: &Lost) -> Result<Settled, Failure> {
+        let upid = match (&lost.handle, &lost.note.task) {
+            (Some(handle), Some(trace)) if handle.kind == "upid" => {
+                let upid = handle.value.parse::<Upid>();
+                Some((
+                    trace,
+                    upid.map_err(|e| Failure::plain(format!("the journal names a broken pve task: {e}"), None))?,
+                ))
+            }
+            (_, Some(trace)) => {
+                let pve = self.proxmox(&trace.cluster).await?;
+                match pve.find_task(&trace.node, trace.vmid, &trace.kind, lost.at).await? {
+                    Some(upid) => Some((trace, upid)),
+                    None => return Ok(Settled::NoTrace),
+                }
+            }
+            (_, None) => None,
+        };
+        let Some((trace, upid)) = upid else {
+            let why = if lost.note.system == System::Ssh {
+                "a command over ssh leaves no trace"
+            } else {
+                "it leaves no trace"
+            };
+            return Ok(Settled::Unknown(why.into()));
+        };
+        let pve = self.proxmox(&trace.cluster).await?;
+        let limit = limit::COMMAND.max(Duration::from_secs(600));
+        let Err(error) = pve.wait_task(&upid, limit, &|_| {}).await else {
+            return Ok(Settled::Over(format!("{} ended well", upid.kind)));
+        };
+        // However it ended, once it is over the check looks at what it left. A question that was refused tells nothing.
+        match pve.task_status(&upid).await {
+            Ok(status) if status.status == "stopped" => Ok(Settled::Over(error.to_string())),
+            Err(proxmox::Error::NoSuchTask { .. }) => Ok(Settled::Over(error.to_string())),
+            _ => Err(error.into()),
+        }
+    }
+}
+
+impl Estate {
+    /// By the node itself: a sequence that a call began ends with the node down, or up again. Whether it was this call
+    /// that did it the check finds out, by the boot id; here it counts that nothing is under way any more.
+    async fn settle_node(&self, node: &str) -> Result<Settled, Failure> {
+        let start = self.clock.instant();
+        let mut pauses = Backoff::poll(self.clock);
+        let mut was_away = false;
+        loop {
+            let why = match self.sight(node).await? {
+                Sight::Off(vmid) => return Ok(Settled::Over(format!("vm {vmid} is off"))),
+                Sight::There if was_away => return Ok(Settled::Over(format!("{node} is through and answers"))),
+                Sight::There if start.elapsed() > QUIET => return Ok(Settled::NoTrace),
+                Sight::There => None,
+                Sight::Away(why) => Some(why),
+            };
+            was_away |= why.is_some();
+            if let Some(why) = why.filter(|_| start.elapsed() > AWAY) {
+                return Ok(Settled::Unknown(format!("{why}, for {}", show(AWAY))));
+            }
+            pauses.pause().await;
+        }
+    }
+
+    async fn sight(&self, node: &str) -> Result<Sight, Failure> {
+        let status = self.talos(node).await?.single(&kind::MACHINE_STATUS).await;
+        let why = match status {
+            Ok(status) => match status.map(|status| status.spec.stage).unwrap_or_default() {
+                stage @ (Stage::Rebooting | Stage::ShuttingDown | Stage::Resetting | Stage::Upgrading) => {
+                    format!("{node} is in stage {stage:?}")
+                }
+                _ => return Ok(Sight::There),
+            },
+            Err(error) if error.is_down() => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(vm) = self.site.talos_node(node).and_then(|(_, settings)| settings.vm.as_ref()) {
+            let pve = self.proxmox(&vm.proxmox).await?;
+            let at = pve.locate_now(vm.vmid).await?;
+            if !pve.status(&at).await?.is_running() {
+                return Ok(Sight::Off(vm.vmid));
+            }
+        }
+        Ok(Sight::Away(why))
+    }
+}

@@ -1,0 +1,167 @@
+//! The layers of Kubernetes: kubelets, what runs on the nodes, and what is said of the whole cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{OnceCell, Semaphore};
+
+use super::super::Estate;
+use super::{Why, bounded, layer};
+use crate::base::redact;
+use crate::base::survey::{Budget, Kubelet, KubernetesCluster, Layer, NotReady, Workload, Workloads};
+use crate::k8s::{Kubernetes, Node, Pod, budget};
+
+/// Questions for the pods of nodes in flight at a time.
+const AT_ONCE: usize = 8;
+
+/// A cluster whose list of nodes is asked for once, and first: where there is no answer nothing else is asked.
+pub(super) struct Cluster {
+    listed: OnceCell<Result<Listed, Why>>,
+    turns: Semaphore,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { listed: OnceCell::new(), turns: Semaphore::new(AT_ONCE) }
+    }
+}
+
+struct Listed {
+    kubernetes: Arc<Kubernetes>,
+    nodes: BTreeMap<String, Node>,
+}
+
+impl Cluster {
+    async fn listed(&self, estate: &Estate, name: &str) -> Result<&Listed, Why> {
+        let ask = async {
+            let work = async {
+                let kubernetes = estate.kubernetes(name).await.map_err(|failure| Why::of(&failure))?;
+                let nodes = kubernetes.nodes().await?.into_iter().map(|node| (node.meta.name.clone(), node)).collect();
+                Ok(Listed { kubernetes, nodes })
+            };
+            bounded(&format!("Kubernetes cluster {name}"), work).await.and_then(|done| done)
+        };
+        self.listed.get_or_init(|| ask).await.as_ref().map_err(Clone::clone)
+    }
+
+    /// A kubelet, and what runs there.
+    pub(super) async fn node(&self, estate: &Estate, cluster: &str, name: &str) -> (Layer<Kubelet>, Layer<Workloads>) {
+        let listed = match self.listed(estate, cluster).await {
+            Ok(listed) => listed,
+            Err(why) => return (why.layer(), why.layer()),
+        };
+        let Some(node) = listed.nodes.get(name) else {
+            return (Layer::Known(Kubelet::default()), Layer::Absent);
+        };
+        let pods = async {
+            // Nobody closes it.
+            let _turn = self.turns.acquire().await.ok();
+            let asked = bounded(&format!("pods of node {name}"), listed.kubernetes.pods_on(name)).await?;
+            Ok::<_, Why>(workloads(&asked?))
+        };
+        (Layer::Known(kubelet(node)), layer(pods.await))
+    }
+
+    /// What is said of the whole cluster. `known` are the names of its nodes that the site has.
+    pub(super) async fn facts(&self, estate: &Estate, name: &str, known: Vec<&str>) -> KubernetesCluster {
+        let name = name.to_owned();
+        let listed = match self.listed(estate, &name).await {
+            Ok(listed) => listed,
+            Err(why) => {
+                let (version, strangers) = (why.layer(), why.layer());
+                return KubernetesCluster {
+                    name,
+                    version,
+                    strangers,
+                    never_met: why.layer(),
+                    unscheduled: why.layer(),
+                };
+            }
+        };
+        let kubernetes = &listed.kubernetes;
+        let what = format!("Kubernetes cluster {name}");
+        let (version, budgets, pods) = futures::join!(
+            bounded(&what, kubernetes.version()),
+            bounded(&what, kubernetes.budgets()),
+            bounded(&what, kubernetes.pods_on_no_node()),
+        );
+        let strangers = listed.nodes.keys().filter(|node| !known.contains(&node.as_str())).cloned().collect();
+        let never = |all: Vec<budget::Budget>| -> Vec<Budget> {
+            let never = all.iter().filter(|budget| budget.expected > 0 && budget.can_never_allow());
+            never.map(never_met).collect()
+        };
+        let waiting = |pods: Vec<Pod>| pods.iter().filter_map(not_ready).collect();
+        KubernetesCluster {
+            version: layer(version.and_then(|done| Ok(done?))),
+            strangers: Layer::Known(strangers),
+            never_met: layer(budgets.and_then(|done| Ok(done?)).map(never)),
+            unscheduled: layer(pods.and_then(|done| Ok(done?)).map(waiting)),
+            name,
+        }
+    }
+}
+
+fn kubelet(node: &Node) -> Kubelet {
+    let ready = node.ready.as_ref();
+    let why = ready.map_or_else(
+        || "the kubelet has never told".to_owned(),
+        |c| if c.message.is_empty() { c.reason.clone() } else { c.message.clone() },
+    );
+    let pressure = |c: &&crate::k8s::meta::Condition| c.kind.ends_with("Pressure") && c.status == "True";
+    Kubelet {
+        registered: true,
+        ready: node.is_ready(),
+        reason: if node.is_ready() { String::new() } else { redact::text(&why) },
+        cordoned: node.unschedulable,
+        cordon_mark: cordon_mark(node).filter(|_| node.unschedulable),
+        uid: node.meta.uid.clone(),
+        version: node.kubelet.clone(),
+        os: node.os_image.clone(),
+        system_uuid: node.system_uuid.to_lowercase(),
+        boot_id: node.boot_id.clone(),
+        control_plane: node.is_control_plane(),
+        pressures: node.conditions.iter().filter(pressure).map(|c| c.kind.clone()).collect(),
+        capacity: node.capacity.clone(),
+        allocatable: node.allocatable.clone(),
+    }
+}
+
+/// Talos says so of a cordon of its own (siderolabs/talos pkg/machinery/constants, AnnotationCordonedKey).
+const CORDONED_BY_TALOS: &str = "talos.dev/cordoned";
+
+/// Who put his name to a cordon.
+fn cordon_mark(node: &Node) -> Option<String> {
+    match node.meta.mark() {
+        Ok(Some(mark)) => Some(format!("run {} on {}", mark.run, mark.host)),
+        // A mark that cannot be read is somebody's all the same.
+        Err(_) => Some("a run whose mark cannot be read".into()),
+        Ok(None) if node.meta.annotations.contains_key(CORDONED_BY_TALOS) => Some("Talos".into()),
+        Ok(None) => None,
+    }
+}
+
+fn workloads(pods: &[Pod]) -> Workloads {
+    let there: Vec<&Pod> = pods.iter().filter(|pod| !pod.is_finished()).collect();
+    Workloads { pods: there.len(), not_ready: there.iter().filter_map(|pod| not_ready(pod)).collect() }
+}
+
+/// A pod that has not ended and is not ready.
+fn not_ready(pod: &Pod) -> Option<NotReady> {
+    if pod.is_finished() || pod.is_ready() {
+        return None;
+    }
+    let owner = match pod.meta.controller() {
+        Some(owner) => (owner.kind.clone(), owner.name.clone()),
+        None => ("Pod".to_owned(), pod.meta.name.clone()),
+    };
+    let owner = Workload { namespace: pod.meta.namespace.clone(), kind: owner.0, name: owner.1 };
+    let why = redact::text(&pod.trouble().join("; "));
+    Some(NotReady { owner, pod: pod.meta.name.clone(), why })
+}
+
+fn never_met(budget: &budget::Budget) -> Budget {
+    let whole = budget.to_string();
+    // `budget NAMESPACE/NAME (FIGURES)`
+    let figures = whole.split_once(" (").map_or(whole.as_str(), |(_, rest)| rest.trim_end_matches(')'));
+    Budget { namespace: budget.meta.namespace.clone(), name: budget.meta.name.clone(), figures: figures.to_owned() }
+}

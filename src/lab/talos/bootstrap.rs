@@ -1,0 +1,120 @@
+//! The first start of etcd, from nothing or from a snapshot.
+
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+use tonic::{Status, Streaming};
+
+use super::etcd::Member;
+use super::server::Server;
+use crate::lab::World;
+use crate::talos::proto::common::Data;
+use crate::talos::proto::machine::BootstrapRequest;
+
+/// The largest snapshot that the lab keeps.
+const LARGEST: usize = 64 << 20;
+/// SHA-256 at the end of a snapshot.
+const DIGEST: usize = 32;
+
+impl Server {
+    /// Whether etcd waits for its first start.
+    fn waits(&self) -> Result<bool, Status> {
+        self.look(|w, _, _| w.etcd_service(&self.node).state == "Preparing")
+    }
+
+    /// Takes a snapshot, whose digest is looked at when etcd is started from it.
+    pub(super) async fn take_snapshot(&self, mut pieces: Streaming<Data>) -> Result<(), Status> {
+        self.control_plane("etcd recover")?;
+        if !self.waits()? {
+            return Err(Status::failed_precondition("etcd service is not ready for recovery yet"));
+        }
+        let mut bytes = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            bytes.extend(piece?.bytes);
+            if bytes.len() > LARGEST {
+                return Err(Status::resource_exhausted("the lab has no room for so large a snapshot"));
+            }
+        }
+        self.look(|_, _, _| ())?;
+        self.shared.change(|w| {
+            if let Some(run) = w.talos.nodes.get_mut(&self.node).and_then(|node| node.run.as_mut()) {
+                run.recovery = Some(bytes);
+            }
+        });
+        Ok(())
+    }
+
+    /// Starts etcd for the first time. That a snapshot is of no use is told by the service alone.
+    pub(super) fn start_etcd(&self, request: BootstrapRequest) -> Result<(), Status> {
+        let (control_plane, member, recovery) =
+            self.look(|_, node, run| (run.wants.control_plane, node.member, run.recovery.clone()))?;
+        if !control_plane {
+            return Err(Status::failed_precondition("bootstrap can only be performed on a control plane node"));
+        }
+        if member.is_some() {
+            return Err(Status::already_exists("etcd data directory is not empty"));
+        }
+        if !self.waits()? {
+            return Err(Status::failed_precondition("bootstrap is not available yet"));
+        }
+        let error = match (request.recover_etcd, recovery) {
+            (false, _) => None,
+            (true, None) => return Err(Status::failed_precondition("no etcd snapshot was uploaded")),
+            (true, Some(bytes)) => unusable(&bytes, request.recover_skip_hash_check),
+        };
+        self.shared.change(|w| {
+            if w.etcd_lives() {
+                return Err(Status::unimplemented("the lab has no second etcd beside the one whose members are there"));
+            }
+            match error {
+                Some(error) => {
+                    if let Some(run) = w.talos.nodes.get_mut(&self.node).and_then(|node| node.run.as_mut()) {
+                        run.etcd_error = Some(error);
+                    }
+                }
+                None => w.etcd_found(&self.node),
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What is wrong with a snapshot (etcd `etcdutl/snapshot/v3_snapshot.go`).
+fn unusable(bytes: &[u8], skip_hash: bool) -> Option<String> {
+    let (data, digest) = bytes.split_at_checked(bytes.len().saturating_sub(DIGEST)).unwrap_or_default();
+    let failed = |why: &str| Some(format!("Failed to create runner for service: error recovering etcd: {why}"));
+    if !bytes.starts_with(b"lab etcd ") {
+        return failed("invalid database");
+    }
+    if skip_hash {
+        return None;
+    }
+    // A file of whole pages has no digest behind them.
+    if bytes.len().is_multiple_of(512) {
+        return failed("snapshot missing hash but --skip-hash-check=false");
+    }
+    let sum = Sha256::digest(data);
+    if sum.as_slice() == digest { None } else { failed("expected sha256 does not match that of the database") }
+}
+
+impl World {
+    /// Whether a node has the data of a member that counts.
+    fn etcd_lives(&self) -> bool {
+        let etcd = &self.talos.etcd;
+        self.talos.nodes.values().filter_map(|node| node.member).any(|id| etcd.member(id).is_some())
+    }
+
+    /// A node becomes the one member of a new etcd.
+    fn etcd_found(&mut self, name: &str) {
+        self.counter += 1;
+        let id = super::etcd::made_id(&format!("{} {name} {}", self.talos.cluster, self.counter));
+        self.talos.etcd.members = vec![Member { id, name: name.to_owned(), ..Member::default() }];
+        self.talos.etcd.leader = Some(id);
+        self.talos.etcd.term += 1;
+        if let Some(node) = self.talos.nodes.get_mut(name) {
+            node.member = Some(id);
+            if let Some(run) = node.run.as_mut() {
+                (run.etcd_error, run.recovery) = (None, None);
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Etcd: votes, alarms, and members that nobody is.
+
+use crate::base::survey::{EtcdMember, EtcdSeat, Node, Survey, TalosCluster};
+
+use super::{Explain, Out, Rule, quoted, talosctl};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        number: "L12",
+        title: "etcd has two voters",
+        explain: Explain {
+            wrong: "Two voters need each other: each reboot of either is an outage of the Kubernetes API, and the loss of one is \
+                    the loss of the quorum. One voter is safer than two. Talos refuses to upgrade one of two.",
+            shows: "`talosctl etcd members` lists two. Everything works, until one of them is away.",
+            by_hand: "Add a third control plane (3 voters bear the loss of one); do not take one away before it is there.",
+            source: "etcd FAQ, failure tolerance; siderolabs/talos, upgrade checks",
+        },
+        silences: &[],
+        look: |survey, out| each(survey, out, two_voters),
+    },
+    Rule {
+        number: "L13",
+        title: "etcd has a member without a vote",
+        explain: Explain {
+            wrong: "A member joins as a learner and is promoted once it has caught up, which takes seconds to minutes. One that \
+                    stays is a control plane that bears no loss, and etcd takes only one learner at a time: the next node \
+                    cannot join.",
+            shows: "`talosctl etcd members` has `true` under LEARNER.",
+            by_hand: "`talosctl logs etcd` on it; where the node is gone, `talosctl etcd remove-member ID` on another.",
+            source: "etcd learner design; siderolabs/talos `internal/pkg/etcd` (promotes by itself)",
+        },
+        silences: &[],
+        look: |survey, out| each(survey, out, learner),
+    },
+    Rule {
+        number: "L14",
+        title: "etcd has raised an alarm",
+        explain: Explain {
+            wrong: "NOSPACE: its data has reached its quota (2 GiB unless configured), and it takes no more writes. CORRUPT: a \
+                    member's data differs from the others'.",
+            shows: "Writes fail with `etcdserver: mvcc: database space exceeded`; `talosctl etcd alarm list`.",
+            by_hand: "NOSPACE: `talosctl etcd defrag` on each member, one after the other, then `talosctl etcd alarm disarm`. \
+                      CORRUPT: a snapshot of a sound member first.",
+            source: "etcd maintenance guide, space quota",
+        },
+        silences: &[],
+        look: |survey, out| each(survey, out, alarms),
+    },
+    Rule {
+        number: "L15",
+        title: "etcd has a member that is no node",
+        explain: Explain {
+            wrong: "A member whose machine is gone still counts: with it three voters need two, and one more loss ends the \
+                    quorum. One that was added and never started counts as soon as it is a voter.",
+            shows: "`talosctl etcd members` has a name that `kubectl get nodes` has not, or none.",
+            by_hand: "`talosctl etcd remove-member ID` on a member that is well.",
+            source: "etcd runtime reconfiguration guide; siderolabs/talos issues 9789, 9153",
+        },
+        silences: &[],
+        look: |survey, out| each(survey, out, nobody),
+    },
+    Rule {
+        number: "L16",
+        title: "a member of etcd sees no leader, another cluster, or errors",
+        explain: Explain {
+            wrong: "Without a leader nothing can be written. Two nodes that see no member in common are two clusters: one was \
+                    bootstrapped that should have joined, and each has data of its own.",
+            shows: "`talosctl etcd status` has no leader or text under ERRORS; `talosctl etcd members` differs from node to node.",
+            by_hand: "`talosctl logs etcd`; for a second cluster, reset the node that was bootstrapped last and let it join.",
+            source: "etcd runtime reconfiguration guide; siderolabs/talos, Bootstrap",
+        },
+        silences: &[],
+        look: |survey, out| each(survey, out, sick),
+    },
+];
+
+/// Looks at every Talos cluster.
+fn each(survey: &Survey, out: &mut Out, look: impl Fn(&Survey, &TalosCluster, &mut Out) -> Option<()>) {
+    for cluster in &survey.talos {
+        let _ = look(survey, cluster, out);
+    }
+}
+
+/// The seats that are known, and the reasons why others are not where none is.
+fn seats<'s>(survey: &'s Survey, cluster: &'s TalosCluster, out: &mut Out) -> Vec<(&'s Node, &'s EtcdSeat)> {
+    let nodes: Vec<&Node> = survey.talos_nodes(&cluster.name).collect();
+    let seats: Vec<_> = nodes.iter().filter_map(|node| Some((*node, node.seat()?))).collect();
+    if seats.is_empty() {
+        nodes.iter().filter_map(|node| node.etcd.reason()).take(1).for_each(|reason| out.cannot(&cluster.name, reason));
+    }
+    seats
+}
+
+/// The members as one that has a leader sees them, with who told.
+fn members<'s>(survey: &'s Survey, cluster: &'s TalosCluster, out: &mut Out) -> Option<(&'s Node, &'s [EtcdMember])> {
+    let mut seats = seats(survey, cluster, out);
+    seats.sort_by_key(|(_, seat)| seat.leader.is_none());
+    let told = seats.iter().find_map(|(node, seat)| Some((*node, seat.members.known()?.as_slice())));
+    if told.is_none() {
+        seats
+            .iter()
+            .filter_map(|(_, seat)| seat.members.reason())
+            .take(1)
+            .for_each(|reason| out.cannot(&cluster.name, reason));
+    }
+    told
+}
+
+/// The node that a member is.
+fn node_of<'s>(survey: &'s Survey, cluster: &'s TalosCluster, member: &EtcdMember) -> Option<&'s Node> {
+    let own = |node: &&Node| node.seat().is_some_and(|seat| seat.id == member.id);
+    let named = |node: &&Node| {
+        !member.name.is_empty()
+            && [&node.name, &node.node_name].iter().any(|name| name.eq_ignore_ascii_case(&member.name))
+    };
+    survey.talos_nodes(&cluster.name).find(own).or_else(|| survey.talos_nodes(&cluster.name).find(named))
+}
+
+fn called(member: &EtcdMember) -> String {
+    if member.name.is_empty() {
+        format!("{} (it never started)", member.id)
+    } else {
+        format!("{} ({})", member.name, member.id)
+    }
+}
+
+fn two_voters(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> {
+    let (_, members) = members(survey, cluster, out)?;
+    let names: Vec<&str> = members.iter().filter(|m| !m.learner).map(|m| m.name.as_str()).collect();
+    // With a learner the third is on its way, or stuck: another rule's.
+    if names.len() != 2 || members.len() != 2 {
+        return None;
+    }
+    let text = format!("{} are its only voters: the Kubernetes API stops with the reboot of either", quoted(&names));
+    let help = "add a third control plane: `talosctl apply-config --insecure -n ADDRESS --file controlplane.yaml`";
+    out.find(&cluster.name, text, help);
+    Some(())
+}
+
+fn learner(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> {
+    let (teller, members) = members(survey, cluster, out)?;
+    let voters = members.iter().filter(|member| !member.learner).count();
+    for member in members.iter().filter(|member| member.learner) {
+        let Some(node) = node_of(survey, cluster, member) else { continue };
+        let text = format!(
+            "its member of etcd ({}) is a learner and has no vote; there are {voters} voters beside it",
+            member.id
+        );
+        let help = if node.talos().is_some() {
+            talosctl(node, "logs etcd")
+        } else {
+            talosctl(teller, &format!("etcd remove-member {}", member.id))
+        };
+        out.find(&node.name, text, help);
+    }
+    Some(())
+}
+
+fn alarms(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> {
+    let seats = seats(survey, cluster, out);
+    let told = seats.iter().find_map(|(node, seat)| Some((*node, seat.alarms.known()?)));
+    let Some((teller, alarms)) = told else {
+        seats
+            .iter()
+            .filter_map(|(_, seat)| seat.alarms.reason())
+            .take(1)
+            .for_each(|reason| out.cannot(&cluster.name, reason));
+        return None;
+    };
+    for alarm in alarms {
+        let mut members = seats.iter().filter_map(|(_, seat)| seat.members.known()).flatten();
+        let node = members.find(|member| member.id == alarm.member).and_then(|m| node_of(survey, cluster, m));
+        let what = node.map_or(cluster.name.as_str(), |node| &node.name);
+        let on = node.unwrap_or(teller);
+        let (text, help) = match alarm.alarm.as_str() {
+            "NOSPACE" => (
+                format!("etcd member {} has the alarm NOSPACE: it takes no more writes", alarm.member),
+                talosctl(on, "etcd defrag") + ", on the other members too, then " + &talosctl(on, "etcd alarm disarm"),
+            ),
+            other => {
+                let sound = seats.iter().find(|(_, seat)| seat.id != alarm.member).map_or(on, |(node, _)| node);
+                let text = format!("etcd member {} has the alarm {other}: its data is not to be trusted", alarm.member);
+                (
+                    text,
+                    "before anything else, a snapshot of another member: ".to_owned()
+                        + &talosctl(sound, "etcd snapshot etcd.db"),
+                )
+            }
+        };
+        out.find(what, text, help);
+    }
+    Some(())
+}
+
+fn nobody(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> {
+    let (teller, members) = members(survey, cluster, out)?;
+    let unknown: Vec<&EtcdMember> =
+        members.iter().filter(|member| node_of(survey, cluster, member).is_none()).collect();
+    if unknown.is_empty() {
+        return None;
+    }
+    if survey.partial {
+        out.cannot(&cluster.name, "only some of the site's nodes were asked for");
+        return None;
+    }
+    // A node of the cluster that only the site does not know is no stranger to etcd.
+    let kubernetes = survey.kubernetes.iter().find(|kubernetes| kubernetes.name == cluster.kubernetes)?;
+    let strangers = out.need(&cluster.name, &kubernetes.strangers)?;
+    for member in unknown {
+        if !member.name.is_empty() && strangers.iter().any(|name| name.eq_ignore_ascii_case(&member.name)) {
+            continue;
+        }
+        let voters = members.iter().filter(|other| !other.learner).count();
+        let counts = if member.learner {
+            "it has no vote".to_owned()
+        } else {
+            format!("it counts as one of {voters} voters, of which {} must be there", voters / 2 + 1)
+        };
+        let text = format!("its member {} is no node of the site or of Kubernetes; {counts}", called(member));
+        out.find(&cluster.name, text, talosctl(teller, &format!("etcd remove-member {}", member.id)));
+    }
+    Some(())
+}
+
+fn sick(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> {
+    let seats = seats(survey, cluster, out);
+    // The largest view first: who sees nothing of it is the one apart.
+    let mut views: Vec<(&Node, &Vec<EtcdMember>)> =
+        seats.iter().filter_map(|(node, seat)| Some((*node, seat.members.known()?))).collect();
+    views.sort_by_key(|(_, members)| std::cmp::Reverse(members.len()));
+    let apart = |node: &Node| {
+        let (first, most) = views.first()?;
+        let (_, own) = views.iter().find(|(other, _)| other.name == node.name)?;
+        let shared = own.iter().any(|member| most.iter().any(|other| other.id == member.id));
+        (!shared && !own.is_empty()).then_some(*first)
+    };
+    for (node, seat) in &seats {
+        if let Some(first) = apart(node) {
+            let text =
+                format!("its etcd has no member in common with that of {}: it is a cluster of its own", first.name);
+            out.find(&node.name, text, talosctl(node, "etcd members"));
+            continue;
+        }
+        // Alarms are told among the errors as well.
+        let alarm = |error: &str| ["alarm", "NOSPACE", "CORRUPT"].iter().any(|word| error.contains(word));
+        let errors: Vec<&String> = seat.errors.iter().filter(|error| !alarm(error)).collect();
+        let mut wrong = Vec::new();
+        if seat.leader.is_none() {
+            wrong.push("sees no leader".to_owned());
+        }
+        if !errors.is_empty() {
+            wrong.push(format!("says {}", quoted(&errors)));
+        }
+        if !wrong.is_empty() {
+            out.find(&node.name, format!("its etcd {}", wrong.join(" and ")), talosctl(node, "logs etcd"));
+        }
+    }
+    Some(())
+}

@@ -1,0 +1,225 @@
+//! What is wrong with an estate, told from a survey of it alone: one rule a trap, each with its number.
+//!
+//! A rule looks at what is known. Where a layer that it needs is unknown it finds nothing and says so ([`Unlooked`]):
+//! unknown is not no. A cause has one finding: a rule that knows the cause silences those that see what follows from it.
+
+mod cel;
+mod disks;
+mod etcd;
+mod explain;
+mod identity;
+mod kubernetes;
+mod layers;
+mod nvidia;
+mod proxmox;
+mod selector;
+mod talos;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+use crate::base::redact;
+use crate::base::survey::{Layer, Node, Survey};
+
+pub use explain::Explain;
+
+/// A rule.
+pub struct Rule {
+    /// `L01`; never given to another rule.
+    pub number: &'static str,
+    /// What it finds, in one line.
+    pub title: &'static str,
+    /// Why it matters.
+    pub explain: Explain,
+    /// The rules that say nothing of the same thing where this one found the cause.
+    silences: &'static [&'static str],
+    look: fn(&Survey, &mut Out),
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The rule's number.
+    pub rule: &'static str,
+    /// The node or cluster that it is about, by its name in the site file.
+    pub what: String,
+    /// What is wrong, and why.
+    pub text: String,
+    /// The one next thing to do.
+    pub help: String,
+}
+
+/// A rule that could not look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unlooked {
+    /// The rule's number.
+    pub rule: &'static str,
+    /// The node or cluster that it could not look at.
+    pub what: String,
+    /// What it would have needed, and why that is not known.
+    pub reason: String,
+}
+
+/// Rules that could not look at one thing for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Blind {
+    /// The node or cluster.
+    pub what: String,
+    /// What they would have needed, and why that is not known.
+    pub reason: String,
+    /// The rules' numbers.
+    pub rules: Vec<&'static str>,
+}
+
+/// What all rules say.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Looked {
+    /// What is wrong, in the order of the rules.
+    pub findings: Vec<Finding>,
+    /// What could not be looked at.
+    pub unlooked: Vec<Unlooked>,
+}
+
+impl Looked {
+    /// What could not be looked at, a line for each thing and reason.
+    pub fn blind(&self) -> Vec<Blind> {
+        let mut all: Vec<Blind> = Vec::new();
+        for Unlooked { rule, what, reason } in &self.unlooked {
+            match all.iter_mut().find(|blind| blind.what == *what && blind.reason == *reason) {
+                Some(blind) => blind.rules.push(rule),
+                None => all.push(Blind { what: what.clone(), reason: reason.clone(), rules: vec![rule] }),
+            }
+        }
+        all
+    }
+}
+
+/// Every rule by its number.
+pub fn rules() -> impl Iterator<Item = &'static Rule> {
+    let by_theme = [
+        nvidia::RULES,
+        proxmox::RULES,
+        disks::RULES,
+        etcd::RULES,
+        kubernetes::RULES,
+        talos::RULES,
+        layers::RULES,
+        identity::RULES,
+    ];
+    let mut all: Vec<&Rule> = by_theme.into_iter().flatten().collect();
+    all.sort_by_key(|rule| rule.number);
+    all.into_iter()
+}
+
+/// A rule by its number, whatever its case.
+pub fn rule(number: &str) -> Option<&'static Rule> {
+    rules().find(|rule| rule.number.eq_ignore_ascii_case(number))
+}
+
+/// What is wrong.
+pub fn all(survey: &Survey) -> Vec<Finding> {
+    look(survey).findings
+}
+
+/// What is wrong, and what could not be looked at.
+pub fn look(survey: &Survey) -> Looked {
+    let mut looked = each_rule(survey);
+    let mut silent: Vec<(&'static str, String)> = Vec::new();
+    for finding in &looked.findings {
+        let silences = rule(finding.rule).map(|rule| rule.silences).unwrap_or_default();
+        silent.extend(silences.iter().map(|other| (*other, finding.what.clone())));
+    }
+    let heard = |rule: &str, what: &str| !silent.iter().any(|(other, of)| *other == rule && of == what);
+    looked.findings.retain(|finding| heard(finding.rule, &finding.what));
+    looked.unlooked.retain(|unlooked| heard(unlooked.rule, &unlooked.what));
+    looked
+}
+
+/// What each rule says by itself.
+fn each_rule(survey: &Survey) -> Looked {
+    let mut looked = Looked::default();
+    for rule in rules() {
+        let mut out = Out { rule: rule.number, looked: Looked::default() };
+        (rule.look)(survey, &mut out);
+        looked.findings.append(&mut out.looked.findings);
+        looked.unlooked.append(&mut out.looked.unlooked);
+    }
+    looked
+}
+
+/// Where a rule puts what it says.
+struct Out {
+    rule: &'static str,
+    looked: Looked,
+}
+
+impl Out {
+    /// Something is wrong.
+    fn find(&mut self, what: &str, text: impl Into<String>, help: impl Into<String>) {
+        let (text, help) = (redact::text(&text.into()), redact::text(&help.into()));
+        self.looked.findings.push(Finding { rule: self.rule, what: what.to_owned(), text, help });
+    }
+
+    /// It could not look.
+    fn cannot(&mut self, what: &str, reason: impl Into<String>) {
+        let unlooked = Unlooked { rule: self.rule, what: what.to_owned(), reason: redact::text(&reason.into()) };
+        if !self.looked.unlooked.contains(&unlooked) {
+            self.looked.unlooked.push(unlooked);
+        }
+    }
+
+    /// The layer where it is known; where it could not be asked that is noted.
+    fn need<'l, T>(&mut self, what: &str, layer: &'l Layer<T>) -> Option<&'l T> {
+        if let Some(reason) = layer.reason() {
+            self.cannot(what, reason);
+        }
+        layer.known()
+    }
+}
+
+impl Out {
+    /// A part of Talos' own account, of which there is always something to tell: a version that does not is no empty list.
+    fn part<'l, T>(&mut self, what: &str, layer: &'l Layer<T>, name: &str) -> Option<&'l T> {
+        if layer.is_absent() {
+            self.cannot(what, format!("its version of Talos does not tell its {name}"));
+        }
+        self.need(what, layer)
+    }
+}
+
+/// Looks at every node.
+fn each(survey: &Survey, out: &mut Out, look: impl Fn(&Node, &mut Out) -> Option<()>) {
+    for node in &survey.nodes {
+        let _ = look(node, out);
+    }
+}
+
+/// A command to a Talos node itself, past whatever endpoints the talosconfig names.
+fn talosctl(node: &Node, rest: &str) -> String {
+    let address = node.address.as_deref().unwrap_or(&node.node_name);
+    format!("`talosctl -e {address} -n {address} {rest}`")
+}
+
+/// Commands on the host of a node's VM, `{}` standing for its number.
+fn qm(node: &Node, commands: &str) -> String {
+    let vmid = node.place.as_ref().map_or_else(|| "VMID".to_owned(), |place| place.vmid.to_string());
+    let host = node.vm().map_or("its Proxmox host", |vm| vm.host.as_str());
+    format!("on {host}: `{}`", commands.replace("{}", &vmid))
+}
+
+/// `a`, `b` and `c`, each in back-quotes.
+fn quoted<T: AsRef<str>>(words: impl IntoIterator<Item = T>) -> String {
+    let words: Vec<String> = words.into_iter().map(|word| format!("`{}`", word.as_ref())).collect();
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        Some((last, _)) => last.clone(),
+        None => "nothing".to_owned(),
+    }
+}
+
+/// Major and minor number of a version: `v1.34.1+k3s1`.
+fn minor(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.trim_start_matches('v').split(['.', '-', '+']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}

@@ -1,0 +1,105 @@
+//! How long what a run stopped was down.
+
+use super::*;
+
+#[test]
+fn how_long_it_was_down_is_told_by_the_journal() {
+    let stopper = StepKey::from("00d-scale-down");
+    let of = |lines: &Lines| outages(&lines.0, "Deployment frigate/frigate", &stopper, "10-deploy");
+    let seconds = |outage: &Outage| outage.elapsed.as_secs();
+    assert!(of(&Lines::open()).is_empty());
+    // It goes on as long as nobody brings it back.
+    let down = of(&failed());
+    assert_eq!((down.len(), seconds(&down[0]), &down[0].end), (1, 11, &End::Down));
+    // From the first change, not from the intent, to the closer's end.
+    let ready = of(&done());
+    assert_eq!((ready.len(), seconds(&ready[0])), (1, 20));
+    assert_eq!(ready[0].end, End::Ready("10-deploy".into()));
+    let mut report = done().report();
+    report.outages = ready;
+    let line = "down: Deployment frigate/frigate for 20 s (04:00:04 to 04:00:24), from the first change of 00d until 10 \
+                found it at work";
+    assert!(text(&report).contains(line), "{}", text(&report));
+    assert!(markdown(&report).contains(&format!("- {line}")), "{}", markdown(&report));
+    assert_eq!(json(&report).unwrap()["outages"][0]["elapsed_ms"], 20_000);
+    assert_eq!(json(&report).unwrap()["outages"][0]["end"], json!({"is": "ready", "by": "10-deploy"}));
+
+    // An undo puts the hold up again, and gives it back; what it sends for that is no second fall.
+    let mut lines = done();
+    lines.applying("00d-scale-down", Change::set("replicas", "1", "0"));
+    lines.call("00d-scale-down", 5, System::Kubernetes, "PATCH deployments/frigate", None);
+    lines.applied("00d-scale-down");
+    lines.add(Event::HoldFell { key: stopper.clone(), changes: vec![], notes: vec![] });
+    lines.add(Event::Undoing { key: stopper.clone() });
+    lines.call("00d-scale-down", 6, System::Kubernetes, "PATCH deployments/frigate", None);
+    lines.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![] });
+    let both = of(&lines);
+    assert_eq!(both.len(), 2);
+    assert_eq!((seconds(&both[1]), both[1].fell), (5, true));
+    assert_eq!(both[1].end, End::GivenBack("00d-scale-down".into()));
+}
+
+#[test]
+fn a_stop_that_failed_is_no_time_of_being_down() {
+    let stopper = StepKey::from("00d-scale-down");
+    let of = |lines: &Lines| outages(&lines.0, "Deployment frigate/frigate", &stopper, "10-deploy");
+    let failure =
+        || Event::Failed { key: stopper.clone(), error: vec!["403".into()], effect: Effect::Partial, help: Vec::new() };
+    let mut refused = Lines::open();
+    refused.applying("00d-scale-down", Change::set("replicas", "1", "0"));
+    refused.call("00d-scale-down", 1, System::Kubernetes, "PATCH deployments/frigate", None);
+    refused.add(failure());
+    let ends = |lines: &Lines| of(lines).into_iter().map(|outage| outage.end).collect::<Vec<_>>();
+    assert_eq!(ends(&refused), [End::Unsure]);
+    let mut report = refused.report();
+    report.outages = of(&refused);
+    let shown = text(&report);
+    assert!(shown.contains("down: Deployment frigate/frigate maybe, from "), "{shown}");
+    assert!(shown.contains(" and had not seen it stop"), "{shown}");
+    // The next morning it is done: down from that call on, not from the evening's.
+    let mut again = Lines(refused.0.clone());
+    again.applying("00d-scale-down", Change::set("replicas", "1", "0"));
+    again.call("00d-scale-down", 2, System::Kubernetes, "PATCH deployments/frigate", None);
+    let second = again.0.last().unwrap().at;
+    again.applied("00d-scale-down");
+    let both = of(&again);
+    assert_eq!(both.iter().map(|o| o.end.clone()).collect::<Vec<_>>(), [End::Unsure, End::Down]);
+    assert_eq!(both[1].from, second);
+    // Its answer was lost and it was carried out: the check says so, and nothing is sent again.
+    let mut lost = Lines(refused.0.clone());
+    lost.applied("00d-scale-down");
+    assert_eq!(ends(&lost), [End::Down]);
+    // An undo that has nothing to send found it at work.
+    refused.add(Event::Undoing { key: stopper.clone() });
+    refused.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![] });
+    assert_eq!(ends(&refused), [End::Unsure]);
+}
+
+#[test]
+fn what_goes_down_with_its_node_is_told_from_the_notes_of_the_drain() {
+    let stopper = StepKey::from("00d-scale-down");
+    let note = crate::base::check::with_node("home/mosquitto-0", "volume pv/x is on this node alone");
+    let of = |lines: &Lines| ended(&lines.0, &stopper, "10-deploy");
+    let mut lines = Lines::open();
+    lines.checked("00d-scale-down", "todo", &[&note, "pod home/web: emptyDir tmp"]);
+    // Of another step it says nothing, and what was not begun ended nothing.
+    lines.checked("04-add-usb", "todo", &[&crate::base::check::with_node("home/other", "x")]);
+    assert!(of(&lines).is_empty());
+    lines.applying("00d-scale-down", Change::act("pod home/mosquitto-0 is evicted"));
+    lines.call("00d-scale-down", 1, System::Kubernetes, "POST eviction", None);
+    lines.checked("00d-scale-down", "waiting", &[&note]);
+    lines.applied("00d-scale-down");
+    let down = of(&lines);
+    assert_eq!(
+        down.iter().map(|o| (o.what.as_str(), &o.end)).collect::<Vec<_>>(),
+        [("pod home/mosquitto-0", &End::Down)]
+    );
+    lines.applying("10-deploy", Change::act("reconcile"));
+    lines.applied("10-deploy");
+    let mut report = lines.report();
+    report.outages = of(&lines);
+    let line = "down: pod home/mosquitto-0 for 4 s (04:00:04 to 04:00:08), from the first change of 00d until 10 let it \
+                back (when it was ready again is not written)";
+    assert!(text(&report).contains(line), "{}", text(&report));
+    assert_eq!(json(&report).unwrap()["outages"][0]["end"], json!({"is": "let-back", "by": "10-deploy"}));
+}

@@ -1,0 +1,118 @@
+//! One system does not answer: its cells are unknown with the reason, and all others are known.
+
+use pvemig::base::survey::{Layer, Node, Survey};
+use pvemig::lab::{FaultEffect, Front};
+
+use super::Bench;
+
+/// By node: the layers that are not known.
+fn unknown(survey: &Survey) -> Vec<(&str, Vec<&'static str>)> {
+    let of = |node: &Node| node.unknown().into_iter().map(|(layer, ..)| layer).collect();
+    survey.nodes.iter().map(|node| (node.name.as_str(), of(node))).collect()
+}
+
+/// Who does not answer its first question is asked no other one.
+fn asked_one_thing(bench: &Bench, begins: &str) {
+    let asked: Vec<_> = bench.asked(0).into_keys().filter(|line| line.starts_with(begins)).collect();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+}
+
+/// The ways in which a system is dead.
+fn deaths() -> [FaultEffect; 3] {
+    [FaultEffect::Refuse, FaultEffect::Hang, FaultEffect::ResetBefore]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_kubernetes_takes_its_own_cells_alone() {
+    let mut tried = 0;
+    for effect in deaths() {
+        let bench = Bench::new("talos-three").await;
+        bench.fault(Front::Kubernetes, "*", effect.clone());
+        let survey = bench.survey(&[]).await;
+        let kube = || vec!["kubelet", "workloads"];
+        let wanted = [("talos-mac", kube()), ("talos-nuc", kube()), ("talos-vm", kube())];
+        assert_eq!(unknown(&survey), wanted, "{effect:?}");
+        let cluster = &survey.kubernetes[0];
+        assert!(cluster.version.is_unknown() && cluster.strangers.is_unknown() && cluster.never_met.is_unknown());
+        // One reason for all of it: nothing was asked again of who did not answer.
+        let reasons: std::collections::BTreeSet<_> =
+            survey.nodes.iter().flat_map(Node::unknown).map(|(_, reason, _)| reason).collect();
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
+        asked_one_thing(&bench, "Kubernetes ");
+        tried += 1;
+    }
+    assert_eq!(tried, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_proxmox_takes_its_own_cells_alone() {
+    let mut tried = 0;
+    for effect in deaths() {
+        let bench = Bench::new("usb-move").await;
+        bench.fault(Front::Proxmox, "*", effect.clone());
+        let survey = bench.survey(&[]).await;
+        assert_eq!(survey.nodes.len(), 3);
+        for (name, layers) in unknown(&survey) {
+            assert_eq!(layers, ["vm", "agent"], "{name} {effect:?}");
+        }
+        // The guests are reached all the same, past it.
+        assert!(survey.nodes.iter().all(|node| node.guest.known().is_some_and(|guest| guest.route == "ssh")));
+        asked_one_thing(&bench, "Proxmox ");
+        tried += 1;
+    }
+    assert_eq!(tried, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_dead_talos_node_takes_its_own_cells_alone() {
+    let mut tried = 0;
+    for (effect, silent) in [(FaultEffect::Refuse, false), (FaultEffect::Hang, true), (FaultEffect::ResetBefore, true)]
+    {
+        let bench = Bench::new("talos-three").await;
+        bench.fault(Front::Talos, "/talos-mac/*", effect.clone());
+        let survey = bench.survey(&[]).await;
+        let wanted = [("talos-mac", vec!["talos", "etcd"]), ("talos-nuc", vec![]), ("talos-vm", vec![])];
+        assert_eq!(unknown(&survey), wanted, "{effect:?}");
+        let mac = survey.node("talos-mac").unwrap();
+        assert!(mac.talos.reason().unwrap().contains("talos-mac"), "{:?}", mac.talos);
+        assert_eq!(mac.talos_silent, silent, "{effect:?}");
+        assert!(mac.kubelet().unwrap().ready);
+        asked_one_thing(&bench, "Talos POST /talos-mac/");
+        tried += 1;
+    }
+    assert_eq!(tried, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_without_ssh_are_reached_by_the_next_way_and_the_others_are_named() {
+    let bench = Bench::new("usb-move").await;
+    bench.fault(Front::Ssh, "*", FaultEffect::Refuse);
+    let survey = bench.survey(&[]).await;
+    for node in &survey.nodes {
+        let guest = node.guest.known().unwrap();
+        assert_eq!((guest.route.as_str(), guest.others.len()), ("agent", 1), "{guest:?}");
+        assert!(guest.others[0].starts_with("ssh: "), "{guest:?}");
+    }
+    bench.fault(Front::Proxmox, "*/agent/*", FaultEffect::ResetBefore);
+    let survey = bench.survey(&[]).await;
+    for node in &survey.nodes {
+        let reason = node.guest.reason().unwrap();
+        for way in ["ssh: ", "agent: ", "host-ssh: "] {
+            assert!(reason.contains(way), "{reason}");
+        }
+        assert!(node.vm().is_some() && node.kubelet().is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_vm_has_no_guest_and_nobody_waits_for_one() {
+    let mut world = crate::harness::estate::at_rest("usb-move");
+    world.vms.get_mut(&108).unwrap().running = None;
+    let bench = Bench::of(world).await;
+    let survey = bench.survey(&["k3s-vm-still-fawn"]).await;
+    let node = &survey.nodes[0];
+    assert_eq!(node.vm().unwrap().power, "stopped");
+    assert_eq!((&node.agent, &node.guest), (&Layer::Absent, &Layer::Absent));
+    assert!(node.wrong().contains(&("vm", "stopped".to_owned())));
+    assert!(!bench.asked(0).keys().any(|line| line.contains("/agent/")));
+}
