@@ -3,6 +3,7 @@
 mod any;
 mod cases;
 mod estate;
+mod said;
 
 use std::collections::BTreeSet;
 

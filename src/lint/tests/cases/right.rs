@@ -86,6 +86,10 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
         members(s, |all| all.push(EtcdMember { id: "0d".into(), name: "old".into(), learner: false }));
         s.kubernetes[0].strangers = Layer::Known(vec!["old".into()]);
     }),
+    ("L15", "it may be a node whose seat is not known", |s| {
+        members(s, |all| all.iter_mut().filter(|m| m.id == "0c").for_each(|m| m.name = "talos-9xq-2ab".into()));
+        at(s, "mac").etcd = Layer::unknown("no answer");
+    }),
     ("L15", "a member by the Kubernetes name", |s| {
         at(s, "mac").node_name = "apple".into();
         at(s, "mac").etcd = Layer::unknown("no answer");

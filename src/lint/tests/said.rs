@@ -1,0 +1,54 @@
+//! What is said, and what is not, where several rules meet and where something is not known.
+
+use crate::base::survey::Layer;
+
+use super::super::*;
+use super::estate::{at, members, seat_of, sound, there};
+
+fn told(looked: &Looked) -> Vec<(&str, &str)> {
+    looked.findings.iter().map(|finding| (finding.rule, finding.what.as_str())).collect()
+}
+
+#[test]
+fn a_member_is_to_be_removed_only_where_its_machine_is_known_to_be_away() {
+    let stages: [(bool, Option<bool>, bool); 6] = [
+        // Nothing answers, the kubelet is Ready; a member is removed.
+        (true, Some(false), true),
+        (true, Some(true), false),
+        (true, None, false),
+        (false, Some(false), false),
+        (false, Some(true), false),
+        (false, None, false),
+    ];
+    for (silent, ready, removed) in stages {
+        let mut survey = sound();
+        members(&mut survey, |all| all.iter_mut().filter(|m| m.id == "0c").for_each(|m| m.learner = true));
+        let mac = at(&mut survey, "mac");
+        (mac.talos, mac.etcd) = (Layer::unknown("no answer"), Layer::unknown("no answer"));
+        mac.talos_silent = silent;
+        match ready {
+            Some(ready) => there(&mut mac.kubelet).ready = ready,
+            None => mac.kubelet = Layer::unknown("no answer"),
+        }
+        let said = look(&survey);
+        let learner = said.findings.iter().find(|finding| finding.rule == "L13").unwrap();
+        assert_eq!(learner.help.contains("remove-member"), removed, "{silent} {ready:?}: {learner:?}");
+    }
+}
+
+#[test]
+fn a_member_may_be_a_node_whose_seat_is_not_known() {
+    let mut survey = sound();
+    members(&mut survey, |all| all.iter_mut().filter(|m| m.id == "0c").for_each(|m| m.name = "talos-9xq-2ab".into()));
+    assert_eq!(look(&survey), Looked::default(), "its own id says who it is");
+    let mut dark = survey.clone();
+    at(&mut dark, "mac").etcd = Layer::unknown("no answer within 8 s");
+    let said = look(&dark);
+    assert_eq!(said.findings, []);
+    let nobody: Vec<&Unlooked> = said.unlooked.iter().filter(|unlooked| unlooked.rule == "L15").collect();
+    let [one] = nobody.as_slice() else { panic!("{said:#?}") };
+    assert_eq!((one.what.as_str(), one.reason.as_str()), ("homelab", "no answer within 8 s"));
+    // Where all seats are known it is nobody.
+    seat_of(&mut survey, "mac").id = "0f".into();
+    assert_eq!(told(&look(&survey)), [("L15", "homelab")]);
+}
