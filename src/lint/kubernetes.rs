@@ -70,7 +70,7 @@ pub(super) const RULES: &[Rule] = &[
             by_hand: "A restart of its kubelet registers it again; `node_name` in the site file where it has another name.",
             source: "the site file against `kubectl get nodes`",
         },
-        silences: &["L24", "L25", "L28"],
+        silences: &["L25"],
         look: |survey, out| each(survey, out, unregistered),
     },
     Rule {

@@ -66,7 +66,7 @@ pub(super) const RULES: &[Rule] = &[
             by_hand: "Its console (`qm terminal VMID`, or noVNC), then `qm reset VMID`.",
             source: "Proxmox' status is that of the QEMU process",
         },
-        silences: &["L29"],
+        silences: &["L29", "L32"],
         look: |survey, out| each(survey, out, hung),
     },
     Rule {

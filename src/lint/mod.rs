@@ -17,6 +17,8 @@ mod talos;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::base::redact;
@@ -125,15 +127,22 @@ pub fn all(survey: &Survey) -> Vec<Finding> {
 /// What is wrong, and what could not be looked at.
 pub fn look(survey: &Survey) -> Looked {
     let mut looked = each_rule(survey);
-    let mut silent: Vec<(&'static str, String)> = Vec::new();
-    for finding in &looked.findings {
-        let silences = rule(finding.rule).map(|rule| rule.silences).unwrap_or_default();
-        silent.extend(silences.iter().map(|other| (*other, finding.what.clone())));
+    let silences: BTreeMap<&str, &[&str]> = rules().map(|rule| (rule.number, rule.silences)).collect();
+    let mut found: BTreeMap<String, Vec<&'static str>> = BTreeMap::new();
+    for Finding { rule, what, .. } in &looked.findings {
+        found.entry(what.clone()).or_default().push(rule);
     }
-    let heard = |rule: &str, what: &str| !silent.iter().any(|(other, of)| *other == rule && of == what);
+    let heard = |rule: &str, what: &str| found.get(what).is_none_or(|found| is_heard(rule, found, &silences));
     looked.findings.retain(|finding| heard(finding.rule, &finding.what));
     looked.unlooked.retain(|unlooked| heard(unlooked.rule, &unlooked.what));
     looked
+}
+
+/// What these rules have found of a thing does not silence this one: who is silenced himself silences nobody. No rule
+/// silences itself by way of others.
+fn is_heard(rule: &str, found: &[&str], silences: &BTreeMap<&str, &[&str]>) -> bool {
+    let silencing = |other: &str| silences.get(other).is_some_and(|silences| silences.contains(&rule));
+    !found.iter().any(|other| silencing(other) && is_heard(other, found, silences))
 }
 
 /// What each rule says by itself.

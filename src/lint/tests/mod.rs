@@ -32,6 +32,15 @@ fn numbers_are_given_once_and_every_rule_is_explained() {
             assert!(once.contains(other) && *other != found.number, "{} silences {other}", found.number);
         }
         assert!(rule(&found.number.to_lowercase()).is_some());
+        // Nor does any silence itself by way of others.
+        let mut reached: Vec<&str> = found.silences.to_vec();
+        let mut at = 0;
+        while let Some(next) = reached.get(at).and_then(|number| rule(number)) {
+            let further: Vec<&str> = next.silences.iter().filter(|n| !reached.contains(n)).copied().collect();
+            reached.extend(further);
+            at += 1;
+        }
+        assert!(!reached.contains(&found.number), "{} silences itself: {reached:?}", found.number);
     }
     assert!(rule("L99").is_none());
 }

@@ -3,10 +3,24 @@
 use crate::base::survey::Layer;
 
 use super::super::*;
-use super::estate::{at, members, seat_of, sound, there};
+use super::cases;
+use super::estate::{at, members, seat_of, sound, there, vm_of};
 
 fn told(looked: &Looked) -> Vec<(&str, &str)> {
     looked.findings.iter().map(|finding| (finding.rule, finding.what.as_str())).collect()
+}
+
+#[test]
+fn who_is_silenced_silences_nobody() {
+    let mut survey = sound();
+    cases::no_channel(&mut survey);
+    assert_eq!(told(&look(&survey)), [("L04", "tvm")]);
+    // The channel that is missing is another machine's: that this one is stuck is all the more to be told.
+    vm_of(&mut survey, "tvm").smbios_uuid = Some("11111111-2222-3333-4444-555555555555".into());
+    let said = look(&survey);
+    assert_eq!(told(&said), [("L24", "tvm"), ("L34", "tvm")], "{said:#?}");
+    let alone = each_rule(&survey);
+    assert!(told(&alone).contains(&("L04", "tvm")), "{alone:#?}");
 }
 
 #[test]

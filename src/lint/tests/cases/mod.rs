@@ -43,7 +43,7 @@ pub(super) fn gpu_image(survey: &mut Survey) {
     waits(survey, "tvm", "ext-nvidia-persistenced", "/sys/bus/pci/drivers/nvidia");
 }
 
-pub(super) fn no_channel(survey: &mut Survey) {
+pub(in crate::lint) fn no_channel(survey: &mut Survey) {
     let vm = vm_of(survey, "tvm");
     (vm.agent, vm.agent_configured) = (false, false);
     let no = || Fact::No { why: "there is no channel".into() };

@@ -166,6 +166,12 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
         vm.pending = vec![PendingChange { key: "cores".into(), now: Some("2".into()), then: Some("4".into()) }];
     }),
     ("L30", "the cause is told", channel_pending),
+    ("L24", "the Ready is another machine's", |s| {
+        waits(s, "mac", "ext-tailscale", "/dev/net/tun");
+        let kubelet = kubelet_of(s, "mac");
+        kubelet.system_uuid = "11111111-2222-3333-4444-555555555555".into();
+        kubelet.boot_id = "another".into();
+    }),
     ("L31", "who there is is not known", |s| s.kubernetes[0].strangers = Layer::unknown("no answer")),
     ("L32", "Kubernetes is not known", |s| at(s, "mac").kubelet = Layer::unknown("no answer")),
     ("L33", "a hold", |s| {
