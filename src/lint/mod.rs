@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::base::names::TalosAddress;
 use crate::base::redact;
 use crate::base::survey::{Layer, Node, Survey};
 
@@ -206,8 +207,12 @@ fn each(survey: &Survey, out: &mut Out, look: impl Fn(&Node, &mut Out) -> Option
 
 /// A command to a Talos node itself, past whatever endpoints the talosconfig names.
 fn talosctl(node: &Node, rest: &str) -> String {
-    let address = node.address.as_deref().unwrap_or(&node.node_name);
-    format!("`talosctl -e {address} -n {address} {rest}`")
+    let given = node.address.as_deref().unwrap_or(&node.node_name);
+    let address = given.parse::<TalosAddress>().ok();
+    let endpoint = address.as_ref().map_or_else(|| given.to_owned(), TalosAddress::endpoint);
+    // What a node goes by has no port. Behind a forwarded one it knows itself by the name in its certificate.
+    let host = node.tls_name.as_deref().or(address.as_ref().map(|address| address.host.as_str())).unwrap_or(given);
+    format!("`talosctl -e {endpoint} -n {host} {rest}`")
 }
 
 /// Commands on the host of a node's VM, `{}` standing for its number.

@@ -115,6 +115,9 @@ pub struct Node {
     /// Its address in the site file; of a Talos node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// The name or address that its certificate has, where that one is not in it (a forwarded port).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_name: Option<String>,
     /// Its Proxmox cluster in the site file, and its number there; None for a machine of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,

@@ -185,6 +185,10 @@ impl Estate {
                 Asked::Vm(..) => None,
                 Asked::Talos { node, .. } => Some(node.address.clone()),
             },
+            tls_name: match node {
+                Asked::Vm(..) => None,
+                Asked::Talos { node, .. } => node.tls_name.clone(),
+            },
             place,
             kubernetes: node.kubernetes().to_owned(),
             node_name: node.node_name().to_owned(),

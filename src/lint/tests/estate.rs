@@ -149,6 +149,7 @@ fn node(name: &str, kind: Kind, kubernetes: &str, uuid: &str) -> Node {
         name: name.into(),
         kind,
         address: None,
+        tls_name: None,
         place: None,
         kubernetes: kubernetes.into(),
         node_name: name.into(),

@@ -66,3 +66,21 @@ fn a_member_may_be_a_node_whose_seat_is_not_known() {
     seat_of(&mut survey, "mac").id = "0f".into();
     assert_eq!(told(&look(&survey)), [("L15", "homelab")]);
 }
+
+#[test]
+fn commands_name_the_port_where_it_belongs() {
+    let mut survey = sound();
+    let mac = at(&mut survey, "mac");
+    let cases = [
+        ("192.168.4.49", None, "`talosctl -e 192.168.4.49 -n 192.168.4.49 version`"),
+        ("192.168.4.49:50000", None, "`talosctl -e 192.168.4.49 -n 192.168.4.49 version`"),
+        ("127.0.0.1:34303", Some("192.168.4.49"), "`talosctl -e 127.0.0.1:34303 -n 192.168.4.49 version`"),
+        ("[fd00::49]:5443", None, "`talosctl -e '[fd00::49]:5443' -n fd00::49 version`"),
+        ("https://mac.lan", None, "`talosctl -e mac.lan:443 -n mac.lan version`"),
+    ];
+    assert_eq!(cases.len(), 5);
+    for (address, tls_name, wanted) in cases {
+        (mac.address, mac.tls_name) = (Some(address.into()), tls_name.map(str::to_owned));
+        assert_eq!(talosctl(mac, "version"), wanted);
+    }
+}
