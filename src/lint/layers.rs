@@ -1,6 +1,6 @@
 //! Layers that contradict each other.
 
-use crate::base::survey::{Node, Stage};
+use crate::base::survey::{Fact, Node, Stage};
 
 use super::{Explain, Out, Rule, each, qm, talosctl};
 
@@ -193,7 +193,9 @@ fn hung(node: &Node, out: &mut Out) -> Option<()> {
     // A Talos that answers with a no is alive, and a guest that could not be asked may be.
     let silent = if node.is_talos() { node.talos_silent } else { dumb };
     if !silent {
-        let reason = [node.talos.reason(), node.agent.reason(), node.guest.reason()].into_iter().flatten().next();
+        let agent = node.agent.known().and_then(|agent| agent.unknown().into_iter().next());
+        let reasons = [node.talos.reason(), node.agent.reason(), agent, node.guest.reason()];
+        let reason = reasons.into_iter().flatten().next();
         out.cannot(&node.name, reason.unwrap_or("nothing in it but the kubelet could be asked"));
         return None;
     }
@@ -219,6 +221,11 @@ fn no_answer(node: &Node, out: &mut Out) -> Option<()> {
         return None;
     }
     let agent = out.need(&node.name, &node.agent)?;
+    // Without a channel nobody can answer.
+    if !agent.channel.is_no() {
+        let unknown = [&agent.channel, &agent.ping].into_iter().find_map(Fact::unknown);
+        unknown.into_iter().for_each(|why| out.cannot(&node.name, why));
+    }
     let why = agent.ping.why().filter(|_| agent.channel.is_yes() && agent.ping.is_no())?;
     let text = format!("its VM has the agent's channel and nobody answers on it ({why})");
     let help = match (node.is_talos(), node.guest.known()) {

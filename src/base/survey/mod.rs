@@ -235,6 +235,8 @@ impl Node {
                 Layer::Known(_) | Layer::Absent => None,
             }
         }
+        // An agent's answer may be known in part.
+        let agent = self.agent.known().map(Agent::unknown).unwrap_or_default();
         [
             ("vm", of(&self.vm)),
             ("agent", of(&self.agent)),
@@ -246,6 +248,7 @@ impl Node {
         ]
         .into_iter()
         .filter_map(|(layer, why)| why.map(|(reason, help)| (layer, reason, help)))
+        .chain(agent.into_iter().map(|reason| ("agent", reason, None)))
         .collect()
     }
 }

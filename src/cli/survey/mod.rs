@@ -1,6 +1,8 @@
 //! `pvemig survey [NODE]...`: every node across all layers, what is wrong with it, and the next command.
 
 mod cells;
+#[cfg(test)]
+mod said;
 mod screen;
 
 use std::io::{self, IsTerminal, Write};

@@ -1,6 +1,6 @@
 //! What is said, and what is not, where several rules meet and where something is not known.
 
-use crate::base::survey::Layer;
+use crate::base::survey::{Agent, Fact, Layer};
 
 use super::super::*;
 use super::cases;
@@ -65,6 +65,29 @@ fn a_member_may_be_a_node_whose_seat_is_not_known() {
     // Where all seats are known it is nobody.
     seat_of(&mut survey, "mac").id = "0f".into();
     assert_eq!(told(&look(&survey)), [("L15", "homelab")]);
+}
+
+#[test]
+fn an_agent_that_could_not_be_asked_is_said() {
+    let why = || "not allowed: VM.GuestAgent.Audit".to_owned();
+    let unknown = || Fact::Unknown { why: why() };
+    let mut survey = sound();
+    at(&mut survey, "k3s").agent = Layer::Known(Agent { channel: Fact::Yes, ping: unknown(), exec: unknown() });
+    assert_eq!(at(&mut survey, "k3s").unknown(), [("agent", why().as_str(), None)]);
+    let said = look(&survey);
+    assert_eq!(said.findings, []);
+    let wanted = Unlooked { rule: "L29", what: "k3s".into(), reason: why() };
+    assert_eq!(said.unlooked, [wanted]);
+    // Nothing else answers either: whether it hangs is not known.
+    let k3s = at(&mut survey, "k3s");
+    (k3s.guest, there(&mut k3s.kubelet).ready) = (Layer::Absent, false);
+    let rules: Vec<_> = look(&survey).unlooked.into_iter().map(|unlooked| (unlooked.rule, unlooked.reason)).collect();
+    assert_eq!(rules, [("L28", why()), ("L29", why())]);
+    // Without a channel there is nobody to ask.
+    let mut survey = sound();
+    let no = Fact::No { why: "the VM's config has no `agent`".into() };
+    at(&mut survey, "k3s").agent = Layer::Known(Agent { channel: no, ping: unknown(), exec: unknown() });
+    assert_eq!(look(&survey).unlooked, []);
 }
 
 #[test]
