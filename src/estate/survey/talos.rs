@@ -1,7 +1,7 @@
 //! Talos' own account of a node, and its seat in etcd.
 
 use super::super::Estate;
-use super::{Why, bounded, config, layer, millis};
+use super::{Why, config, layer, millis};
 use crate::base::clock::Clock;
 use crate::base::redact;
 use crate::base::survey::{
@@ -56,7 +56,7 @@ pub(super) async fn node(estate: &Estate, name: &str) -> Told {
         Err(failure) => return Told::unknown(&Why::of(&failure), false),
     };
     let what = format!("Talos node {name}");
-    let version = match bounded(&what, talos.version()).await {
+    let version = match estate.bounded(&what, talos.version()).await {
         Ok(Ok(version)) => version,
         Ok(Err(error)) => {
             let silent = matches!(error, Error::Unreachable { .. } | Error::NoAnswer { .. });
@@ -66,7 +66,7 @@ pub(super) async fn node(estate: &Estate, name: &str) -> Told {
     };
     let account = Box::pin(account(&talos, &version, estate.clock));
     let seat = Box::pin(seat(&talos, estate));
-    let (account, seat) = futures::join!(bounded(&what, account), bounded(&what, seat));
+    let (account, seat) = futures::join!(estate.bounded(&what, account), estate.bounded(&what, seat));
     Told { talos: layer(account), seat: seat.unwrap_or_else(|why| why.layer()), silent: false }
 }
 
