@@ -76,7 +76,7 @@ fn certificates(survey: &Survey, out: &mut Out) {
     }
 }
 
-/// In seconds; the reading is exact to two.
+/// In seconds; the reading is exact to two, however long the answer took.
 const OFF: u64 = 5;
 
 fn clocks(survey: &Survey, out: &mut Out) {
@@ -144,7 +144,7 @@ fn load(node: &Node, out: &mut Out) -> Option<()> {
     wrong.extend(pressures.iter().map(|pressure| format!("the kubelet reports {pressure}")));
     if let Some(seat) = out.need(&node.name, &node.etcd) {
         if seat.answered_ms > SLOW_MS {
-            wrong.push(format!("its etcd took {} ms to say how it is", seat.answered_ms));
+            wrong.push(format!("its etcd took {} ms to answer us", seat.answered_ms));
         }
         let gap = seat.raft_index.saturating_sub(seat.raft_applied);
         if gap > GAP {

@@ -18,3 +18,14 @@ async fn lists_of_pods_that_hang_are_not_waited_for_in_turns() {
     let given_up = survey.nodes.iter().filter(|node| node.workloads.reason().unwrap().starts_with("not asked, as "));
     assert_eq!(given_up.count(), 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_answer_makes_no_clock_late() {
+    let bench = Bench::new("talos-three").await;
+    for call in ["SystemStat", "Read"] {
+        bench.fault(Front::Talos, &format!("/talos-mac/machine.MachineService/{call}"), FaultEffect::Delay(2_500));
+    }
+    let survey = bench.survey(&["talos-mac"]).await;
+    let ahead = *survey.nodes[0].talos().unwrap().ahead_s.known().unwrap();
+    assert_eq!(ahead, 0, "the clocks are one");
+}

@@ -52,7 +52,7 @@ pub struct EtcdSeat {
     pub version: String,
     /// What it finds wrong.
     pub errors: Vec<String>,
-    /// How long it took to tell, in milliseconds.
+    /// How long it took until we had its answer, in milliseconds: the way there and back too, and whatever was tried again.
     pub answered_ms: u64,
     /// The members as this node's own etcd sees them.
     pub members: Layer<Vec<EtcdMember>>,

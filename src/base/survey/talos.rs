@@ -44,7 +44,8 @@ pub struct Talos {
     pub diagnostics: Layer<Vec<String>>,
     /// Its clock is set.
     pub time_synced: Layer<bool>,
-    /// By how much its clock is ahead of that of this machine, in seconds; exact to two. It takes os:admin.
+    /// By how much its clock is ahead of that of this machine, in seconds, beyond what the time that the answer took
+    /// explains; exact to two. It takes os:admin.
     pub ahead_s: Layer<i64>,
     /// The kernel's boot id.
     pub boot_id: Layer<String>,

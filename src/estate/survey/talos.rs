@@ -280,13 +280,24 @@ async fn machine_config(talos: &talos::Talos) -> Layer<crate::base::survey::Mach
 
 /// By how much its clock is ahead of ours: the kernel tells when it was started, and for how long it has been up.
 async fn ahead(talos: &talos::Talos, clock: Clock) -> Result<i64, Why> {
-    let (started, up) = futures::join!(talos.boot_time(), talos.file("/proc/uptime"));
+    let uptime = async {
+        let (before, begun) = (clock.now().as_second(), clock.instant());
+        let up = talos.file("/proc/uptime").await;
+        let took = clock.instant().duration_since(begun).as_secs();
+        (up, (before, before.saturating_add_unsigned(took).saturating_add(1)))
+    };
+    let (started, (up, asked)) = futures::join!(talos.boot_time(), uptime);
     let up = String::from_utf8_lossy(&up?).split('.').next().and_then(|seconds| seconds.trim().parse::<i64>().ok());
     let started = i64::try_from(started?).ok();
     let theirs = started.zip(up).map(|(started, up)| started.saturating_add(up));
     let bad =
         || Why { reason: format!("the clock of {}: /proc/uptime is not understood", talos.node().name), help: None };
-    Ok(theirs.ok_or_else(bad)? - clock.now().as_second())
+    Ok(beyond(theirs.ok_or_else(bad)?, asked))
+}
+
+/// How far a reading is outside the time in which it was made: a slow answer makes no clock late.
+fn beyond(reading: i64, (before, after): (i64, i64)) -> i64 {
+    if reading < before { reading.saturating_sub(before) } else { reading.saturating_sub(after).max(0) }
 }
 
 /// The node's seat; absent where it is no control plane.
@@ -321,4 +332,28 @@ async fn seat(talos: &talos::Talos, estate: &Estate) -> Layer<EtcdSeat> {
         members: layer(members).map(|all| all.into_iter().map(member).collect()),
         alarms: layer(alarms).map(|all| all.into_iter().map(alarm).collect()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_off_only_outside_the_time_that_its_answer_took() {
+        let cases = [
+            // It is told at once, and after ten seconds of three tries.
+            (1_000, (1_000, 1_001), 0),
+            (1_000, (1_000, 1_010), 0),
+            (1_007, (1_000, 1_010), 0),
+            (1_010, (1_000, 1_010), 0),
+            (910, (1_000, 1_010), -90),
+            (1_100, (1_000, 1_010), 90),
+            (i64::MIN, (1_000, 1_010), i64::MIN),
+            (i64::MAX, (-1_000, -990), i64::MAX),
+        ];
+        assert_eq!(cases.len(), 8);
+        for (reading, asked, wanted) in cases {
+            assert_eq!(beyond(reading, asked), wanted, "{reading} {asked:?}");
+        }
+    }
 }

@@ -165,7 +165,7 @@ pub(super) const WRONG: &[Case] = &[
             (seat.answered_ms, seat.raft_index) = (4_000, 20_000);
             kubelet_of(survey, "mac").pressures = vec!["MemoryPressure".into()];
         },
-        text: &["300 of 16384 MiB", "4000 ms", "11000 entries behind", "MemoryPressure", "0 pods"],
+        text: &["300 of 16384 MiB", "took 4000 ms to answer us", "11000 entries behind", "MemoryPressure", "0 pods"],
         help: "spec.nodeName=mac",
     },
     Case {
