@@ -13,7 +13,7 @@ mod talos;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use cluster::{Budget, KubernetesCluster, ProxmoxCluster, TalosCluster};
+pub use cluster::{Budget, KubernetesCluster, ProxmoxCluster, TalosCluster, renewal};
 pub use config::{InstallDisk, MachineConfig, NamedSelector};
 pub use etcd::{EtcdAlarm, EtcdMember, EtcdSeat, Seat};
 pub use kubernetes::{Kubelet, NotReady, Workload, Workloads};

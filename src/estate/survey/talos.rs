@@ -17,16 +17,17 @@ const SCHEMATIC: &str = "schematic";
 
 /// A Talos cluster.
 pub(super) fn cluster(name: &str, of: &site::TalosCluster) -> TalosCluster {
-    let read = || {
-        let context = talos::Talosconfig::read(&of.talosconfig)?.context(of.context.as_deref())?;
-        let certificate = context.certificate;
-        Ok::<_, talos::TalosconfigError>(Certificate { roles: certificate.roles, until: certificate.until })
-    };
+    let read = talos::Talosconfig::read(&of.talosconfig).and_then(|config| config.context(of.context.as_deref()));
+    let context = read.as_ref().map_or_else(|_| of.context.clone(), |context| Some(context.name.clone()));
     TalosCluster {
         name: name.to_owned(),
         kubernetes: of.kubernetes.clone(),
         talosconfig: of.talosconfig.display().to_string(),
-        certificate: layer(read()),
+        context,
+        certificate: layer(read.map(|context| {
+            let certificate = context.certificate;
+            Certificate { roles: certificate.roles, until: certificate.until }
+        })),
     }
 }
 

@@ -231,6 +231,7 @@ pub(super) fn sound() -> Survey {
             name: "homelab".into(),
             kubernetes: "k".into(),
             talosconfig: "~/.talos/config".into(),
+            context: Some("home".into()),
             certificate: Layer::Known(Certificate {
                 roles: vec!["os:admin".into()],
                 until: "2027-06-01T00:00:00Z".parse().unwrap(),

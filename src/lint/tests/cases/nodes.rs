@@ -12,7 +12,7 @@ pub(super) const WRONG: &[Case] = &[
         what: "homelab",
         change: |survey| there(&mut survey.talos[0].certificate).until = "2026-12-10T00:00:00Z".parse().unwrap(),
         text: &["ends in 17 days, on 2026-12-10"],
-        help: "`talosctl -e 192.168.4.20 -n 192.168.4.20 --talosconfig ~/.talos/config config new --roles os:admin talosconfig.new`",
+        help: "`talosctl -e 192.168.4.20 -n 192.168.4.20 --talosconfig ~/.talos/config --context home config new FILE --roles os:admin`",
     },
     Case {
         name: "over",
