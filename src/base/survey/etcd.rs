@@ -81,6 +81,17 @@ pub struct EtcdAlarm {
 }
 
 impl EtcdSeat {
+    /// The parts that are not known, by name, with the reason and what to do.
+    pub fn unknown(&self) -> Vec<(&'static str, &str, Option<&str>)> {
+        fn of<'a, T>(name: &'static str, layer: &'a Layer<T>) -> Option<(&'static str, &'a str, Option<&'a str>)> {
+            match layer {
+                Layer::Unknown { reason, help } => Some((name, reason, help.as_deref())),
+                Layer::Known(_) | Layer::Absent => None,
+            }
+        }
+        [of("etcd members", &self.members), of("etcd alarms", &self.alarms)].into_iter().flatten().collect()
+    }
+
     /// What is not as it should be.
     pub fn wrong(&self) -> Vec<String> {
         let mut lines = Vec::new();

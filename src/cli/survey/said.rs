@@ -1,6 +1,8 @@
 //! What the screen says of a survey.
 
-use crate::base::survey::{Agent, Fact, Guest, Kind, Kubelet, Layer, Node, Place, Survey, Vm, Workloads};
+use crate::base::survey::{
+    Agent, EtcdSeat, Fact, Guest, Kind, Kubelet, Layer, Node, Place, Seat, Survey, Vm, Workloads,
+};
 use crate::lint::Blind;
 
 use super::*;
@@ -47,4 +49,47 @@ fn what_an_agent_could_not_be_asked_is_given_a_reason() {
     node.agent = Layer::Known(Agent { channel: Fact::Yes, ping: unknown(), exec: unknown() });
     let text = shown(vec![node], Vec::new());
     assert_eq!(text.matches("agent of k3s: not allowed: VM.GuestAgent.Audit").count(), 1, "{text}");
+}
+
+#[test]
+fn rules_that_could_not_look_say_why() {
+    let blind = |what: &str, reason: &str, rules: &[&'static str]| Blind {
+        what: what.into(),
+        reason: reason.into(),
+        rules: rules.to_vec(),
+    };
+    let mut dark = node();
+    dark.kubelet = Layer::unknown("no answer within 8 s");
+    dark.etcd = Layer::Known(EtcdSeat {
+        id: "0a".into(),
+        seat: Seat::Voter,
+        leader: Some("0a".into()),
+        raft_term: 1,
+        raft_index: 1,
+        raft_applied: 1,
+        db_size: 1,
+        db_in_use: 1,
+        version: "3.6.5".into(),
+        errors: Vec::new(),
+        answered_ms: 1,
+        members: Layer::unknown("not within 8 s"),
+        alarms: Layer::unknown("it takes os:operator"),
+    });
+    let all = vec![
+        blind("k3s", "no answer within 8 s", &["L32", "L20"]),
+        blind("homelab", "its version of Talos does not tell its disks", &["L10"]),
+        blind("mac", "its version of Talos does not tell its disks", &["L07", "L10"]),
+        blind("homelab", "not within 8 s", &["L12", "L32"]),
+    ];
+    let text = shown(vec![dark], all);
+    for line in [
+        "? not known: etcd alarms of k3s: it takes os:operator",
+        "? not known: etcd members of k3s: not within 8 s",
+        // What stands above is not said again.
+        "3 rules could not look everywhere, for what is not known: L12 L20 L32",
+        "2 rules could not look at homelab, mac: L07 L10 (its version of Talos does not tell its disks)",
+        "no findings in what is known",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line}:\n{text}");
+    }
 }

@@ -107,3 +107,16 @@ fn commands_name_the_port_where_it_belongs() {
         assert_eq!(talosctl(mac, "version"), wanted);
     }
 }
+
+#[test]
+fn a_volume_that_is_there_is_no_disk_that_cannot_be_told() {
+    for expression in ["volume.partition_label == 'data'", "disk.serial == 'gone'", "!system_disk"] {
+        let mut survey = sound();
+        cases::existing(&mut survey, expression);
+        assert_eq!(look(&survey), Looked::default(), "{expression}");
+    }
+    // The kernel's name of its disk moves all the same.
+    let mut survey = sound();
+    cases::existing(&mut survey, "disk.dev_path == '/dev/nvme1n1' && volume.name == 'xfs'");
+    assert_eq!(told(&look(&survey)), [("L06", "nuc")]);
+}

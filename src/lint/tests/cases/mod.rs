@@ -77,6 +77,12 @@ pub(super) fn user_volume(survey: &mut Survey, expression: &str) {
     config_of(survey, "nuc").volumes = vec![volume];
 }
 
+pub(in crate::lint) fn existing(survey: &mut Survey, expression: &str) {
+    let kind = "ExistingVolumeConfig".to_owned();
+    let volume = NamedSelector { kind, name: "data".into(), expression: expression.into() };
+    config_of(survey, "nuc").volumes = vec![volume];
+}
+
 pub(super) fn dumb(survey: &mut Survey, node: &str) {
     there(&mut at(survey, node).agent).ping = Fact::No { why: "QEMU guest agent is not running".into() };
 }

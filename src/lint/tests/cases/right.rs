@@ -6,8 +6,8 @@ use super::super::estate::{
     PLAIN, at, config_of, kubelet_of, members, module, seat_of, talos_of, there, vm_of, volume,
 };
 use super::{
-    away, channel_pending, dumb, gpu_image, install, learner, no_agent, no_channel, no_modules, silent, user_volume,
-    waits,
+    away, channel_pending, dumb, existing, gpu_image, install, learner, no_agent, no_channel, no_modules, silent,
+    user_volume, waits,
 };
 
 type Right = (&'static str, &'static str, fn(&mut Survey));
@@ -58,6 +58,7 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
         install(s, "mac", &[("serial", "GONE*")]);
         talos_of(s, "mac").disks = Layer::unknown("no answer");
     }),
+    ("L07", "a volume that is there is chosen by what is on it", |s| existing(s, "volume.partition_label == 'data'")),
     ("L08", "one of two", |s| install(s, "nuc", &[("type", "nvme"), ("model", "Sam*")])),
     ("L08", "the system disk is not meant", |s| user_volume(s, "disk.transport == 'nvme' && !system_disk")),
     ("L09", "its own disk", |s| install(s, "nuc", &[("model", "Sam*")])),
