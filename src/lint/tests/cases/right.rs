@@ -116,6 +116,10 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
     ("L20", "larger pages", |s| {
         kubelet_of(s, "nuc").allocatable = [("hugepages-1Gi".to_owned(), "2Gi".to_owned())].into();
     }),
+    ("L20", "what the kernel has is not known", |s| {
+        kubelet_of(s, "nuc").allocatable.clear();
+        talos_of(s, "nuc").memory = Layer::unknown("no answer");
+    }),
     ("L21", "root with his password", |s| {
         vm_of(s, "k3s").usb = [("usb0".to_owned(), "host=1a6e:089a".to_owned())].into();
     }),
