@@ -47,8 +47,8 @@ pub(super) const RULES: &[Rule] = &[
         number: "L27",
         title: "the VM does not run and its node is still Ready",
         explain: Explain {
-            wrong: "Kubernetes believes a kubelet for 40 seconds after its last word: pods still get sent there, and a Ready of this \
-                    moment proves nothing.",
+            wrong: "Kubernetes believes a kubelet for up to 50 seconds after its last word: pods still get sent there, and a Ready \
+                    of this moment proves nothing.",
             shows: "`qm status VMID` says stopped (or paused), `kubectl get nodes` says Ready.",
             by_hand: "`qm start VMID`, or wait until Kubernetes says NotReady.",
             source: "kube-controller-manager, `--node-monitor-grace-period`",
@@ -96,6 +96,9 @@ pub(super) const RULES: &[Rule] = &[
         look: |survey, out| each(survey, out, stale),
     },
 ];
+
+/// For how long Kubernetes believes a kubelet's last word: `--node-monitor-grace-period`, 40 or 50 s by its version.
+const BELIEVED: &str = "up to 50 seconds";
 
 fn waiting(node: &Node) -> (String, Option<String>) {
     let pending: Vec<_> = node.talos().into_iter().flat_map(|talos| talos.pending_services()).collect();
@@ -152,7 +155,7 @@ fn deaf(node: &Node, out: &mut Out) -> Option<()> {
     let reason = node.talos.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let text = format!(
         "the kubelet is Ready and Talos does not answer{reason}; of a node that has just gone down Kubernetes believes the \
-         last word for 40 seconds"
+         last word for {BELIEVED}"
     );
     out.find(&node.name, text, talosctl(node, "version"));
     Some(())
@@ -165,7 +168,7 @@ fn late(node: &Node, out: &mut Out) -> Option<()> {
     }
     let is = if vm.is_running() { vm.qemu.as_deref().unwrap_or("not at work") } else { &vm.power };
     let text =
-        format!("its VM is {is} and its node is Ready: Kubernetes believes the kubelet's last word for 40 seconds");
+        format!("its VM is {is} and its node is Ready: Kubernetes believes the kubelet's last word for {BELIEVED}");
     let help = if vm.is_running() { qm(node, "qm resume {}") } else { qm(node, "qm start {}") };
     out.find(&node.name, text, help);
     Some(())

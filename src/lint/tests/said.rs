@@ -3,8 +3,8 @@
 use crate::base::survey::{Agent, Fact, Layer};
 
 use super::super::*;
-use super::cases;
 use super::estate::{at, members, seat_of, sound, there, vm_of};
+use super::{cases, rules};
 
 fn told(looked: &Looked) -> Vec<(&str, &str)> {
     looked.findings.iter().map(|finding| (finding.rule, finding.what.as_str())).collect()
@@ -119,4 +119,13 @@ fn a_volume_that_is_there_is_no_disk_that_cannot_be_told() {
     let mut survey = sound();
     cases::existing(&mut survey, "disk.dev_path == '/dev/nvme1n1' && volume.name == 'xfs'");
     assert_eq!(told(&look(&survey)), [("L06", "nuc")]);
+}
+
+#[test]
+fn for_how_long_a_kubelet_is_believed_is_said_alike() {
+    let explained: Vec<&str> =
+        rules().filter(|rule| rule.explain.wrong.contains("up to 50 s")).map(|r| r.number).collect();
+    assert_eq!(explained, ["L27"]);
+    let seconds = |text: &str| text.contains("40 s");
+    assert!(!rules().any(|rule| rule.explain.lines().iter().any(|(_, text)| seconds(text))));
 }

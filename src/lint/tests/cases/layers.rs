@@ -44,7 +44,7 @@ pub(super) const WRONG: &[Case] = &[
             at(survey, "tvm").agent = Layer::Absent;
             silent(survey, "tvm");
         },
-        text: &["its VM is stopped and its node is Ready"],
+        text: &["its VM is stopped and its node is Ready", "for up to 50 seconds"],
         help: "on pve: `qm start 223`",
     },
     Case {
