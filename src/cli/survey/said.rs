@@ -43,12 +43,29 @@ fn shown(nodes: Vec<Node>, not_looked_at: Vec<Blind>) -> String {
 }
 
 #[test]
+fn where_nothing_was_looked_at_nothing_is_judged() {
+    let text = shown(vec![node()], Vec::new());
+    assert!(text.contains("nothing contradicts itself"), "{text}");
+    let text = shown(Vec::new(), Vec::new());
+    assert!(text.contains("names no nodes") && !text.contains("contradicts"), "{text}");
+}
+
+#[test]
 fn what_an_agent_could_not_be_asked_is_given_a_reason() {
     let unknown = || Fact::Unknown { why: "not allowed: VM.GuestAgent.Audit".into() };
     let mut node = node();
     node.agent = Layer::Known(Agent { channel: Fact::Yes, ping: unknown(), exec: unknown() });
     let text = shown(vec![node], Vec::new());
     assert_eq!(text.matches("agent of k3s: not allowed: VM.GuestAgent.Audit").count(), 1, "{text}");
+}
+
+#[test]
+fn ways_that_did_not_answer_are_named_and_no_others() {
+    let mut node = node();
+    let others = vec!["ssh: no route to host: 10.0.0.1".to_owned()];
+    node.guest = Layer::Known(Guest { route: "agent".into(), boot_id: "b".into(), others });
+    let text = shown(vec![node], Vec::new());
+    assert!(text.contains("agent, not ssh ") && !text.contains("alone"), "{text}");
 }
 
 #[test]
