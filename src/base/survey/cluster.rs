@@ -7,6 +7,7 @@ use super::{Certificate, Layer};
 
 /// A Proxmox cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct ProxmoxCluster {
     /// Its name in the site file.
     pub name: String,
@@ -26,6 +27,7 @@ impl ProxmoxCluster {
 
 /// A Kubernetes cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct KubernetesCluster {
     /// Its name in the site file.
     pub name: String,

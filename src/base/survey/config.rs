@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A few fields of a machine configuration, of either form (v1alpha1 or documents of their own). No secret is among them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct MachineConfig {
     /// `controlplane` or `worker`.
     pub machine_type: String,

@@ -30,6 +30,7 @@ impl fmt::Display for Seat {
 
 /// A node's own member of etcd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct EtcdSeat {
     /// Its id, in 16 hexadecimal digits.
     pub id: String,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A VM as Proxmox tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Vm {
     /// The Proxmox node that it is on.
     pub host: String,
@@ -195,6 +196,7 @@ impl Agent {
 
 /// A guest that answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Guest {
     /// The first route of the site that answered: `ssh`, `agent` or `host-ssh`.
     pub route: String,

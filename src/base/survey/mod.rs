@@ -85,6 +85,7 @@ impl<T> Layer<T> {
 
 /// Everything that was observed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Survey {
     /// The site's name.
     pub site: String,
@@ -107,6 +108,7 @@ pub struct Survey {
 
 /// A node across all layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Node {
     /// Its name in the site file.
     pub name: String,

@@ -9,6 +9,7 @@ use super::{Layer, MachineConfig};
 
 /// A Talos node that answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Talos {
     /// What runs.
     pub version: TalosVersion,
@@ -154,6 +155,7 @@ pub struct Module {
 
 /// A disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Disk {
     /// The kernel's name, which moves from boot to boot: `sda`.
     pub id: String,
@@ -181,6 +183,7 @@ pub struct Disk {
 
 /// The disk that a node is installed on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct SystemDisk {
     /// `sda`.
     pub id: String,
@@ -190,6 +193,7 @@ pub struct SystemDisk {
 
 /// What is found on a disk or partition.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Volume {
     /// `sda1`.
     pub id: String,
@@ -216,6 +220,7 @@ impl Volume {
 
 /// A PCI device.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct PciDevice {
     /// `0000:01:00.0`.
     pub address: String,
@@ -243,6 +248,7 @@ impl PciDevice {
 
 /// Memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Memory {
     /// All of it, in bytes.
     pub total: u64,

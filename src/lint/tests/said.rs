@@ -1,9 +1,11 @@
 //! What is said, and what is not, where several rules meet and where something is not known.
 
+use serde_json::Value;
+
 use crate::base::survey::{Agent, Fact, Layer};
 
 use super::super::*;
-use super::estate::{at, members, seat_of, sound, there, vm_of};
+use super::estate::{self, at, members, seat_of, sound, there, vm_of};
 use super::{cases, rules};
 
 fn told(looked: &Looked) -> Vec<(&str, &str)> {
@@ -128,4 +130,25 @@ fn for_how_long_a_kubelet_is_believed_is_said_alike() {
     assert_eq!(explained, ["L27"]);
     let seconds = |text: &str| text.contains("40 s");
     assert!(!rules().any(|rule| rule.explain.lines().iter().any(|(_, text)| seconds(text))));
+}
+
+/// Every key of an object.
+fn keys(value: &Value, all: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| keys(item, all)),
+        Value::Object(fields) => fields.iter().for_each(|(key, item)| {
+            all.push(key.clone());
+            keys(item, all);
+        }),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_keys_of_a_survey_are_in_one_style() {
+    let mut all = Vec::new();
+    keys(&serde_json::to_value(estate::sound()).unwrap(), &mut all);
+    assert!(all.len() > 300 && all.iter().any(|key| key == "took-ms"), "{}", all.len());
+    let other: Vec<&String> = all.iter().filter(|key| key.contains('_')).collect();
+    assert!(other.is_empty(), "{other:?}");
 }
