@@ -231,9 +231,10 @@ fn no_answer(node: &Node, out: &mut Out) -> Option<()> {
     }
     let why = agent.ping.why().filter(|_| agent.channel.is_yes() && agent.ping.is_no())?;
     let text = format!("its VM has the agent's channel and nobody answers on it ({why})");
-    let help = match (node.is_talos(), node.guest.known()) {
-        (true, _) => talosctl(node, "service ext-qemu-guest-agent"),
-        (false, _) => format!("in the guest {}: `systemctl enable --now qemu-guest-agent`", node.node_name),
+    let help = if node.is_talos() {
+        talosctl(node, "service ext-qemu-guest-agent")
+    } else {
+        format!("in the guest {}: `systemctl enable --now qemu-guest-agent`", node.node_name)
     };
     out.find(&node.name, text, help);
     Some(())

@@ -120,11 +120,6 @@ pub fn rule(number: &str) -> Option<&'static Rule> {
     rules().find(|rule| rule.number.eq_ignore_ascii_case(number))
 }
 
-/// What is wrong.
-pub fn all(survey: &Survey) -> Vec<Finding> {
-    look(survey).findings
-}
-
 /// What is wrong, and what could not be looked at.
 pub fn look(survey: &Survey) -> Looked {
     let mut looked = each_rule(survey);

@@ -282,17 +282,6 @@ impl Talos {
         self.services.known().into_iter().flatten().filter(|service| service.is_pending())
     }
 
-    /// The modules that its configuration asks for and that are not loaded.
-    pub fn modules_missing(&self) -> Vec<&str> {
-        let (Some(wanted), Some(loaded)) = (self.modules_configured.known(), self.modules_loaded.known()) else {
-            return Vec::new();
-        };
-        // The kernel takes a dash for an underscore.
-        let same = |a: &str, b: &str| a.replace('-', "_") == b.replace('-', "_");
-        let there = |name: &str| loaded.iter().any(|module| module.live && same(&module.name, name));
-        wanted.iter().map(String::as_str).filter(|name| !there(name)).collect()
-    }
-
     /// An extension of this name is in its image.
     pub fn has_extension(&self, name: &str) -> bool {
         self.extensions.known().into_iter().flatten().any(|extension| extension.name == name)

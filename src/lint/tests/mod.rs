@@ -51,7 +51,7 @@ fn each_rule_finds_its_cause_and_nothing_else_does() {
     for case in cases::wrong() {
         let mut survey = estate::sound();
         (case.change)(&mut survey);
-        let found = all(&survey);
+        let found = look(&survey).findings;
         let told: Vec<(&str, &str)> = found.iter().map(|f| (f.rule, f.what.as_str())).collect();
         assert_eq!(told, [(case.rule, case.what)], "{}: {found:#?}", case.name);
         let Finding { text, help, .. } = &found[0];
@@ -70,7 +70,7 @@ fn what_is_no_trouble_is_not_found() {
     for (rule, name, change) in cases::RIGHT {
         let mut survey = estate::sound();
         change(&mut survey);
-        let found = all(&survey);
+        let found = look(&survey).findings;
         assert!(!found.iter().any(|f| f.rule == *rule), "{rule} {name}: {found:#?}");
         tried.insert(rule);
     }
