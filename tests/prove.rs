@@ -8,6 +8,7 @@ use crate::harness::same::{assert_done, assert_same, assert_undone};
 use crate::harness::scene::Scenes;
 use crate::harness::{How, calls, is_cut, points_expected};
 use pvemig::base::check::Answer;
+use pvemig::base::clock::Clock;
 use pvemig::base::permit::System;
 use pvemig::blueprint::BoxedStep;
 use pvemig::engine::event::{Event, Record};
