@@ -16,7 +16,7 @@ use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::{RebootMode, Talos};
 
-use super::stand::{is_on_its_way, may_pass, up_again};
+use super::stand::{goes_down, is_on_its_way};
 
 /// How long a machine may take from the call to its own answer: firmware of servers takes minutes.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -123,11 +123,9 @@ impl Step<Estate> for RebootNode {
         if let (Some(off), Some(_)) = (self.off(cx).await?, before.pid) {
             return Ok(Check::todo(vec![Change::act(format!("{off} starts"))], ()));
         }
-        Ok(match up_again(cx, &self.machine, &self.peers).await {
-            Ok(None) => Check::done().note("a reboot cannot be taken back, and need not be"),
-            Ok(Some(why)) => Check::waiting(why),
-            Err(failure) if may_pass(&failure) => Check::waiting(failure.to_string()),
-            Err(failure) => return Err(failure),
+        Ok(match self.falling(cx, before).await? {
+            Some(why) => Check::waiting(why),
+            None => Check::done().note("a reboot cannot be taken back, and need not be"),
         })
     }
 
@@ -180,6 +178,24 @@ impl RebootNode {
             Err(error) if error.is_down() => Ok(true),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Why it may still go off by what this step sent, so that it is not let go of yet. How it is otherwise does not
+    /// matter here: a VM with another process has been started, and a machine that is down comes up by itself.
+    async fn falling(&self, cx: &Estate, before: &Before) -> Result<Option<String>, Failure> {
+        if let Some(vm) = &self.machine.vm {
+            let (_, _, status) = vm.status(cx).await?;
+            if status.pid != before.pid {
+                return Ok(None);
+            }
+        }
+        let talos = self.machine.open(cx).await?;
+        Ok(match goes_down(&talos).await {
+            Ok(true) => Some(format!("{} is going down", self.machine.name)),
+            Ok(false) => None,
+            Err(error) if error.is_down() => self.machine.vm.as_ref().map(|_| Failure::from(error).to_string()),
+            Err(error) => return Err(error.into()),
+        })
     }
 
     /// The VM where it is switched off.

@@ -8,7 +8,7 @@ use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::blueprint::machine::{Boot, Machine};
-use crate::blueprint::quorum::{Peer, judge, look};
+use crate::blueprint::quorum::{Peer, amiss, look};
 use crate::engine::step::{Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::kind;
@@ -52,7 +52,8 @@ impl Step<Estate> for VerifyBoot {
             "It also says Ready for up to a minute after a machine has gone: only the boot id tells which boot it means."
                 .into(),
             "A boot that fails falls back to the image in the other slot; version and schematic tell.".into(),
-            "A voter counts once it has caught up: until then the next node must not go down.".into(),
+            "A voter counts once it has caught up. Whether another node may go down then is asked when its turn comes."
+                .into(),
             format!(
                 "By hand: `talosctl -n {name} get machinestatus`, `talosctl -n {name} services`, \
                  `talosctl -n {name} get systemdisk`, `talosctl etcd status`, and \
@@ -93,8 +94,8 @@ impl VerifyBoot {
         let mut lines = missing(&self.machine, &status, &services);
         lines.extend(kubelet(&self.machine, node.as_ref(), &boot.id));
         if lines.is_empty() {
-            let verdict = judge(&self.machine.name, &look(cx, &self.machine.cluster, &self.peers).await);
-            lines.extend(verdict.problems.into_iter().map(|problem| problem.text));
+            let etcd = look(cx, &self.machine.cluster, &self.peers).await;
+            lines.extend(amiss(&self.machine.name, &etcd).map(|problem| problem.text));
         }
         Ok(if !wrong.is_empty() {
             Check::blocked(wrong)

@@ -18,6 +18,10 @@ use crate::base::wait::{Backoff, show};
 use crate::estate::Estate;
 use crate::talos::{Error, EtcdAlarm, EtcdMember, EtcdStatus};
 
+mod own;
+
+pub use own::amiss;
+
 /// By how many entries a voter may be behind the others: answers of a cluster at work are some milliseconds apart, and
 /// its log grows by hundreds of entries in a second.
 const BEHIND: u64 = 1_000;
@@ -260,8 +264,7 @@ fn member_problem(
     if view.status.is_learner {
         return Some(learner(&name, &peer.name));
     }
-    // Alarms have lines of their own.
-    let errors: Vec<&str> = view.status.errors.iter().map(|e| e.trim()).filter(|e| !e.contains(" alarm:")).collect();
+    let errors = troubles(view);
     if !errors.is_empty() {
         return Some(Problem::new(
             format!("member {name} of etcd is not healthy: {}", errors.join("; ")),
@@ -278,6 +281,11 @@ fn member_problem(
             ),
         )
     })
+}
+
+/// What a member says of itself; alarms have lines of their own.
+fn troubles(view: &View) -> Vec<&str> {
+    view.status.errors.iter().map(|e| e.trim()).filter(|e| !e.contains(" alarm:")).collect()
 }
 
 fn learner(name: &str, node: &str) -> Problem {
