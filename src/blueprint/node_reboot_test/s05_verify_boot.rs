@@ -8,7 +8,7 @@ use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::blueprint::machine::{Boot, Machine};
-use crate::blueprint::quorum::{Peer, amiss, look};
+use crate::blueprint::quorum::{Peer, amiss, judge, look};
 use crate::engine::step::{Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::kind;
@@ -93,14 +93,18 @@ impl VerifyBoot {
         };
         let mut lines = missing(&self.machine, &status, &services);
         lines.extend(kubelet(&self.machine, node.as_ref(), &boot.id));
+        let mut others = Vec::new();
         if lines.is_empty() {
             let etcd = look(cx, &self.machine.cluster, &self.peers).await;
             lines.extend(amiss(&self.machine.name, &etcd).map(|problem| problem.text));
+            let now = judge(&self.machine.name, &etcd).problems;
+            others
+                .extend(now.into_iter().map(|problem| format!("as to etcd it must not go down now: {}", problem.text)));
         }
         Ok(if !wrong.is_empty() {
             Check::blocked(wrong)
         } else if lines.is_empty() {
-            Check::done().notes(self.notes(&boot, former.as_ref()))
+            Check::done().notes(self.notes(&boot, former.as_ref())).notes(others)
         } else {
             Check::waiting(lines.join("; "))
         })
