@@ -2,6 +2,7 @@
 
 use crate::base::fault::{Failure, Fault};
 use crate::blueprint::machine::{Machine, boot_id};
+use crate::blueprint::node::not_yet;
 use crate::blueprint::quorum::{Peer, amiss, look};
 use crate::estate::Estate;
 use crate::k8s::{KubeError, Node};
@@ -76,17 +77,7 @@ pub(super) fn missing(machine: &Machine, status: &MachineStatus, services: &[Ser
 pub(super) fn kubelet(machine: &Machine, node: Option<&Node>, boot: &str) -> Option<String> {
     let name = &machine.node.name;
     let Some(node) = node else { return Some(format!("kubernetes `{}` has no node {name} yet", machine.node.cluster)) };
-    if node.boot_id != boot {
-        return Some(format!(
-            "node {name} still speaks of boot {}, and {} is in boot {boot}",
-            node.boot_id, machine.name
-        ));
-    }
-    match &node.ready {
-        Some(ready) if ready.is_true() => None,
-        Some(ready) => Some(format!("node {name}: {ready}")),
-        None => Some(format!("node {name} has no condition Ready")),
-    }
+    not_yet(node, &machine.name, boot)
 }
 
 fn stage(stage: Stage) -> &'static str {
