@@ -114,7 +114,8 @@ impl VerifyBoot {
         if let Some(vm) = &self.machine.vm {
             let (_, _, status) = vm.status(cx).await?;
             if !status.is_running() {
-                let help = format!("`pvemig resume` starts it, or `qm start {}`", vm.vmid);
+                // 04 is behind us, and this step only reads.
+                let help = format!("`qm start {}`", vm.vmid);
                 let problem = Problem::new(format!("vm {} is {}", vm.vmid, status.status), help);
                 return Ok(Check::blocked(vec![problem]));
             }
