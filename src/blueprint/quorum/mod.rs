@@ -142,8 +142,7 @@ pub async fn pass(cx: &Estate, cluster: &str, node: &str, peers: &[Peer], permit
 
 /// Whether a node may go down.
 pub fn judge(node: &str, etcd: &Etcd) -> Verdict {
-    let own = etcd.said.iter().find(|(peer, _)| peer.name == node).map(|(_, said)| said);
-    let view = match own {
+    let view = match etcd.said_by(node) {
         Some(Said::View(view)) => view,
         Some(Said::Worker) => {
             let notes = vec![format!("{node} is no control plane: etcd does not run on it")];
@@ -178,6 +177,11 @@ fn refused(problems: Vec<Problem>) -> Verdict {
 }
 
 impl Etcd {
+    /// What a node said.
+    pub fn said_by(&self, node: &str) -> Option<&Said> {
+        self.said.iter().find(|(peer, _)| peer.name == node).map(|(_, said)| said)
+    }
+
     /// The nodes whose etcd answered.
     fn views(&self) -> impl Iterator<Item = (&Peer, &View)> {
         self.said.iter().filter_map(|(peer, said)| match said {

@@ -7,7 +7,7 @@ use crate::base::check::Problem;
 /// worker, and where nothing is missing.
 pub fn amiss(node: &str, etcd: &Etcd) -> Option<Problem> {
     let logs = || format!("`talosctl -n {node} logs etcd` tells more");
-    let view = match etcd.said.iter().find(|(peer, _)| peer.name == node).map(|(_, said)| said) {
+    let view = match etcd.said_by(node) {
         Some(Said::View(view)) => view,
         Some(Said::Worker) => return None,
         Some(Said::Silent(why)) => {
