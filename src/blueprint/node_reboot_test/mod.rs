@@ -8,6 +8,7 @@ mod fold_back;
 mod mend_config;
 mod mend_image;
 mod on;
+mod own_vm;
 pub mod params;
 mod repair;
 mod rights;

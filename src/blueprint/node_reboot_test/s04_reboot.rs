@@ -1,10 +1,11 @@
 //! 04: the machine is switched off and on, once in this run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Change, Check};
+use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
 use crate::base::wait::{Backoff, show};
@@ -14,8 +15,10 @@ use crate::blueprint::quorum::{self, Peer, judge, look};
 use crate::blueprint::vm::Vm;
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
+use crate::proxmox::{Pending, Proxmox, VmRef, VmStatus};
 use crate::talos::{RebootMode, Talos};
 
+use super::own_vm;
 use super::stand::{goes_down, is_on_its_way};
 
 /// How long a machine may take from the call to its own answer: firmware of servers takes minutes.
@@ -70,6 +73,9 @@ impl Step<Estate> for RebootNode {
              process: that proves nothing about the disk it boots from, and applies no pending config."
                 .into(),
             "The quorum is asked for again right before the call, and the leadership of etcd handed over.".into(),
+            "A VM is switched only where its uuid is the one that the node sees: by a wrong number in the site file the \
+             node would go down, and another machine would be started."
+                .into(),
             "Talos answers before it begins; that another sequence holds its lock is told in its events alone.".into(),
             format!("By hand: {by_hand}."),
             "There is nothing to take back of a reboot. An undo in the middle of one starts the VM again.".into(),
@@ -147,15 +153,17 @@ impl RebootNode {
         let Some(vm) = &self.machine.vm else {
             return Ok(Check::todo(self.changes(), Before { boot, pid: None }));
         };
-        let (pve, at, status) = vm.status(cx).await?;
-        if let Some(lock) = &status.lock {
-            return locked(&pve, &at, lock).await;
+        let own = self.own(cx, vm).await?;
+        if !own.problems.is_empty() {
+            return Ok(Check::blocked(own.problems));
         }
-        let config = pve.pending(&at).await?;
+        if let Some(lock) = &own.status.lock {
+            return locked(&own.pve, &own.at, lock).await;
+        }
         let waits: Vec<&str> =
-            config.keys.iter().filter(|(_, key)| key.is_pending()).map(|(name, _)| name.as_str()).collect();
+            own.config.keys.iter().filter(|(_, key)| key.is_pending()).map(|(name, _)| name.as_str()).collect();
         let note = (!waits.is_empty()).then(|| format!("applies what waits in its config: {}", waits.join(", ")));
-        Ok(Check::todo(self.changes(), Before { boot, pid: status.pid }).notes(note))
+        Ok(Check::todo(self.changes(), Before { boot, pid: own.status.pid }).notes(note))
     }
 
     fn changes(&self) -> Vec<Change> {
@@ -166,7 +174,22 @@ impl RebootNode {
         }]
     }
 
+    /// The VM, and whether it is the node's own.
+    async fn own(&self, cx: &Estate, vm: &Vm) -> Result<Own, Failure> {
+        let talos = self.machine.open(cx).await?;
+        let node = async { Ok(own_vm::of_node(&talos).await?) };
+        let vm_side = vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?));
+        let (node, (pve, at, (status, config))) = futures::try_join!(node, vm_side)?;
+        let (name, uuid) = (&self.machine.name, own_vm::of_vm(&config));
+        let problems = own_vm::amiss(name, vm.vmid, status.is_running(), uuid.as_deref(), node.as_deref());
+        Ok(Own { pve, at, status, config, problems })
+    }
+
+    /// The last questions before the call that takes it down.
     async fn gate(&self, cx: &Estate, permit: &Permit) -> Result<(), Failure> {
+        if let Some(vm) = &self.machine.vm {
+            refuse(&self.machine.name, self.own(cx, vm).await?.problems)?;
+        }
         quorum::pass(cx, &self.machine.cluster, &self.machine.name, &self.peers, permit).await
     }
 
@@ -214,6 +237,9 @@ impl RebootNode {
         permit: &Permit,
     ) -> Result<(), Failure> {
         let (pve, at, status) = vm.status(cx).await?;
+        if !status.is_running() && boot_id(talos).await.is_ok_and(|id| id == since.boot.id) {
+            return refuse(&self.machine.name, vec![own_vm::off(&self.machine.name, vm.vmid)]);
+        }
         if status.is_running() {
             // Another process: it has been started since.
             if status.pid != since.pid {
@@ -246,6 +272,22 @@ impl RebootNode {
         }
         start(&pve, &at, permit).await
     }
+}
+
+/// The VM of a node, as it is.
+struct Own {
+    pve: Arc<Proxmox>,
+    at: VmRef,
+    status: VmStatus,
+    config: Pending,
+    /// Why it is not to be switched.
+    problems: Vec<Problem>,
+}
+
+fn refuse(name: &str, problems: Vec<Problem>) -> Result<(), Failure> {
+    let Some(help) = problems.first().map(|problem| problem.help.clone()) else { return Ok(()) };
+    let texts: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
+    Err(Failure::plain(format!("{name} must not go down now: {}", texts.join("; ")), Some(help)))
 }
 
 /// Waits until the node says that it has begun. Where it goes away before it says so, the check sees what came of it.

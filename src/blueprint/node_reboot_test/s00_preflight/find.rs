@@ -12,7 +12,7 @@ use crate::k8s::drain::plan;
 
 use super::super::repair::{self, Repair};
 use super::super::stand::missing;
-use super::super::{on, rights};
+use super::super::{on, own_vm, rights};
 use super::ask::{Facts, KubeFacts, TalosFacts, VmFacts};
 use super::{Preflight, known};
 
@@ -179,24 +179,14 @@ fn virtual_machine(machine: &Machine, vm: &Asked<VmFacts>, talos: &Asked<TalosFa
     let Some(vmid) = machine.vm.as_ref().map(|vm| vm.vmid) else { return out };
     let reboot = at(on::REBOOT, machine);
     let Some(f) = out.need(reboot.clone(), &format!("vm {vmid}"), vm) else { return out };
-    if !f.runs {
-        let text = format!("vm {vmid}, which is to be {}, does not run", machine.name);
-        out.problem(
-            &known::VM_AMISS,
-            reboot.clone(),
-            text,
-            format!("`qm start {vmid}`, or correct `vm` in the site file"),
-        );
-    }
-    let own = talos.as_ref().map(|talos| talos.uuid.as_str()).unwrap_or_default();
-    let other = f.uuid.as_deref().filter(|uuid| !own.is_empty() && !uuid.eq_ignore_ascii_case(own));
-    if let Some(uuid) = other {
-        out.problem(
-            &known::VM_AMISS,
-            reboot.clone(),
-            format!("vm {vmid} has the uuid {uuid}, and {} runs in a machine with {own}", machine.name),
-            "correct `vm` of the node in the site file",
-        );
+    // A node that does not answer has a line of its own.
+    let problems = match talos {
+        Ok(talos) => own_vm::amiss(&machine.name, vmid, f.runs, f.uuid.as_deref(), talos.uuid.as_deref()),
+        Err(_) if f.runs => Vec::new(),
+        Err(_) => vec![own_vm::off(&machine.name, vmid)],
+    };
+    for problem in problems {
+        out.borrowed(&known::VM_AMISS, reboot.clone(), problem);
     }
     let Some(may) = &f.may else { return out };
     let Some(held) = out.need(reboot.clone(), &format!("what {} may do with vm {vmid}", f.caller), may) else {
