@@ -18,8 +18,8 @@ use crate::estate::Estate;
 use crate::proxmox::{Pending, Proxmox, VmRef, VmStatus};
 use crate::talos::{RebootMode, Talos};
 
-use super::own_vm;
 use super::stand::{goes_down, is_on_its_way};
+use super::{drained, own_vm};
 
 /// How long a machine may take from the call to its own answer: firmware of servers takes minutes.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -73,6 +73,9 @@ impl Step<Estate> for RebootNode {
              process: that proves nothing about the disk it boots from, and applies no pending config."
                 .into(),
             "The quorum is asked for again right before the call, and the leadership of etcd handed over.".into(),
+            "By itself it drains nobody, and goes down by force: that the node is cordoned and nothing is left on it is \
+             looked at first."
+                .into(),
             "A VM is switched only where its uuid is the one that the node sees: by a wrong number in the site file the \
              node would go down, and another machine would be started."
                 .into(),
@@ -95,11 +98,13 @@ impl Step<Estate> for RebootNode {
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let Some(since) = seen.since else { return self.ahead(cx).await };
+        let Some(since) = seen.since else { return self.ahead(cx, &seen).await };
         let talos = self.machine.open(cx).await?;
         Ok(match boot_id(&talos).await {
             Ok(id) if id != since.boot.id => Check::done().note(format!("boot {id}; before it {}", since.boot.id)),
             Ok(_) if is_on_its_way(&talos).await? => Check::waiting(format!("{} is going down", self.machine.name)),
+            // Nothing is sent yet: what has to hold before must hold still.
+            Ok(_) if seen.got.is_empty() => return self.ahead(cx, &seen).await,
             Ok(_) => Check::todo(self.changes(), since.clone()),
             Err(error) if error.is_down() => match self.off(cx).await? {
                 Some(off) => Check::todo(vec![Change::act(format!("{off} starts"))], since.clone()),
@@ -115,10 +120,10 @@ impl Step<Estate> for RebootNode {
         permit.file(BOOT, &known)?;
         let talos = self.machine.open(cx).await?;
         match &self.machine.vm {
-            Some(vm) => self.cycle_vm(cx, &talos, vm, since, permit).await,
+            Some(vm) => self.cycle_vm(cx, (&talos, vm), (&seen, since), permit).await,
             None if self.left(&talos, since).await? => Ok(()),
             None => {
-                self.gate(cx, permit).await?;
+                self.gate(cx, &seen, permit).await?;
                 let actor = talos.reboot(permit, RebootMode::PowerCycle).await?;
                 begun(&talos, &actor).await
             }
@@ -143,27 +148,37 @@ impl Step<Estate> for RebootNode {
 }
 
 impl RebootNode {
-    /// Before anything was done: what would be, unless etcd or a lock is in the way.
-    async fn ahead(&self, cx: &Estate) -> Result<Check<Before>, Failure> {
-        let verdict = judge(&self.machine.name, &look(cx, &self.machine.cluster, &self.peers).await);
-        if !verdict.problems.is_empty() {
-            return Ok(Check::blocked(verdict.problems));
+    /// Before anything was sent: what would be, unless etcd, what runs on it, another's VM, or a lock is in the way.
+    async fn ahead(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let etcd = async { judge(&self.machine.name, &look(cx, &self.machine.cluster, &self.peers).await) };
+        let (verdict, pods, own) = futures::join!(etcd, drained::look(cx, &self.machine, seen.run), self.own(cx));
+        let (mut problems, mut unasked) = (verdict.problems, Vec::new());
+        let pods = pods.map_err(|failure| unasked.push(failure)).unwrap_or_default();
+        let own = own.map_err(|failure| unasked.push(failure)).unwrap_or_default();
+        problems.extend(pods.problems);
+        problems.extend(own.iter().flat_map(|own| own.problems.clone()));
+        if !problems.is_empty() {
+            return Ok(Check::blocked(problems).notes(unasked.iter().map(ToString::to_string)));
         }
-        let boot = self.machine.boot(cx).await?;
-        let Some(vm) = &self.machine.vm else {
-            return Ok(Check::todo(self.changes(), Before { boot, pid: None }));
-        };
-        let own = self.own(cx, vm).await?;
-        if !own.problems.is_empty() {
-            return Ok(Check::blocked(own.problems));
+        if let Some(failure) = unasked.into_iter().next() {
+            return Err(failure);
         }
-        if let Some(lock) = &own.status.lock {
+        if let Some((own, lock)) = own.as_ref().and_then(|own| Some((own, own.status.lock.as_ref()?))) {
             return locked(&own.pve, &own.at, lock).await;
         }
-        let waits: Vec<&str> =
-            own.config.keys.iter().filter(|(_, key)| key.is_pending()).map(|(name, _)| name.as_str()).collect();
+        if !pods.going.is_empty() {
+            return Ok(Check::waiting(format!("still on {}: {}", self.machine.node.name, pods.going.join(", "))));
+        }
+        let before = match seen.since {
+            Some(since) => since.clone(),
+            None => {
+                let pid = own.as_ref().and_then(|own| own.status.pid);
+                Before { boot: self.machine.boot(cx).await?, pid }
+            }
+        };
+        let waits: Vec<&str> = own.iter().flat_map(|own| own.config.changed()).map(|(key, _)| key).collect();
         let note = (!waits.is_empty()).then(|| format!("applies what waits in its config: {}", waits.join(", ")));
-        Ok(Check::todo(self.changes(), Before { boot, pid: own.status.pid }).notes(note))
+        Ok(Check::todo(self.changes(), before).notes(note))
     }
 
     fn changes(&self) -> Vec<Change> {
@@ -174,22 +189,26 @@ impl RebootNode {
         }]
     }
 
-    /// The VM, and whether it is the node's own.
-    async fn own(&self, cx: &Estate, vm: &Vm) -> Result<Own, Failure> {
+    /// The VM, and whether it is the node's own; None: a machine of its own.
+    async fn own(&self, cx: &Estate) -> Result<Option<Own>, Failure> {
+        let Some(vm) = &self.machine.vm else { return Ok(None) };
         let talos = self.machine.open(cx).await?;
         let node = async { Ok(own_vm::of_node(&talos).await?) };
         let vm_side = vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?));
         let (node, (pve, at, (status, config))) = futures::try_join!(node, vm_side)?;
         let (name, uuid) = (&self.machine.name, own_vm::of_vm(&config));
         let problems = own_vm::amiss(name, vm.vmid, status.is_running(), uuid.as_deref(), node.as_deref());
-        Ok(Own { pve, at, status, config, problems })
+        Ok(Some(Own { pve, at, status, config, problems }))
     }
 
-    /// The last questions before the call that takes it down.
-    async fn gate(&self, cx: &Estate, permit: &Permit) -> Result<(), Failure> {
-        if let Some(vm) = &self.machine.vm {
-            refuse(&self.machine.name, self.own(cx, vm).await?.problems)?;
+    /// The last questions before the call that takes it down. Whether it is drained the check has just asked, unless an
+    /// earlier call of this step was refused.
+    async fn gate(&self, cx: &Estate, seen: &Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let mut problems = self.own(cx).await?.map(|own| own.problems).unwrap_or_default();
+        if !seen.got.is_empty() {
+            problems.extend(drained::look(cx, &self.machine, seen.run).await?.problems);
         }
+        refuse(&self.machine.name, problems)?;
         quorum::pass(cx, &self.machine.cluster, &self.machine.name, &self.peers, permit).await
     }
 
@@ -231,9 +250,8 @@ impl RebootNode {
     async fn cycle_vm(
         &self,
         cx: &Estate,
-        talos: &Talos,
-        vm: &Vm,
-        since: &Before,
+        (talos, vm): (&Talos, &Vm),
+        (seen, since): (&Seen<'_, Before>, &Before),
         permit: &Permit,
     ) -> Result<(), Failure> {
         let (pve, at, status) = vm.status(cx).await?;
@@ -246,13 +264,13 @@ impl RebootNode {
                 return Ok(());
             }
             if !self.left(talos, since).await? {
-                self.gate(cx, permit).await?;
+                self.gate(cx, seen, permit).await?;
                 if status.is_ha_managed() {
                     // High availability would put a stopped VM back up at once: the cycle is one request to it.
                     let upid = pve.reboot(&at, SHUTDOWN, permit).await?;
                     return finish(&pve, &upid, SHUTDOWN + Duration::from_secs(30), permit).await;
                 }
-                // 02 has drained it; Talos need not do it again.
+                // It is drained; Talos need not do it again.
                 let actor = talos.shutdown(permit, true).await?;
                 begun(talos, &actor).await?;
             }
