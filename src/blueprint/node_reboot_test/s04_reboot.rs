@@ -18,7 +18,7 @@ use crate::estate::Estate;
 use crate::proxmox::{Pending, Proxmox, VmRef, VmStatus};
 use crate::talos::{RebootMode, Talos};
 
-use super::stand::{goes_down, is_on_its_way};
+use super::stand::goes_down;
 use super::{drained, own_vm};
 
 /// How long a machine may take from the call to its own answer: firmware of servers takes minutes.
@@ -99,18 +99,16 @@ impl Step<Estate> for RebootNode {
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let Some(since) = seen.since else { return self.ahead(cx, &seen).await };
-        let talos = self.machine.open(cx).await?;
-        Ok(match boot_id(&talos).await {
-            Ok(id) if id != since.boot.id => Check::done().note(format!("boot {id}; before it {}", since.boot.id)),
-            Ok(_) if is_on_its_way(&talos).await? => Check::waiting(format!("{} is going down", self.machine.name)),
+        Ok(match sight(&*self.machine.open(cx).await?, since).await? {
+            Sight::Gone(id) => Check::done().note(format!("boot {id}; before it {}", since.boot.id)),
+            Sight::Going => Check::waiting(format!("{} is going down", self.machine.name)),
             // Nothing is sent yet: what has to hold before must hold still.
-            Ok(_) if seen.got.is_empty() => return self.ahead(cx, &seen).await,
-            Ok(_) => Check::todo(self.changes(), since.clone()),
-            Err(error) if error.is_down() => match self.off(cx).await? {
+            Sight::There if seen.got.is_empty() => return self.ahead(cx, &seen).await,
+            Sight::There => Check::todo(self.changes(), since.clone()),
+            Sight::Silent(why) => match self.off(cx).await? {
                 Some(off) => Check::todo(vec![Change::act(format!("{off} starts"))], since.clone()),
-                None => Check::waiting(Failure::from(error).to_string()),
+                None => Check::waiting(why.to_string()),
             },
-            Err(error) => return Err(error.into()),
         })
     }
 
@@ -121,12 +119,15 @@ impl Step<Estate> for RebootNode {
         let talos = self.machine.open(cx).await?;
         match &self.machine.vm {
             Some(vm) => self.cycle_vm(cx, (&talos, vm), (&seen, since), permit).await,
-            None if self.left(&talos, since).await? => Ok(()),
-            None => {
-                self.gate(cx, &seen, permit).await?;
-                let actor = talos.reboot(permit, RebootMode::PowerCycle).await?;
-                begun(&talos, &actor).await
-            }
+            None => match sight(&talos, since).await? {
+                Sight::There => {
+                    self.gate(cx, &seen, permit).await?;
+                    let actor = talos.reboot(permit, RebootMode::PowerCycle).await?;
+                    begun(&talos, &actor).await
+                }
+                Sight::Silent(why) if seen.got.is_empty() => Err(self.untold(&why, "reboot")),
+                Sight::Going | Sight::Gone(_) | Sight::Silent(_) => Ok(()),
+            },
         }
     }
 
@@ -212,14 +213,14 @@ impl RebootNode {
         quorum::pass(cx, &self.machine.cluster, &self.machine.name, &self.peers, permit).await
     }
 
-    /// Whether it has gone, or is going: then nothing is sent. What cannot be asked is on its way, and the check waits.
-    async fn left(&self, talos: &Talos, since: &Before) -> Result<bool, Failure> {
-        match boot_id(talos).await {
-            Ok(id) if id != since.boot.id => Ok(true),
-            Ok(_) => Ok(is_on_its_way(talos).await?),
-            Err(error) if error.is_down() => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+    /// A node that does not answer, and was not told anything either.
+    fn untold(&self, why: &Failure, what: &str) -> Failure {
+        let name = &self.machine.name;
+        let help = match &self.machine.vm {
+            Some(vm) => format!("see the console of vm {}; `pvemig resume` goes on once {name} answers", vm.vmid),
+            None => format!("see its console; `pvemig resume` goes on once {name} answers"),
+        };
+        Failure::plain(format!("{name} does not answer, and was not told to {what}: {why}"), Some(help))
     }
 
     /// Why it may still go off by what this step sent, so that it is not let go of yet. How it is otherwise does not
@@ -255,15 +256,25 @@ impl RebootNode {
         permit: &Permit,
     ) -> Result<(), Failure> {
         let (pve, at, status) = vm.status(cx).await?;
-        if !status.is_running() && boot_id(talos).await.is_ok_and(|id| id == since.boot.id) {
-            return refuse(&self.machine.name, vec![own_vm::off(&self.machine.name, vm.vmid)]);
+        // Another process: it has been started since.
+        if status.is_running() && status.pid != since.pid {
+            return Ok(());
         }
-        if status.is_running() {
-            // Another process: it has been started since.
-            if status.pid != since.pid {
-                return Ok(());
-            }
-            if !self.left(talos, since).await? {
+        let stands = sight(talos, since).await?;
+        if !status.is_running() {
+            return match stands {
+                // It answers, so it runs elsewhere.
+                Sight::There => refuse(&self.machine.name, vec![own_vm::off(&self.machine.name, vm.vmid)]),
+                Sight::Gone(_) => Ok(()),
+                Sight::Going | Sight::Silent(_) => start(&pve, &at, permit).await,
+            };
+        }
+        let told = match stands {
+            Sight::Gone(_) => return Ok(()),
+            Sight::Silent(why) if seen.got.is_empty() => return Err(self.untold(&why, "shut down")),
+            Sight::Silent(_) => true,
+            Sight::Going => !seen.got.is_empty(),
+            Sight::There => {
                 self.gate(cx, seen, permit).await?;
                 if status.is_ha_managed() {
                     // High availability would put a stopped VM back up at once: the cycle is one request to it.
@@ -273,23 +284,63 @@ impl RebootNode {
                 // It is drained; Talos need not do it again.
                 let actor = talos.shutdown(permit, true).await?;
                 begun(talos, &actor).await?;
+                true
             }
-            let began = cx.clock().instant();
-            let mut pauses = Backoff::poll(cx.clock());
-            while pve.status(&at).await?.is_running() {
-                if began.elapsed() > SHUTDOWN {
-                    let text =
-                        format!("vm {} is not off {} after Talos was told to shut down", vm.vmid, show(SHUTDOWN));
-                    let help =
-                        format!("see its console; `pvemig resume` goes on once it is off, or `qm stop {}`", vm.vmid);
-                    return Err(Failure::plain(text, Some(help)));
-                }
-                permit.go_on()?;
-                pauses.pause().await;
+        };
+        let began = cx.clock().instant();
+        let mut pauses = Backoff::poll(cx.clock());
+        loop {
+            let now = pve.status(&at).await?;
+            if !now.is_running() {
+                return start(&pve, &at, permit).await;
             }
+            if now.pid != since.pid {
+                return Ok(());
+            }
+            if began.elapsed() > SHUTDOWN {
+                return Err(not_off(&self.machine.name, vm.vmid, told));
+            }
+            permit.go_on()?;
+            pauses.pause().await;
         }
-        start(&pve, &at, permit).await
     }
+}
+
+/// How a node stands against what it had booted before.
+enum Sight {
+    /// It is in the same boot, and stays there.
+    There,
+    /// It is in the same boot, and on its way down.
+    Going,
+    /// It is in this other boot.
+    Gone(String),
+    /// It does not answer: it may be off, on its way, or cut off.
+    Silent(Failure),
+}
+
+async fn sight(talos: &Talos, since: &Before) -> Result<Sight, Failure> {
+    let asked = match boot_id(talos).await {
+        Ok(id) if id != since.boot.id => return Ok(Sight::Gone(id)),
+        Ok(_) => goes_down(talos).await,
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok(true) => Ok(Sight::Going),
+        Ok(false) => Ok(Sight::There),
+        Err(error) if error.is_down() => Ok(Sight::Silent(error.into())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A VM that stays on. Only one that this step told to go off is stopped by hand.
+fn not_off(name: &str, vmid: u32, told: bool) -> Failure {
+    let (limit, on) = (show(SHUTDOWN), "see its console; `pvemig resume` goes on once it is off");
+    if told {
+        let text = format!("vm {vmid} is not off {limit} after Talos was told to shut down");
+        return Failure::plain(text, Some(format!("{on}, or `qm stop {vmid}`")));
+    }
+    let text = format!("{name} goes down, by whom is not known, and vm {vmid} is not off after {limit}");
+    Failure::plain(text, Some(on.to_owned()))
 }
 
 /// The VM of a node, as it is.
