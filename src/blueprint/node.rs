@@ -29,3 +29,54 @@ impl KubeNode {
         }))
     }
 }
+
+/// Why the kubelet of a node does not speak for this boot of `who`. None: it does, and is Ready. A node stays Ready for
+/// up to a minute after its machine has gone, so Ready alone says nothing.
+pub fn not_yet(node: &Node, who: &str, boot: &str) -> Option<String> {
+    let name = &node.meta.name;
+    if node.boot_id != boot {
+        let of = if node.boot_id.is_empty() { "(none)" } else { &node.boot_id };
+        return Some(format!(
+            "node {name} still speaks of boot {of}, and {who} is in boot {boot}: its kubelet has not told yet"
+        ));
+    }
+    match &node.ready {
+        Some(ready) if ready.is_true() => None,
+        Some(ready) => Some(format!("node {name}: {ready}")),
+        None => Some(format!("node {name} has no condition Ready")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_counts_for_this_boot_only() {
+        let ready = |status: &str| crate::k8s::meta::Condition {
+            kind: "Ready".into(),
+            status: status.into(),
+            ..Default::default()
+        };
+        let node = |boot: &str, status: &str| Node {
+            meta: crate::k8s::meta::Meta { name: "n".into(), ..Default::default() },
+            unschedulable: true,
+            taints: Vec::new(),
+            ready: Some(ready(status)),
+            conditions: Vec::new(),
+            boot_id: boot.into(),
+            system_uuid: String::new(),
+            os_image: String::new(),
+            kubelet: String::new(),
+            allocatable: Default::default(),
+            capacity: Default::default(),
+            runtime_handlers: None,
+        };
+        assert_eq!(not_yet(&node("b2", "True"), "the guest", "b2"), None);
+        let left_over = not_yet(&node("b1", "True"), "the guest", "b2").unwrap();
+        assert!(left_over.contains("b1") && left_over.contains("b2"), "{left_over}");
+        assert!(not_yet(&node("b2", "Unknown"), "the guest", "b2").unwrap().contains("Unknown"));
+        let never = Node { ready: None, ..node("b2", "True") };
+        assert!(not_yet(&never, "the guest", "b2").is_some());
+    }
+}

@@ -178,7 +178,7 @@ fn judge(node: &str, pod: &Pod, round: &Surroundings, lets: Lets) -> PodPlan {
         add(Reason::Finished(pod.phase.clone()), Fate::Goes);
         return PodPlan { pod: PodName::of(pod), fate, reasons };
     }
-    let daemon_set = controller.filter(|o| o.kind == "DaemonSet" && o.api_version == "apps/v1");
+    let daemon_set = pod.daemon_set();
     if let Some(owner) = daemon_set {
         let name = format!("{}/{}", pod.meta.namespace, owner.name);
         if round.daemon_sets.contains(&name) {

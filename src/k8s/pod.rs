@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::api::Kubernetes;
 use super::error::KubeError;
-use super::meta::{Condition, Meta, Toleration, not_tolerated, quantities};
+use super::meta::{Condition, Meta, Owner, Toleration, not_tolerated, quantities};
 use super::node::Node;
 use super::resource::POD;
 use super::select::{Term, terms};
@@ -164,6 +164,16 @@ impl Pod {
     /// True for phase Succeeded or Failed.
     pub fn is_finished(&self) -> bool {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// The DaemonSet that makes it.
+    pub fn daemon_set(&self) -> Option<&Owner> {
+        self.meta.controller().filter(|owner| owner.kind == "DaemonSet" && owner.api_version == "apps/v1")
+    }
+
+    /// True where it belongs to its node and stays there whatever is drained.
+    pub fn is_of_the_node(&self) -> bool {
+        self.is_mirror() || self.daemon_set().is_some()
     }
 
     /// True for a static pod's mirror, which cannot be deleted through the API.

@@ -95,7 +95,10 @@ impl Rig {
             // Flux reconciles every now and then, whoever looks.
             let objects = picture["kubernetes"]["objects"].as_object()?;
             let reconciles = |object: &Value| object.pointer("/status/conditions/Reconciling").is_some();
-            (ready && !objects.values().any(reconciles)).then_some(picture)
+            let nodes = picture["talos"]["nodes"].as_object();
+            let booting = |node: &Value| node["off"] != true && node["run"]["booted"] != true;
+            let boots = nodes.is_some_and(|nodes| nodes.values().any(booting));
+            (ready && !boots && !objects.values().any(reconciles)).then_some(picture)
         };
         let picture = self.lab.shared().until(Duration::from_secs(900), at_rest).await;
         picture.unwrap_or_else(|| self.lab.compared())

@@ -4,10 +4,12 @@
 //! The steps are those of one node, again and again: a step's instance is the node's name in the site file.
 
 mod alone;
+mod drained;
 mod fold_back;
 mod mend_config;
 mod mend_image;
 mod on;
+mod own_vm;
 pub mod params;
 mod repair;
 mod rights;

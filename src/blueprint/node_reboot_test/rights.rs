@@ -68,6 +68,8 @@ pub(super) fn kubernetes(machines: &[Machine]) -> Vec<KubeNeed> {
     }
     let drain = [on::DRAIN, on::PREFLIGHT];
     all.push(need(&[on::DRAIN], Right::new("create", "", "pods/eviction", ""), "the drain"));
+    let own = "what still runs on a node";
+    all.push(need(&[on::REBOOT], Right::new("list", "", "pods", ""), own));
     for (group, resource) in [
         ("", "nodes"),
         ("", "persistentvolumeclaims"),

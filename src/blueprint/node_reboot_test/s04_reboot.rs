@@ -1,10 +1,11 @@
 //! 04: the machine is switched off and on, once in this run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Change, Check};
+use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
 use crate::base::wait::{Backoff, show};
@@ -14,9 +15,11 @@ use crate::blueprint::quorum::{self, Peer, judge, look};
 use crate::blueprint::vm::Vm;
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
+use crate::proxmox::{Pending, Proxmox, VmRef, VmStatus};
 use crate::talos::{RebootMode, Talos};
 
-use super::stand::{is_on_its_way, may_pass, up_again};
+use super::stand::goes_down;
+use super::{drained, own_vm};
 
 /// How long a machine may take from the call to its own answer: firmware of servers takes minutes.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -70,6 +73,12 @@ impl Step<Estate> for RebootNode {
              process: that proves nothing about the disk it boots from, and applies no pending config."
                 .into(),
             "The quorum is asked for again right before the call, and the leadership of etcd handed over.".into(),
+            "By itself it drains nobody, and goes down by force: that the node is cordoned and nothing is left on it is \
+             looked at first."
+                .into(),
+            "A VM is switched only where its uuid is the one that the node sees: by a wrong number in the site file the \
+             node would go down, and another machine would be started."
+                .into(),
             "Talos answers before it begins; that another sequence holds its lock is told in its events alone.".into(),
             format!("By hand: {by_hand}."),
             "There is nothing to take back of a reboot. An undo in the middle of one starts the VM again.".into(),
@@ -93,17 +102,17 @@ impl Step<Estate> for RebootNode {
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let Some(since) = seen.since else { return self.ahead(cx).await };
-        let talos = self.machine.open(cx).await?;
-        Ok(match boot_id(&talos).await {
-            Ok(id) if id != since.boot.id => Check::done().note(format!("boot {id}; before it {}", since.boot.id)),
-            Ok(_) if is_on_its_way(&talos).await? => Check::waiting(format!("{} is going down", self.machine.name)),
-            Ok(_) => Check::todo(self.changes(), since.clone()),
-            Err(error) if error.is_down() => match self.off(cx).await? {
+        let Some(since) = seen.since else { return self.ahead(cx, &seen).await };
+        Ok(match sight(&*self.machine.open(cx).await?, since).await? {
+            Sight::Gone(id) => Check::done().note(format!("boot {id}; before it {}", since.boot.id)),
+            Sight::Going => Check::waiting(format!("{} is going down", self.machine.name)),
+            // Nothing is sent yet: what has to hold before must hold still.
+            Sight::There if seen.got.is_empty() => return self.ahead(cx, &seen).await,
+            Sight::There => Check::todo(self.changes(), since.clone()),
+            Sight::Silent(why) => match self.off(cx).await? {
                 Some(off) => Check::todo(vec![Change::act(format!("{off} starts"))], since.clone()),
-                None => Check::waiting(Failure::from(error).to_string()),
+                None => Check::waiting(why.to_string()),
             },
-            Err(error) => return Err(error.into()),
         })
     }
 
@@ -113,13 +122,16 @@ impl Step<Estate> for RebootNode {
         permit.file(BOOT, &known)?;
         let talos = self.machine.open(cx).await?;
         match &self.machine.vm {
-            Some(vm) => self.cycle_vm(cx, &talos, vm, since, permit).await,
-            None if self.left(&talos, since).await? => Ok(()),
-            None => {
-                self.gate(cx, permit).await?;
-                let actor = talos.reboot(permit, RebootMode::PowerCycle).await?;
-                begun(&talos, &actor).await
-            }
+            Some(vm) => self.cycle_vm(cx, (&talos, vm), (&seen, since), permit).await,
+            None => match sight(&talos, since).await? {
+                Sight::There => {
+                    self.gate(cx, &seen, permit).await?;
+                    let actor = talos.reboot(permit, RebootMode::PowerCycle).await?;
+                    begun(&talos, &actor).await
+                }
+                Sight::Silent(why) if seen.got.is_empty() => Err(self.untold(&why, "reboot")),
+                Sight::Going | Sight::Gone(_) | Sight::Silent(_) => Ok(()),
+            },
         }
     }
 
@@ -127,11 +139,9 @@ impl Step<Estate> for RebootNode {
         if let (Some(off), Some(_)) = (self.off(cx).await?, before.pid) {
             return Ok(Check::todo(vec![Change::act(format!("{off} starts"))], ()));
         }
-        Ok(match up_again(cx, &self.machine, &self.peers).await {
-            Ok(None) => Check::done().note("a reboot cannot be taken back, and need not be"),
-            Ok(Some(why)) => Check::waiting(why),
-            Err(failure) if may_pass(&failure) => Check::waiting(failure.to_string()),
-            Err(failure) => return Err(failure),
+        Ok(match self.falling(cx, before).await? {
+            Some(why) => Check::waiting(why),
+            None => Check::done().note("a reboot cannot be taken back, and need not be"),
         })
     }
 
@@ -143,25 +153,37 @@ impl Step<Estate> for RebootNode {
 }
 
 impl RebootNode {
-    /// Before anything was done: what would be, unless etcd or a lock is in the way.
-    async fn ahead(&self, cx: &Estate) -> Result<Check<Before>, Failure> {
-        let verdict = judge(&self.machine.name, &look(cx, &self.machine.cluster, &self.peers).await);
-        if !verdict.problems.is_empty() {
-            return Ok(Check::blocked(verdict.problems));
+    /// Before anything was sent: what would be, unless etcd, what runs on it, another's VM, or a lock is in the way.
+    async fn ahead(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let etcd = async { judge(&self.machine.name, &look(cx, &self.machine.cluster, &self.peers).await) };
+        let (verdict, pods, own) = futures::join!(etcd, drained::look(cx, &self.machine, seen.run), self.own(cx));
+        let (mut problems, mut unasked) = (verdict.problems, Vec::new());
+        let pods = pods.map_err(|failure| unasked.push(failure)).unwrap_or_default();
+        let own = own.map_err(|failure| unasked.push(failure)).unwrap_or_default();
+        problems.extend(pods.problems);
+        problems.extend(own.iter().flat_map(|own| own.problems.clone()));
+        if !problems.is_empty() {
+            return Ok(Check::blocked(problems).notes(unasked.iter().map(ToString::to_string)));
         }
-        let boot = self.machine.boot(cx).await?;
-        let Some(vm) = &self.machine.vm else {
-            return Ok(Check::todo(self.changes(), Before { boot, pid: None }));
+        if let Some(failure) = unasked.into_iter().next() {
+            return Err(failure);
+        }
+        if let Some((own, lock)) = own.as_ref().and_then(|own| Some((own, own.status.lock.as_ref()?))) {
+            return locked(&own.pve, &own.at, lock).await;
+        }
+        if !pods.going.is_empty() {
+            return Ok(Check::waiting(format!("still on {}: {}", self.machine.node.name, pods.going.join(", "))));
+        }
+        let before = match seen.since {
+            Some(since) => since.clone(),
+            None => {
+                let pid = own.as_ref().and_then(|own| own.status.pid);
+                Before { boot: self.machine.boot(cx).await?, pid }
+            }
         };
-        let (pve, at, status) = vm.status(cx).await?;
-        if let Some(lock) = &status.lock {
-            return locked(&pve, &at, lock).await;
-        }
-        let config = pve.pending(&at).await?;
-        let waits: Vec<&str> =
-            config.keys.iter().filter(|(_, key)| key.is_pending()).map(|(name, _)| name.as_str()).collect();
+        let waits: Vec<&str> = own.iter().flat_map(|own| own.config.changed()).map(|(key, _)| key).collect();
         let note = (!waits.is_empty()).then(|| format!("applies what waits in its config: {}", waits.join(", ")));
-        Ok(Check::todo(self.changes(), Before { boot, pid: status.pid }).notes(note))
+        Ok(Check::todo(self.changes(), before).notes(note))
     }
 
     fn changes(&self) -> Vec<Change> {
@@ -172,18 +194,55 @@ impl RebootNode {
         }]
     }
 
-    async fn gate(&self, cx: &Estate, permit: &Permit) -> Result<(), Failure> {
+    /// The VM, and whether it is the node's own; None: a machine of its own.
+    async fn own(&self, cx: &Estate) -> Result<Option<Own>, Failure> {
+        let Some(vm) = &self.machine.vm else { return Ok(None) };
+        let talos = self.machine.open(cx).await?;
+        let node = async { Ok(own_vm::of_node(&talos).await?) };
+        let vm_side = vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?));
+        let (node, (pve, at, (status, config))) = futures::try_join!(node, vm_side)?;
+        let (name, uuid) = (&self.machine.name, own_vm::of_vm(&config));
+        let problems = own_vm::amiss(name, vm.vmid, status.is_running(), uuid.as_deref(), node.as_deref());
+        Ok(Some(Own { pve, at, status, config, problems }))
+    }
+
+    /// The last questions before the call that takes it down. Whether it is drained the check has just asked, unless an
+    /// earlier call of this step was refused.
+    async fn gate(&self, cx: &Estate, seen: &Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let mut problems = self.own(cx).await?.map(|own| own.problems).unwrap_or_default();
+        if !seen.got.is_empty() {
+            problems.extend(drained::look(cx, &self.machine, seen.run).await?.problems);
+        }
+        refuse(&self.machine.name, problems)?;
         quorum::pass(cx, &self.machine.cluster, &self.machine.name, &self.peers, permit).await
     }
 
-    /// Whether it has gone, or is going: then nothing is sent. What cannot be asked is on its way, and the check waits.
-    async fn left(&self, talos: &Talos, since: &Before) -> Result<bool, Failure> {
-        match boot_id(talos).await {
-            Ok(id) if id != since.boot.id => Ok(true),
-            Ok(_) => Ok(is_on_its_way(talos).await?),
-            Err(error) if error.is_down() => Ok(true),
-            Err(error) => Err(error.into()),
+    /// A node that does not answer, and was not told anything either.
+    fn untold(&self, why: &Failure, what: &str) -> Failure {
+        let name = &self.machine.name;
+        let help = match &self.machine.vm {
+            Some(vm) => format!("see the console of vm {}; `pvemig resume` goes on once {name} answers", vm.vmid),
+            None => format!("see its console; `pvemig resume` goes on once {name} answers"),
+        };
+        Failure::plain(format!("{name} does not answer, and was not told to {what}: {why}"), Some(help))
+    }
+
+    /// Why it may still go off by what this step sent, so that it is not let go of yet. How it is otherwise does not
+    /// matter here: a VM with another process has been started, and a machine that is down comes up by itself.
+    async fn falling(&self, cx: &Estate, before: &Before) -> Result<Option<String>, Failure> {
+        if let Some(vm) = &self.machine.vm {
+            let (_, _, status) = vm.status(cx).await?;
+            if status.pid != before.pid {
+                return Ok(None);
+            }
         }
+        let talos = self.machine.open(cx).await?;
+        Ok(match goes_down(&talos).await {
+            Ok(true) => Some(format!("{} is going down", self.machine.name)),
+            Ok(false) => None,
+            Err(error) if error.is_down() => self.machine.vm.as_ref().map(|_| Failure::from(error).to_string()),
+            Err(error) => return Err(error.into()),
+        })
     }
 
     /// The VM where it is switched off.
@@ -196,44 +255,112 @@ impl RebootNode {
     async fn cycle_vm(
         &self,
         cx: &Estate,
-        talos: &Talos,
-        vm: &Vm,
-        since: &Before,
+        (talos, vm): (&Talos, &Vm),
+        (seen, since): (&Seen<'_, Before>, &Before),
         permit: &Permit,
     ) -> Result<(), Failure> {
         let (pve, at, status) = vm.status(cx).await?;
-        if status.is_running() {
-            // Another process: it has been started since.
-            if status.pid != since.pid {
-                return Ok(());
-            }
-            if !self.left(talos, since).await? {
-                self.gate(cx, permit).await?;
+        // Another process: it has been started since.
+        if status.is_running() && status.pid != since.pid {
+            return Ok(());
+        }
+        let stands = sight(talos, since).await?;
+        if !status.is_running() {
+            return match stands {
+                // It answers, so it runs elsewhere.
+                Sight::There => refuse(&self.machine.name, vec![own_vm::off(&self.machine.name, vm.vmid)]),
+                Sight::Gone(_) => Ok(()),
+                Sight::Going | Sight::Silent(_) => start(&pve, &at, permit).await,
+            };
+        }
+        let told = match stands {
+            Sight::Gone(_) => return Ok(()),
+            Sight::Silent(why) if seen.got.is_empty() => return Err(self.untold(&why, "shut down")),
+            Sight::Silent(_) => true,
+            Sight::Going => !seen.got.is_empty(),
+            Sight::There => {
+                self.gate(cx, seen, permit).await?;
                 if status.is_ha_managed() {
                     // High availability would put a stopped VM back up at once: the cycle is one request to it.
                     let upid = pve.reboot(&at, SHUTDOWN, permit).await?;
                     return finish(&pve, &upid, SHUTDOWN + Duration::from_secs(30), permit).await;
                 }
-                // 02 has drained it; Talos need not do it again.
+                // It is drained; Talos need not do it again.
                 let actor = talos.shutdown(permit, true).await?;
                 begun(talos, &actor).await?;
+                true
             }
-            let began = cx.clock().instant();
-            let mut pauses = Backoff::poll(cx.clock());
-            while pve.status(&at).await?.is_running() {
-                if began.elapsed() > SHUTDOWN {
-                    let text =
-                        format!("vm {} is not off {} after Talos was told to shut down", vm.vmid, show(SHUTDOWN));
-                    let help =
-                        format!("see its console; `pvemig resume` goes on once it is off, or `qm stop {}`", vm.vmid);
-                    return Err(Failure::plain(text, Some(help)));
-                }
-                permit.go_on()?;
-                pauses.pause().await;
+        };
+        let began = cx.clock().instant();
+        let mut pauses = Backoff::poll(cx.clock());
+        loop {
+            let now = pve.status(&at).await?;
+            if !now.is_running() {
+                return start(&pve, &at, permit).await;
             }
+            if now.pid != since.pid {
+                return Ok(());
+            }
+            if began.elapsed() > SHUTDOWN {
+                return Err(not_off(&self.machine.name, vm.vmid, told));
+            }
+            permit.go_on()?;
+            pauses.pause().await;
         }
-        start(&pve, &at, permit).await
     }
+}
+
+/// How a node stands against what it had booted before.
+enum Sight {
+    /// It is in the same boot, and stays there.
+    There,
+    /// It is in the same boot, and on its way down.
+    Going,
+    /// It is in this other boot.
+    Gone(String),
+    /// It does not answer: it may be off, on its way, or cut off.
+    Silent(Failure),
+}
+
+async fn sight(talos: &Talos, since: &Before) -> Result<Sight, Failure> {
+    let asked = match boot_id(talos).await {
+        Ok(id) if id != since.boot.id => return Ok(Sight::Gone(id)),
+        Ok(_) => goes_down(talos).await,
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok(true) => Ok(Sight::Going),
+        Ok(false) => Ok(Sight::There),
+        Err(error) if error.is_down() => Ok(Sight::Silent(error.into())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A VM that stays on. Only one that this step told to go off is stopped by hand.
+fn not_off(name: &str, vmid: u32, told: bool) -> Failure {
+    let (limit, on) = (show(SHUTDOWN), "see its console; `pvemig resume` goes on once it is off");
+    if told {
+        let text = format!("vm {vmid} is not off {limit} after Talos was told to shut down");
+        return Failure::plain(text, Some(format!("{on}, or `qm stop {vmid}`")));
+    }
+    let text = format!("{name} goes down, by whom is not known, and vm {vmid} is not off after {limit}");
+    Failure::plain(text, Some(on.to_owned()))
+}
+
+/// The VM of a node, as it is.
+struct Own {
+    pve: Arc<Proxmox>,
+    at: VmRef,
+    status: VmStatus,
+    config: Pending,
+    /// Why it is not to be switched.
+    problems: Vec<Problem>,
+}
+
+fn refuse(name: &str, problems: Vec<Problem>) -> Result<(), Failure> {
+    let Some(help) = problems.first().map(|problem| problem.help.clone()) else { return Ok(()) };
+    let texts: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
+    Err(Failure::plain(format!("{name} must not go down now: {}", texts.join("; ")), Some(help)))
 }
 
 /// Waits until the node says that it has begun. Where it goes away before it says so, the check sees what came of it.

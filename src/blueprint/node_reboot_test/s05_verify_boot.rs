@@ -8,7 +8,7 @@ use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::blueprint::machine::{Boot, Machine};
-use crate::blueprint::quorum::{Peer, judge, look};
+use crate::blueprint::quorum::{Peer, amiss, judge, look};
 use crate::engine::step::{Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::kind;
@@ -52,7 +52,8 @@ impl Step<Estate> for VerifyBoot {
             "It also says Ready for up to a minute after a machine has gone: only the boot id tells which boot it means."
                 .into(),
             "A boot that fails falls back to the image in the other slot; version and schematic tell.".into(),
-            "A voter counts once it has caught up: until then the next node must not go down.".into(),
+            "A voter counts once it has caught up. Whether another node may go down then is asked when its turn comes."
+                .into(),
             format!(
                 "By hand: `talosctl -n {name} get machinestatus`, `talosctl -n {name} services`, \
                  `talosctl -n {name} get systemdisk`, `talosctl etcd status`, and \
@@ -79,27 +80,32 @@ impl Step<Estate> for VerifyBoot {
 impl VerifyBoot {
     async fn look(&self, cx: &Estate, run: &RunInfo) -> Result<Check<Before>, Failure> {
         let talos = self.machine.open(cx).await?;
-        let boot = self.machine.boot(cx).await?;
         let (status, services) = futures::try_join!(talos.single(&kind::MACHINE_STATUS), talos.services())?;
         let Some(status) = status.map(|status| status.spec) else {
             return Ok(Check::waiting(format!("{} does not tell its stage yet", self.machine.name)));
         };
         let node = cx.kubernetes(&self.machine.node.cluster).await?.node(&self.machine.node.name).await?;
-        let former = self.former(run)?;
-        let wrong = match &former {
-            Some(former) => self.wrong(cx, former, &boot, self.written(run)?).await?,
-            None => Vec::new(),
-        };
+        // Asked after them: what is not there once all of it is up will not come.
+        let boot = self.machine.boot(cx).await?;
         let mut lines = missing(&self.machine, &status, &services);
         lines.extend(kubelet(&self.machine, node.as_ref(), &boot.id));
+        let mut others = Vec::new();
         if lines.is_empty() {
-            let verdict = judge(&self.machine.name, &look(cx, &self.machine.cluster, &self.peers).await);
-            lines.extend(verdict.problems.into_iter().map(|problem| problem.text));
+            let etcd = look(cx, &self.machine.cluster, &self.peers).await;
+            lines.extend(amiss(&self.machine.name, &etcd).map(|problem| problem.text));
+            let now = judge(&self.machine.name, &etcd).problems;
+            others
+                .extend(now.into_iter().map(|problem| format!("as to etcd it must not go down now: {}", problem.text)));
         }
+        let former = self.former(run)?;
+        let wrong = match &former {
+            Some(former) => self.wrong(cx, run, (former, &boot), lines.is_empty()).await?,
+            None => Vec::new(),
+        };
         Ok(if !wrong.is_empty() {
             Check::blocked(wrong)
         } else if lines.is_empty() {
-            Check::done().notes(self.notes(&boot, former.as_ref()))
+            Check::done().notes(self.notes(&boot, former.as_ref())).notes(others)
         } else {
             Check::waiting(lines.join("; "))
         })
@@ -109,7 +115,8 @@ impl VerifyBoot {
         if let Some(vm) = &self.machine.vm {
             let (_, _, status) = vm.status(cx).await?;
             if !status.is_running() {
-                let help = format!("`pvemig resume` starts it, or `qm start {}`", vm.vmid);
+                // 04 is behind us, and this step only reads.
+                let help = format!("`qm start {}`", vm.vmid);
                 let problem = Problem::new(format!("vm {} is {}", vm.vmid, status.status), help);
                 return Ok(Check::blocked(vec![problem]));
             }
@@ -134,16 +141,17 @@ impl VerifyBoot {
         mend_image::written(run, &key)
     }
 
-    /// What waiting does not mend.
+    /// What waiting does not mend. `up`: nothing else is waited for.
     async fn wrong(
         &self,
         cx: &Estate,
-        former: &s04_reboot::Before,
-        boot: &Boot,
-        written: Option<String>,
+        run: &RunInfo,
+        (former, boot): (&s04_reboot::Before, &Boot),
+        up: bool,
     ) -> Result<Vec<Problem>, Failure> {
         let name = &self.machine.name;
-        let mut problems = differences(name, &former.boot, boot, written.as_deref());
+        let written = self.written(run)?;
+        let mut problems = differences(name, (&former.boot, boot), written.as_deref(), up);
         if let Some(vm) = &self.machine.vm {
             let (_, _, status) = vm.status(cx).await?;
             if status.pid.is_some() && status.pid == former.pid {
@@ -170,8 +178,9 @@ impl VerifyBoot {
     }
 }
 
-/// How a boot differs from the one before, where it must not. `written`: the image that was written in between.
-fn differences(name: &str, then: &Boot, now: &Boot, written: Option<&str>) -> Vec<Problem> {
+/// How a boot differs from the one before, where it must not. `written`: the image that was written in between. What a
+/// node does not tell counts once it is `up`: before that it is only not there yet.
+fn differences(name: &str, (then, now): (&Boot, &Boot), written: Option<&str>, up: bool) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut add = |text: String, help: String| problems.push(Problem::new(text, help));
     if now.id == then.id {
@@ -182,7 +191,8 @@ fn differences(name: &str, then: &Boot, now: &Boot, written: Option<&str>) -> Ve
         return problems;
     }
     let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-    if now.disk != then.disk {
+    let differs = |then: &Option<String>, now: &Option<String>| now != then && (up || now.is_some());
+    if differs(&then.disk, &now.disk) {
         add(
             format!("{name} was installed on {}, and has booted from {}", show(&then.disk), show(&now.disk)),
             "see the boot order of its firmware, and what else is plugged in".to_owned(),
@@ -190,8 +200,8 @@ fn differences(name: &str, then: &Boot, now: &Boot, written: Option<&str>) -> Ve
     }
     match written {
         None => {
-            let same = (&now.version, &now.schematic, &now.entry) == (&then.version, &then.schematic, &then.entry);
-            if !same {
+            let other = differs(&then.schematic, &now.schematic) || differs(&then.entry, &now.entry);
+            if other || now.version != then.version {
                 let of =
                     |b: &Boot| format!("{} (schematic {}, entry {})", b.version, show(&b.schematic), show(&b.entry));
                 add(
@@ -202,6 +212,7 @@ fn differences(name: &str, then: &Boot, now: &Boot, written: Option<&str>) -> Ve
                 );
             }
         }
+        Some(_) if !up && now.schematic.is_none() => {}
         Some(image) => {
             let other = now.schematic.as_ref().is_some_and(|schematic| !image.contains(schematic.as_str()));
             if other || !image.ends_with(&now.version) {
@@ -216,7 +227,7 @@ fn differences(name: &str, then: &Boot, now: &Boot, written: Option<&str>) -> Ve
             }
         }
     }
-    if now.uid != then.uid {
+    if differs(&then.uid, &now.uid) {
         add(
             format!("node {name} has another uid than before: somebody made it anew"),
             "see what was lost with it: labels, annotations, volumes that name it".to_owned(),
@@ -243,7 +254,7 @@ mod tests {
     #[test]
     fn a_boot_must_be_another_one_of_the_same() {
         let text = |now: Boot, written: Option<&str>| -> Vec<String> {
-            differences("n1", &boot("a"), &now, written).into_iter().map(|p| p.text).collect()
+            differences("n1", (&boot("a"), &now), written, true).into_iter().map(|p| p.text).collect()
         };
         assert_eq!(text(boot("b"), None), Vec::<String>::new());
         let cases = [
@@ -264,5 +275,25 @@ mod tests {
         }
         let upgraded = Boot { schematic: Some("bb".into()), entry: Some("new.efi".into()), ..boot("b") };
         assert_eq!(text(upgraded, Some("f/metal-installer/bb:v1.11.5")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_no_other_machine() {
+        let count = |now: &Boot, written, up| differences("n1", (&boot("a"), now), written, up).len();
+        let fresh = boot("b");
+        let cases = [
+            Boot { disk: None, ..fresh.clone() },
+            Boot { schematic: None, ..fresh.clone() },
+            Boot { entry: None, ..fresh.clone() },
+            Boot { uid: None, ..fresh.clone() },
+        ];
+        assert_eq!(cases.len(), 4);
+        for now in &cases {
+            assert_eq!((count(now, None, false), count(now, None, true)), (0, 1), "{now:?}");
+        }
+        assert_eq!(count(&cases[1], Some("f/metal-installer/bb:v1.11.5"), false), 0);
+        // What is there and another one is so from the first moment on.
+        assert_eq!(count(&Boot { disk: Some("stick".into()), ..fresh.clone() }, None, false), 1);
+        assert_eq!(count(&Boot { version: "v1.11.4".into(), ..fresh }, None, false), 1);
     }
 }

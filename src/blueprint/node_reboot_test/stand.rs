@@ -2,7 +2,8 @@
 
 use crate::base::fault::{Failure, Fault};
 use crate::blueprint::machine::{Machine, boot_id};
-use crate::blueprint::quorum::{Peer, judge, look};
+use crate::blueprint::node::not_yet;
+use crate::blueprint::quorum::{Peer, amiss, look};
 use crate::estate::Estate;
 use crate::k8s::{KubeError, Node};
 use crate::talos::kind::{self, MachineStatus, Stage};
@@ -13,12 +14,20 @@ use crate::talos::{Error, Service, Talos};
 /// # Errors
 /// What keeps it from answering.
 pub(super) async fn is_on_its_way(talos: &Talos) -> Result<bool, Error> {
-    let status = match talos.single(&kind::MACHINE_STATUS).await {
-        Ok(status) => status.map(|status| status.spec.stage).unwrap_or_default(),
-        Err(error) if error.is_down() => return Ok(true),
-        Err(error) => return Err(error),
-    };
-    Ok(matches!(status, Stage::Rebooting | Stage::ShuttingDown | Stage::Upgrading | Stage::Resetting))
+    match goes_down(talos).await {
+        Err(error) if error.is_down() => Ok(true),
+        other => other,
+    }
+}
+
+/// As [`is_on_its_way`], by its own word alone.
+///
+/// # Errors
+/// What keeps it from answering, that it is gone already too.
+pub(super) async fn goes_down(talos: &Talos) -> Result<bool, Error> {
+    let status = talos.single(&kind::MACHINE_STATUS).await?;
+    let stage = status.map(|status| status.spec.stage).unwrap_or_default();
+    Ok(matches!(stage, Stage::Rebooting | Stage::ShuttingDown | Stage::Upgrading | Stage::Resetting))
 }
 
 /// Whether a question may be answered once a machine is up: the API server may run on this very one.
@@ -27,7 +36,7 @@ pub(super) fn may_pass(failure: &Failure) -> bool {
         || failure.downcast_ref::<KubeError>().is_some_and(Fault::retryable)
 }
 
-/// What is missing until a machine is up as far as others need it: kubelet and etcd. None: nothing.
+/// What is missing until a machine is up as far as others need it: kubelet and its own member of etcd. None: nothing.
 ///
 /// # Errors
 /// What keeps it, or Kubernetes, from answering.
@@ -41,9 +50,7 @@ pub(super) async fn up_again(cx: &Estate, machine: &Machine, peers: &[Peer]) -> 
     if let Some(why) = kubelet(machine, node.as_ref(), &boot) {
         return Ok(Some(why));
     }
-    let verdict = judge(&machine.name, &look(cx, &machine.cluster, peers).await);
-    let texts: Vec<String> = verdict.problems.into_iter().map(|p| p.text).collect();
-    Ok((!texts.is_empty()).then(|| texts.join("; ")))
+    Ok(amiss(&machine.name, &look(cx, &machine.cluster, peers).await).map(|problem| problem.text))
 }
 
 /// What Talos itself misses: all of it, or nothing.
@@ -70,17 +77,7 @@ pub(super) fn missing(machine: &Machine, status: &MachineStatus, services: &[Ser
 pub(super) fn kubelet(machine: &Machine, node: Option<&Node>, boot: &str) -> Option<String> {
     let name = &machine.node.name;
     let Some(node) = node else { return Some(format!("kubernetes `{}` has no node {name} yet", machine.node.cluster)) };
-    if node.boot_id != boot {
-        return Some(format!(
-            "node {name} still speaks of boot {}, and {} is in boot {boot}",
-            node.boot_id, machine.name
-        ));
-    }
-    match &node.ready {
-        Some(ready) if ready.is_true() => None,
-        Some(ready) => Some(format!("node {name}: {ready}")),
-        None => Some(format!("node {name} has no condition Ready")),
-    }
+    not_yet(node, &machine.name, boot)
 }
 
 fn stage(stage: Stage) -> &'static str {

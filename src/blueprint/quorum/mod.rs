@@ -18,6 +18,10 @@ use crate::base::wait::{Backoff, show};
 use crate::estate::Estate;
 use crate::talos::{Error, EtcdAlarm, EtcdMember, EtcdStatus};
 
+mod own;
+
+pub use own::amiss;
+
 /// By how many entries a voter may be behind the others: answers of a cluster at work are some milliseconds apart, and
 /// its log grows by hundreds of entries in a second.
 const BEHIND: u64 = 1_000;
@@ -138,8 +142,7 @@ pub async fn pass(cx: &Estate, cluster: &str, node: &str, peers: &[Peer], permit
 
 /// Whether a node may go down.
 pub fn judge(node: &str, etcd: &Etcd) -> Verdict {
-    let own = etcd.said.iter().find(|(peer, _)| peer.name == node).map(|(_, said)| said);
-    let view = match own {
+    let view = match etcd.said_by(node) {
         Some(Said::View(view)) => view,
         Some(Said::Worker) => {
             let notes = vec![format!("{node} is no control plane: etcd does not run on it")];
@@ -174,6 +177,11 @@ fn refused(problems: Vec<Problem>) -> Verdict {
 }
 
 impl Etcd {
+    /// What a node said.
+    pub fn said_by(&self, node: &str) -> Option<&Said> {
+        self.said.iter().find(|(peer, _)| peer.name == node).map(|(_, said)| said)
+    }
+
     /// The nodes whose etcd answered.
     fn views(&self) -> impl Iterator<Item = (&Peer, &View)> {
         self.said.iter().filter_map(|(peer, said)| match said {
@@ -260,8 +268,7 @@ fn member_problem(
     if view.status.is_learner {
         return Some(learner(&name, &peer.name));
     }
-    // Alarms have lines of their own.
-    let errors: Vec<&str> = view.status.errors.iter().map(|e| e.trim()).filter(|e| !e.contains(" alarm:")).collect();
+    let errors = troubles(view);
     if !errors.is_empty() {
         return Some(Problem::new(
             format!("member {name} of etcd is not healthy: {}", errors.join("; ")),
@@ -278,6 +285,11 @@ fn member_problem(
             ),
         )
     })
+}
+
+/// What a member says of itself; alarms have lines of their own.
+fn troubles(view: &View) -> Vec<&str> {
+    view.status.errors.iter().map(|e| e.trim()).filter(|e| !e.contains(" alarm:")).collect()
 }
 
 fn learner(name: &str, node: &str) -> Problem {

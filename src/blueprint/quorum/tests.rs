@@ -139,3 +139,52 @@ fn each_refusal_has_a_text_of_its_own() {
     });
     assert_eq!(both.len(), 2, "{both:?}");
 }
+
+#[test]
+fn a_member_is_whole_whatever_the_others_are() {
+    let of = |n: usize, change: &dyn Fn(&mut View)| {
+        let mut etcd = etcd();
+        match &mut etcd.said[n].1 {
+            Said::View(view) => change(view),
+            other => panic!("{other:?}"),
+        }
+        etcd
+    };
+    let two = {
+        let mut etcd = etcd();
+        etcd.said.truncate(2);
+        every(&mut etcd, |view| view.members.truncate(2));
+        etcd
+    };
+    let silent = |n: usize| {
+        let mut etcd = etcd();
+        etcd.said[n].1 = Said::Silent("no route".into());
+        etcd
+    };
+    let alarmed = |view: &mut View| view.alarms.push(EtcdAlarm { member: 3, alarm: "NOSPACE".into() });
+    let well = [etcd(), two, silent(2), of(2, &|view| view.status.raft_applied = 100), of(1, &alarmed)];
+    assert_eq!(well.len(), 5);
+    for (n, etcd) in well.iter().enumerate() {
+        assert_eq!(amiss("n2", etcd), None, "{n}");
+    }
+    // All but the first of them keep it from going down.
+    assert_eq!(well.iter().filter(|etcd| judge("n2", etcd).problems.is_empty()).count(), 1);
+    let mut with_worker = etcd();
+    with_worker.said.push((Peer { name: "w".into(), node_name: "w".into() }, Said::Worker));
+    assert_eq!(amiss("w", &with_worker), None);
+    let cases = [
+        (silent(1), "how etcd is on n2 is not known: no route"),
+        (of(1, &|view| view.members.retain(|member| member.id != 2)), "none of the members that it knows"),
+        (of(1, &|view| view.members[1].hostname.clear()), "none of the members that it knows"),
+        (of(1, &|view| view.members[1].is_learner = true), "n2 of etcd is a learner"),
+        (of(1, &|view| view.status.leader = 0), "etcd has no leader, as n2 sees it"),
+        (of(1, &|view| view.status.errors = vec!["corrupt index".into()]), "n2 of etcd is not healthy: corrupt index"),
+        (of(1, &|view| view.status.raft_applied = 100), "member n2 of etcd is 4900 entries behind"),
+    ];
+    assert_eq!(cases.len(), 7);
+    for (etcd, part) in cases {
+        let problem = amiss("n2", &etcd).unwrap();
+        assert!(problem.text.contains(part) && !problem.help.is_empty(), "{part}: {problem:?}");
+    }
+    assert!(amiss("n9", &etcd()).is_some());
+}

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Check, Problem};
 use crate::base::fault::{Failure, Fault};
+use crate::blueprint::node::not_yet;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::guest::{self, AgentFacts, Fact, Facts, Seen as Answer};
-use crate::k8s::{KubeError, Node};
+use crate::guest::{self, AgentFacts, Fact, Facts};
 
 use super::device::Vm;
 use super::params::KubeNode;
@@ -70,12 +70,12 @@ impl Step<Estate> for WaitForVm {
                 return Ok(Check::waiting(text).notes(boot.notes));
             }
             // The API server may run on this very VM.
-            Err(error) if may_pass(&error) => {
+            Err(error) if error.retryable() => {
                 return Ok(Check::waiting(Failure::from(error).to_string()).notes(boot.notes));
             }
             Err(error) => return Err(error.into()),
         };
-        if let Some(reason) = not_yet(&node, &boot) {
+        if let Some(reason) = not_yet(&node, "the guest", &boot.value) {
             return Ok(Check::waiting(reason).notes(boot.notes));
         }
         let facts = facts(&guest.facts().await);
@@ -117,28 +117,6 @@ impl WaitForVm {
     }
 }
 
-/// True where the API may answer later by itself.
-fn may_pass(error: &KubeError) -> bool {
-    error.retryable()
-}
-
-/// Why the node is not what the guest is.
-fn not_yet(node: &Node, boot: &Answer<String>) -> Option<String> {
-    let name = &node.meta.name;
-    if node.boot_id != boot.value {
-        return Some(format!(
-            "node {name} still speaks of boot {}, and the guest is in boot {}: its kubelet has not told yet",
-            if node.boot_id.is_empty() { "(none)" } else { &node.boot_id },
-            boot.value
-        ));
-    }
-    match &node.ready {
-        Some(ready) if ready.is_true() => None,
-        Some(ready) => Some(format!("node {name}: {ready}")),
-        None => Some(format!("node {name} has no condition Ready")),
-    }
-}
-
 /// What is known of the ways in, a line each.
 fn facts(facts: &Facts) -> Vec<String> {
     let word = |fact: &Fact| match fact {
@@ -162,36 +140,6 @@ fn facts(facts: &Facts) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ready_counts_for_this_boot_only() {
-        let ready = |status: &str| crate::k8s::meta::Condition {
-            kind: "Ready".into(),
-            status: status.into(),
-            ..Default::default()
-        };
-        let node = |boot: &str, status: &str| Node {
-            meta: crate::k8s::meta::Meta { name: "n".into(), ..Default::default() },
-            unschedulable: true,
-            taints: Vec::new(),
-            ready: Some(ready(status)),
-            conditions: Vec::new(),
-            boot_id: boot.into(),
-            system_uuid: String::new(),
-            os_image: String::new(),
-            kubelet: String::new(),
-            allocatable: Default::default(),
-            capacity: Default::default(),
-            runtime_handlers: None,
-        };
-        let boot = Answer { value: "b2".to_owned(), route: "ssh".into(), notes: Vec::new() };
-        assert_eq!(not_yet(&node("b2", "True"), &boot), None);
-        let left_over = not_yet(&node("b1", "True"), &boot).unwrap();
-        assert!(left_over.contains("b1") && left_over.contains("b2"), "{left_over}");
-        assert!(not_yet(&node("b2", "Unknown"), &boot).unwrap().contains("Unknown"));
-        let never = Node { ready: None, ..node("b2", "True") };
-        assert!(not_yet(&never, &boot).is_some());
-    }
 
     #[test]
     fn the_ways_in_are_told_one_by_one() {

@@ -18,7 +18,7 @@ use crate::talos::Service;
 use crate::talos::kind::{self, MachineStatus};
 
 use super::super::repair::{self, Facts as RepairFacts};
-use super::super::rights;
+use super::super::{own_vm, rights};
 use super::Preflight;
 
 /// Everything that was asked.
@@ -36,8 +36,8 @@ pub(super) struct TalosFacts {
     pub(super) roles: Vec<String>,
     pub(super) status: MachineStatus,
     pub(super) services: Vec<Service>,
-    /// The uuid of its firmware.
-    pub(super) uuid: String,
+    /// The uuid of its firmware, where it tells one.
+    pub(super) uuid: Option<String>,
     /// None where nothing is to be mended.
     pub(super) repair: Option<Asked<RepairFacts>>,
 }
@@ -56,7 +56,7 @@ pub(super) struct KubeFacts {
 /// What Proxmox says of a VM.
 pub(super) struct VmFacts {
     pub(super) runs: bool,
-    /// The uuid in its config, where there is one.
+    /// The uuid that its process has, where there is one.
     pub(super) uuid: Option<String>,
     /// What these credentials may do with it; None: everything.
     pub(super) may: Option<Asked<Permissions>>,
@@ -80,17 +80,14 @@ pub(super) async fn gather(p: &Preflight, cx: &Estate) -> Facts {
 
 async fn talos(cx: &Estate, machine: &Machine, repair: bool) -> Result<TalosFacts, Failure> {
     let talos = machine.open(cx).await?;
-    let (status, services, system) = futures::try_join!(
-        talos.single(&kind::MACHINE_STATUS),
-        talos.services(),
-        talos.single(&kind::SYSTEM_INFORMATION),
-    )?;
+    let (status, services, uuid) =
+        futures::try_join!(talos.single(&kind::MACHINE_STATUS), talos.services(), own_vm::of_node(&talos))?;
     let repair = if repair { Some(asked(repair::facts(cx, machine).await)) } else { None };
     Ok(TalosFacts {
         roles: talos.roles().to_vec(),
         status: status.map(|status| status.spec).unwrap_or_default(),
         services,
-        uuid: system.map(|system| system.spec.uuid).unwrap_or_default(),
+        uuid,
         repair,
     })
 }
@@ -133,8 +130,6 @@ async fn lacking(kube: &Kubernetes, p: &Preflight) -> Asked<Vec<Right>> {
 async fn virtual_machine(cx: &Estate, vm: &Vm) -> Result<VmFacts, Failure> {
     let (pve, _, (status, config)) =
         vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?)).await?;
-    let smbios = config.configured("smbios1").unwrap_or_default();
-    let uuid = smbios.split(',').find_map(|part| part.strip_prefix("uuid=")).map(str::to_owned);
     let may = if pve.is_root() { None } else { Some(asked(pve.permissions(Some(&format!("/vms/{}", vm.vmid))).await)) };
-    Ok(VmFacts { runs: status.is_running(), uuid, may, caller: pve.caller().to_owned() })
+    Ok(VmFacts { runs: status.is_running(), uuid: own_vm::of_vm(&config), may, caller: pve.caller().to_owned() })
 }

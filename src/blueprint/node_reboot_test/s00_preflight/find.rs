@@ -6,13 +6,13 @@ use crate::blueprint::cordon::{LETS, sort};
 use crate::blueprint::finding::{Asked, Finding, Findings};
 use crate::blueprint::hold::{Held, held};
 use crate::blueprint::machine::Machine;
-use crate::blueprint::quorum::judge;
+use crate::blueprint::quorum::{Etcd, Said, judge};
 use crate::engine::step::RunInfo;
 use crate::k8s::drain::plan;
 
 use super::super::repair::{self, Repair};
 use super::super::stand::missing;
-use super::super::{on, rights};
+use super::super::{on, own_vm, rights};
 use super::ask::{Facts, KubeFacts, TalosFacts, VmFacts};
 use super::{Preflight, known};
 
@@ -36,7 +36,7 @@ pub(super) fn all(p: &Preflight, facts: &Facts, run: &RunInfo) -> Vec<Finding> {
     if let (Some(first), Ok(kube)) = (p.nodes.first(), &facts.kube) {
         all.extend(may(p, first, kube).all);
     }
-    all.extend(order(p, facts).all);
+    all.extend(order(&p.nodes, &facts.etcd).all);
     all
 }
 
@@ -179,24 +179,14 @@ fn virtual_machine(machine: &Machine, vm: &Asked<VmFacts>, talos: &Asked<TalosFa
     let Some(vmid) = machine.vm.as_ref().map(|vm| vm.vmid) else { return out };
     let reboot = at(on::REBOOT, machine);
     let Some(f) = out.need(reboot.clone(), &format!("vm {vmid}"), vm) else { return out };
-    if !f.runs {
-        let text = format!("vm {vmid}, which is to be {}, does not run", machine.name);
-        out.problem(
-            &known::VM_AMISS,
-            reboot.clone(),
-            text,
-            format!("`qm start {vmid}`, or correct `vm` in the site file"),
-        );
-    }
-    let own = talos.as_ref().map(|talos| talos.uuid.as_str()).unwrap_or_default();
-    let other = f.uuid.as_deref().filter(|uuid| !own.is_empty() && !uuid.eq_ignore_ascii_case(own));
-    if let Some(uuid) = other {
-        out.problem(
-            &known::VM_AMISS,
-            reboot.clone(),
-            format!("vm {vmid} has the uuid {uuid}, and {} runs in a machine with {own}", machine.name),
-            "correct `vm` of the node in the site file",
-        );
+    // A node that does not answer has a line of its own.
+    let problems = match talos {
+        Ok(talos) => own_vm::amiss(&machine.name, vmid, f.runs, f.uuid.as_deref(), talos.uuid.as_deref()),
+        Err(_) if f.runs => Vec::new(),
+        Err(_) => vec![own_vm::off(&machine.name, vmid)],
+    };
+    for problem in problems {
+        out.borrowed(&known::VM_AMISS, reboot.clone(), problem);
     }
     let Some(may) = &f.may else { return out };
     let Some(held) = out.need(reboot.clone(), &format!("what {} may do with vm {vmid}", f.caller), may) else {
@@ -220,14 +210,13 @@ fn virtual_machine(machine: &Machine, vm: &Asked<VmFacts>, talos: &Asked<TalosFa
     out
 }
 
-/// Less important nodes come first.
-fn order(p: &Preflight, facts: &Facts) -> Findings {
+/// Less important nodes come first. What a silent node is nobody knows, and it has a line of its own.
+fn order(nodes: &[Machine], etcd: &Etcd) -> Findings {
     let mut out = Findings::of(System::Talos);
-    let worker = |machine: &Machine| judge(&machine.name, &facts.etcd).worker;
     let mut control_plane: Option<&Machine> = None;
-    for machine in &p.nodes {
-        match control_plane {
-            Some(earlier) if worker(machine) => {
+    for machine in nodes {
+        match (etcd.said_by(&machine.name), control_plane) {
+            (Some(Said::Worker), Some(earlier)) => {
                 out.problem(
                     &known::ORDER,
                     at(on::REBOOT, earlier),
@@ -236,9 +225,53 @@ fn order(p: &Preflight, facts: &Facts) -> Findings {
                 );
                 return out;
             }
-            None if !worker(machine) => control_plane = Some(machine),
+            (Some(Said::View(_)), None) => control_plane = Some(machine),
             _ => {}
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blueprint::node::KubeNode;
+    use crate::blueprint::quorum::{Peer, View};
+    use crate::talos::EtcdStatus;
+
+    #[test]
+    fn a_silent_node_is_neither_worker_nor_control_plane() {
+        let status = EtcdStatus {
+            member: 1,
+            leader: 1,
+            is_learner: false,
+            raft_term: 7,
+            raft_index: 5,
+            raft_applied: 5,
+            size: 1,
+            size_in_use: 1,
+            errors: Vec::new(),
+            version: "3.6.5".into(),
+        };
+        let voter = || Said::View(View { members: Vec::new(), status: status.clone(), alarms: Vec::new() });
+        let silent = || Said::Silent("no route".into());
+        let said = |all: Vec<Said>| -> Vec<String> {
+            let names = ["a", "b", "c"];
+            let machine = |name: &&str| Machine {
+                cluster: "c".into(),
+                name: (*name).into(),
+                node: KubeNode { cluster: "k".into(), name: (*name).into() },
+                vm: None,
+            };
+            let peer = |name: &str| Peer { name: name.into(), node_name: name.into() };
+            let said = names.iter().map(|name| peer(name)).zip(all).collect();
+            let nodes: Vec<Machine> = names.iter().map(machine).collect();
+            order(&nodes, &Etcd { cluster: "c".into(), said }).all.into_iter().map(|found| found.text).collect()
+        };
+        let none = Vec::<String>::new();
+        assert_eq!(said(vec![silent(), Said::Worker, voter()]), none);
+        assert_eq!(said(vec![Said::Worker, silent(), voter()]), none);
+        let wrong = "a is of the control plane, and comes before worker c";
+        assert_eq!(said(vec![voter(), silent(), Said::Worker]), [wrong]);
+    }
 }
