@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+mod configs;
+mod images;
 mod mending;
 mod quorum;
 

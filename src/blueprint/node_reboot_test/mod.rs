@@ -5,6 +5,7 @@
 
 mod alone;
 mod fold_back;
+mod installer;
 mod mend_config;
 mod mend_image;
 mod on;
