@@ -8,6 +8,7 @@ use crate::harness::same::{assert_done, assert_same, assert_undone};
 use crate::harness::story::{Story, assert_rebooted, fresh, rebooted};
 use crate::harness::{How, calls, is_cut};
 use pvemig::base::check::Answer;
+use pvemig::base::clock::Clock;
 use pvemig::base::permit::System;
 use pvemig::engine::event::{Event, Record};
 use pvemig::engine::point::Point;
@@ -46,6 +47,7 @@ async fn fails_there(story: &mut Story, n: usize) -> bool {
 
 /// Idempotent, undoable after every step, and a check never changes anything.
 async fn prove(world: &str) {
+    let begun = Clock::real().instant();
     let mut story = Story::forward(world).await;
     let (id, steps) = (story.run.id.clone(), story.rig.steps.len());
     let all = calls(&story.run.records);
@@ -120,7 +122,9 @@ async fn prove(world: &str) {
     assert_undone(&rig.backward(&twice.id, &How::default()).await, "undone twice");
     story.assert_first(&rig, "undone twice").await;
     println!(
-        "prove {world}: {steps} steps, {all} calls, {asked} checks asked, {failed} failed and resumed, {undone} undone"
+        "prove {world}: {steps} steps, {all} calls, {asked} checks asked, {failed} failed and resumed, {undone} undone, \
+         in {} s",
+        begun.elapsed().as_secs()
     );
 }
 
