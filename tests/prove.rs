@@ -2,103 +2,20 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may panic, and says its counts")]
 
-use crate::harness::estate::{Rig, at_rest};
+use crate::harness::estate::Rig;
 use crate::harness::odd::{Way, make_odd};
 use crate::harness::same::{assert_done, assert_same, assert_undone};
-use crate::harness::scene::Scenes;
-use crate::harness::{How, calls, is_cut, points_expected};
+use crate::harness::story::{Story, assert_rebooted, fresh, rebooted};
+use crate::harness::{How, calls, is_cut};
 use pvemig::base::check::Answer;
 use pvemig::base::clock::Clock;
 use pvemig::base::permit::System;
-use pvemig::blueprint::BoxedStep;
 use pvemig::engine::event::{Event, Record};
 use pvemig::engine::point::Point;
 use pvemig::engine::run::{Ended, Why};
 use pvemig::engine::state::Stage;
 use pvemig::engine::step::Seen;
 use pvemig::lab::{Class, FaultEffect, FaultRule, Front};
-use serde_json::Value;
-
-/// A fresh world with its only migration's steps. `WORLD:NODE,NODE`: with a plan for these nodes of Talos only.
-async fn fresh(world: &str) -> Rig {
-    match world.split_once(':') {
-        None => Rig::new(world).await,
-        Some((world, nodes)) => {
-            let nodes: Vec<&str> = nodes.split(',').collect();
-            Rig::of(at_rest(world), |site| site["migrations"]["reboots"]["params"]["nodes"] = nodes.into()).await
-        }
-    }
-}
-
-/// An undisturbed run with everything outside the process at each of its points: what a process that is stopped there
-/// leaves behind. To meet a point again is to go back to it, not to run up to it anew.
-struct Story {
-    rig: Rig,
-    first: Value,
-    last: Value,
-    run: crate::harness::Run,
-    scenes: Scenes,
-}
-
-impl Story {
-    async fn forward(world: &str) -> Self {
-        let rig = fresh(world).await;
-        let first = rig.picture().await;
-        assert!(first.as_object().is_some_and(|o| o.len() > 3), "a picture of nothing proves nothing");
-        let (run, scenes) = rig.watched(None).await;
-        assert_done(&run, "undisturbed");
-        let last = rig.picture().await;
-        // A reboot test that mends nothing leaves everything as it was.
-        assert!(first != last || !rebooted(&rig).is_empty());
-        assert_rebooted(&rig, 1..=1, "undisturbed");
-        assert_eq!(calls(&run.records), rig.changes(), "each changing request has its call and the other way round");
-        Self::told(rig, first, last, run, scenes)
-    }
-
-    /// The undo of a finished run.
-    async fn backward(world: &str) -> Self {
-        let rig = fresh(world).await;
-        let first = rig.picture().await;
-        let there = rig.forward(None, &How::default()).await;
-        assert_done(&there, "undisturbed");
-        let last = rig.picture().await;
-        let (run, scenes) = rig.watched(Some(&there.id)).await;
-        assert_undone(&run, "undisturbed");
-        assert_same(&rig.picture().await, &first, "undisturbed");
-        Self::told(rig, first, last, run, scenes)
-    }
-
-    fn told(rig: Rig, first: Value, last: Value, run: crate::harness::Run, scenes: Scenes) -> Self {
-        assert_eq!(scenes.points.len(), points_expected(&run.records));
-        assert!(scenes.points.iter().map(|(point, _)| point).eq(&run.points.passed()));
-        Self { rig, first, last, run, scenes }
-    }
-
-    /// Where `n` steps are settled and the next one was not asked.
-    fn after(&mut self, n: usize) -> &mut Rig {
-        assert_eq!(self.scenes.settled.len(), self.rig.steps.len() + 1);
-        self.rig.go_back(&self.scenes.settled[n]);
-        &mut self.rig
-    }
-}
-
-/// The nodes that the plan reboots: a reboot test has its own rule, one reboot of each node and run.
-fn rebooted(rig: &Rig) -> Vec<String> {
-    let of = |step: &BoxedStep| (step.id() == "04-reboot").then(|| step.key().instance().unwrap().to_owned());
-    rig.steps.iter().filter_map(of).collect()
-}
-
-/// Each of them was started so often since the world began, and no other machine of Talos was.
-fn assert_rebooted(rig: &Rig, times: std::ops::RangeInclusive<u32>, what: &str) {
-    let nodes = rebooted(rig);
-    let starts: Vec<(String, u32)> =
-        rig.lab.shared().read(|w| w.talos.nodes.iter().map(|(name, node)| (name.clone(), node.starts - 1)).collect());
-    assert_eq!(starts.iter().filter(|(name, _)| nodes.contains(name)).count(), nodes.len());
-    for (name, count) in starts {
-        let right = if nodes.contains(&name) { times.contains(&count) } else { count == 0 };
-        assert!(right, "{what}: {name} was rebooted {count} times, not {times:?}");
-    }
-}
 
 /// Step `n` fails, there and only there; then it goes on as if nothing had been. False where it is a hold that guards
 /// nothing: what that would have said does not matter.
@@ -122,8 +39,9 @@ async fn fails_there(story: &mut Story, n: usize) -> bool {
     assert!(stop.key == key || (!applies && by_a_hold), "{key}: {stop:#?}");
     rig.mend();
     assert_done(&rig.forward(Some(&id), &How::default()).await, &format!("after a failure of {key}"));
-    assert_rebooted(rig, 1..=1, &format!("after a failure of {key}"));
-    assert_same(&rig.picture().await, &story.last, &format!("after a failure of {key}"));
+    let what = format!("after a failure of {key}");
+    assert_rebooted(&story.rig, story.reboots(), &what);
+    assert_same(&story.rig.picture().await, &story.last, &what);
     true
 }
 
@@ -161,8 +79,8 @@ async fn prove(world: &str) {
         if n > 0 {
             let rig = story.after(n);
             assert_undone(&rig.backward(&id, &How::default()).await, &format!("undo after {n}"));
-            assert_rebooted(rig, 0..=1, &format!("undo after {n}"));
-            assert_same(&rig.picture().await, &story.first, &format!("undo after {n}"));
+            assert_rebooted(&story.rig, story.reboots_with_undo(), &format!("undo after {n}"));
+            story.assert_undone(&format!("undo after {n}")).await;
             undone += 1;
         }
     }
@@ -181,8 +99,9 @@ async fn prove(world: &str) {
         assert_eq!((calls(&second.records), rig.changes()), (0, before), "a second run changes nothing");
     }
     assert_eq!(calls(&second.records), rig.changes() - before);
-    assert_rebooted(rig, 2..=2, "second");
-    assert_same(&rig.picture().await, &story.last, "after a second run");
+    let twice = story.reboots().start() + 1;
+    assert_rebooted(&story.rig, twice..=twice, "second");
+    assert_same(&story.rig.picture().await, &story.last, "after a second run");
 
     // A shorter plan, without the closers of its holds, that is done and undone.
     let mut rig = fresh(world).await;
@@ -190,7 +109,7 @@ async fn prove(world: &str) {
     let part = rig.forward(None, &How::default()).await;
     assert_done(&part, "half of it");
     assert_undone(&rig.backward(&part.id, &How::default()).await, "half of it");
-    assert_same(&rig.picture().await, &story.first, "half of it, undone");
+    story.assert_first(&rig, "half of it, undone").await;
 
     // Applied twice, undone twice.
     let mut rig = fresh(world).await;
@@ -198,10 +117,10 @@ async fn prove(world: &str) {
     let twice = rig.forward(None, &How::default()).await;
     assert_done(&twice, "applied twice");
     assert_same(&rig.picture().await, &story.last, "applied twice");
-    assert_rebooted(&rig, 1..=1, "applied twice");
+    assert_rebooted(&rig, story.reboots(), "applied twice");
     assert_eq!(calls(&twice.records), rig.changes());
     assert_undone(&rig.backward(&twice.id, &How::default()).await, "undone twice");
-    assert_same(&rig.picture().await, &story.first, "undone twice");
+    story.assert_first(&rig, "undone twice").await;
     println!(
         "prove {world}: {steps} steps, {all} calls, {asked} checks asked, {failed} failed and resumed, {undone} undone, \
          in {} s",
@@ -220,26 +139,23 @@ enum Then {
     UndoAgain,
 }
 
-/// The node that a plan of the crash loops begins with.
-const FIRST: &str = "@talos-vm";
-
 /// At how many points the process is really cut: each must leave what its scene shows, and go on as from there.
 const CONTROLS: usize = 4;
 
 /// Stopped at every point.
 async fn crash(world: &str, then: Then) {
     let mut story = if then == Then::UndoAgain { Story::backward(world).await } else { Story::forward(world).await };
-    let goal = if then == Then::Resume { story.last.clone() } else { story.first.clone() };
     let scenes = std::mem::take(&mut story.scenes.points);
     // Nothing is undone of a run whose first line was not written.
     let from = usize::from(then == Then::Undo);
     for (point, scene) in &scenes[from..] {
         story.rig.go_back(scene);
-        goes_on(&story.rig, &story.run.id, then, &goal, &format!("{point:?}")).await;
+        goes_on(&story, &story.rig, then, &format!("{point:?}")).await;
     }
 
     // How often a drain asks depends on where pods came to be after the first one.
-    let again = |point: &Point| point.key.contains('@') && !point.key.ends_with(FIRST);
+    let first = rebooted(&story.rig).first().map(|name| format!("@{name}")).unwrap_or_default();
+    let again = |point: &Point| point.key.contains('@') && !point.key.ends_with(&first);
     let end = scenes.iter().position(|(point, _)| then != Then::UndoAgain && again(point)).unwrap_or(scenes.len());
     let (mut cut, apart) = (0, end / CONTROLS);
     for (point, scene) in scenes[..end].iter().skip(apart / 2).step_by(apart) {
@@ -263,7 +179,7 @@ async fn crash(world: &str, then: Then) {
             let (left, scene) = tokio::join!(rig.later(), story.rig.later());
             assert_same(&left, &scene, &what);
         }
-        goes_on(&rig, &run.id, then, &goal, &what).await;
+        goes_on(&story, &rig, then, &what).await;
         cut += 1;
     }
     let verb = match then {
@@ -278,15 +194,17 @@ async fn crash(world: &str, then: Then) {
     assert!(taken > least && cut >= CONTROLS, "{taken} {cut}");
 }
 
-async fn goes_on(rig: &Rig, id: &str, then: Then, goal: &Value, what: &str) {
+async fn goes_on(story: &Story, rig: &Rig, then: Then, what: &str) {
+    let id = Some(story.run.id.as_str());
     if then == Then::Resume {
-        assert_done(&rig.forward(Some(id), &How::default()).await, what);
-        assert_rebooted(rig, 1..=1, what);
+        assert_done(&rig.forward(id, &How::default()).await, what);
+        assert_rebooted(rig, story.reboots(), what);
+        assert_same(&rig.picture().await, &story.last, what);
     } else {
-        assert_undone(&rig.backward(id, &How::default()).await, what);
-        assert_rebooted(rig, 0..=1, what);
+        assert_undone(&rig.backward(&story.run.id, &How::default()).await, what);
+        assert_rebooted(rig, story.reboots_with_undo(), what);
+        story.assert_first(rig, what).await;
     }
-    assert_same(&rig.picture().await, goal, what);
 }
 
 const RULES: usize = 4;
@@ -414,6 +332,12 @@ proofs! {
     a_reboot_test_survives_a_cut_and_a_resume: crash("talos-three:talos-vm,talos-nuc", Then::Resume);
     a_reboot_test_survives_a_cut_and_an_undo: crash("talos-three:talos-vm,talos-nuc", Then::Undo);
     a_reboot_test_survives_a_cut_of_its_undo: crash("talos-three:talos-vm,talos-nuc", Then::UndoAgain);
+    a_reboot_test_that_adds_modules_survives_a_cut_and_a_resume: crash("talos-three-no-modules:talos-nuc", Then::Resume);
+    a_reboot_test_that_adds_modules_survives_a_cut_and_an_undo: crash("talos-three-no-modules:talos-nuc", Then::Undo);
+    a_reboot_test_that_adds_modules_survives_a_cut_of_its_undo: crash("talos-three-no-modules:talos-nuc", Then::UndoAgain);
+    a_reboot_test_of_another_image_survives_a_cut_and_a_resume: crash("talos-three-wrong-image:talos-vm", Then::Resume);
+    a_reboot_test_of_another_image_survives_a_cut_and_an_undo: crash("talos-three-wrong-image:talos-vm", Then::Undo);
+    a_reboot_test_of_another_image_survives_a_cut_of_its_undo: crash("talos-three-wrong-image:talos-vm", Then::UndoAgain);
     a_reboot_test_survives_failing_changes: faults("talos-three", false);
     a_reboot_test_survives_failing_reads: faults_on_reads("talos-three");
     #[ignore = "takes long: ./scripts/test --long"]

@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod clock;
+pub mod digest;
 pub mod fault;
 pub mod hold;
 pub mod names;

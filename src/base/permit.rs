@@ -137,7 +137,7 @@ impl Thing {
         Self(format!("disk/{serial}"))
     }
 
-    /// A member of etcd: `etcd/MEMBER`.
+    /// A member of etcd: `etcd/MEMBER`, by its id where another one has its name.
     pub fn member(name: &str) -> Self {
         Self(format!("etcd/{name}"))
     }

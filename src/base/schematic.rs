@@ -3,7 +3,7 @@
 //! A schematic's id is the SHA-256 of its YAML as the factory writes it (siderolabs/image-factory `pkg/schematic`), so
 //! that of a list of extensions can be told without asking, and an id that was read can be tried against a list.
 
-use sha2::{Digest, Sha256};
+use super::digest::sha256;
 
 /// Whose extensions the factory offers.
 const VENDOR: &str = "siderolabs/";
@@ -24,7 +24,7 @@ pub fn yaml(extensions: &[impl AsRef<str>]) -> String {
 
 /// The id of that schematic.
 pub fn id(extensions: &[impl AsRef<str>]) -> String {
-    Sha256::digest(yaml(extensions).as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256(yaml(extensions).as_bytes())
 }
 
 /// The id without some of its extensions; None where the schematic asks for more than its extensions (kernel arguments,
@@ -64,6 +64,19 @@ impl<'a> FactoryImage<'a> {
     }
 }
 
+/// The tag of a reference: `v1.11.5`. A digest behind it is passed over.
+pub fn tag(image: &str) -> Option<&str> {
+    let image = image.split_once('@').map_or(image, |(name, _)| name);
+    let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
+    name.split_once(':').map(|(_, tag)| tag)
+}
+
+/// Whether a reference names the image of a schematic and a version; one that names no schematic stands for an image
+/// without one.
+pub fn names(image: &str, schematic: Option<&str>, version: &str) -> bool {
+    tag(image) == Some(version) && FactoryImage::of(image).map(|it| it.schematic) == schematic
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +100,28 @@ mod tests {
         assert_eq!(without(BOTH, &names, gone).as_deref(), Some(AGENT));
         assert_eq!(without(BOTH, &names[1..], gone), None);
         assert_eq!(without(&id(&names[1..]), &names[1..], gone).as_deref(), Some(PLAIN));
+    }
+
+    #[test]
+    fn an_image_is_named_by_schematic_and_version() {
+        let vanilla = "ghcr.io/siderolabs/installer:v1.11.5";
+        let factory = format!("factory.lan:5000/metal-installer/{AGENT}:v1.11.5");
+        let pinned = format!("{factory}@sha256:{BOTH}");
+        let cases = [
+            (vanilla, None, "v1.11.5", true),
+            (vanilla, None, "v1.11.4", false),
+            (vanilla, Some(AGENT), "v1.11.5", false),
+            (&factory, Some(AGENT), "v1.11.5", true),
+            (&factory, Some(AGENT), "v1.12.0", false),
+            (&factory, Some(BOTH), "v1.11.5", false),
+            (&factory, None, "v1.11.5", false),
+            (&pinned, Some(AGENT), "v1.11.5", true),
+        ];
+        assert_eq!(cases.len(), 8);
+        for (image, schematic, version, wanted) in cases {
+            assert_eq!(names(image, schematic, version), wanted, "{image} {schematic:?} {version}");
+        }
+        assert_eq!((tag("factory.lan:5000/installer"), tag("installer:v1")), (None, Some("v1")));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::fault::Failure;
+use crate::base::schematic;
 use crate::estate::Estate;
 use crate::site::Site;
 use crate::talos::{Error, Talos, kind};
@@ -43,6 +44,42 @@ pub struct Boot {
     pub uid: Option<String>,
 }
 
+impl Boot {
+    /// Whether this image is what was booted.
+    pub fn runs(&self, image: &str) -> bool {
+        schematic::names(image, self.schematic.as_deref(), &self.version)
+    }
+
+    /// What was booted, in words.
+    pub fn image(&self) -> String {
+        format!("{} ({})", self.version, of_schematic(self.schematic.as_deref()))
+    }
+}
+
+fn of_schematic(schematic: Option<&str>) -> String {
+    schematic.map_or_else(|| "no schematic".to_owned(), |schematic| format!("schematic {schematic}"))
+}
+
+/// The image that runs, as it tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// `v1.11.5`
+    pub version: String,
+    /// `metal`, `nocloud`, ...
+    pub platform: String,
+    /// The image factory's schematic; None where the image is not of the factory.
+    pub schematic: Option<String>,
+    /// Its extensions.
+    pub extensions: Vec<String>,
+}
+
+impl Running {
+    /// Whether it is this image.
+    pub fn is(&self, image: &str) -> bool {
+        schematic::names(image, self.schematic.as_deref(), &self.version)
+    }
+}
+
 impl Machine {
     /// A Talos node of the site.
     pub fn of(site: &Site, name: &str) -> Option<Self> {
@@ -78,19 +115,13 @@ impl Machine {
     pub async fn boot(&self, cx: &Estate) -> Result<Boot, Failure> {
         let talos = self.open(cx).await?;
         let kube = cx.kubernetes(&self.node.cluster).await?;
-        let (id, version, extensions, disk, entry) = futures::try_join!(
-            boot_id(&talos),
-            talos.version(),
-            talos.list(&kind::EXTENSIONS),
-            disk(&talos),
-            entry(&talos),
-        )?;
+        let (id, running, disk, entry) =
+            futures::try_join!(boot_id(&talos), running(&talos), disk(&talos), entry(&talos))?;
         let node = kube.node(&self.node.name).await?;
-        let schematic = extensions.into_iter().map(|e| e.spec.metadata).find(|m| m.name == "schematic");
         Ok(Boot {
             id,
-            version: version.tag,
-            schematic: schematic.map(|schematic| schematic.version),
+            version: running.version,
+            schematic: running.schematic,
             disk,
             entry,
             uid: node.map(|node| node.meta.uid),
@@ -112,6 +143,22 @@ pub async fn boot_id(talos: &Talos) -> Result<String, Error> {
         Ok(None) | Err(Error::NoSuchKind { .. }) => Err(denied),
         Err(error) => Err(error),
     }
+}
+
+/// The image that runs.
+///
+/// # Errors
+/// What keeps the node from answering.
+pub async fn running(talos: &Talos) -> Result<Running, Error> {
+    let (version, extensions) = futures::try_join!(talos.version(), talos.list(&kind::EXTENSIONS))?;
+    let (own, others): (Vec<_>, Vec<_>) =
+        extensions.into_iter().map(|e| e.spec.metadata).partition(|m| m.name == "schematic");
+    Ok(Running {
+        version: version.tag,
+        platform: version.platform,
+        schematic: own.into_iter().next().map(|m| m.version),
+        extensions: others.into_iter().map(|m| m.name).collect(),
+    })
 }
 
 /// The disk that it is installed on. Its kernel name moves from boot to boot, so it is named by what stays.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::clock::Clock;
+use crate::base::digest;
 use crate::base::names::StepKey;
 use crate::base::permit::{CallId, Handle, Ledger, Note, Refused, Thing};
 
@@ -12,7 +13,6 @@ use super::event::{Event, Record};
 use super::journal::{Journal, JournalError};
 use super::point::{Points, Side};
 use super::state::{Illegal, Phase, RunState};
-use super::step::digest;
 use super::store::{RunDir, StoreError};
 
 /// Hears what happens. The display, the event stream of `--json`, and the hands of a rehearsal are ears.
@@ -313,7 +313,7 @@ impl Ledger for Desk {
         }
         let stored = self.recorder.dir.store_file(&self.key, name, bytes);
         stored.map_err(|error| Refused::Journal(whole(&error)))?;
-        let sha256 = digest(bytes);
+        let sha256 = digest::sha256(bytes);
         let event = Event::Filed { key: self.key.clone(), name: name.to_owned(), sha256, bytes: bytes.len() as u64 };
         self.write(event).map(|_| ())
     }

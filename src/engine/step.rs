@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::base::check::Check;
+use crate::base::digest::sha256;
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::{Handle, Note, Permit, Thing};
@@ -83,7 +83,7 @@ impl RunInfo {
     pub fn file(&self, key: &StepKey, name: &str) -> std::io::Result<Option<Vec<u8>>> {
         let Some(files) = &self.files else { return Ok(None) };
         match std::fs::read(files.join(key.as_str()).join(name)) {
-            Ok(bytes) if self.filed.get(&filed(key, name)).is_some_and(|known| *known != digest(&bytes)) => {
+            Ok(bytes) if self.filed.get(&filed(key, name)).is_some_and(|known| *known != sha256(&bytes)) => {
                 Err(std::io::Error::other("it is not what the journal has the digest of"))
             }
             Ok(bytes) => Ok(Some(bytes)),
@@ -96,11 +96,6 @@ impl RunInfo {
 /// A run file's name for the journal's digests.
 pub(super) fn filed(key: &StepKey, name: &str) -> String {
     format!("{key}/{name}")
-}
-
-/// The digest of a run file, as the journal has it.
-pub(super) fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What this run remembers, for a check or an apply.
@@ -356,7 +351,7 @@ mod tests {
         std::fs::create_dir(dir.path().join(key.as_str())).unwrap();
         let info = RunInfo {
             files: Some(dir.path().to_owned()),
-            filed: [(filed(&key, "a.json"), digest(b"as it was"))].into(),
+            filed: [(filed(&key, "a.json"), sha256(b"as it was"))].into(),
             ..RunInfo::default()
         };
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(key.as_str()).join(name), text).unwrap();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use crate::base::digest::sha256;
 
 use super::document::{Document, Problem};
 use super::fields::{Item, Sink};
@@ -117,7 +117,7 @@ impl Reader {
         let talos_node_names = twins::look(&fields, &nodes, &talos);
         Site {
             name: name.unwrap_or_default(),
-            digest: Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
+            digest: sha256(text.as_bytes()),
             path: document.path().to_owned(),
             state: state.flatten(),
             patience: patience.unwrap_or_default(),

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Status;
 
+use crate::base::digest::hex;
 use crate::base::permit::{Permit, Thing};
 use crate::base::wait;
 
@@ -89,7 +90,7 @@ impl EtcdStatus {
 pub struct EtcdAlarm {
     /// The member.
     pub member: u64,
-    /// `NOSPACE` or `CORRUPT`.
+    /// `NOSPACE` or `CORRUPT`; `alarm 7` of one that came later.
     pub alarm: String,
 }
 
@@ -100,6 +101,22 @@ pub struct Snapshot {
     pub size: u64,
     /// The SHA-256 of the data, which is also at its end.
     pub sha256: String,
+}
+
+/// How a consent names a member: by its host name, where no other member has that; the id is what a call goes by.
+fn named(member: &EtcdMember, members: &[EtcdMember]) -> String {
+    let shared = members.iter().any(|other| other.id != member.id && other.hostname == member.hostname);
+    if shared { member.hex() } else { member.name() }
+}
+
+/// The name of an alarm; None where there is none. One that is not known here is raised all the same.
+fn raised_as(alarm: i32) -> Option<String> {
+    use wire::etcd_member_alarm::AlarmType;
+    match AlarmType::try_from(alarm) {
+        Ok(AlarmType::None) => None,
+        Ok(known) => Some(known.as_str_name().to_owned()),
+        Err(_) => Some(format!("alarm {alarm}")),
+    }
 }
 
 impl Talos {
@@ -164,10 +181,8 @@ impl Talos {
                 });
             }
             let raised = message.member_alarms.into_iter();
-            let raised = raised.filter(|alarm| alarm.alarm() != wire::etcd_member_alarm::AlarmType::None);
             out.extend(
-                raised
-                    .map(|alarm| EtcdAlarm { member: alarm.member_id, alarm: alarm.alarm().as_str_name().to_owned() }),
+                raised.filter_map(|alarm| Some(EtcdAlarm { member: alarm.member_id, alarm: raised_as(alarm.alarm)? })),
             );
         }
         Ok(out)
@@ -237,15 +252,17 @@ impl Talos {
         if sum.as_slice() != tail.as_slice() {
             return Err(bad("the digest at its end is not that of its content"));
         }
-        Ok(Snapshot { size, sha256: sum.iter().map(|byte| format!("{byte:02x}")).collect() })
+        Ok(Snapshot { size, sha256: hex(sum.as_slice()) })
     }
 
     /// Removes a member, by asking this node, which must not be the one. One that is gone already counts as removed.
+    /// The consent names it by its host name, or by its id where another one has that name too.
     ///
     /// # Errors
     /// What keeps the node from doing it.
     pub async fn etcd_remove(&self, permit: &Permit, member: &EtcdMember) -> Result<(), Error> {
-        permit.may_destroy(&Thing::member(&member.name()))?;
+        let members = self.etcd_members(false).await?;
+        permit.may_destroy(&Thing::member(&named(member, &members)))?;
         let note = self.note_safe(&format!("EtcdRemoveMemberByID {} ({})", member.hex(), member.name()));
         let member_id = member.id;
         let send = |channel| async move {
@@ -275,12 +292,12 @@ impl Talos {
         self.only(answer.messages, |m| m.metadata.as_ref(), true).map(drop)
     }
 
-    /// The name of the node's own member.
+    /// The name of the node's own member, as a person has to name it.
     pub(super) async fn own_member(&self) -> Result<String, Error> {
         let own = self.etcd_status().await?.member;
         let members = self.etcd_members(true).await?;
         let member = members.iter().find(|member| member.id == own);
-        member.map(EtcdMember::name).ok_or_else(|| Error::NotFound {
+        member.map(|member| named(member, &members)).ok_or_else(|| Error::NotFound {
             at: self.at(),
             why: format!("its own member {own:016x} is not among the members"),
         })

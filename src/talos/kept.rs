@@ -1,8 +1,8 @@
 //! A machine configuration as it was: the text in a run file, its digest in the journal.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use crate::base::digest::sha256;
 use crate::base::fault::{Effect, Fault};
 use crate::base::permit::{Permit, Refused};
 
@@ -49,14 +49,14 @@ impl Fault for KeptError {
 impl MachineConfig {
     /// How it is recorded; `file` is the name that its run file is to have.
     pub fn kept(&self, file: &str) -> KeptConfig {
-        KeptConfig { file: file.to_owned(), version: self.version.clone(), sha256: digest(self.expose().as_bytes()) }
+        KeptConfig { file: file.to_owned(), version: self.version.clone(), sha256: sha256(self.expose().as_bytes()) }
     }
 }
 
 impl KeptConfig {
     /// True where a configuration has the same bytes.
     pub fn is(&self, config: &MachineConfig) -> bool {
-        self.sha256 == digest(config.expose().as_bytes())
+        self.sha256 == sha256(config.expose().as_bytes())
     }
 
     /// Stores the text in the run file (mode 0600), before the first change. A step is called again after a crash, when
@@ -79,14 +79,10 @@ impl KeptConfig {
     pub fn restore(&self, bytes: Option<Vec<u8>>) -> Result<MachineConfig, KeptError> {
         let bytes = bytes.ok_or_else(|| KeptError::Missing { file: self.file.clone() })?;
         let other = || KeptError::Other { file: self.file.clone() };
-        if digest(&bytes) != self.sha256 {
+        if sha256(&bytes) != self.sha256 {
             return Err(other());
         }
         let text = String::from_utf8(bytes).map_err(|_| other())?;
         Ok(MachineConfig::new(self.version.clone(), text))
     }
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -29,6 +29,21 @@ pub enum Upgrade {
     Written,
 }
 
+/// An image, as far as a node has it before it is upgraded to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fetched {
+    /// Up to 1.12: not at all, the one call does everything.
+    Whole {
+        /// The image's name.
+        image: String,
+    },
+    /// From 1.13 on: it is on the node, and in none of its slots.
+    Pulled {
+        /// What it is called there.
+        name: String,
+    },
+}
+
 impl Talos {
     /// Upgrades to an installer image, by the way that the node's version has. What has to hold before (drained, etcd
     /// healthy with more than two members) is the caller's: only the way up to 1.12 looks at some of it.
@@ -36,16 +51,37 @@ impl Talos {
     /// # Errors
     /// [`Error::InstallerFailed`], and what else keeps the node from it.
     pub async fn upgrade(&self, permit: &Permit, image: &str) -> Result<Upgrade, Error> {
+        let fetched = self.fetch(permit, image).await?;
+        self.put(permit, &fetched).await
+    }
+
+    /// What comes before the call that an upgrade is: no slot is written to by it.
+    ///
+    /// # Errors
+    /// What keeps the node from it.
+    pub async fn fetch(&self, permit: &Permit, image: &str) -> Result<Fetched, Error> {
         let version = self.version().await?;
+        let whole = || Fetched::Whole { image: image.to_owned() };
         if version.minor().is_some_and(|minor| minor < SPLIT) {
-            return self.upgrade_whole(permit, image).await;
+            return Ok(whole());
         }
-        let name = match self.pull(permit, image).await {
+        match self.pull(permit, image).await {
+            Ok(name) => Ok(Fetched::Pulled { name }),
             // A version without number that is older than it looks.
-            Err(Error::NotImplemented { .. }) => return self.upgrade_whole(permit, image).await,
-            other => other?,
-        };
-        self.write(permit, &name).await.map(|()| Upgrade::Written)
+            Err(Error::NotImplemented { .. }) => Ok(whole()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Upgrades to what was fetched.
+    ///
+    /// # Errors
+    /// As [`Talos::upgrade`].
+    pub async fn put(&self, permit: &Permit, fetched: &Fetched) -> Result<Upgrade, Error> {
+        match fetched {
+            Fetched::Whole { image } => self.upgrade_whole(permit, image).await,
+            Fetched::Pulled { name } => self.write(permit, name).await.map(|()| Upgrade::Written),
+        }
     }
 
     /// The way up to 1.12. The call returns when the image is pulled and found good.

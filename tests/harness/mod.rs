@@ -8,6 +8,7 @@ pub mod odd;
 pub mod probe;
 pub mod same;
 pub mod scene;
+pub mod story;
 pub mod toy;
 
 use std::collections::BTreeSet;

@@ -71,6 +71,22 @@ async fn one_call_upgrades_up_to_1_12_and_a_rollback_goes_back() {
     b.machine(NUC).rollback(RollbackRequest {}).await.unwrap();
     b.back(NUC, &before).await;
     assert_eq!((tag(&b, NUC).await, b.services(NUC).await.len()), ("v1.11.5".into(), 12));
+    // A firmware with SecureBoot starts what is signed for it, and falls back from everything else.
+    let state = b.get(NUC, "runtime", "SecurityStates.talos.dev", "securitystate").await;
+    assert_eq!((&state["secureBoot"], &state["bootedWithUKI"]), (&false.into(), &true.into()));
+    b.lab.shared().change(|w| {
+        let node = w.talos.nodes.get_mut(NUC).unwrap();
+        node.secure_boot = true;
+        node.slots.get_mut(&node.boots).unwrap().signed = true;
+    });
+    assert_eq!(b.get(NUC, "runtime", "SecurityStates.talos.dev", "securitystate").await["secureBoot"], true);
+    let signed = installer("1.12.11").replace("metal-installer", "metal-installer-secureboot");
+    for (image, comes_up) in [(installer("1.12.11"), "v1.11.5"), (signed, "v1.12.11")] {
+        let before = b.boot_id(NUC).await;
+        upgrade(&b, NUC, &image).await.unwrap();
+        b.back(NUC, &before).await;
+        assert_eq!(tag(&b, NUC).await, comes_up, "{image}");
+    }
     // Nothing to go back to where nothing was ever upgraded.
     refused(b.machine(MAC).rollback(RollbackRequest {}).await, Code::Unknown, "cannot rollback");
 }

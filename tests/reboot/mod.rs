@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod alone;
+mod configs;
+mod images;
 mod mending;
 mod quorum;
 

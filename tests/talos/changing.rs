@@ -152,22 +152,26 @@ fn member(id: u64, hostname: &str) -> EtcdMember {
 #[tokio::test]
 async fn a_member_goes_only_with_a_consent_and_one_that_is_gone_is_gone() {
     let wire = Wire::start().await;
+    let listed = |id: u64, hostname: &str| msg(3, &[num(2, id), text(3, hostname)]);
+    let members = [listed(2, "talos-20"), listed(3, "talos-49"), listed(5, "twin"), listed(6, "twin"), listed(255, "")];
+    wire.says("EtcdMemberList", &members);
     wire.says("EtcdRemoveMemberByID", &[]);
     wire.fake.on(&machine("EtcdRemoveMemberByID"), Says::Status(vec![], 5, "etcdserver: member not found"));
-    let (permit, book) = Book::permit(&["etcd/talos-49", "etcd/00000000000000ff"]);
-    let error = wire.talos.etcd_remove(&permit, &member(3, "talos-20")).await.unwrap_err();
-    assert!(
-        matches!(&error, Error::Refused(_)) && error.help().unwrap().contains("--destroy etcd/talos-20"),
-        "{error:?}"
-    );
-    assert_eq!((wire.fake.asked().len(), book.texts().len()), (0, 0));
+    let (permit, book) = Book::permit(&["etcd/talos-49", "etcd/00000000000000ff", "etcd/twin"]);
+    // Two that share a host name are told apart by their ids, and a consent to that name is one to neither.
+    for (id, hostname, thing) in [(2, "talos-20", "etcd/talos-20"), (5, "twin", "etcd/0000000000000005")] {
+        let error = wire.talos.etcd_remove(&permit, &member(id, hostname)).await.unwrap_err();
+        let help = error.help().unwrap();
+        assert!(matches!(&error, Error::Refused(_)) && help.contains(&format!("--destroy {thing}")), "{error:?}");
+    }
+    let removed = || wire.fake.asked().into_iter().filter(|asked| asked.path == machine("EtcdRemoveMemberByID"));
+    assert_eq!((removed().count(), book.texts().len()), (0, 0));
 
     wire.talos.etcd_remove(&permit, &member(3, "talos-49")).await.unwrap();
     // One that never started is known by its id.
     wire.talos.etcd_remove(&permit, &member(255, "")).await.unwrap();
-    let asked = wire.fake.asked();
-    asked.iter().for_each(decent);
-    assert_eq!(asked.iter().map(|a| a.messages[0].clone()).collect::<Vec<_>>(), [num(1, 3), num(1, 255)]);
+    removed().for_each(|asked| decent(&asked));
+    assert_eq!(removed().map(|a| a.messages[0].clone()).collect::<Vec<_>>(), [num(1, 3), num(1, 255)]);
     assert_eq!(book.texts()[0], "talos-20 EtcdRemoveMemberByID 0000000000000003 (talos-49)");
     assert_eq!(book.notes.lock().unwrap()[1].again, Again::Safe);
 }

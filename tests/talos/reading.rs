@@ -166,11 +166,11 @@ async fn etcd_is_read() {
     assert_eq!((status.version.as_str(), status.errors.len()), ("3.6.4", 1));
 
     let alarm = |kind: u64| msg(1, &[msg(2, &[num(1, 255), num(2, kind)])]);
-    wire.fake.on(&machine("EtcdAlarmList"), Says::Ok(vec![[alarm(1), alarm(0), alarm(2)].concat()]));
+    wire.fake.on(&machine("EtcdAlarmList"), Says::Ok(vec![[alarm(1), alarm(0), alarm(2), alarm(7)].concat()]));
     let alarms = wire.talos.etcd_alarms().await.unwrap();
     assert_eq!(
         alarms.iter().map(|a| (a.member, a.alarm.as_str())).collect::<Vec<_>>(),
-        [(255, "NOSPACE"), (255, "CORRUPT")]
+        [(255, "NOSPACE"), (255, "CORRUPT"), (255, "alarm 7")]
     );
     let paths: Vec<_> = wire.fake.asked().into_iter().map(|asked| asked.path).collect();
     assert_eq!(paths, ["EtcdMemberList", "EtcdStatus", "EtcdAlarmList"].map(machine));

@@ -27,7 +27,7 @@ pub(super) fn fold_back(state: &RunState, _others: &[&RunState]) -> Vec<Fold> {
         let name = &step.machine.node.name;
         all.push(match before {
             Before::Config { .. } => config(name),
-            Before::Image { from, to, .. } => image(name, &from, &to),
+            Before::Image { boot, from, to } => image(name, &from.unwrap_or_else(|| boot.image()), &to),
         });
     }
     all

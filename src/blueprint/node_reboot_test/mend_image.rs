@@ -3,25 +3,46 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Change, Check, Problem};
+use crate::base::digest::sha256;
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::Permit;
-use crate::base::schematic::FactoryImage;
-use crate::blueprint::machine::{Boot, Machine};
+use crate::blueprint::machine::{Boot, Machine, boot_id};
 use crate::blueprint::quorum::{self, Peer};
-use crate::engine::step::RunInfo;
+use crate::engine::step::{Got, RunInfo};
 use crate::estate::Estate;
-use crate::talos::{Talos, Upgrade};
+use crate::talos::{Fetched, Talos, Upgrade};
 
 use super::s04_reboot::begun;
 use super::stand::{is_on_its_way, up_again};
 
 /// The run file with the image that is written.
 const IMAGE: &str = "image.json";
-/// The run file that is there once an image is written and not booted.
-const WRITTEN: &str = "written.json";
-/// As [`WRITTEN`], of the former image at an undo.
-const RETURNED: &str = "returned.json";
+
+/// What became of an image that is written without a reboot: from then on a run file with this name and a boot's is
+/// there. What was written in one boot says nothing of the next.
+#[derive(Debug, Clone, Copy)]
+enum Mark {
+    /// The call is going out: the slot may hold it, and be the one that is booted next.
+    Writing,
+    /// It is written.
+    Written,
+    /// The former one is written over it, by an undo.
+    Returned,
+}
+
+impl Mark {
+    fn file(self, boot: &str) -> String {
+        let what = match self {
+            Self::Writing => "writing",
+            Self::Written => "written",
+            Self::Returned => "returned",
+        };
+        // A node's word does not become a path.
+        let boot: String = sha256(boot.as_bytes()).chars().take(12).collect();
+        format!("{what}-{boot}.json")
+    }
+}
 
 /// What is written.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,10 +61,12 @@ pub(super) struct Swap<'a> {
     pub(super) run: &'a RunInfo,
     /// The step.
     pub(super) key: &'a StepKey,
+    /// What its calls left.
+    pub(super) got: &'a [Got],
     /// What was booted before.
     pub(super) boot: &'a Boot,
-    /// Its installer.
-    pub(super) from: &'a str,
+    /// Its installer; None where that could not be told.
+    pub(super) from: Option<&'a str>,
     /// The other one's.
     pub(super) to: &'a str,
 }
@@ -64,7 +87,7 @@ impl Swap<'_> {
     pub(super) async fn check<B>(&self, cx: &Estate, todo: Check<B>) -> Result<Check<B>, Failure> {
         let name = &self.machine.name;
         let now = self.machine.boot(cx).await?;
-        if runs(&now, self.to) {
+        if now.runs(self.to) {
             return Ok(match up_again(cx, self.machine, self.peers).await? {
                 Some(why) => Check::waiting(why),
                 None => Check::done().note(format!("{name} runs {}", self.to)),
@@ -73,27 +96,45 @@ impl Swap<'_> {
         if is_on_its_way(&*self.machine.open(cx).await?).await? {
             return Ok(Check::waiting(format!("{name} is being upgraded")));
         }
-        if self.has(WRITTEN)? {
+        if self.has(Mark::Written, &now.id)? {
             return Ok(Check::done().note(format!("{} is written, and booted by 04", self.to)));
         }
-        if now.id != self.boot.id && up_again(cx, self.machine, self.peers).await?.is_none() {
-            return Ok(Check::blocked(vec![Problem::new(
-                format!("{name} was to boot {}, and has booted {} again", self.to, now.version),
-                format!("the boot failed and fell back: `talosctl -n {name} dmesg`, and its console, say why"),
-            )]));
+        if now.id == self.boot.id {
+            return Ok(todo);
         }
-        Ok(todo)
+        if let Some(why) = up_again(cx, self.machine, self.peers).await? {
+            return Ok(Check::waiting(why));
+        }
+        // A reboot that had nothing to do with it is no boot that failed.
+        Ok(if self.accepted()? {
+            Check::blocked(vec![Problem::new(
+                format!("{name} was to boot {}, and has booted {} again", self.to, now.image()),
+                format!(
+                    "the boot failed and fell back: `talosctl -n {name} dmesg`, and its console, say why; `pvemig undo` \
+                     ends the run"
+                ),
+            )])
+        } else {
+            todo
+        })
+    }
+
+    /// Whether the image was due at the boot after the one that it was begun in.
+    fn accepted(&self) -> Result<bool, Failure> {
+        // Up to 1.12 the one call leaves its actor.
+        Ok(self.got.iter().any(|got| got.handle.kind == "actor") || self.has(Mark::Written, &self.boot.id)?)
     }
 
     /// Writes it. Up to 1.12 the node reboots into it by itself; then the gate's question comes before.
     pub(super) async fn apply(&self, cx: &Estate, permit: &Permit) -> Result<(), Failure> {
         let talos = self.machine.open(cx).await?;
         let now = self.machine.boot(cx).await?;
-        if runs(&now, self.to) || self.has(WRITTEN)? || is_on_its_way(&talos).await? {
+        let begun = now.id != self.boot.id && self.accepted()?;
+        if now.runs(self.to) || begun || self.has(Mark::Written, &now.id)? || is_on_its_way(&talos).await? {
             return Ok(());
         }
         self.keep(IMAGE, permit)?;
-        self.write(cx, &talos, self.to, WRITTEN, permit).await
+        self.write(cx, &talos, self.to, Mark::Written, permit).await
     }
 
     /// Whether the former image runs, and is the one that is booted next.
@@ -102,29 +143,36 @@ impl Swap<'_> {
             return Ok(Check::done());
         }
         let name = &self.machine.name;
-        let now = self.machine.boot(cx).await?;
+        let (now, was) = (self.machine.boot(cx).await?, self.was());
         if is_on_its_way(&*self.machine.open(cx).await?).await? {
             return Ok(Check::waiting(format!("{name} is on its way down")));
         }
-        if runs(&now, self.to) {
-            return Ok(Check::todo(vec![Change::set(format!("{name} image"), self.to, self.from)], ()));
+        if now.runs(self.to) {
+            return Ok(Check::todo(vec![Change::set(format!("{name} image"), self.to, was)], ()));
         }
+        let installer = self.from.unwrap_or("INSTALLER");
         if (&now.version, &now.schematic) != (&self.boot.version, &self.boot.schematic) {
-            let shown = now.schematic.unwrap_or_else(|| "none".to_owned());
             return Ok(Check::blocked(vec![Problem::new(
-                format!(
-                    "{name} ran {}, this run wrote {}, and now it runs {} of schematic {shown}",
-                    self.from, self.to, now.version
-                ),
-                format!(
-                    "`talosctl -n {name} upgrade --image {}` brings the first one back; then undo again",
-                    self.from
-                ),
+                format!("{name} ran {was}, this run wrote {}, and now it runs {}", self.to, now.image()),
+                format!("`talosctl -n {name} upgrade --image {installer}` brings the first one back; then undo again"),
             )]));
         }
         if self.waits(&now)? {
+            if self.from.is_none() {
+                return Ok(Check::blocked(vec![Problem::new(
+                    format!(
+                        "{} is or may be what {name} boots next; it runs {was}, and what installer that is from could not \
+                         be told",
+                        self.to
+                    ),
+                    format!(
+                        "`talosctl -n {name} upgrade --image {installer}` with the installer of {was} brings it back; then \
+                         undo again"
+                    ),
+                )]));
+            }
             let what = format!("{name} image of the next boot");
-            return Ok(Check::todo(vec![Change::set(what, self.to, self.from)], ()));
+            return Ok(Check::todo(vec![Change::set(what, self.to, was)], ()));
         }
         Ok(match up_again(cx, self.machine, self.peers).await? {
             Some(why) => Check::waiting(why),
@@ -139,30 +187,42 @@ impl Swap<'_> {
             return Ok(());
         }
         let now = self.machine.boot(cx).await?;
-        if runs(&now, self.to) {
+        if now.runs(self.to) {
             self.gate(cx, permit).await?;
             return Ok(talos.roll_back(permit).await?);
         }
-        if self.waits(&now)? {
-            return self.write(cx, &talos, self.from, RETURNED, permit).await;
+        match self.from {
+            Some(from) if self.waits(&now)? => self.write(cx, &talos, from, Mark::Returned, permit).await,
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// Whether the other image is written and waits for the next boot; one that there was since took it, or fell back.
+    /// What ran before, by its installer where that is known.
+    fn was(&self) -> String {
+        self.from.map_or_else(|| self.boot.image(), str::to_owned)
+    }
+
+    /// Whether the other image is written and waits for the next boot, or may be, where the end of the call was not
+    /// seen; a boot that there was since took it, or fell back.
     fn waits(&self, now: &Boot) -> Result<bool, Failure> {
-        Ok(now.id == self.boot.id && self.has(WRITTEN)? && !self.has(RETURNED)?)
+        Ok(self.has(Mark::Writing, &now.id)? && !self.has(Mark::Returned, &now.id)?)
     }
 
     async fn gate(&self, cx: &Estate, permit: &Permit) -> Result<(), Failure> {
         quorum::pass(cx, &self.machine.cluster, &self.machine.name, self.peers, permit).await
     }
 
-    async fn write(&self, cx: &Estate, talos: &Talos, image: &str, mark: &str, permit: &Permit) -> Result<(), Failure> {
+    async fn write(&self, cx: &Estate, talos: &Talos, image: &str, mark: Mark, permit: &Permit) -> Result<(), Failure> {
         self.gate(cx, permit).await?;
-        match talos.upgrade(permit, image).await? {
+        let fetched = talos.fetch(permit, image).await?;
+        // A pull takes minutes.
+        let boot = boot_id(talos).await?;
+        if matches!(fetched, Fetched::Pulled { .. }) {
+            self.keep(&Mark::Writing.file(&boot), permit)?;
+        }
+        match talos.put(permit, &fetched).await? {
             Upgrade::Begun { actor } => begun(talos, &actor).await,
-            Upgrade::Written => self.keep(mark, permit),
+            Upgrade::Written => self.keep(&mark.file(&boot), permit),
         }
     }
 
@@ -172,17 +232,11 @@ impl Swap<'_> {
         Ok(permit.file(file, &note)?)
     }
 
-    fn has(&self, file: &str) -> Result<bool, Failure> {
-        let found = self.run.file(self.key, file);
+    fn has(&self, mark: Mark, boot: &str) -> Result<bool, Failure> {
+        let file = mark.file(boot);
+        let found = self.run.file(self.key, &file);
         let unread =
             |error| Failure::plain(format!("the run's file {}/{file} cannot be read: {error}", self.key), None);
         found.map(|bytes| bytes.is_some()).map_err(unread)
-    }
-}
-
-fn runs(boot: &Boot, image: &str) -> bool {
-    match FactoryImage::of(image) {
-        Some(it) => boot.schematic.as_deref() == Some(it.schematic) && it.version == boot.version,
-        None => boot.schematic.is_none() && image.ends_with(&format!(":{}", boot.version)),
     }
 }

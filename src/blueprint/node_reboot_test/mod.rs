@@ -6,6 +6,7 @@
 mod alone;
 mod drained;
 mod fold_back;
+mod installer;
 mod mend_config;
 mod mend_image;
 mod on;

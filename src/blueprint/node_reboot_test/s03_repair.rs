@@ -45,8 +45,8 @@ pub enum Before {
     Image {
         /// What was booted.
         boot: Boot,
-        /// Its installer.
-        from: String,
+        /// Its installer; None where that could not be told.
+        from: Option<String>,
         /// The installer of the one that takes its place.
         to: String,
     },
@@ -74,8 +74,12 @@ impl Step<Estate> for RepairNode {
             "Missing modules are merged into the machine configuration, which is applied without a reboot; an undo puts \
              the former one back, byte for byte."
                 .into(),
-            "A wrong image is replaced by the one of `images`, else by that of `machine.install.image`. Extensions come \
-             from the image alone: what the new one does not have is lost, and said before."
+            "A wrong image is replaced by the one of `images`, else by the schematic of `machine.install.image`, in the \
+             version that runs: no version is changed. Extensions come from the image alone: what the new one does not \
+             have is lost, and said before."
+                .into(),
+            "Where another configuration than the one in effect waits on the disk (staged, or one is on trial) nothing is \
+             applied: it would take the place of the first, and make the second one stay."
                 .into(),
             "Up to Talos 1.12 the node drains itself and reboots for it, so the quorum is asked for before; the former \
              image stays in the other slot, and an undo swaps the two, with a reboot."
@@ -114,9 +118,7 @@ impl Step<Estate> for RepairNode {
         let key = self.step_key();
         match seen.since {
             Some(Before::Config { kept }) => mend_config::apply(cx, &self.machine, kept, permit).await,
-            Some(Before::Image { boot, from, to }) => {
-                self.swap(seen.run, &key, boot, (from, to)).apply(cx, permit).await
-            }
+            Some(Before::Image { boot, from, to }) => self.swap(&seen, &key, boot, (from, to)).apply(cx, permit).await,
             None => Ok(()),
         }
     }
@@ -128,7 +130,7 @@ impl Step<Estate> for RepairNode {
                 let stored = stored(seen.run, &key, kept)?;
                 mend_config::back(cx, &self.machine, kept, stored).await
             }
-            Before::Image { boot, from, to } => self.swap(seen.run, &key, boot, (from, to)).back(cx).await,
+            Before::Image { boot, from, to } => self.swap(&seen, &key, boot, (from, to)).back(cx).await,
         };
         match back {
             Err(failure) if may_pass(&failure) => Ok(Check::waiting(failure.to_string())),
@@ -143,7 +145,7 @@ impl Step<Estate> for RepairNode {
                 let stored = stored(seen.run, &key, kept)?;
                 mend_config::undo(cx, &self.machine, kept, stored, permit).await
             }
-            Before::Image { boot, from, to } => self.swap(seen.run, &key, boot, (from, to)).undo(cx, permit).await,
+            Before::Image { boot, from, to } => self.swap(&seen, &key, boot, (from, to)).undo(cx, permit).await,
         }
     }
 }
@@ -152,22 +154,23 @@ impl RepairNode {
     async fn look(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let key = self.step_key();
         if let Some(Before::Image { boot, from, to }) = seen.since {
-            let change = Change::set(format!("{} image", self.machine.name), from, to);
+            let was = from.clone().unwrap_or_else(|| boot.image());
+            let change = Change::set(format!("{} image", self.machine.name), was, to);
             let todo =
                 Check::todo(vec![change], Before::Image { boot: boot.clone(), from: from.clone(), to: to.clone() });
-            return self.swap(seen.run, &key, boot, (from, to)).check(cx, todo).await;
+            return self.swap(seen, &key, boot, (from, to)).check(cx, todo).await;
         }
         let facts = facts(cx, &self.machine).await?;
         Ok(match judge(&self.machine, &facts, self.image.as_deref()) {
-            Err(problem) => Check::blocked(vec![problem]),
+            Err(refused) => Check::blocked(vec![refused.problem()]),
             Ok(Repair::Nothing(why)) if seen.since.is_none() => Check::done().note(why),
             Ok(Repair::Nothing(why)) => match unloaded(&facts).as_slice() {
                 [] => Check::done().note(why),
                 missing => Check::waiting(format!("{} has not loaded {}", self.machine.name, missing.join(", "))),
             },
             Ok(Repair::Config(patches)) => {
-                let changes = mend_config::changes(&self.machine, &facts.config, &patches)?;
-                Check::todo(changes, Before::Config { kept: facts.config.kept(mend_config::FORMER) })
+                let changes = mend_config::changes(&self.machine, &facts.configs.active, &patches)?;
+                Check::todo(changes, Before::Config { kept: facts.configs.active.kept(mend_config::FORMER) })
             }
             Ok(Repair::Image(image)) => self.another(cx, image).await?,
         })
@@ -176,7 +179,9 @@ impl RepairNode {
     /// What another image comes to: what it loses is said before.
     async fn another(&self, cx: &Estate, image: Image) -> Result<Check<Before>, Failure> {
         let name = &self.machine.name;
-        let mut changes = vec![Change::set(format!("{name} image"), &image.from, &image.to)];
+        let boot = self.machine.boot(cx).await?;
+        let was = image.from.clone().unwrap_or_else(|_| boot.image());
+        let mut changes = vec![Change::set(format!("{name} image"), was, &image.to)];
         let note = match &image.loses {
             Some((lost, kept)) => {
                 changes.extend(lost.iter().map(|extension| Change::remove(format!("{name} extension"), extension)));
@@ -184,9 +189,13 @@ impl RepairNode {
             }
             None => Some(format!("which extensions {name} keeps cannot be told from the id of that schematic alone")),
         };
-        let boot = self.machine.boot(cx).await?;
-        let before = Before::Image { boot, from: image.from, to: image.to };
-        Ok(Check::todo(changes, before).note(image.why).notes(note))
+        let untold = image.from.as_ref().err().map(|why| {
+            format!(
+                "which installer {name} was given cannot be told ({why}): an undo swaps the slots, and cannot write it"
+            )
+        });
+        let before = Before::Image { boot, from: image.from.ok(), to: image.to };
+        Ok(Check::todo(changes, before).note(image.why).notes(note).notes(untold))
     }
 
     fn step_key(&self) -> StepKey {
@@ -195,12 +204,13 @@ impl RepairNode {
 
     fn swap<'a>(
         &'a self,
-        run: &'a RunInfo,
+        seen: &Seen<'a, Before>,
         key: &'a StepKey,
         boot: &'a Boot,
-        (from, to): (&'a str, &'a str),
+        (from, to): (&'a Option<String>, &'a str),
     ) -> Swap<'a> {
-        Swap { machine: &self.machine, peers: &self.peers, run, key, boot, from, to }
+        let (run, got, from) = (seen.run, seen.got, from.as_deref());
+        Swap { machine: &self.machine, peers: &self.peers, run, key, got, boot, from, to }
     }
 }
 

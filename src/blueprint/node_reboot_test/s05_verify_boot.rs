@@ -214,14 +214,9 @@ fn differences(name: &str, (then, now): (&Boot, &Boot), written: Option<&str>, u
         }
         Some(_) if !up && now.schematic.is_none() => {}
         Some(image) => {
-            let other = now.schematic.as_ref().is_some_and(|schematic| !image.contains(schematic.as_str()));
-            if other || !image.ends_with(&now.version) {
+            if !now.runs(image) {
                 add(
-                    format!(
-                        "{name} was to boot {image}, and has booted {} (schematic {})",
-                        now.version,
-                        show(&now.schematic)
-                    ),
+                    format!("{name} was to boot {image}, and has booted {}", now.image()),
                     format!("the boot failed and fell back: `talosctl -n {name} dmesg`, and its console, say why"),
                 );
             }
@@ -244,11 +239,15 @@ mod tests {
         Boot {
             id: id.into(),
             version: "v1.11.5".into(),
-            schematic: Some("aa".into()),
+            schematic: Some("a".repeat(64)),
             disk: Some("Samsung (serial 1)".into()),
             entry: Some("Talos-v1.11.5.efi".into()),
             uid: Some("u".into()),
         }
+    }
+
+    fn installer(digit: char, version: &str) -> String {
+        format!("f/metal-installer/{}:{version}", digit.to_string().repeat(64))
     }
 
     #[test]
@@ -257,6 +256,7 @@ mod tests {
             differences("n1", (&boot("a"), &now), written, true).into_iter().map(|p| p.text).collect()
         };
         assert_eq!(text(boot("b"), None), Vec::<String>::new());
+        let (other, later) = (&installer('b', "v1.11.5"), &installer('a', "v1.12.0"));
         let cases = [
             (boot("a"), None, "still in boot a"),
             (Boot { disk: Some("stick".into()), ..boot("b") }, None, "has booted from stick"),
@@ -265,16 +265,18 @@ mod tests {
             (Boot { schematic: Some("bb".into()), ..boot("b") }, None, "schematic bb"),
             (Boot { entry: Some("old.efi".into()), ..boot("b") }, None, "entry old.efi"),
             (Boot { uid: Some("v".into()), ..boot("b") }, None, "another uid"),
-            (boot("b"), Some("f/metal-installer/bb:v1.11.5"), "was to boot f/metal-installer/bb:v1.11.5"),
-            (boot("b"), Some("f/metal-installer/aa:v1.12.0"), "was to boot f/metal-installer/aa:v1.12.0"),
+            (boot("b"), Some(other), &format!("was to boot {other}, and has booted v1.11.5 (schematic aaaa")),
+            (boot("b"), Some(later), &format!("was to boot {later}")),
+            // The image that it fell back to may be one without a schematic.
+            (Boot { schematic: None, ..boot("b") }, Some(other), "has booted v1.11.5 (no schematic)"),
         ];
-        assert_eq!(cases.len(), 9);
+        assert_eq!(cases.len(), 10);
         for (now, written, part) in cases {
-            let said = text(now, written);
+            let said = text(now, written.map(String::as_str));
             assert!(said.len() == 1 && said[0].contains(part), "{part}: {said:?}");
         }
-        let upgraded = Boot { schematic: Some("bb".into()), entry: Some("new.efi".into()), ..boot("b") };
-        assert_eq!(text(upgraded, Some("f/metal-installer/bb:v1.11.5")), Vec::<String>::new());
+        let upgraded = Boot { schematic: Some("b".repeat(64)), entry: Some("new.efi".into()), ..boot("b") };
+        assert_eq!(text(upgraded, Some(other)), Vec::<String>::new());
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub const KINDS: &[Kind] = &[
     kind("Diagnostics.runtime.talos.dev", "runtime"),
     Kind { name: "BootIDs.runtime.talos.dev", namespace: "runtime", sensitive: false, since: 14 },
     kind("BootedEntries.talos.dev", "runtime"),
+    kind("SecurityStates.talos.dev", "runtime"),
     kind("Versions.runtime.talos.dev", "runtime"),
     kind("TimeStatuses.v1alpha1.talos.dev", "runtime"),
 ];
@@ -63,7 +64,6 @@ pub const MISSING: &[&str] = &[
     "KubeletSpecs.kubernetes.talos.dev",
     "NodeLabelSpecs.kubernetes.talos.dev",
     "KernelCmdlines.runtime.talos.dev",
-    "SecurityStates.talos.dev",
     "MetaKeys.runtime.talos.dev",
     "PlatformMetadatas.talos.dev",
     "NodeAddresses.net.talos.dev",

@@ -73,8 +73,8 @@ impl World {
         let Some(node) = self.talos.nodes.get_mut(name) else { return };
         let in_vm = node.vmid.and_then(|vmid| self.vms.get(&vmid)).and_then(|vm| vm.running.as_ref());
         let boot_id = in_vm.map_or(uuid, |running| running.boot_id.clone());
-        if node.slots.get(&node.boots).is_none_or(|image| image.broken) && node.slots.contains_key(&node.boots.other())
-        {
+        let starts = |image: &Image| !image.broken && (image.signed || !node.secure_boot);
+        if !node.slots.get(&node.boots).is_some_and(starts) && node.slots.contains_key(&node.boots.other()) {
             node.boots = node.boots.other();
         }
         node.run = None;

@@ -21,6 +21,8 @@ pub struct Talos {
     pub nodes: BTreeMap<String, Node>,
     /// What the image factory knows: extensions by schematic.
     pub schematics: BTreeMap<String, Vec<String>>,
+    /// The image factory that knows them, where it is one of their own; empty: `factory.talos.dev`.
+    pub factory: String,
     /// Versions whose images do not come up on these machines.
     pub broken: BTreeSet<String>,
     /// etcd.
@@ -47,6 +49,8 @@ pub struct Node {
     pub uuid: String,
     /// It boots through systemd-boot; else through GRUB, which names no entry.
     pub uefi: bool,
+    /// Its firmware starts signed images only, and those of the factory for that are signed with a key that it knows.
+    pub secure_boot: bool,
     /// The two places of an installed image.
     pub slots: BTreeMap<Slot, Image>,
     /// The one that the boot loader takes next.
@@ -110,6 +114,8 @@ pub struct Image {
     pub extensions: Vec<String>,
     /// It does not come up: the boot loader falls back to the other one.
     pub broken: bool,
+    /// It is signed for SecureBoot.
+    pub signed: bool,
 }
 
 impl Image {

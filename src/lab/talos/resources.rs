@@ -126,6 +126,10 @@ fn specs(world: &World, name: &str, node: &Node, run: &Run, kind: &str) -> Vec<S
         "BootedEntries.talos.dev" if node.uefi => {
             vec![("bootedentry".into(), json!({ "bootedEntry": format!("Talos-v{}.efi", image.version) }))]
         }
+        "SecurityStates.talos.dev" => {
+            let state = json!({ "secureBoot": node.secure_boot, "bootedWithUKI": node.uefi });
+            vec![("securitystate".into(), state)]
+        }
         "Versions.runtime.talos.dev" => vec![("version".into(), json!({ "version": format!("v{}", image.version) }))],
         "TimeStatuses.v1alpha1.talos.dev" => {
             vec![("node".into(), json!({ "synced": true, "epoch": 1, "syncDisabled": false }))]

@@ -33,12 +33,14 @@ impl Talos {
             schematic: schematic.to_owned(),
             extensions,
             broken: self.broken.contains(version),
+            signed: name.split('/').any(|part| part.ends_with("-secureboot")),
         };
+        let factory = if self.factory.is_empty() { "factory.talos.dev" } else { self.factory.as_str() };
         match name.split('/').collect::<Vec<_>>().as_slice() {
             // It was last published for 1.13.
             ["ghcr.io", "siderolabs", "installer"] if minor <= 13 => Ok(image("", Vec::new())),
-            ["factory.talos.dev", installer, id]
-                if installer.trim_end_matches("-secureboot").ends_with("installer") =>
+            [host, installer, id]
+                if *host == factory && installer.trim_end_matches("-secureboot").ends_with("installer") =>
             {
                 let extensions = self.schematics.get(*id).cloned();
                 let extensions = extensions.or_else(|| (*id == VANILLA).then(Vec::new)).ok_or_else(unknown)?;

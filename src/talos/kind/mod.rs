@@ -55,6 +55,8 @@ pub const DIAGNOSTICS: Kind<Diagnostic> = Kind::new("runtime", "Diagnostics.runt
 pub const BOOT_ID: Single<BootId> = Kind::new("runtime", "BootIDs.runtime.talos.dev").one("boot-id");
 /// The entry of systemd-boot that was booted; none under GRUB.
 pub const BOOTED_ENTRY: Single<BootedEntry> = Kind::new("runtime", "BootedEntries.talos.dev").one("bootedentry");
+/// How it was booted, and what is checked at that.
+pub const SECURITY_STATE: Single<SecurityState> = Kind::new("runtime", "SecurityStates.talos.dev").one("securitystate");
 /// The running version; the one way to it in maintenance mode before 1.13.
 pub const VERSION: Single<RunningVersion> = Kind::new("runtime", "Versions.runtime.talos.dev").one("version");
 /// Whether the clock is set.
@@ -267,6 +269,15 @@ pub struct BootedEntry {
     /// The name of the file.
     #[serde(rename = "bootedEntry")]
     pub booted_entry: String,
+}
+
+/// How it was booted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct SecurityState {
+    /// Its firmware starts signed images only; None where it does not say.
+    #[serde(rename = "secureBoot")]
+    pub secure_boot: Option<bool>,
 }
 
 /// What runs.

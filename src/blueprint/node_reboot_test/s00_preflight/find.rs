@@ -10,7 +10,7 @@ use crate::blueprint::quorum::{Etcd, Said, judge};
 use crate::engine::step::RunInfo;
 use crate::k8s::drain::plan;
 
-use super::super::repair::{self, Repair};
+use super::super::repair::{self, Refused, Repair};
 use super::super::stand::missing;
 use super::super::{on, own_vm, rights};
 use super::ask::{Facts, KubeFacts, TalosFacts, VmFacts};
@@ -80,7 +80,8 @@ fn node(p: &Preflight, machine: &Machine, talos: &Asked<TalosFacts>) -> Findings
                 };
                 out.note(at(on::REPAIR, machine), format!("{}: 03 gives it {}{lost}", image.why, image.to));
             }
-            Err(problem) => out.borrowed(&known::NO_IMAGE, at(on::REPAIR, machine), problem),
+            Err(Refused::Untold(problem)) => out.borrowed(&known::NO_IMAGE, at(on::REPAIR, machine), problem),
+            Err(Refused::Waits(problem)) => out.borrowed(&known::CONFIG_WAITS, at(on::REPAIR, machine), problem),
         },
     }
     let lines = missing(machine, &f.status, &f.services);

@@ -63,6 +63,13 @@ pub(super) static NO_IMAGE: Known = Known {
     matters: "The repair would stop there, with the node drained.",
     by_hand: "Make a schematic at factory.talos.dev, and name its installer in `images`.",
 };
+pub(super) static CONFIG_WAITS: Known = Known {
+    name: "machine-config-waits",
+    steps: &[on::REPAIR],
+    means: "The machine configuration in effect is not the one on the disk: one is staged, or one is on trial.",
+    matters: "What is applied takes the place of the staged one, and the one on trial would stay for good.",
+    by_hand: "`talosctl get machineconfig v1alpha1` and `persistent` show both; `talosctl apply-config` with the right one.",
+};
 pub(super) static VM_AMISS: Known = Known {
     name: "vm-is-another",
     steps: &[on::REBOOT],
@@ -84,5 +91,6 @@ pub(in super::super) static ALL: &[&Known] = &[
     &POD_STAYS,
     &NOT_WHOLE,
     &NO_IMAGE,
+    &CONFIG_WAITS,
     &VM_AMISS,
 ];
