@@ -90,7 +90,9 @@ async fn a_strangers_vm_is_left_alone() {
     for key in ["00-preflight", REBOOT] {
         let problems = problems(&rig, key).await;
         for part in ["vm 224, which is to be talos-vm, does not run", "vm 224 has the uuid 00000000-1111"] {
-            assert!(problems.iter().any(|p| p.text.contains(part) && !p.help.is_empty()), "{key}: {problems:#?}");
+            let found = problems.iter().find(|p| p.text.contains(part) && !p.help.is_empty());
+            let name = found.unwrap_or_else(|| panic!("{key}: {problems:#?}")).finding.as_deref();
+            assert_eq!(name, (key == "00-preflight").then_some("vm-is-another"));
             asked += 1;
         }
     }

@@ -6,7 +6,9 @@ mod alone;
 mod configs;
 mod images;
 mod mending;
+mod preflight;
 mod quorum;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

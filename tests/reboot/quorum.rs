@@ -16,7 +16,9 @@ async fn refused(nodes: &[&str], change: impl FnOnce(&mut World), text: &str) {
     let mut asked = 0;
     for key in ["00-preflight".to_owned(), format!("01-quorum-gate@{first}"), format!("04-reboot@{first}")] {
         let problems = problems(&rig, &key).await;
-        assert!(problems.iter().any(|p| p.text.contains(text) && !p.help.is_empty()), "{key}: {problems:#?}");
+        let found = problems.iter().find(|p| p.text.contains(text) && !p.help.is_empty());
+        let name = found.unwrap_or_else(|| panic!("{key}: {problems:#?}")).finding.as_deref();
+        assert_eq!(name, (key == "00-preflight").then_some("etcd-cannot-spare-it"));
         asked += 1;
     }
     assert_eq!(asked, 3);
