@@ -128,6 +128,7 @@ async fn fails_there(story: &mut Story, n: usize) -> bool {
 
 /// Idempotent, undoable after every step, and a check never changes anything.
 async fn prove(world: &str) {
+    let begun = Clock::real().instant();
     let mut story = Story::forward(world).await;
     let (id, steps) = (story.run.id.clone(), story.rig.steps.len());
     let all = calls(&story.run.records);
@@ -201,7 +202,9 @@ async fn prove(world: &str) {
     assert_undone(&rig.backward(&twice.id, &How::default()).await, "undone twice");
     assert_same(&rig.picture().await, &story.first, "undone twice");
     println!(
-        "prove {world}: {steps} steps, {all} calls, {asked} checks asked, {failed} failed and resumed, {undone} undone"
+        "prove {world}: {steps} steps, {all} calls, {asked} checks asked, {failed} failed and resumed, {undone} undone, \
+         in {} s",
+        begun.elapsed().as_secs()
     );
 }
 

@@ -150,6 +150,17 @@ pub struct TalosAddress {
 impl TalosAddress {
     /// apid's port.
     const PORT: u16 = 50000;
+
+    /// As `talosctl -e` takes it in a shell's line.
+    pub fn endpoint(&self) -> String {
+        let Self { host, port } = self;
+        match (*port, host.contains(':')) {
+            (Self::PORT, _) => host.clone(),
+            // Some shells look for files by what is in brackets.
+            (_, true) => format!("'[{host}]:{port}'"),
+            (_, false) => format!("{host}:{port}"),
+        }
+    }
 }
 
 impl FromStr for TalosAddress {
@@ -216,6 +227,16 @@ mod tests {
         ];
         for (given, host, port) in good {
             assert_eq!(given.parse(), Ok(TalosAddress { host: host.to_owned(), port }), "{given}");
+        }
+        let endpoints = [
+            ("10.10.0.20:50000", "10.10.0.20"),
+            ("10.10.0.20:5443", "10.10.0.20:5443"),
+            ("fd00::20", "fd00::20"),
+            ("[fd00::20]:1", "'[fd00::20]:1'"),
+            ("https://talos.lan", "talos.lan:443"),
+        ];
+        for (given, wanted) in endpoints {
+            assert_eq!(given.parse::<TalosAddress>().unwrap().endpoint(), wanted, "{given}");
         }
         let bad =
             ["", ":1", "a b", "a:99999", "[fd00::20", "[x]:1", "http://talos.lan", "a/b", "user@a", "[fd00::20]1"];

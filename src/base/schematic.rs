@@ -97,6 +97,8 @@ mod tests {
             FactoryImage { place: "factory.talos.dev/nocloud-installer/", schematic: AGENT, version: "v1.11.5" };
         assert_eq!(read, wanted);
         assert_eq!(FactoryImage::of(&format!("a/b/{AGENT}@sha256:00")).unwrap().version, "");
+        let port = format!("factory.lan:5000/nocloud-installer-secureboot/{AGENT}:v1.13.0");
+        assert_eq!(FactoryImage::of(&port).unwrap().schematic, AGENT);
         for other in ["ghcr.io/siderolabs/installer:v1.11.5", "", "x", "/", "a/é:b"] {
             assert_eq!(FactoryImage::of(other), None, "{other}");
         }

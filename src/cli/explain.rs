@@ -157,16 +157,24 @@ fn explain_steps(global: &Global, out: &Out, steps: &[(&Blueprint, &Row)]) -> an
     };
     let there = |blueprint: &Blueprint| used.iter().any(|name| name == blueprint.name);
     let any = steps.iter().any(|(blueprint, _)| there(blueprint));
-    for (n, (blueprint, row)) in steps.iter().filter(|(blueprint, _)| !any || there(blueprint)).enumerate() {
-        if n > 0 && !out.json {
-            out.data("\n")?;
-        }
-        explain_step(global, out, blueprint, row)?;
+    let mut said = Vec::new();
+    for (blueprint, row) in steps.iter().filter(|(blueprint, _)| !any || there(blueprint)) {
+        said.push(explain_step(global, out, blueprint, row)?);
     }
+    // One value, even of several.
+    let text = match said.as_slice() {
+        several @ [_, _, ..] if out.json => {
+            let each: Vec<_> = several.iter().map(|step| step.trim_end()).collect();
+            format!("{{\"steps\":[{}]}}\n", each.join(","))
+        }
+        _ => said.join("\n"),
+    };
+    out.data(&text)?;
     Ok(Exit::Done)
 }
 
-fn explain_step(global: &Global, out: &Out, blueprint: &Blueprint, row: &Row) -> anyhow::Result<Exit> {
+/// What there is to say of a step, ended by a line's end.
+fn explain_step(global: &Global, out: &Out, blueprint: &Blueprint, row: &Row) -> anyhow::Result<String> {
     // Without a readable site file the reasons are still worth reading: those of the example estate.
     let home = Some(std::path::PathBuf::from("/root"));
     let example = crate::site::Site::parse(crate::site::example(), std::path::Path::new("site.yaml"), home)
@@ -193,12 +201,11 @@ fn explain_step(global: &Global, out: &Out, blueprint: &Blueprint, row: &Row) ->
         None => (false, example_steps(&example, blueprint)?),
     };
     let step = steps.iter().find(|s| s.id() == row.id);
-    if out.json {
-        out.data(&format!("{}\n", json(blueprint, row, step, real)))?;
+    Ok(if out.json {
+        format!("{}\n", json(blueprint, row, step, real))
     } else {
-        out.data(&text(blueprint, row, step, real, *out))?;
-    }
-    Ok(Exit::Done)
+        text(blueprint, row, step, real, *out)
+    })
 }
 
 fn text(blueprint: &Blueprint, row: &Row, step: Option<&BoxedStep>, real: bool, out: Out) -> String {

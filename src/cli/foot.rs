@@ -57,7 +57,7 @@ pub(super) struct Foot {
 }
 
 /// Something that a step does.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct By {
     step: String,
     what: String,
@@ -74,6 +74,9 @@ struct Emptied {
 struct Held {
     step: String,
     until: String,
+    /// What it is held for, where the plan has a hold for each of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
 }
 
 impl Foot {
@@ -111,7 +114,8 @@ impl Foot {
                 foot.undo_destroys.push(thing.clone());
             }
             if let Some(until) = step.holds_until().filter(|_| outlook.holds) {
-                foot.holds.push(Held { step: number(step.id()).to_owned(), until: number(until).to_owned() });
+                let instance = step.key().instance().map(str::to_owned);
+                foot.holds.push(Held { step: number(step.id()).to_owned(), until: number(until).to_owned(), instance });
             }
         }
         foot.ends = foot.ends.filter(|ends| !ends.what.is_empty());
@@ -167,7 +171,9 @@ impl Foot {
         }
         self.by_hand.extend(manual.or_else(|| outlook.asks.clone()).map(by));
         self.undo_by_hand.extend(outlook.asks_back.clone().map(by));
-        self.undo_stays.extend(outlook.stays.clone().map(by));
+        // One that acts on several things leaves the same of each.
+        let stays = outlook.stays.clone().map(by).filter(|by| !self.undo_stays.contains(by));
+        self.undo_stays.extend(stays);
     }
 
     /// For a single step with its preflight.
@@ -210,9 +216,8 @@ impl Foot {
         lines.extend(self.empties().map(|words| ("empty", words)));
         let hands: Vec<_> = self.by_hand.iter().map(By::sentence).collect();
         lines.push(("by hand", if hands.is_empty() { "nothing".into() } else { hands.join("; ") }));
-        let holds: Vec<_> = self.holds.iter().map(|held| format!("{} until {}", held.step, held.until)).collect();
-        if !holds.is_empty() {
-            lines.push(("held", holds.join(", ")));
+        if !self.holds.is_empty() {
+            lines.push(("held", held(&self.holds)));
         }
         lines.extend(self.down.iter().map(|down| ("down", down.sentence())));
         lines.extend(self.unstopped.iter().map(|words| ("down", words.clone())));
@@ -252,6 +257,28 @@ impl Foot {
         said.extend(self.undo_stays.iter().map(|by| format!("{} leaves {}", by.step, by.what)));
         said.join("; ")
     }
+}
+
+/// Each hold with its end; holds of one kind together, with what each of them is for.
+fn held(holds: &[Held]) -> String {
+    let mut kinds: Vec<(&Held, Vec<&str>)> = Vec::new();
+    for hold in holds {
+        let at = kinds.iter().position(|(kind, _)| (&kind.step, &kind.until) == (&hold.step, &hold.until));
+        let at = at.unwrap_or_else(|| {
+            kinds.push((hold, Vec::new()));
+            kinds.len() - 1
+        });
+        kinds[at].1.extend(hold.instance.as_deref());
+    }
+    let sentence = |(kind, of): (&Held, Vec<&str>)| {
+        let of = match of.as_slice() {
+            [] => String::new(),
+            [one] => format!(" at {one}"),
+            several => format!(" at {}, one after the other", several.join(", ")),
+        };
+        format!("{} until {}{of}", kind.step, kind.until)
+    };
+    kinds.into_iter().map(sentence).collect::<Vec<_>>().join(", ")
 }
 
 fn all_done(steps: usize) -> String {
@@ -310,7 +337,7 @@ impl Back {
     ) -> anyhow::Result<Self> {
         let owes = |step: &&BoxedStep| state.steps.get(&step.key()).is_some_and(|s| s.owes());
         let (passed, owed): (Vec<_>, Vec<_>) =
-            steps.iter().filter(owes).partition(|step| past.iter().any(|id| id == step.id()));
+            steps.iter().filter(owes).partition(|step| past.iter().any(|key| key == step.key().as_str()));
         let mut back =
             Self { destroys: Vec::new(), consented: Vec::new(), by_hand: Vec::new(), stays: Vec::new(), down: None };
         for step in &owed {
@@ -321,7 +348,8 @@ impl Back {
                 back.destroys.extend(things.into_iter().map(|thing| (step.key(), thing)));
             }
             back.by_hand.extend(outlook.asks_back.map(by));
-            back.stays.extend(outlook.stays.map(by));
+            let stays = outlook.stays.map(by).filter(|by| !back.stays.contains(by));
+            back.stays.extend(stays);
         }
         let (consented, asked): (Vec<_>, Vec<_>) =
             std::mem::take(&mut back.destroys).into_iter().partition(|(_, thing)| given.contains(&thing.0));
@@ -375,6 +403,19 @@ mod tests {
             "what was written since in pvc/a (consented to); it does not begin without `--destroy pvc/b`"
         );
         assert_eq!(destroyed(&[b], &[]), "what was written since; it does not begin without `--destroy pvc/b`");
+    }
+
+    #[test]
+    fn holds_of_one_kind_are_named_once() {
+        let hold = |step: &str, until: &str, instance: Option<&str>| Held {
+            step: step.into(),
+            until: until.into(),
+            instance: instance.map(str::to_owned),
+        };
+        let nodes = ["nuc", "mac"].map(|node| hold("02", "06", Some(node)));
+        assert_eq!(held(&nodes), "02 until 06 at nuc, mac, one after the other");
+        assert_eq!(held(&nodes[..1]), "02 until 06 at nuc");
+        assert_eq!(held(&[hold("00b", "10", None), hold("00d", "10", None)]), "00b until 10, 00d until 10");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::base::clock::Clock;
 use crate::base::fault::Fault;
+use crate::base::survey::renewal;
 use crate::blueprint;
 use crate::site::{self, Problem, Site};
 use crate::talos::{ClientCertificate, Dates, Talosconfig, TalosconfigError};
@@ -93,10 +94,9 @@ fn talosconfigs(site: &Site, now: Timestamp) -> (Vec<Problem>, Vec<String>) {
             Dates::NearEnd => {
                 let days = context.certificate.left(now).as_hours() / 24;
                 notices.push(format!(
-                    "{whose} ends in {}, on {until}: `talosctl --talosconfig {file} --context {context_name} config new \
-                     FILE --roles {}` makes another one as long as this one holds",
+                    "{whose} ends in {}, on {until}: `talosctl {}` makes another one as long as this one holds",
                     plural(usize::try_from(days).unwrap_or_default(), "day"),
-                    context.certificate.roles.join(","),
+                    renewal(&file.to_string(), Some(context_name.as_str()), &context.certificate.roles),
                 ));
             }
             Dates::Ended => {

@@ -116,14 +116,12 @@ impl<'a> Case<'a> {
 
     /// The disks that it means where it will be asked again: a volume that is made is found by its label.
     fn matched(&self, out: &mut Out) -> Option<&[&'a Disk]> {
-        if self.selector.moves() {
+        if self.selector.moves() || self.selector.volume.as_ref().is_some_and(String::is_empty) {
             return None;
         }
         if let Some(label) = &self.selector.volume {
             let volumes = out.part(&self.node.name, &self.talos.volumes, "volumes")?;
-            if label.is_empty()
-                || volumes.iter().any(|volume| volume.partition_label == *label || volume.label == *label)
-            {
+            if volumes.iter().any(|volume| volume.partition_label == *label || volume.label == *label) {
                 return None;
             }
         }

@@ -146,10 +146,15 @@ fn learner(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()>
             "its member of etcd ({}) is a learner and has no vote; there are {voters} voters beside it",
             member.id
         );
+        // That Talos cannot be asked is no proof that the member is gone: it may refuse us alone, and catch up meanwhile.
+        let gone = node.talos_silent && node.kubelet().is_some_and(|kubelet| !kubelet.ready);
         let help = if node.talos().is_some() {
             talosctl(node, "logs etcd")
+        } else if gone {
+            let remove = talosctl(teller, &format!("etcd remove-member {}", member.id));
+            format!("start {}; where that machine is gone for good, {remove}", node.name)
         } else {
-            talosctl(teller, &format!("etcd remove-member {}", member.id))
+            format!("why Talos cannot be asked there, says {}", talosctl(node, "version"))
         };
         out.find(&node.name, text, help);
     }
@@ -201,6 +206,12 @@ fn nobody(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> 
     }
     if survey.partial {
         out.cannot(&cluster.name, "only some of the site's nodes were asked for");
+        return None;
+    }
+    // A member goes by its machine's host name, which may be neither of a node's names: it may be one of these.
+    let dark: Vec<&Node> = survey.talos_nodes(&cluster.name).filter(|node| node.etcd.is_unknown()).collect();
+    if !dark.is_empty() {
+        dark.iter().filter_map(|node| node.etcd.reason()).for_each(|reason| out.cannot(&cluster.name, reason));
         return None;
     }
     // A node of the cluster that only the site does not know is no stranger to etcd.

@@ -16,7 +16,7 @@ pub(super) const RULES: &[Rule] = &[
                       Node object and let the right one register.",
             source: "kubernetes issue 51431; NodeSystemInfo.systemUUID",
         },
-        silences: &["L35", "L36"],
+        silences: &["L24", "L35", "L36"],
         look: |survey, out| each(survey, out, another),
     },
     Rule {

@@ -70,7 +70,7 @@ pub(super) const RULES: &[Rule] = &[
             by_hand: "A restart of its kubelet registers it again; `node_name` in the site file where it has another name.",
             source: "the site file against `kubectl get nodes`",
         },
-        silences: &["L24", "L25", "L28"],
+        silences: &["L25"],
         look: |survey, out| each(survey, out, unregistered),
     },
     Rule {
@@ -189,8 +189,8 @@ fn huge_pages(node: &Node, out: &mut Out) -> Option<()> {
     let talos = out.need(&node.name, &node.talos)?;
     let wanted = out.need(&node.name, &talos.config)?.huge_pages.filter(|pages| *pages > 0)?;
     let kubelet = out.need(&node.name, &node.kubelet).filter(|kubelet| kubelet.registered)?;
-    let memory = out.need(&node.name, &talos.memory);
-    let page = memory.map(|memory| memory.huge_page_size).filter(|size| *size > 0).unwrap_or(2 << 20);
+    let memory = out.need(&node.name, &talos.memory)?;
+    let page = if memory.huge_page_size > 0 { memory.huge_page_size } else { 2 << 20 };
     let mut have: u64 = 0;
     for (name, amount) in kubelet.allocatable.iter().filter(|(name, _)| name.starts_with("hugepages-")) {
         let Some(bytes) = quantity(amount) else {
@@ -202,13 +202,12 @@ fn huge_pages(node: &Node, out: &mut Out) -> Option<()> {
     if have >= wanted.saturating_mul(page) {
         return None;
     }
-    let made = memory.map(|memory| memory.huge_pages);
-    let (why, help) = match made {
-        Some(made) if made < wanted => {
-            let why = format!("the kernel could make {made} of them: no more memory was free in one piece");
-            (why, talosctl(node, "reboot"))
-        }
-        _ => ("the kubelet counted them before they were there".to_owned(), talosctl(node, "service kubelet restart")),
+    let made = memory.huge_pages;
+    let (why, help) = if made < wanted {
+        let why = format!("the kernel could make {made} of them: no more memory was free in one piece");
+        (why, talosctl(node, "reboot"))
+    } else {
+        ("the kubelet counted them before they were there".to_owned(), talosctl(node, "service kubelet restart"))
     };
     let text = format!(
         "its configuration asks for {wanted} huge pages of {} MiB, and pods can have {} MiB: {why}",

@@ -1,6 +1,6 @@
 //! Layers that contradict each other.
 
-use crate::base::survey::{Node, Stage};
+use crate::base::survey::{Fact, Node, Stage};
 
 use super::{Explain, Out, Rule, each, qm, talosctl};
 
@@ -47,8 +47,8 @@ pub(super) const RULES: &[Rule] = &[
         number: "L27",
         title: "the VM does not run and its node is still Ready",
         explain: Explain {
-            wrong: "Kubernetes believes a kubelet for 40 seconds after its last word: pods still get sent there, and a Ready of this \
-                    moment proves nothing.",
+            wrong: "Kubernetes believes a kubelet for up to 50 seconds after its last word: pods still get sent there, and a Ready \
+                    of this moment proves nothing.",
             shows: "`qm status VMID` says stopped (or paused), `kubectl get nodes` says Ready.",
             by_hand: "`qm start VMID`, or wait until Kubernetes says NotReady.",
             source: "kube-controller-manager, `--node-monitor-grace-period`",
@@ -66,7 +66,7 @@ pub(super) const RULES: &[Rule] = &[
             by_hand: "Its console (`qm terminal VMID`, or noVNC), then `qm reset VMID`.",
             source: "Proxmox' status is that of the QEMU process",
         },
-        silences: &["L29"],
+        silences: &["L29", "L32"],
         look: |survey, out| each(survey, out, hung),
     },
     Rule {
@@ -96,6 +96,9 @@ pub(super) const RULES: &[Rule] = &[
         look: |survey, out| each(survey, out, stale),
     },
 ];
+
+/// For how long Kubernetes believes a kubelet's last word: `--node-monitor-grace-period`, 40 or 50 s by its version.
+const BELIEVED: &str = "up to 50 seconds";
 
 fn waiting(node: &Node) -> (String, Option<String>) {
     let pending: Vec<_> = node.talos().into_iter().flat_map(|talos| talos.pending_services()).collect();
@@ -152,7 +155,7 @@ fn deaf(node: &Node, out: &mut Out) -> Option<()> {
     let reason = node.talos.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let text = format!(
         "the kubelet is Ready and Talos does not answer{reason}; of a node that has just gone down Kubernetes believes the \
-         last word for 40 seconds"
+         last word for {BELIEVED}"
     );
     out.find(&node.name, text, talosctl(node, "version"));
     Some(())
@@ -165,7 +168,7 @@ fn late(node: &Node, out: &mut Out) -> Option<()> {
     }
     let is = if vm.is_running() { vm.qemu.as_deref().unwrap_or("not at work") } else { &vm.power };
     let text =
-        format!("its VM is {is} and its node is Ready: Kubernetes believes the kubelet's last word for 40 seconds");
+        format!("its VM is {is} and its node is Ready: Kubernetes believes the kubelet's last word for {BELIEVED}");
     let help = if vm.is_running() { qm(node, "qm resume {}") } else { qm(node, "qm start {}") };
     out.find(&node.name, text, help);
     Some(())
@@ -193,7 +196,9 @@ fn hung(node: &Node, out: &mut Out) -> Option<()> {
     // A Talos that answers with a no is alive, and a guest that could not be asked may be.
     let silent = if node.is_talos() { node.talos_silent } else { dumb };
     if !silent {
-        let reason = [node.talos.reason(), node.agent.reason(), node.guest.reason()].into_iter().flatten().next();
+        let agent = node.agent.known().and_then(|agent| agent.unknown().into_iter().next());
+        let reasons = [node.talos.reason(), node.agent.reason(), agent, node.guest.reason()];
+        let reason = reasons.into_iter().flatten().next();
         out.cannot(&node.name, reason.unwrap_or("nothing in it but the kubelet could be asked"));
         return None;
     }
@@ -219,11 +224,17 @@ fn no_answer(node: &Node, out: &mut Out) -> Option<()> {
         return None;
     }
     let agent = out.need(&node.name, &node.agent)?;
+    // Without a channel nobody can answer.
+    if !agent.channel.is_no() {
+        let unknown = [&agent.channel, &agent.ping].into_iter().find_map(Fact::unknown);
+        unknown.into_iter().for_each(|why| out.cannot(&node.name, why));
+    }
     let why = agent.ping.why().filter(|_| agent.channel.is_yes() && agent.ping.is_no())?;
     let text = format!("its VM has the agent's channel and nobody answers on it ({why})");
-    let help = match (node.is_talos(), node.guest.known()) {
-        (true, _) => talosctl(node, "service ext-qemu-guest-agent"),
-        (false, _) => format!("in the guest {}: `systemctl enable --now qemu-guest-agent`", node.node_name),
+    let help = if node.is_talos() {
+        talosctl(node, "service ext-qemu-guest-agent")
+    } else {
+        format!("in the guest {}: `systemctl enable --now qemu-guest-agent`", node.node_name)
     };
     out.find(&node.name, text, help);
     Some(())

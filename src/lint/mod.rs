@@ -17,8 +17,11 @@ mod talos;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use crate::base::names::TalosAddress;
 use crate::base::redact;
 use crate::base::survey::{Layer, Node, Survey};
 
@@ -117,23 +120,25 @@ pub fn rule(number: &str) -> Option<&'static Rule> {
     rules().find(|rule| rule.number.eq_ignore_ascii_case(number))
 }
 
-/// What is wrong.
-pub fn all(survey: &Survey) -> Vec<Finding> {
-    look(survey).findings
-}
-
 /// What is wrong, and what could not be looked at.
 pub fn look(survey: &Survey) -> Looked {
     let mut looked = each_rule(survey);
-    let mut silent: Vec<(&'static str, String)> = Vec::new();
-    for finding in &looked.findings {
-        let silences = rule(finding.rule).map(|rule| rule.silences).unwrap_or_default();
-        silent.extend(silences.iter().map(|other| (*other, finding.what.clone())));
+    let silences: BTreeMap<&str, &[&str]> = rules().map(|rule| (rule.number, rule.silences)).collect();
+    let mut found: BTreeMap<String, Vec<&'static str>> = BTreeMap::new();
+    for Finding { rule, what, .. } in &looked.findings {
+        found.entry(what.clone()).or_default().push(rule);
     }
-    let heard = |rule: &str, what: &str| !silent.iter().any(|(other, of)| *other == rule && of == what);
+    let heard = |rule: &str, what: &str| found.get(what).is_none_or(|found| is_heard(rule, found, &silences));
     looked.findings.retain(|finding| heard(finding.rule, &finding.what));
     looked.unlooked.retain(|unlooked| heard(unlooked.rule, &unlooked.what));
     looked
+}
+
+/// What these rules have found of a thing does not silence this one: who is silenced himself silences nobody. No rule
+/// silences itself by way of others.
+fn is_heard(rule: &str, found: &[&str], silences: &BTreeMap<&str, &[&str]>) -> bool {
+    let silencing = |other: &str| silences.get(other).is_some_and(|silences| silences.contains(&rule));
+    !found.iter().any(|other| silencing(other) && is_heard(other, found, silences))
 }
 
 /// What each rule says by itself.
@@ -197,8 +202,12 @@ fn each(survey: &Survey, out: &mut Out, look: impl Fn(&Node, &mut Out) -> Option
 
 /// A command to a Talos node itself, past whatever endpoints the talosconfig names.
 fn talosctl(node: &Node, rest: &str) -> String {
-    let address = node.address.as_deref().unwrap_or(&node.node_name);
-    format!("`talosctl -e {address} -n {address} {rest}`")
+    let given = node.address.as_deref().unwrap_or(&node.node_name);
+    let address = given.parse::<TalosAddress>().ok();
+    let endpoint = address.as_ref().map_or_else(|| given.to_owned(), TalosAddress::endpoint);
+    // What a node goes by has no port. Behind a forwarded one it knows itself by the name in its certificate.
+    let host = node.tls_name.as_deref().or(address.as_ref().map(|address| address.host.as_str())).unwrap_or(given);
+    format!("`talosctl -e {endpoint} -n {host} {rest}`")
 }
 
 /// Commands on the host of a node's VM, `{}` standing for its number.

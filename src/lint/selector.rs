@@ -11,7 +11,8 @@ pub(super) struct Selector<'c> {
     /// `machine.install.disk`, `UserVolumeConfig data`.
     pub(super) place: String,
     pub(super) by: By<'c>,
-    /// The label of the partition that is made there; None for the disk of the installation.
+    /// The label of the partition that is made there, empty where nothing is made there anew; None for the disk of the
+    /// installation.
     pub(super) volume: Option<String>,
 }
 
@@ -24,6 +25,7 @@ pub(super) enum By<'c> {
 }
 
 /// All of a configuration's. Data disks by path, `machine.disks`, are legacy: they are named, nothing is made there anew.
+/// Nor is on an existing volume, which is chosen by what is on it (`volume.*`), not by its disk alone.
 pub(super) fn all(config: &MachineConfig) -> Vec<Selector<'_>> {
     let mut found = Vec::new();
     let install = &config.install;
@@ -40,17 +42,17 @@ pub(super) fn all(config: &MachineConfig) -> Vec<Selector<'_>> {
         found.push(Selector { place: "machine.disks".to_owned(), by: By::Path(path), volume: Some(String::new()) });
     }
     for named in &config.volumes {
-        let prefix = match named.kind.as_str() {
-            "UserVolumeConfig" => "u-",
-            "RawVolumeConfig" => "r-",
-            "SwapVolumeConfig" => "s-",
-            "ExistingVolumeConfig" => "e-",
-            _ => "",
+        let label = match named.kind.as_str() {
+            "UserVolumeConfig" => format!("u-{}", named.name),
+            "RawVolumeConfig" => format!("r-{}", named.name),
+            "SwapVolumeConfig" => format!("s-{}", named.name),
+            "ExistingVolumeConfig" => String::new(),
+            _ => named.name.clone(),
         };
         found.push(Selector {
             place: format!("{} {}", named.kind, named.name),
             by: By::Cel(&named.expression),
-            volume: Some(format!("{prefix}{}", named.name)),
+            volume: Some(label),
         });
     }
     found

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Unit};
 
-use crate::base::survey::{Node, Stage, Survey};
+use crate::base::survey::{Node, Stage, Survey, renewal};
 
 use super::{Explain, Out, Rule, each, talosctl};
 
@@ -14,7 +14,7 @@ pub(super) const RULES: &[Rule] = &[
             wrong: "It holds for a year from when it was made. Once it is over no node lets us in any more, and a new one cannot be \
                     asked for; only the cluster's secrets can make one then.",
             shows: "`talosctl config info` under Certificate expires; later `tls: expired certificate` for each call.",
-            by_hand: "`talosctl config new --roles os:admin NEWFILE` while the old one still holds.",
+            by_hand: "`talosctl --context NAME config new FILE --roles os:admin` while the old one still holds.",
             source: "Talos, managing access: client certificates, a year unless `--crt-ttl` says otherwise",
         },
         silences: &[],
@@ -60,9 +60,8 @@ fn certificates(survey: &Survey, out: &mut Out) {
         let until = certificate.until.strftime("%Y-%m-%d %H:%M UTC");
         let (text, help) = if left.is_positive() {
             let days = left.as_hours() / 24;
-            let roles = if certificate.roles.is_empty() { "os:admin".to_owned() } else { certificate.roles.join(",") };
             let control = survey.talos_nodes(&cluster.name).find(|node| node.seat().is_some());
-            let rest = format!("--talosconfig {} config new --roles {roles} talosconfig.new", cluster.talosconfig);
+            let rest = renewal(&cluster.talosconfig, cluster.context.as_deref(), &certificate.roles);
             let help = control.map_or_else(|| format!("`talosctl {rest}`"), |node| talosctl(node, &rest));
             (format!("the client certificate in {} ends in {days} days, on {until}", cluster.talosconfig), help)
         } else {
@@ -76,7 +75,7 @@ fn certificates(survey: &Survey, out: &mut Out) {
     }
 }
 
-/// In seconds; the reading is exact to two.
+/// In seconds; the reading is exact to two, however long the answer took.
 const OFF: u64 = 5;
 
 fn clocks(survey: &Survey, out: &mut Out) {
@@ -144,7 +143,7 @@ fn load(node: &Node, out: &mut Out) -> Option<()> {
     wrong.extend(pressures.iter().map(|pressure| format!("the kubelet reports {pressure}")));
     if let Some(seat) = out.need(&node.name, &node.etcd) {
         if seat.answered_ms > SLOW_MS {
-            wrong.push(format!("its etcd took {} ms to say how it is", seat.answered_ms));
+            wrong.push(format!("its etcd took {} ms to answer us", seat.answered_ms));
         }
         let gap = seat.raft_index.saturating_sub(seat.raft_applied);
         if gap > GAP {

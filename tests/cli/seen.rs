@@ -16,6 +16,10 @@ fn what_the_help_says_is_true() {
     let explained: serde_json::Value =
         serde_json::from_str(&shell.run(&["explain", "05-reboot-vm", "--json"]).stdout).unwrap();
     assert_eq!(explained["step"], "05-reboot-vm");
+    // Of a name that two blueprints have as well one value.
+    let both: serde_json::Value = serde_json::from_str(&shell.run(&["explain", "04", "--json"]).stdout).unwrap();
+    let of: Vec<_> = both["steps"].as_array().unwrap().iter().map(|step| step["blueprint"].as_str().unwrap()).collect();
+    assert_eq!(of, ["usb-move", "node-reboot-test"], "{both}");
     assert_eq!(explained["example"], true);
     assert!(explained["why"].as_array().is_some_and(|why| !why.is_empty()), "{explained}");
     let flags = explained["flags"].as_array().unwrap();
@@ -74,6 +78,20 @@ fn a_run_that_is_blocked_is_not_begun_and_a_question_comes_with_what_it_is_about
     assert_eq!(code, Some(4), "{text}");
     assert!(text.contains("so nothing is begun"), "{text}");
     expect(&up.run(&["status", "--all"]), 0, &["no run is open\n"]);
+}
+
+#[test]
+fn a_plan_says_that_it_is_still_asking_and_gives_up_sooner_than_a_run() {
+    let mut up = Up::new("usb-move", "manual");
+    up.lab.kill().unwrap();
+    up.lab.wait().unwrap();
+    let (code, text) = unanswered(&up, "plan frigate-coral");
+    assert_eq!(code, Some(1), "{text}");
+    let waited = text.matches("… asking, ").count();
+    assert!((6..60).contains(&waited), "{waited} lines: {text}");
+    // That line goes away before the plan is there.
+    let (_, plan) = text.rsplit_once("\x1b[2K").unwrap();
+    assert!(plan.contains("00-preflight") && plan.contains("cannot be reached"), "{text}");
 }
 
 #[test]

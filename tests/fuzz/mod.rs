@@ -136,6 +136,19 @@ fn no_text_from_outside_breaks_a_reader() {
     assert_eq!((targets, TARGETS.len()), (15, 15));
 }
 
+/// Nothing here builds what libFuzzer runs: it must at least have every target, by its name.
+#[test]
+fn libfuzzer_has_the_same_targets() {
+    let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/Cargo.toml")).unwrap();
+    let bins = manifest.split("[[bin]]").skip(1);
+    let mut named: Vec<_> = bins.filter_map(|bin| bin.split('"').nth(1)).filter(|name| *name != "seeds").collect();
+    let mut targets: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+    named.sort_unstable();
+    targets.sort_unstable();
+    assert_eq!(targets.len(), 15);
+    assert_eq!(named, targets);
+}
+
 /// What is fed to a target that does not hold is told.
 #[test]
 fn a_reader_that_breaks_is_found() {

@@ -8,7 +8,7 @@ use pvemig::base::wait::limit;
 use pvemig::estate::Estate;
 use pvemig::lab::{FaultEffect, Front};
 
-use super::{Bench, PATIENCE};
+use super::{Bench, IMPATIENCE};
 
 /// By node: the layers that are not known.
 fn unknown(survey: &Survey) -> Vec<(&str, Vec<&'static str>)> {
@@ -85,7 +85,7 @@ async fn a_dead_kubernetes_takes_its_own_cells_alone() {
         asked_one_thing(&bench, "Kubernetes ");
         // What it took is what the one that hangs was waited for, and more.
         assert!(
-            effect != FaultEffect::Hang || u128::from(survey.took_ms) >= PATIENCE.as_millis(),
+            effect != FaultEffect::Hang || u128::from(survey.took_ms) >= IMPATIENCE.as_millis(),
             "{}",
             survey.took_ms
         );

@@ -7,7 +7,9 @@ mod requests;
 mod rows;
 mod shown;
 mod sick;
+mod slow;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +22,15 @@ use pvemig::site::Site;
 
 use crate::harness::estate::at_rest;
 
-/// A question is given up after this.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// A question is given up after this, and where a system hangs, sooner: the test waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+const IMPATIENCE: Duration = Duration::from_secs(6);
 
 /// A lab in this process, and its site.
 struct Bench {
     lab: Lab,
     site: Arc<Site>,
+    hangs: Cell<bool>,
     _dir: tempfile::TempDir,
 }
 
@@ -45,7 +49,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let lab = Lab::start(LabOptions { world, dir: dir.path().to_owned(), speed }).await.unwrap();
         let site = Arc::new(Site::load(&lab.dir().join("site.yaml")).unwrap());
-        Self { lab, site, _dir: dir }
+        Self { lab, site, hangs: Cell::new(false), _dir: dir }
     }
 
     /// A survey of a lab in which nobody has changed anything.
@@ -60,7 +64,8 @@ impl Bench {
         let changes = self.changes();
         let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
         let state = self.lab.dir().join("nowhere");
-        let estate = Estate::new(self.site.clone(), Clock::fast(10), state.clone()).deadlines(PATIENCE, PATIENCE);
+        let patience = if self.hangs.get() { IMPATIENCE } else { PATIENCE };
+        let estate = Estate::new(self.site.clone(), Clock::fast(10), state.clone()).deadlines(patience, patience);
         let survey = estate.survey(&only).await.unwrap();
         assert!(!state.exists(), "a survey makes nothing");
         assert_eq!(self.changes(), changes, "a survey changes nothing");
@@ -70,6 +75,7 @@ impl Bench {
     }
 
     fn fault(&self, front: Front, path: &str, effect: FaultEffect) {
+        self.hangs.set(self.hangs.get() || effect == FaultEffect::Hang);
         self.lab.fault(FaultRule::on(front, effect).path(path));
     }
 

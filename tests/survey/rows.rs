@@ -1,8 +1,14 @@
 //! The rows of the worlds.
 
-use pvemig::base::survey::{Fact, Kind, Layer, Seat, Stage};
+use pvemig::base::schematic::FactoryImage;
+use pvemig::base::survey::{Fact, Kind, Layer, MachineConfig, Seat, Stage};
 
 use super::Bench;
+
+/// The schematic that a configuration's image names.
+fn schematic(config: &MachineConfig) -> Option<&str> {
+    Some(FactoryImage::of(config.image.as_deref()?)?.schematic)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_talos_nodes_are_known_across_all_layers() {
@@ -25,8 +31,8 @@ async fn three_talos_nodes_are_known_across_all_layers() {
         let ahead = talos.ahead_s.known().unwrap();
         assert!(ahead.abs() <= 2, "{ahead} s");
         let config = talos.config.known().unwrap();
-        assert!(config.is_control_plane(), "{config:?}");
-        assert_eq!(config.schematic(), talos.schematic.known().map(String::as_str));
+        assert_eq!(config.machine_type, "controlplane");
+        assert_eq!(schematic(config), talos.schematic.known().map(String::as_str));
         assert_eq!(config.huge_pages, Some(1024));
         assert_eq!(talos.memory.known().map(|memory| memory.huge_page_size), Some(2 << 20));
         let seat = node.seat().unwrap();
@@ -42,7 +48,9 @@ async fn three_talos_nodes_are_known_across_all_layers() {
     let nuc = survey.node("talos-nuc").unwrap();
     assert_eq!((nuc.kind, &nuc.vm, &nuc.agent), (Kind::TalosMetal, &Layer::Absent, &Layer::Absent));
     let talos = nuc.talos().unwrap();
-    assert_eq!((talos.modules_missing(), talos.modules_configured.known().unwrap().len()), (Vec::<&str>::new(), 4));
+    let loaded: Vec<&str> = talos.modules_loaded.known().unwrap().iter().map(|module| module.name.as_str()).collect();
+    let configured = talos.modules_configured.known().unwrap();
+    assert!(configured.len() == 4 && configured.iter().all(|name| loaded.contains(&name.as_str())), "{loaded:?}");
     let gpu = talos.pci.known().unwrap().iter().filter(|device| device.is_nvidia_gpu()).collect::<Vec<_>>();
     assert_eq!(gpu.iter().map(|gpu| gpu.driver.as_str()).collect::<Vec<_>>(), ["nvidia"]);
     assert_eq!(talos.disks.known().unwrap().len(), 2);
@@ -103,7 +111,7 @@ async fn the_image_for_a_gpu_on_a_machine_without_one_shows() {
     assert_eq!(talos.stage.known(), Some(&Stage::Booting));
     assert!(talos.has_extension("nonfree-kmod-nvidia-production"));
     assert!(!talos.pci.known().unwrap().iter().any(|device| device.is_nvidia_gpu()));
-    assert_ne!(talos.config.known().unwrap().schematic(), talos.schematic.known().map(String::as_str));
+    assert_ne!(schematic(talos.config.known().unwrap()), talos.schematic.known().map(String::as_str));
     // Those that were not asked for are no strangers.
     assert_eq!(survey.kubernetes[0].strangers, Layer::Known(Vec::new()));
 }

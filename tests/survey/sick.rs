@@ -148,6 +148,7 @@ async fn a_learner_is_no_voter_and_does_not_know_the_members() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_leader_every_seat_says_so_and_talos_is_not_ready() {
     let bench = Bench::new("talos-three").await;
+    bench.hangs.set(true);
     // Three more members that nobody can reach: the three that are there are no majority.
     bench.lab.shared().change(|world| {
         let gone = (1..=3).map(|n| Member { id: n, name: format!("gone-{n}"), ..Member::default() });
@@ -172,6 +173,7 @@ async fn without_a_leader_every_seat_says_so_and_talos_is_not_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_went_off_is_not_ready_and_neither_are_its_pods() {
     let bench = Bench::at(SPEED, at_rest("talos-three")).await;
+    bench.hangs.set(true);
     bench.lab.shared().change(|world| {
         world.vms.get_mut(&223).unwrap().running = None;
         world.talos.nodes.get_mut("talos-vm").unwrap().run = None;

@@ -7,6 +7,7 @@ use super::{Certificate, Layer};
 
 /// A Proxmox cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct ProxmoxCluster {
     /// Its name in the site file.
     pub name: String,
@@ -26,6 +27,7 @@ impl ProxmoxCluster {
 
 /// A Kubernetes cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct KubernetesCluster {
     /// Its name in the site file.
     pub name: String,
@@ -59,6 +61,17 @@ pub struct TalosCluster {
     pub kubernetes: String,
     /// The talosconfig, for people.
     pub talosconfig: String,
+    /// The context in it that we speak as; None where it is the file's current one and that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
     /// The client certificate that we show its nodes.
     pub certificate: Layer<Certificate>,
+}
+
+/// What `talosctl` is told to make another client certificate with one that still holds. Without the context it would be
+/// one of whatever cluster is the file's current one.
+pub fn renewal(talosconfig: &str, context: Option<&str>, roles: &[String]) -> String {
+    let context = context.map(|context| format!(" --context {context}")).unwrap_or_default();
+    let roles = if roles.is_empty() { "os:admin".to_owned() } else { roles.join(",") };
+    format!("--talosconfig {talosconfig}{context} config new FILE --roles {roles}")
 }

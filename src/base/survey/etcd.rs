@@ -30,6 +30,7 @@ impl fmt::Display for Seat {
 
 /// A node's own member of etcd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct EtcdSeat {
     /// Its id, in 16 hexadecimal digits.
     pub id: String,
@@ -52,7 +53,7 @@ pub struct EtcdSeat {
     pub version: String,
     /// What it finds wrong.
     pub errors: Vec<String>,
-    /// How long it took to tell, in milliseconds.
+    /// How long it took until we had its answer, in milliseconds: the way there and back too, and whatever was tried again.
     pub answered_ms: u64,
     /// The members as this node's own etcd sees them.
     pub members: Layer<Vec<EtcdMember>>,
@@ -81,6 +82,17 @@ pub struct EtcdAlarm {
 }
 
 impl EtcdSeat {
+    /// The parts that are not known, by name, with the reason and what to do.
+    pub fn unknown(&self) -> Vec<(&'static str, &str, Option<&str>)> {
+        fn of<'a, T>(name: &'static str, layer: &'a Layer<T>) -> Option<(&'static str, &'a str, Option<&'a str>)> {
+            match layer {
+                Layer::Unknown { reason, help } => Some((name, reason, help.as_deref())),
+                Layer::Known(_) | Layer::Absent => None,
+            }
+        }
+        [of("etcd members", &self.members), of("etcd alarms", &self.alarms)].into_iter().flatten().collect()
+    }
+
     /// What is not as it should be.
     pub fn wrong(&self) -> Vec<String> {
         let mut lines = Vec::new();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A kubelet as Kubernetes tells of it. Ready stays for up to 50 s after a power-off: compare the boot ids too.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Kubelet {
     /// The Node object is there. Without one nothing else here says anything.
     pub registered: bool,
@@ -63,6 +64,7 @@ impl Kubelet {
 
 /// What runs on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Workloads {
     /// Pods on it that have not ended.
     pub pods: usize,

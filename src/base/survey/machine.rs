@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A VM as Proxmox tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Vm {
     /// The Proxmox node that it is on.
     pub host: String,
@@ -139,6 +140,14 @@ impl Fact {
         matches!(self, Self::No { .. })
     }
 
+    /// Why it could not be asked.
+    pub fn unknown(&self) -> Option<&str> {
+        match self {
+            Self::Unknown { why } => Some(why),
+            Self::Yes | Self::No { .. } | Self::NotAsked { .. } => None,
+        }
+    }
+
     /// Why it is not so.
     pub fn why(&self) -> Option<&str> {
         match self {
@@ -160,6 +169,17 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// Why what of it is not known could not be asked, each reason once.
+    pub fn unknown(&self) -> Vec<&str> {
+        let mut reasons: Vec<&str> = Vec::new();
+        for reason in [&self.channel, &self.ping, &self.exec].into_iter().filter_map(Fact::unknown) {
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+        reasons
+    }
+
     /// What is not as it should be: a channel that nobody answers on. A VM without a channel may be meant so.
     pub fn wrong(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -176,6 +196,7 @@ impl Agent {
 
 /// A guest that answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Guest {
     /// The first route of the site that answered: `ssh`, `agent` or `host-ssh`.
     pub route: String,

@@ -13,7 +13,7 @@ mod talos;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use cluster::{Budget, KubernetesCluster, ProxmoxCluster, TalosCluster};
+pub use cluster::{Budget, KubernetesCluster, ProxmoxCluster, TalosCluster, renewal};
 pub use config::{InstallDisk, MachineConfig, NamedSelector};
 pub use etcd::{EtcdAlarm, EtcdMember, EtcdSeat, Seat};
 pub use kubernetes::{Earlier, Kubelet, NotReady, Workload, Workloads};
@@ -85,6 +85,7 @@ impl<T> Layer<T> {
 
 /// Everything that was observed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Survey {
     /// The site's name.
     pub site: String,
@@ -107,6 +108,7 @@ pub struct Survey {
 
 /// A node across all layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Node {
     /// Its name in the site file.
     pub name: String,
@@ -115,6 +117,9 @@ pub struct Node {
     /// Its address in the site file; of a Talos node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// The name or address that its certificate has, where that one is not in it (a forwarded port).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_name: Option<String>,
     /// Its Proxmox cluster in the site file, and its number there; None for a machine of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
@@ -232,6 +237,8 @@ impl Node {
                 Layer::Known(_) | Layer::Absent => None,
             }
         }
+        // An agent's answer may be known in part.
+        let agent = self.agent.known().map(Agent::unknown).unwrap_or_default();
         [
             ("vm", of(&self.vm)),
             ("agent", of(&self.agent)),
@@ -243,6 +250,7 @@ impl Node {
         ]
         .into_iter()
         .filter_map(|(layer, why)| why.map(|(reason, help)| (layer, reason, help)))
+        .chain(agent.into_iter().map(|reason| ("agent", reason, None)))
         .collect()
     }
 }

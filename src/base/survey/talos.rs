@@ -9,6 +9,7 @@ use super::{Layer, MachineConfig};
 
 /// A Talos node that answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Talos {
     /// What runs.
     pub version: TalosVersion,
@@ -44,7 +45,8 @@ pub struct Talos {
     pub diagnostics: Layer<Vec<String>>,
     /// Its clock is set.
     pub time_synced: Layer<bool>,
-    /// By how much its clock is ahead of that of this machine, in seconds; exact to two. It takes os:admin.
+    /// By how much its clock is ahead of that of this machine, in seconds, beyond what the time that the answer took
+    /// explains; exact to two. It takes os:admin.
     pub ahead_s: Layer<i64>,
     /// The kernel's boot id.
     pub boot_id: Layer<String>,
@@ -153,6 +155,7 @@ pub struct Module {
 
 /// A disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Disk {
     /// The kernel's name, which moves from boot to boot: `sda`.
     pub id: String,
@@ -180,6 +183,7 @@ pub struct Disk {
 
 /// The disk that a node is installed on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct SystemDisk {
     /// `sda`.
     pub id: String,
@@ -189,6 +193,7 @@ pub struct SystemDisk {
 
 /// What is found on a disk or partition.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Volume {
     /// `sda1`.
     pub id: String,
@@ -215,6 +220,7 @@ impl Volume {
 
 /// A PCI device.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct PciDevice {
     /// `0000:01:00.0`.
     pub address: String,
@@ -242,6 +248,7 @@ impl PciDevice {
 
 /// Memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Memory {
     /// All of it, in bytes.
     pub total: u64,
@@ -273,17 +280,6 @@ impl Talos {
     /// The services that keep it from being booted.
     pub fn pending_services(&self) -> impl Iterator<Item = &Service> {
         self.services.known().into_iter().flatten().filter(|service| service.is_pending())
-    }
-
-    /// The modules that its configuration asks for and that are not loaded.
-    pub fn modules_missing(&self) -> Vec<&str> {
-        let (Some(wanted), Some(loaded)) = (self.modules_configured.known(), self.modules_loaded.known()) else {
-            return Vec::new();
-        };
-        // The kernel takes a dash for an underscore.
-        let same = |a: &str, b: &str| a.replace('-', "_") == b.replace('-', "_");
-        let there = |name: &str| loaded.iter().any(|module| module.live && same(&module.name, name));
-        wanted.iter().map(String::as_str).filter(|name| !there(name)).collect()
     }
 
     /// An extension of this name is in its image.

@@ -81,6 +81,6 @@ impl Step<Estate> for QuorumGate {
     }
 
     async fn back(&self, _: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        Ok(Check::done().note("who leads etcd now, leads on"))
+        Ok(Check::done().note("the leadership of etcd stays where it is by now"))
     }
 }

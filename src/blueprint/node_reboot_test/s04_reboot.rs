@@ -84,8 +84,12 @@ impl Step<Estate> for RebootNode {
         let mut changes = vec![(System::Talos, format!("node {} reboots", self.machine.name))];
         changes.extend(self.machine.vm.iter().map(|vm| (System::Proxmox, format!("vm {}", vm.vmid))));
         let longest = if self.machine.vm.is_some() { SHUTDOWN } else { Duration::ZERO };
-        Outlook { changes, stays: Some("a reboot cannot be taken back, and need not be".into()), ..Outlook::default() }
-            .longest(longest)
+        Outlook {
+            changes,
+            stays: Some("each reboot as it was: it cannot be taken back, and need not be".into()),
+            ..Outlook::default()
+        }
+        .longest(longest)
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

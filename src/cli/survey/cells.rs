@@ -150,7 +150,10 @@ fn agent(agent: &Agent) -> Cell {
 }
 
 fn guest(guest: &Guest) -> Cell {
-    let long = if guest.others.is_empty() { guest.route.clone() } else { format!("{} alone", guest.route) };
+    // The ways behind the first that answers are not tried.
+    let tried: Vec<&str> = guest.others.iter().filter_map(|other| Some(other.split_once(": ")?.0)).collect();
+    let long =
+        if tried.is_empty() { guest.route.clone() } else { format!("{}, not {}", guest.route, tried.join(", ")) };
     Cell::good(&guest.route, long)
 }
 

@@ -1,6 +1,8 @@
 //! `pvemig survey [NODE]...`: every node across all layers, what is wrong with it, and the next command.
 
 mod cells;
+#[cfg(test)]
+mod said;
 mod screen;
 
 use std::io::{self, IsTerminal, Write};
@@ -51,9 +53,9 @@ fn known(session: &Session, names: &[String]) -> anyhow::Result<()> {
 }
 
 async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Result<Exit> {
-    let stage = Stage::of(out);
-    let mut first = true;
+    let mut before = None;
     loop {
+        let first = before.is_none();
         if first && out.live {
             let all = session.site.node_names.len() + session.site.talos_node_names.len();
             let nodes = if args.nodes.is_empty() { all } else { args.nodes.len() };
@@ -65,15 +67,18 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
         }
         let survey = survey.map_err(fail::failure)?;
         let looked = lint::look(&survey);
+        // A terminal may have been given another size meanwhile.
+        let stage = Stage::of(out);
         let shown = Shown { survey: &survey, findings: &looked.findings, not_looked_at: looked.blind() };
         let text =
             if out.json { format!("{}\n", serde_json::to_string(&shown)?) } else { shown.text(out, stage.width) };
         let there = match (args.watch, out.json) {
-            (Some(seconds), false) if stage.terminal => stage.redraw(&text, seconds, first)?,
+            // What is there is of no round, or not as that has left it.
+            (Some(seconds), false) if stage.terminal => stage.redraw(&text, seconds, before != Some(stage))?,
             _ => write(&text)?,
         };
         let Some(seconds) = args.watch.filter(|_| there) else { return Ok(Exit::Done) };
-        first = false;
+        before = Some(stage);
         pause(Clock::real(), Duration::from_secs(seconds)).await;
     }
 }
@@ -93,12 +98,16 @@ impl Shown<'_> {
     fn text(&self, out: &Out, width: usize) -> String {
         let mut paper = Paper::new(*out, width);
         paper.survey(self.survey, self.findings);
-        paper.findings(self.findings, &self.not_looked_at);
+        // Without a node nothing was looked at.
+        if !self.survey.nodes.is_empty() {
+            paper.findings(self.findings, &self.not_looked_at);
+        }
         paper.text()
     }
 }
 
 /// Where it is shown.
+#[derive(Clone, Copy, PartialEq)]
 struct Stage {
     terminal: bool,
     width: usize,

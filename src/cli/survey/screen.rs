@@ -1,6 +1,6 @@
 //! The screen: one table, under it what is wrong and what is not known, then the findings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use console::{Style, measure_text_width, style, truncate_str};
 
@@ -25,6 +25,8 @@ pub(super) struct Paper {
     out: Out,
     width: usize,
     lines: Vec<String>,
+    /// The reasons that were given for what is not known.
+    reasons: BTreeSet<String>,
 }
 
 /// Something that is not known, by why: what it is of each node.
@@ -32,7 +34,7 @@ type Unknown<'a> = BTreeMap<(&'a str, Option<&'a str>), BTreeMap<&'a str, Vec<&'
 
 impl Paper {
     pub(super) fn new(out: Out, width: usize) -> Self {
-        Self { out, width, lines: Vec::new() }
+        Self { out, width, lines: Vec::new(), reasons: BTreeSet::new() }
     }
 
     pub(super) fn text(self) -> String {
@@ -192,7 +194,9 @@ impl Paper {
             for (layer, reason, help) in node.unknown() {
                 all.entry((reason, help)).or_default().entry(&node.name).or_default().push(layer);
             }
-            for (part, reason, help) in node.talos().map(|talos| talos.unknown()).unwrap_or_default() {
+            let talos = node.talos().map(|talos| talos.unknown()).unwrap_or_default();
+            let etcd = node.seat().map(|seat| seat.unknown()).unwrap_or_default();
+            for (part, reason, help) in talos.into_iter().chain(etcd) {
                 all.entry((reason, help)).or_default().entry(&node.name).or_default().push(part);
             }
         }
@@ -222,6 +226,27 @@ impl Paper {
             let head = format!("{} ", Mark::Unknown.style().apply_to("? not known:"));
             self.laid(&head, &format!("{}: {}", whose.join("; "), one_line(reason)), 4);
             help.into_iter().for_each(|help| self.help(help));
+            self.reasons.insert(reason.to_owned());
+        }
+    }
+
+    /// The rules that could not look, with each reason that does not stand above.
+    fn blind(&mut self, blind: &[Blind]) {
+        let mut by: BTreeMap<Option<&str>, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
+        for Blind { what, reason, rules } in blind {
+            let reason = Some(reason.as_str()).filter(|reason| !self.reasons.contains(*reason));
+            let (whose, numbers) = by.entry(reason).or_default();
+            whose.push(what);
+            numbers.extend(rules);
+        }
+        for (reason, (whose, rules)) in by {
+            let (whose, rules) = (once(whose), once(rules));
+            let head = format!("{} could not look", plural(rules.len(), "rule"));
+            let text = match reason {
+                None => format!("{head} everywhere, for what is not known: {}", rules.join(" ")),
+                Some(why) => format!("{head} at {}: {} ({})", whose.join(", "), rules.join(" "), one_line(why)),
+            };
+            self.laid("", &text, 2);
         }
     }
 
@@ -238,17 +263,17 @@ impl Paper {
             self.laid("    ", text, 4);
             self.help(help);
         }
-        if !blind.is_empty() {
-            let mut rules: Vec<&str> = blind.iter().flat_map(|blind| blind.rules.iter().copied()).collect();
-            rules.sort_unstable();
-            rules.dedup();
-            let what = plural(rules.len(), "rule");
-            self.laid("", &format!("{what} could not look everywhere, for what is not known: {}", rules.join(" ")), 2);
-        }
+        self.blind(blind);
         if !findings.is_empty() {
             self.laid("", "`pvemig explain NUMBER` says more of a finding", 2);
         }
     }
+}
+
+fn once(mut all: Vec<&str>) -> Vec<&str> {
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 fn helps() -> String {

@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::super::Estate;
-use super::{Why, bounded, layer};
+use super::{Why, layer};
+use crate::base::fault::Fault;
 use crate::base::redact;
 use crate::base::survey::{Budget, Earlier, Kubelet, KubernetesCluster, Layer, NotReady, Workload, Workloads};
 use crate::k8s::{Kubernetes, Node, Pod, budget};
@@ -19,11 +20,13 @@ const AT_ONCE: usize = 8;
 pub(super) struct Cluster {
     listed: OnceCell<Result<Listed, Why>>,
     turns: Semaphore,
+    /// Why a question for the pods of a node has run into its deadline: those that wait for their turn give up then.
+    tired: OnceCell<Why>,
 }
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { listed: OnceCell::new(), turns: Semaphore::new(AT_ONCE) }
+        Self { listed: OnceCell::new(), turns: Semaphore::new(AT_ONCE), tired: OnceCell::new() }
     }
 }
 
@@ -40,7 +43,7 @@ impl Cluster {
                 let nodes = kubernetes.nodes().await?.into_iter().map(|node| (node.meta.name.clone(), node)).collect();
                 Ok(Listed { kubernetes, nodes })
             };
-            bounded(&format!("Kubernetes cluster {name}"), work).await.and_then(|done| done)
+            estate.bounded(&format!("Kubernetes cluster {name}"), work).await.and_then(|done| done)
         };
         self.listed.get_or_init(|| ask).await.as_ref().map_err(Clone::clone)
     }
@@ -54,13 +57,29 @@ impl Cluster {
         let Some(node) = listed.nodes.get(name) else {
             return (Layer::Known(Kubelet::default()), Layer::Absent);
         };
-        let pods = async {
-            // Nobody closes it.
-            let _turn = self.turns.acquire().await.ok();
-            let asked = bounded(&format!("pods of node {name}"), listed.kubernetes.pods_on(name)).await?;
-            Ok::<_, Why>(workloads(node, &asked?))
-        };
-        (Layer::Known(kubelet(node)), layer(pods.await))
+        (Layer::Known(kubelet(node)), layer(self.pods(estate, &listed.kubernetes, node).await))
+    }
+
+    /// What runs on a node. All are asked for the same list: where one is not answered in time the ones behind it are not.
+    async fn pods(&self, estate: &Estate, kubernetes: &Kubernetes, node: &Node) -> Result<Workloads, Why> {
+        // Nobody closes it.
+        let _turn = self.turns.acquire().await.ok();
+        if let Some(Why { reason, help }) = self.tired.get() {
+            return Err(Why {
+                reason: format!("not asked, as the API was too slow for others: {reason}"),
+                help: help.clone(),
+            });
+        }
+        let name = &node.meta.name;
+        let asked = estate.bounded(&format!("pods of node {name}"), kubernetes.pods_on(name)).await;
+        // What may pass was asked again until there was no time left.
+        let late = asked.as_ref().map_or(true, |asked| asked.as_ref().is_err_and(Fault::retryable));
+        let told = asked.and_then(|asked| Ok(workloads(node, &asked?)));
+        if let (true, Err(why)) = (late, &told) {
+            // The first reason is as good as any.
+            self.tired.set(why.clone()).ok();
+        }
+        told
     }
 
     /// What is said of the whole cluster. `known` are the names of its nodes that the site has.
@@ -82,9 +101,9 @@ impl Cluster {
         let kubernetes = &listed.kubernetes;
         let what = format!("Kubernetes cluster {name}");
         let (version, budgets, pods) = futures::join!(
-            bounded(&what, kubernetes.version()),
-            bounded(&what, kubernetes.budgets()),
-            bounded(&what, kubernetes.pods_on_no_node()),
+            estate.bounded(&what, kubernetes.version()),
+            estate.bounded(&what, kubernetes.budgets()),
+            estate.bounded(&what, kubernetes.pods_on_no_node()),
         );
         let strangers = listed.nodes.keys().filter(|node| !known.contains(&node.as_str())).cloned().collect();
         let never = |all: Vec<budget::Budget>| -> Vec<Budget> {

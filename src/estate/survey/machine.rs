@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, OnceCell};
 
 use super::super::Estate;
-use super::{Why, bounded, layer};
+use super::{Why, layer};
 use crate::base::fault::Failure;
 use crate::base::redact;
 use crate::base::survey::{Agent, Fact, Guest, Layer, PendingChange, Place, Vm};
@@ -37,6 +37,10 @@ impl Cluster {
 
     /// A VM, with what further questions about it go to.
     async fn vm(&self, estate: &Estate, place: &Place) -> Result<(Vm, Arc<Proxmox>, VmRef), Why> {
+        estate.bounded(&vm_of(place), self.ask(estate, place)).await.and_then(|done| done)
+    }
+
+    async fn ask(&self, estate: &Estate, place: &Place) -> Result<(Vm, Arc<Proxmox>, VmRef), Why> {
         let listed = self.listed(estate, &place.proxmox).await?;
         let Some(row) = listed.rows.get(&place.vmid) else {
             return Err(Why {
@@ -62,24 +66,21 @@ impl Cluster {
 
 /// A VM without a shell in it: its agent is asked whether it is there.
 pub(super) async fn without_shell(estate: &Estate, cluster: &Cluster, place: &Place) -> (Layer<Vm>, Layer<Agent>) {
-    let work = async {
-        let (vm, proxmox, at) = cluster.vm(estate, place).await?;
-        let agent = if vm.is_running() {
-            let ping = fact(guest::try_ping(&proxmox, &at).await);
-            Layer::Known(Agent {
-                channel: channel(&vm),
-                ping,
-                exec: Fact::NotAsked { why: "Talos has no programs".into() },
-            })
-        } else {
-            Layer::Absent
-        };
-        Ok((vm, agent))
+    let begun = estate.clock.instant();
+    let (vm, proxmox, at) = match cluster.vm(estate, place).await {
+        Ok(found) => found,
+        Err(why) => return (why.layer(), why.layer()),
     };
-    match bounded(&vm_of(place), work).await.and_then(|done| done) {
-        Ok((vm, agent)) => (Layer::Known(vm), agent),
-        Err(why) => (why.layer(), why.layer()),
+    if !vm.is_running() {
+        return (Layer::Known(vm), Layer::Absent);
     }
+    let ping = estate.bounded_since(begun, &agent_of(place), guest::try_ping(&proxmox, &at)).await;
+    let agent = ping.map(|ping| Agent {
+        channel: channel(&vm),
+        ping: fact(ping),
+        exec: Fact::NotAsked { why: "Talos has no programs".into() },
+    });
+    (Layer::Known(vm), layer(agent))
 }
 
 /// A VM with its agent and the ways into its guest, which are tried side by side.
@@ -91,31 +92,33 @@ pub(super) async fn with_guest(
     settings: &site::Node,
 ) -> (Layer<Vm>, Layer<Agent>, Layer<Guest>) {
     let off = Notify::new();
+    let begun = estate.clock.instant();
     let machine = async {
         let found = cluster.vm(estate, place).await?;
         if !found.0.is_running() {
             // Nobody answers there: a login need not be waited for.
             off.notify_one();
-            return Ok((found, None));
+            return Ok::<_, Why>((found, None));
         }
-        let agent = guest::try_agent(&found.1, &found.2).await;
+        // What is known of the VM by now stays so, however long its agent takes.
+        let agent = guest::try_agent(&found.1, &found.2);
+        let agent = estate.bounded_since(begun, &agent_of(place), agent).await;
         Ok((found, Some(agent)))
     };
-    let machine = async { bounded(&vm_of(place), machine).await.and_then(|done| done) };
     let ssh = async {
         if !settings.access.contains(&Access::Ssh) {
             return None;
         }
         let what = format!("ssh of node {name}");
         tokio::select! {
-            answer = bounded(&what, by_ssh(estate, name, settings)) => Some(answer.and_then(|done| done)),
+            answer = estate.bounded(&what, by_ssh(estate, name, settings)) => Some(answer.and_then(|done| done)),
             () = off.notified() => None,
         }
     };
     let (machine, ssh) = futures::join!(Box::pin(machine), Box::pin(ssh));
     let (vm, agent, at) = match machine {
         Ok(((vm, ..), None)) => return (Layer::Known(vm), Layer::Absent, Layer::Absent),
-        Ok(((vm, _, at), Some(agent))) => (Ok(vm), Ok(agent), Some(at)),
+        Ok(((vm, _, at), Some(agent))) => (Ok(vm), agent, Some(at)),
         Err(why) => (Err(why.clone()), Err(why), None),
     };
     let ways = Ways { estate, name, settings, ssh, agent: &agent, at };
@@ -128,6 +131,10 @@ pub(super) async fn with_guest(
         (_, Err(why)) => Err(why),
     };
     (layer(vm), layer(agent), guest)
+}
+
+fn agent_of(place: &Place) -> String {
+    format!("the agent of vm {} (cluster {})", place.vmid, place.proxmox)
 }
 
 fn vm_of(place: &Place) -> String {
@@ -165,7 +172,7 @@ impl Ways<'_> {
                 },
                 Access::HostSsh => {
                     let what = format!("host-ssh of node {}", self.name);
-                    bounded(&what, self.through_host()).await.and_then(|done| done)
+                    self.estate.bounded(&what, self.through_host()).await.and_then(|done| done)
                 }
             };
             match answer {

@@ -9,7 +9,7 @@ mod machine;
 mod talos;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
@@ -50,12 +50,6 @@ fn layer<T, E: Into<Why>>(answer: Result<T, E>) -> Layer<T> {
     }
 }
 
-/// A layer under its deadline. The questions have their own, which say more; this one bounds their sum.
-async fn bounded<T>(what: &str, work: impl Future<Output = T>) -> Result<T, Why> {
-    let done = within(limit::SURVEY_LAYER, work).await;
-    done.map_err(|Elapsed(limit)| Why { reason: format!("{what}: {}", Elapsed(limit)), help: None })
-}
-
 /// A node of the site, of either kind.
 enum Asked<'a> {
     Vm(&'a str, &'a site::Node),
@@ -92,6 +86,20 @@ impl Asked<'_> {
 }
 
 impl Estate {
+    /// A layer under its deadline. The questions have their own, which say more; this one bounds their sum, and has room
+    /// for two of them, one after the other, where they may take longer than usual.
+    async fn bounded<T>(&self, what: &str, work: impl Future<Output = T>) -> Result<T, Why> {
+        self.bounded_since(self.clock.instant(), what, work).await
+    }
+
+    /// The same, of which the layer has used up a part by now.
+    async fn bounded_since<T>(&self, begun: Instant, what: &str, work: impl Future<Output = T>) -> Result<T, Why> {
+        let (read, _) = self.deadlines.unwrap_or((limit::SURVEY, limit::CHANGE));
+        let whole = limit::SURVEY_LAYER.max(read * 5 / 2);
+        let done = within(whole.saturating_sub(self.clock.instant().duration_since(begun)), work).await;
+        done.map_err(|Elapsed(limit)| Why { reason: format!("{what}: {}", Elapsed(limit)), help: None })
+    }
+
     /// Looks at these nodes of the site, or at all of them where none is named. What cannot be asked is in the survey with
     /// the reason.
     ///
@@ -184,6 +192,10 @@ impl Estate {
             address: match node {
                 Asked::Vm(..) => None,
                 Asked::Talos { node, .. } => Some(node.address.clone()),
+            },
+            tls_name: match node {
+                Asked::Vm(..) => None,
+                Asked::Talos { node, .. } => node.tls_name.clone(),
             },
             place,
             kubernetes: node.kubernetes().to_owned(),

@@ -1,7 +1,7 @@
 //! Talos' own account of a node, and its seat in etcd.
 
 use super::super::Estate;
-use super::{Why, bounded, config, layer, millis};
+use super::{Why, config, layer, millis};
 use crate::base::clock::Clock;
 use crate::base::redact;
 use crate::base::survey::{
@@ -17,16 +17,17 @@ const SCHEMATIC: &str = "schematic";
 
 /// A Talos cluster.
 pub(super) fn cluster(name: &str, of: &site::TalosCluster) -> TalosCluster {
-    let read = || {
-        let context = talos::Talosconfig::read(&of.talosconfig)?.context(of.context.as_deref())?;
-        let certificate = context.certificate;
-        Ok::<_, talos::TalosconfigError>(Certificate { roles: certificate.roles, until: certificate.until })
-    };
+    let read = talos::Talosconfig::read(&of.talosconfig).and_then(|config| config.context(of.context.as_deref()));
+    let context = read.as_ref().map_or_else(|_| of.context.clone(), |context| Some(context.name.clone()));
     TalosCluster {
         name: name.to_owned(),
         kubernetes: of.kubernetes.clone(),
         talosconfig: of.talosconfig.display().to_string(),
-        certificate: layer(read()),
+        context,
+        certificate: layer(read.map(|context| {
+            let certificate = context.certificate;
+            Certificate { roles: certificate.roles, until: certificate.until }
+        })),
     }
 }
 
@@ -56,7 +57,7 @@ pub(super) async fn node(estate: &Estate, name: &str) -> Told {
         Err(failure) => return Told::unknown(&Why::of(&failure), false),
     };
     let what = format!("Talos node {name}");
-    let version = match bounded(&what, talos.version()).await {
+    let version = match estate.bounded(&what, talos.version()).await {
         Ok(Ok(version)) => version,
         Ok(Err(error)) => {
             let silent = matches!(error, Error::Unreachable { .. } | Error::NoAnswer { .. });
@@ -66,7 +67,7 @@ pub(super) async fn node(estate: &Estate, name: &str) -> Told {
     };
     let account = Box::pin(account(&talos, &version, estate.clock));
     let seat = Box::pin(seat(&talos, estate));
-    let (account, seat) = futures::join!(bounded(&what, account), bounded(&what, seat));
+    let (account, seat) = futures::join!(estate.bounded(&what, account), estate.bounded(&what, seat));
     Told { talos: layer(account), seat: seat.unwrap_or_else(|why| why.layer()), silent: false }
 }
 
@@ -280,13 +281,24 @@ async fn machine_config(talos: &talos::Talos) -> Layer<crate::base::survey::Mach
 
 /// By how much its clock is ahead of ours: the kernel tells when it was started, and for how long it has been up.
 async fn ahead(talos: &talos::Talos, clock: Clock) -> Result<i64, Why> {
-    let (started, up) = futures::join!(talos.boot_time(), talos.file("/proc/uptime"));
+    let uptime = async {
+        let (before, begun) = (clock.now().as_second(), clock.instant());
+        let up = talos.file("/proc/uptime").await;
+        let took = clock.instant().duration_since(begun).as_secs();
+        (up, (before, before.saturating_add_unsigned(took).saturating_add(1)))
+    };
+    let (started, (up, asked)) = futures::join!(talos.boot_time(), uptime);
     let up = String::from_utf8_lossy(&up?).split('.').next().and_then(|seconds| seconds.trim().parse::<i64>().ok());
     let started = i64::try_from(started?).ok();
     let theirs = started.zip(up).map(|(started, up)| started.saturating_add(up));
     let bad =
         || Why { reason: format!("the clock of {}: /proc/uptime is not understood", talos.node().name), help: None };
-    Ok(theirs.ok_or_else(bad)? - clock.now().as_second())
+    Ok(beyond(theirs.ok_or_else(bad)?, asked))
+}
+
+/// How far a reading is outside the time in which it was made: a slow answer makes no clock late.
+fn beyond(reading: i64, (before, after): (i64, i64)) -> i64 {
+    if reading < before { reading.saturating_sub(before) } else { reading.saturating_sub(after).max(0) }
 }
 
 /// The node's seat; absent where it is no control plane.
@@ -321,4 +333,28 @@ async fn seat(talos: &talos::Talos, estate: &Estate) -> Layer<EtcdSeat> {
         members: layer(members).map(|all| all.into_iter().map(member).collect()),
         alarms: layer(alarms).map(|all| all.into_iter().map(alarm).collect()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_off_only_outside_the_time_that_its_answer_took() {
+        let cases = [
+            // It is told at once, and after ten seconds of three tries.
+            (1_000, (1_000, 1_001), 0),
+            (1_000, (1_000, 1_010), 0),
+            (1_007, (1_000, 1_010), 0),
+            (1_010, (1_000, 1_010), 0),
+            (910, (1_000, 1_010), -90),
+            (1_100, (1_000, 1_010), 90),
+            (i64::MIN, (1_000, 1_010), i64::MIN),
+            (i64::MAX, (-1_000, -990), i64::MAX),
+        ];
+        assert_eq!(cases.len(), 8);
+        for (reading, asked, wanted) in cases {
+            assert_eq!(beyond(reading, asked), wanted, "{reading} {asked:?}");
+        }
+    }
 }

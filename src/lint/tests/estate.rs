@@ -149,6 +149,7 @@ fn node(name: &str, kind: Kind, kubernetes: &str, uuid: &str) -> Node {
         name: name.into(),
         kind,
         address: None,
+        tls_name: None,
         place: None,
         kubernetes: kubernetes.into(),
         node_name: name.into(),
@@ -230,6 +231,7 @@ pub(super) fn sound() -> Survey {
             name: "homelab".into(),
             kubernetes: "k".into(),
             talosconfig: "~/.talos/config".into(),
+            context: Some("home".into()),
             certificate: Layer::Known(Certificate {
                 roles: vec!["os:admin".into()],
                 until: "2027-06-01T00:00:00Z".parse().unwrap(),

@@ -3,6 +3,7 @@
 mod any;
 mod cases;
 mod estate;
+mod said;
 
 use std::collections::BTreeSet;
 
@@ -31,6 +32,15 @@ fn numbers_are_given_once_and_every_rule_is_explained() {
             assert!(once.contains(other) && *other != found.number, "{} silences {other}", found.number);
         }
         assert!(rule(&found.number.to_lowercase()).is_some());
+        // Nor does any silence itself by way of others.
+        let mut reached: Vec<&str> = found.silences.to_vec();
+        let mut at = 0;
+        while let Some(next) = reached.get(at).and_then(|number| rule(number)) {
+            let further: Vec<&str> = next.silences.iter().filter(|n| !reached.contains(n)).copied().collect();
+            reached.extend(further);
+            at += 1;
+        }
+        assert!(!reached.contains(&found.number), "{} silences itself: {reached:?}", found.number);
     }
     assert!(rule("L99").is_none());
 }
@@ -41,7 +51,7 @@ fn each_rule_finds_its_cause_and_nothing_else_does() {
     for case in cases::wrong() {
         let mut survey = estate::sound();
         (case.change)(&mut survey);
-        let found = all(&survey);
+        let found = look(&survey).findings;
         let told: Vec<(&str, &str)> = found.iter().map(|f| (f.rule, f.what.as_str())).collect();
         assert_eq!(told, [(case.rule, case.what)], "{}: {found:#?}", case.name);
         let Finding { text, help, .. } = &found[0];
@@ -60,7 +70,7 @@ fn what_is_no_trouble_is_not_found() {
     for (rule, name, change) in cases::RIGHT {
         let mut survey = estate::sound();
         change(&mut survey);
-        let found = all(&survey);
+        let found = look(&survey).findings;
         assert!(!found.iter().any(|f| f.rule == *rule), "{rule} {name}: {found:#?}");
         tried.insert(rule);
     }

@@ -38,7 +38,18 @@ pub(super) const WRONG: &[Case] = &[
             away(survey, "mac");
         },
         text: &["is a learner"],
-        help: "`talosctl -e 192.168.4.20 -n 192.168.4.20 etcd remove-member 0c`",
+        help: "gone for good, `talosctl -e 192.168.4.20 -n 192.168.4.20 etcd remove-member 0c`",
+    },
+    Case {
+        name: "a learner that refuses us",
+        rule: "L13",
+        what: "mac",
+        change: |survey| {
+            learner(survey, "0c");
+            at(survey, "mac").talos = Layer::unknown("the certificate is over");
+        },
+        text: &["is a learner"],
+        help: "why Talos cannot be asked there, says `talosctl -e 192.168.4.49 -n 192.168.4.49 version`",
     },
     Case {
         name: "no space",

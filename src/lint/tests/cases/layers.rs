@@ -2,7 +2,7 @@
 
 use crate::base::survey::{Layer, PendingChange, Unmet};
 
-use super::super::estate::{at, talos_of, there, vm_of};
+use super::super::estate::{at, kubelet_of, talos_of, there, vm_of};
 use super::{Case, away, dumb, silent, waits};
 
 pub(super) const WRONG: &[Case] = &[
@@ -44,7 +44,7 @@ pub(super) const WRONG: &[Case] = &[
             at(survey, "tvm").agent = Layer::Absent;
             silent(survey, "tvm");
         },
-        text: &["its VM is stopped and its node is Ready"],
+        text: &["its VM is stopped and its node is Ready", "for up to 50 seconds"],
         help: "on pve: `qm start 223`",
     },
     Case {
@@ -78,6 +78,18 @@ pub(super) const WRONG: &[Case] = &[
         },
         text: &["Talos does not answer"],
         help: "qm reset 223",
+    },
+    Case {
+        name: "a VM that never came up",
+        rule: "L28",
+        what: "tvm",
+        change: |survey| {
+            dumb(survey, "tvm");
+            silent(survey, "tvm");
+            *kubelet_of(survey, "tvm") = crate::base::survey::Kubelet::default();
+        },
+        text: &["Talos does not answer", "it is no node"],
+        help: "on pve: `qm reset 223`",
     },
     Case {
         name: "an agent that hangs",

@@ -43,7 +43,7 @@ pub(super) fn gpu_image(survey: &mut Survey) {
     waits(survey, "tvm", "ext-nvidia-persistenced", "/sys/bus/pci/drivers/nvidia");
 }
 
-pub(super) fn no_channel(survey: &mut Survey) {
+pub(in crate::lint) fn no_channel(survey: &mut Survey) {
     let vm = vm_of(survey, "tvm");
     (vm.agent, vm.agent_configured) = (false, false);
     let no = || Fact::No { why: "there is no channel".into() };
@@ -74,6 +74,12 @@ pub(super) fn install(survey: &mut Survey, node: &str, fields: &[(&str, &str)]) 
 
 pub(super) fn user_volume(survey: &mut Survey, expression: &str) {
     let volume = NamedSelector { kind: "UserVolumeConfig".into(), name: "data".into(), expression: expression.into() };
+    config_of(survey, "nuc").volumes = vec![volume];
+}
+
+pub(in crate::lint) fn existing(survey: &mut Survey, expression: &str) {
+    let kind = "ExistingVolumeConfig".to_owned();
+    let volume = NamedSelector { kind, name: "data".into(), expression: expression.into() };
     config_of(survey, "nuc").volumes = vec![volume];
 }
 

@@ -12,7 +12,7 @@ pub(super) const WRONG: &[Case] = &[
         what: "homelab",
         change: |survey| there(&mut survey.talos[0].certificate).until = "2026-12-10T00:00:00Z".parse().unwrap(),
         text: &["ends in 17 days, on 2026-12-10"],
-        help: "`talosctl -e 192.168.4.20 -n 192.168.4.20 --talosconfig ~/.talos/config config new --roles os:admin talosconfig.new`",
+        help: "`talosctl -e 192.168.4.20 -n 192.168.4.20 --talosconfig ~/.talos/config --context home config new FILE --roles os:admin`",
     },
     Case {
         name: "over",
@@ -190,7 +190,7 @@ pub(super) const WRONG: &[Case] = &[
             (seat.answered_ms, seat.raft_index) = (4_000, 20_000);
             kubelet_of(survey, "mac").pressures = vec!["MemoryPressure".into()];
         },
-        text: &["300 of 16384 MiB", "4000 ms", "11000 entries behind", "MemoryPressure", "0 pods"],
+        text: &["300 of 16384 MiB", "took 4000 ms to answer us", "11000 entries behind", "MemoryPressure", "0 pods"],
         help: "spec.nodeName=mac",
     },
     Case {

@@ -6,8 +6,8 @@ use super::super::estate::{
     PLAIN, at, config_of, kubelet_of, members, module, seat_of, talos_of, there, vm_of, volume,
 };
 use super::{
-    away, channel_pending, dumb, gpu_image, install, learner, no_agent, no_channel, no_modules, silent, user_volume,
-    waits,
+    away, channel_pending, dumb, existing, gpu_image, install, learner, no_agent, no_channel, no_modules, silent,
+    user_volume, waits,
 };
 
 type Right = (&'static str, &'static str, fn(&mut Survey));
@@ -58,6 +58,7 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
         install(s, "mac", &[("serial", "GONE*")]);
         talos_of(s, "mac").disks = Layer::unknown("no answer");
     }),
+    ("L07", "a volume that is there is chosen by what is on it", |s| existing(s, "volume.partition_label == 'data'")),
     ("L08", "one of two", |s| install(s, "nuc", &[("type", "nvme"), ("model", "Sam*")])),
     ("L08", "the system disk is not meant", |s| user_volume(s, "disk.transport == 'nvme' && !system_disk")),
     ("L09", "its own disk", |s| install(s, "nuc", &[("model", "Sam*")])),
@@ -85,6 +86,10 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
     ("L15", "a node that only the site does not know", |s| {
         members(s, |all| all.push(EtcdMember { id: "0d".into(), name: "old".into(), learner: false }));
         s.kubernetes[0].strangers = Layer::Known(vec!["old".into()]);
+    }),
+    ("L15", "it may be a node whose seat is not known", |s| {
+        members(s, |all| all.iter_mut().filter(|m| m.id == "0c").for_each(|m| m.name = "talos-9xq-2ab".into()));
+        at(s, "mac").etcd = Layer::unknown("no answer");
     }),
     ("L15", "a member by the Kubernetes name", |s| {
         at(s, "mac").node_name = "apple".into();
@@ -116,6 +121,10 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
     }),
     ("L20", "larger pages", |s| {
         kubelet_of(s, "nuc").allocatable = [("hugepages-1Gi".to_owned(), "2Gi".to_owned())].into();
+    }),
+    ("L20", "what the kernel has is not known", |s| {
+        kubelet_of(s, "nuc").allocatable.clear();
+        talos_of(s, "nuc").memory = Layer::unknown("no answer");
     }),
     ("L21", "root with his password", |s| {
         vm_of(s, "k3s").usb = [("usb0".to_owned(), "host=1a6e:089a".to_owned())].into();
@@ -168,6 +177,12 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
         vm.pending = vec![PendingChange { key: "cores".into(), now: Some("2".into()), then: Some("4".into()) }];
     }),
     ("L30", "the cause is told", channel_pending),
+    ("L24", "the Ready is another machine's", |s| {
+        waits(s, "mac", "ext-tailscale", "/dev/net/tun");
+        let kubelet = kubelet_of(s, "mac");
+        kubelet.system_uuid = "11111111-2222-3333-4444-555555555555".into();
+        kubelet.boot_id = "another".into();
+    }),
     ("L31", "who there is is not known", |s| s.kubernetes[0].strangers = Layer::unknown("no answer")),
     ("L32", "Kubernetes is not known", |s| at(s, "mac").kubelet = Layer::unknown("no answer")),
     ("L33", "a hold", |s| {
