@@ -2,7 +2,7 @@
 
 use crate::base::survey::Node;
 
-use super::{Explain, Out, Rule, each, qm};
+use super::{Explain, Out, Rule, each, qm, talosctl};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -16,7 +16,7 @@ pub(super) const RULES: &[Rule] = &[
                       Node object and let the right one register.",
             source: "kubernetes issue 51431; NodeSystemInfo.systemUUID",
         },
-        silences: &["L24", "L35"],
+        silences: &["L24", "L35", "L36"],
         look: |survey, out| each(survey, out, another),
     },
     Rule {
@@ -30,6 +30,24 @@ pub(super) const RULES: &[Rule] = &[
         },
         silences: &["L04", "L05", "L27", "L28", "L29", "L30"],
         look: |survey, out| each(survey, out, wrong_vm),
+    },
+    Rule {
+        number: "L36",
+        title: "the Node object was made anew while its machine went on",
+        explain: Explain {
+            wrong: "Somebody deleted it, and the kubelet registered again under the same name with another uid. Labels, taints and \
+                    annotations that were set by hand are gone, and a cordon with them: pods come to a node that was meant to \
+                    have none, or find no node with their label. What belonged to the former object (CSINode, leases) was \
+                    collected, and a CSINode comes back with the next start of the kubelet alone.",
+            shows: "`kubectl get node NAME -o jsonpath={.metadata.creationTimestamp}` is later than the start of pods on it, or a \
+                    pod's `ownerReferences` name a Node with another uid.",
+            by_hand: "Labels and taints as they were, from git or the machine configuration; then a restart of the kubelet, and \
+                      `kubectl get csinode NAME` for the drivers.",
+            source: "kubernetes pkg/kubelet/kubelet_node_status.go (registerWithAPIServer), pkg/kubelet/pod/mirror_client.go; \
+                     Kubernetes, owners and dependents",
+        },
+        silences: &[],
+        look: |survey, out| each(survey, out, made_anew),
     },
 ];
 
@@ -101,6 +119,33 @@ fn wrong_vm(node: &Node, out: &mut Out) -> Option<()> {
             qm(node, &format!("grep -l uuid={own} /etc/pve/nodes/*/qemu-server/*.conf"))
         ),
     );
+    Some(())
+}
+
+fn made_anew(node: &Node, out: &mut Out) -> Option<()> {
+    let kubelet = out.need(&node.name, &node.kubelet).filter(|kubelet| kubelet.registered)?;
+    let workloads = out.need(&node.name, &node.workloads)?;
+    let first = workloads.earlier.first()?;
+    let since = kubelet.created.map(|at| format!(", made {at},")).unwrap_or_default();
+    let shows = match (&first.owner, first.began) {
+        (Some(owner), _) => format!("{} belongs to a Node of this name with uid {owner}", first.pod),
+        (None, Some(began)) => format!("{} is there since {began}", first.pod),
+        (None, None) => return None,
+    };
+    let more = match workloads.earlier.len() - 1 {
+        0 => String::new(),
+        more => format!(", and so it is with {more} more"),
+    };
+    let text =
+        format!("the Node object{since} with uid {} is not the first one of this machine: {shows}{more}", kubelet.uid);
+    let look =
+        format!("`kubectl get node {} --show-labels` against what it is to have, its taints too", node.node_name);
+    let help = if node.is_talos() {
+        format!("{look}; then {}", talosctl(node, "service kubelet restart"))
+    } else {
+        format!("{look}; then restart its kubelet")
+    };
+    out.find(&node.name, text, help);
     Some(())
 }
 

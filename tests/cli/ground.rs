@@ -38,18 +38,23 @@ pub(crate) fn write(path: &Path, text: &str, mode: u32) {
 
 impl Ground {
     pub(crate) fn new() -> Self {
-        let (shell, mut planted, mut control) = (Shell::new(), Planted::default(), Planted::default());
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let world = world(&mut planted);
-        let options = LabOptions { world, dir: shell.path().join("lab"), speed: SPEED };
-        let lab = runtime.block_on(Lab::start(options)).unwrap();
-        control.plain("control");
-        let mut ground = Self { runtime, lab, shell, planted, control, seen: Vec::new() };
-        ground.programs();
-        ground.environment();
+        let mut ground = Self::of(|planted, _| world(planted));
         ground.talosconfigs();
         ground.git();
         ground.objects();
+        ground
+    }
+
+    /// Of another world, which has a `site: password` and a `site: token secret`. It gets the control's value too.
+    pub(crate) fn of(world: impl FnOnce(&mut Planted, &str) -> World) -> Self {
+        let (shell, mut planted, mut control) = (Shell::new(), Planted::default(), Planted::default());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let world = world(&mut planted, &control.plain("control"));
+        let options = LabOptions { world, dir: shell.path().join("lab"), speed: SPEED };
+        let lab = runtime.block_on(Lab::start(options)).unwrap();
+        let mut ground = Self { runtime, lab, shell, planted, control, seen: Vec::new() };
+        ground.programs();
+        ground.environment();
         ground
     }
 

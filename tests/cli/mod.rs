@@ -15,6 +15,7 @@ mod privileges;
 mod secrets;
 mod seen;
 mod shell;
+mod talos_secrets;
 mod talosconfigs;
 mod undoing;
 

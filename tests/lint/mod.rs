@@ -5,6 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use pvemig::base::clock::Clock;
 use pvemig::base::survey::Survey;
 use pvemig::estate::Estate;
@@ -24,6 +27,11 @@ async fn looked(world: World, faults: &[(Front, &str, FaultEffect)]) -> Looked {
     for (front, path, effect) in faults {
         lab.fault(FaultRule::on(*front, effect.clone()).path(path));
     }
+    at(&lab).await
+}
+
+/// What is wrong with a lab as it is.
+async fn at(lab: &Lab) -> Looked {
     let site = Arc::new(Site::load(&lab.dir().join("site.yaml")).unwrap());
     let estate = Estate::new(site, Clock::real(), lab.dir().join("state")).deadlines(PATIENCE, PATIENCE);
     let mut survey: Survey = estate.survey(&[]).await.unwrap();
@@ -151,4 +159,31 @@ async fn machines_with_k3s_have_nothing_wrong_until_the_credentials_cannot_touch
     assert_eq!(told(&raw), [("L21", "k3s-vm-pumped-piglet")], "{raw:#?}");
     let Finding { text, .. } = only(&raw, "L21");
     assert!(text.contains("`usb0: host=") && text.contains("by an API token"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_object_that_was_made_anew_on_the_same_machine_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LabOptions { world: at_rest("talos-three"), dir: dir.path().to_owned(), speed: 1 };
+    let lab = Lab::start(options).await.unwrap();
+    let file = kube::config::Kubeconfig::from_yaml(&lab.reach().kubernetes.kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+    let api: Api<Node> = Api::all(kube::Client::try_from(config).unwrap());
+    let old = api.get("talos-vm").await.unwrap();
+    api.delete("talos-vm", &Default::default()).await.unwrap();
+    let mut new = old.clone();
+    new.metadata = ObjectMeta { name: Some("talos-vm".into()), labels: old.metadata.labels, ..ObjectMeta::default() };
+    let made = api.create(&PostParams::default(), &new).await.unwrap();
+    assert_ne!(made.metadata.uid, old.metadata.uid);
+    let status = Patch::Merge(serde_json::json!({ "status": old.status }));
+    api.patch_status("talos-vm", &PatchParams::default(), &status).await.unwrap();
+
+    let looked = at(&lab).await;
+    assert_eq!(told(&looked), [&NAMES[..], &[("L36", "talos-vm")]].concat(), "{looked:#?}");
+    let Finding { text, help, .. } = only(&looked, "L36");
+    assert!(text.contains(&made.metadata.uid.unwrap()), "{text}");
+    assert!(
+        help.contains("`kubectl get node talos-vm --show-labels`") && help.contains("service kubelet restart"),
+        "{help}"
+    );
 }

@@ -1,9 +1,14 @@
 //! One system does not answer: its cells are unknown with the reason, and all others are known.
 
+use std::time::Duration;
+
+use pvemig::base::clock::Clock;
 use pvemig::base::survey::{Layer, Node, Survey};
+use pvemig::base::wait::limit;
+use pvemig::estate::Estate;
 use pvemig::lab::{FaultEffect, Front};
 
-use super::Bench;
+use super::{Bench, IMPATIENCE};
 
 /// By node: the layers that are not known.
 fn unknown(survey: &Survey) -> Vec<(&str, Vec<&'static str>)> {
@@ -20,6 +25,45 @@ fn asked_one_thing(bench: &Bench, begins: &str) {
 /// The ways in which a system is dead.
 fn deaths() -> [FaultEffect; 3] {
     [FaultEffect::Refuse, FaultEffect::Hang, FaultEffect::ResetBefore]
+}
+
+/// Nobody answers anything: whatever is asked is asked beside all that is outstanding.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_system_is_asked_before_any_other_has_answered() {
+    let worlds: [(&str, &[&str]); 2] = [
+        (
+            "talos-three",
+            &["Proxmox ", "Kubernetes ", "Talos POST /talos-mac/", "Talos POST /talos-nuc/", "Talos POST /talos-vm/"],
+        ),
+        ("usb-move", &["Proxmox ", "Kubernetes ", "Ssh "]),
+    ];
+    let mut tried = 0;
+    for (world, systems) in worlds {
+        let bench = Bench::new(world).await;
+        for front in [Front::Proxmox, Front::Kubernetes, Front::Talos, Front::Ssh] {
+            bench.fault(front, "*", FaultEffect::Hang);
+        }
+        let long = Duration::from_secs(600);
+        let state = bench.lab.dir().join("nowhere");
+        let estate = Estate::new(bench.site.clone(), Clock::real(), state).deadlines(long, long);
+        let all = async {
+            loop {
+                let asked = bench.asked(0);
+                if systems.iter().all(|system| asked.keys().any(|line| line.starts_with(system))) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        // One system after the other would get to the second when the layer of the first is given up, not before.
+        let all = tokio::time::timeout(limit::SURVEY_LAYER, all);
+        tokio::select! {
+            survey = estate.survey(&[]) => panic!("{world}: it has not waited: {survey:#?}"),
+            all = all => assert!(all.is_ok(), "{world}: {:#?}", bench.asked(0)),
+        }
+        tried += 1;
+    }
+    assert_eq!(tried, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,6 +83,12 @@ async fn a_dead_kubernetes_takes_its_own_cells_alone() {
             survey.nodes.iter().flat_map(Node::unknown).map(|(_, reason, _)| reason).collect();
         assert_eq!(reasons.len(), 1, "{reasons:?}");
         asked_one_thing(&bench, "Kubernetes ");
+        // What it took is what the one that hangs was waited for, and more.
+        assert!(
+            effect != FaultEffect::Hang || u128::from(survey.took_ms) >= IMPATIENCE.as_millis(),
+            "{}",
+            survey.took_ms
+        );
         tried += 1;
     }
     assert_eq!(tried, 3);

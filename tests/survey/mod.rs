@@ -6,6 +6,7 @@ mod dead;
 mod requests;
 mod rows;
 mod shown;
+mod sick;
 mod slow;
 
 use std::cell::Cell;
@@ -40,21 +41,34 @@ impl Bench {
 
     /// In real time: what is looked at stays as it is.
     async fn of(world: World) -> Self {
+        Self::at(1, world).await
+    }
+
+    /// At a speed at which something comes about before it is looked at.
+    async fn at(speed: u32, world: World) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let lab = Lab::start(LabOptions { world, dir: dir.path().to_owned(), speed: 1 }).await.unwrap();
+        let lab = Lab::start(LabOptions { world, dir: dir.path().to_owned(), speed }).await.unwrap();
         let site = Arc::new(Site::load(&lab.dir().join("site.yaml")).unwrap());
         Self { lab, site, hangs: Cell::new(false), _dir: dir }
     }
 
-    /// A survey, by an estate that has asked nothing before; it goes through JSON and back, as a reader's would.
+    /// A survey of a lab in which nobody has changed anything.
     async fn survey(&self, only: &[&str]) -> Survey {
+        let survey = self.look(only).await;
+        assert_eq!(self.changes(), 0, "a survey changes nothing");
+        survey
+    }
+
+    /// A survey, by an estate that has asked nothing before; it goes through JSON and back, as a reader's would.
+    async fn look(&self, only: &[&str]) -> Survey {
+        let changes = self.changes();
         let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
         let state = self.lab.dir().join("nowhere");
         let patience = if self.hangs.get() { IMPATIENCE } else { PATIENCE };
         let estate = Estate::new(self.site.clone(), Clock::fast(10), state.clone()).deadlines(patience, patience);
         let survey = estate.survey(&only).await.unwrap();
         assert!(!state.exists(), "a survey makes nothing");
-        assert_eq!(self.changes(), 0, "a survey changes nothing");
+        assert_eq!(self.changes(), changes, "a survey changes nothing");
         let text = serde_json::to_string(&survey).unwrap();
         assert_eq!(serde_json::from_str::<Survey>(&text).unwrap(), survey);
         survey
@@ -68,6 +82,13 @@ impl Bench {
     fn changes(&self) -> usize {
         let seen = self.lab.shared().log.seen();
         seen.iter().filter(|seen| seen.class == Class::Change).count()
+    }
+
+    /// A client of the lab's cluster that knows nothing of pvemig's own.
+    async fn cluster(&self) -> kube::Client {
+        let file = kube::config::Kubeconfig::from_yaml(&self.lab.reach().kubernetes.kubeconfig).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+        kube::Client::try_from(config).unwrap()
     }
 
     /// How often each question was asked since `from`, without later pages of lists.

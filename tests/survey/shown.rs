@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Bench;
 
 /// The row of a node in the table.
-fn row<'t>(text: &'t str, node: &str) -> Vec<&'t str> {
+pub(super) fn row<'t>(text: &'t str, node: &str) -> Vec<&'t str> {
     let line = text.lines().find(|line| line.split_whitespace().nth(1) == Some(node));
     line.unwrap_or_else(|| panic!("no row of {node}:\n{text}")).split_whitespace().collect()
 }
@@ -121,4 +121,44 @@ async fn a_terminal_has_room_for_all_of_it_and_colour_is_not_all_that_tells() {
         let (screen, bare) = on_terminal(&bench, columns, "survey", false);
         assert!(!screen.contains("\x1b[3") && bare.contains(words), "{screen}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_on_a_terminal_is_drawn_in_place_until_it_is_interrupted() {
+    use std::io::{Read, Write};
+    use std::process::Stdio;
+    let bench = Bench::new("talos-three").await;
+    // The tests may run where Ctrl-C is ignored, and a shell cannot take that back.
+    let line = format!(
+        "stty cols 60 rows 9; exec env --default-signal=INT {} survey --watch=1 talos-mac",
+        env!("CARGO_BIN_EXE_pvemig")
+    );
+    let mut terminal = std::process::Command::new("script");
+    terminal.args(["-qec", &line, "/dev/null"]).env_clear().env("PATH", std::env::var("PATH").unwrap());
+    terminal.env("HOME", bench.lab.dir()).env("TERM", "xterm").env("PVEMIG_SITE", bench.lab.dir().join("site.yaml"));
+    terminal.env("NO_COLOR", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut terminal = terminal.spawn().unwrap();
+    let (mut keyboard, mut screen) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
+    let (mut raw, mut byte) = (Vec::new(), [0_u8]);
+    // A page ends with the rest of the screen made empty.
+    while String::from_utf8_lossy(&raw).matches("\x1b[J\r").count() < 2 {
+        assert_eq!(screen.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&raw));
+        raw.push(byte[0]);
+    }
+    keyboard.write_all(b"\x03").unwrap();
+    screen.read_to_end(&mut raw).unwrap();
+    let text = String::from_utf8(raw).unwrap();
+    assert_eq!(terminal.wait().unwrap().code(), Some(130), "{text}");
+    let pages: Vec<&str> = text.split("\x1b[H").skip(1).collect();
+    assert!(pages.len() >= 2 && text.matches("\x1b[2J").count() == 1, "{text:?}");
+    let mut drawn = 0;
+    for page in &pages[..2] {
+        let (page, _) = page.split_once("\x1b[J\r").unwrap();
+        let rows: Vec<&str> = page.split("\r\n").map(|row| row.trim_end_matches('\r')).collect();
+        assert!(rows.len() < 9 && rows.iter().all(|row| row.ends_with("\x1b[K")), "{rows:?}");
+        assert!(rows.iter().any(|row| row.starts_with("~ talos-mac ")), "{rows:?}");
+        assert!(rows.last().unwrap().ends_with("more below; every 1 s; Ctrl-C ends it\x1b[K"), "{rows:?}");
+        drawn += 1;
+    }
+    assert_eq!(drawn, 2);
 }

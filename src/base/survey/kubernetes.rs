@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A kubelet as Kubernetes tells of it. Ready stays for up to 50 s after a power-off: compare the boot ids too.
@@ -22,6 +23,9 @@ pub struct Kubelet {
     pub cordon_mark: Option<String>,
     /// The Node object's uid.
     pub uid: String,
+    /// When the Node object was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
     /// The kubelet's version, `v1.34.1`.
     pub version: String,
     /// The operating system in words, `Talos (v1.11.5)`.
@@ -66,6 +70,22 @@ pub struct Workloads {
     pub pods: usize,
     /// Those that are not healthy.
     pub not_ready: Vec<NotReady>,
+    /// Those of an earlier Node object of the same name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Earlier>,
+}
+
+/// A pod that was on the node before the Node object that is there now was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// `NAMESPACE/NAME`.
+    pub pod: String,
+    /// The uid of the Node that it names as its owner, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// When the kubelet took it in, where that was before the Node object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Timestamp>,
 }
 
 /// A pod that is not healthy.

@@ -26,7 +26,7 @@ pub struct Vm {
     pub lock: Option<String>,
     /// High availability starts and stops it.
     pub ha: bool,
-    /// What the next power cycle changes; without what could be secret.
+    /// What the next power cycle changes; a value that could be secret is `…`.
     pub pending: Vec<PendingChange>,
     /// It was started with the agent's channel, or is stopped and would be.
     pub agent: bool,

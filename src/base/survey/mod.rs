@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use cluster::{Budget, KubernetesCluster, ProxmoxCluster, TalosCluster, renewal};
 pub use config::{InstallDisk, MachineConfig, NamedSelector};
 pub use etcd::{EtcdAlarm, EtcdMember, EtcdSeat, Seat};
-pub use kubernetes::{Kubelet, NotReady, Workload, Workloads};
+pub use kubernetes::{Earlier, Kubelet, NotReady, Workload, Workloads};
 pub use machine::{Agent, Fact, Guest, PendingChange, Vm};
 pub use talos::{
     Certificate, Disk, Extension, Memory, Module, PciDevice, Service, Stage, SystemDisk, Talos, TalosVersion, Unmet,

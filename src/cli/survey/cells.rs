@@ -135,7 +135,7 @@ fn vm(vm: &Vm, node: &Node) -> Cell {
 fn agent(agent: &Agent) -> Cell {
     let unknown = |fact: &Fact| matches!(fact, Fact::Unknown { .. });
     if !agent.wrong().is_empty() {
-        let short = if agent.ping.is_yes() { "no exec" } else { "silent" };
+        let short = if agent.ping.is_no() { "silent" } else { "no exec" };
         return Cell::wrong(short, short);
     }
     if unknown(&agent.channel) || unknown(&agent.ping) || (agent.ping.is_yes() && unknown(&agent.exec)) {
@@ -203,3 +203,6 @@ fn pods(workloads: &Workloads) -> Cell {
     let text = format!("{} of {all}", all - bad.min(all));
     Cell::wrong(&text, format!("{text} ready"))
 }
+
+#[cfg(test)]
+mod tests;

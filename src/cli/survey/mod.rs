@@ -123,8 +123,13 @@ impl Stage {
         Self { terminal, width, height: usize::from(height) }
     }
 
-    /// Over what was there before, as far as the terminal is high; false where nobody reads any more.
+    /// Over what was there before; false where nobody reads any more.
     fn redraw(&self, text: &str, seconds: u64, first: bool) -> io::Result<bool> {
+        write(&self.page(text, seconds, first))
+    }
+
+    /// What is drawn of a text: as much as the terminal is high.
+    fn page(&self, text: &str, seconds: u64, first: bool) -> String {
         let every = format!("every {seconds} s; Ctrl-C ends it");
         let mut lines: Vec<&str> = text.lines().collect();
         let all = lines.len();
@@ -145,7 +150,7 @@ impl Stage {
             page.push_str(&format!("{line}\x1b[K\r\n"));
         }
         page.push_str(&format!("{}\x1b[K\x1b[J\r", console::style(foot).dim()));
-        write(&page)
+        page
     }
 }
 
@@ -156,5 +161,49 @@ fn write(text: &str) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of a page on a terminal, without what moves and colours.
+    fn rows(page: &str) -> Vec<String> {
+        let plain = console::strip_ansi_codes(page);
+        plain.trim_end_matches('\r').split("\r\n").map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_page_is_no_higher_than_the_terminal_and_says_what_it_leaves_out() {
+        let of = |height: usize, text: &str| rows(&Stage { terminal: true, width: 40, height }.page(text, 2, true));
+        let text: String = (1..=9).map(|n| format!("line {n}\n")).collect();
+        let whole = of(24, &text);
+        assert_eq!((whole.len(), whole[8].as_str(), whole[9].as_str()), (10, "line 9", "every 2 s; Ctrl-C ends it"));
+        // One row for the foot, and one that stays free.
+        for (height, shown, cut) in
+            [(11, 9, None), (10, 8, Some("1 line")), (5, 3, Some("6 lines")), (0, 1, Some("8 lines"))]
+        {
+            let page = of(height, &text);
+            assert_eq!(page.len(), shown + 1, "{height}: {page:?}");
+            let foot = cut.map(|cut| format!("… {cut} more below; every 2 s; Ctrl-C ends it"));
+            assert_eq!(page[shown], foot.unwrap_or_else(|| whole[9].clone()), "{height}");
+            assert!(height == 0 || page.len() < height, "{height}");
+        }
+        // What is longer than a line takes more of them, and is not shown by halves.
+        let long = format!("line 1\n{}\nline 3\n", "x".repeat(81));
+        assert_eq!(of(6, &long), ["line 1", &"x".repeat(81), "… 1 line more below; every 2 s; Ctrl-C ends it"]);
+        // What colours a line takes no room.
+        let colour = console::style("y".repeat(39)).red().bold().force_styling(true);
+        assert_eq!(of(4, &format!("{colour}\n{colour}\n")), ["y".repeat(39), "y".repeat(39), whole[9].clone()]);
+        assert_eq!(of(5, &long), ["line 1", "… 2 lines more below; every 2 s; Ctrl-C ends it"]);
+    }
+
+    #[test]
+    fn a_page_is_drawn_over_the_one_before_and_leaves_nothing_of_it() {
+        let stage = Stage { terminal: true, width: 40, height: 24 };
+        let (first, next) = (stage.page("a\nb\n", 2, true), stage.page("a\nb\n", 2, false));
+        assert_eq!(first.strip_prefix("\x1b[2J"), Some(next.as_str()));
+        assert!(next.starts_with("\x1b[Ha\x1b[K\r\nb\x1b[K\r\n") && next.ends_with("\x1b[K\x1b[J\r"), "{next:?}");
     }
 }

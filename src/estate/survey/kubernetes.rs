@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::super::Estate;
 use super::{Why, layer};
 use crate::base::fault::Fault;
 use crate::base::redact;
-use crate::base::survey::{Budget, Kubelet, KubernetesCluster, Layer, NotReady, Workload, Workloads};
+use crate::base::survey::{Budget, Earlier, Kubelet, KubernetesCluster, Layer, NotReady, Workload, Workloads};
 use crate::k8s::{Kubernetes, Node, Pod, budget};
 
 /// Questions for the pods of nodes in flight at a time.
@@ -56,11 +57,11 @@ impl Cluster {
         let Some(node) = listed.nodes.get(name) else {
             return (Layer::Known(Kubelet::default()), Layer::Absent);
         };
-        (Layer::Known(kubelet(node)), layer(self.pods(estate, &listed.kubernetes, name).await))
+        (Layer::Known(kubelet(node)), layer(self.pods(estate, &listed.kubernetes, node).await))
     }
 
     /// What runs on a node. All are asked for the same list: where one is not answered in time the ones behind it are not.
-    async fn pods(&self, estate: &Estate, kubernetes: &Kubernetes, name: &str) -> Result<Workloads, Why> {
+    async fn pods(&self, estate: &Estate, kubernetes: &Kubernetes, node: &Node) -> Result<Workloads, Why> {
         // Nobody closes it.
         let _turn = self.turns.acquire().await.ok();
         if let Some(Why { reason, help }) = self.tired.get() {
@@ -69,10 +70,11 @@ impl Cluster {
                 help: help.clone(),
             });
         }
+        let name = &node.meta.name;
         let asked = estate.bounded(&format!("pods of node {name}"), kubernetes.pods_on(name)).await;
         // What may pass was asked again until there was no time left.
         let late = asked.as_ref().map_or(true, |asked| asked.as_ref().is_err_and(Fault::retryable));
-        let told = asked.and_then(|asked| Ok(workloads(&asked?)));
+        let told = asked.and_then(|asked| Ok(workloads(node, &asked?)));
         if let (true, Err(why)) = (late, &told) {
             // The first reason is as good as any.
             self.tired.set(why.clone()).ok();
@@ -133,6 +135,7 @@ fn kubelet(node: &Node) -> Kubelet {
         cordoned: node.unschedulable,
         cordon_mark: cordon_mark(node).filter(|_| node.unschedulable),
         uid: node.meta.uid.clone(),
+        created: node.meta.created.parse().ok(),
         version: node.kubelet.clone(),
         os: node.os_image.clone(),
         system_uuid: node.system_uuid.to_lowercase(),
@@ -158,9 +161,34 @@ fn cordon_mark(node: &Node) -> Option<String> {
     }
 }
 
-fn workloads(pods: &[Pod]) -> Workloads {
+fn workloads(node: &Node, pods: &[Pod]) -> Workloads {
     let there: Vec<&Pod> = pods.iter().filter(|pod| !pod.is_finished()).collect();
-    Workloads { pods: there.len(), not_ready: there.iter().filter_map(|pod| not_ready(pod)).collect() }
+    Workloads {
+        pods: there.len(),
+        not_ready: there.iter().filter_map(|pod| not_ready(pod)).collect(),
+        earlier: there.iter().filter_map(|pod| earlier(node, pod)).collect(),
+    }
+}
+
+/// By so much the clocks of a node and of the API server may differ.
+const SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// The API's copy of a static pod, which the kubelet starts before there is a Node (kubernetes
+/// `pkg/kubelet/pod/mirror_client.go`); it names the Node as its owner.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// A pod that cannot have come by the Node object that is there: it names another one as its owner, or was at work
+/// before that one was made. Nothing is bound to a Node that is not there.
+fn earlier(node: &Node, pod: &Pod) -> Option<Earlier> {
+    let of_a_node = pod.meta.owners.iter().find(|owner| owner.kind == "Node");
+    let owner = of_a_node.map(|owner| owner.uid.clone()).filter(|uid| *uid != node.meta.uid);
+    let mirror = of_a_node.is_some() || pod.meta.annotations.contains_key(MIRROR);
+    let began = || {
+        let created: Timestamp = node.meta.created.parse().ok()?;
+        let began: Timestamp = pod.started.parse().ok()?;
+        (created.duration_since(began) > SKEW).then_some(began)
+    };
+    let began = if mirror { None } else { began() };
+    (owner.is_some() || began.is_some()).then(|| Earlier { pod: pod.meta.full_name(), owner, began })
 }
 
 /// A pod that has not ended and is not ready.
@@ -182,4 +210,50 @@ fn never_met(budget: &budget::Budget) -> Budget {
     // `budget NAMESPACE/NAME (FIGURES)`
     let figures = whole.split_once(" (").map_or(whole.as_str(), |(_, rest)| rest.trim_end_matches(')'));
     Budget { namespace: budget.meta.namespace.clone(), name: budget.meta.name.clone(), figures: figures.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn node() -> Node {
+        let meta = json!({ "name": "n1", "uid": "new", "creationTimestamp": "2026-11-22T02:00:00Z" });
+        Node::from_api(json!({ "metadata": meta })).unwrap()
+    }
+
+    fn pod(began: &str, owner: Value, annotations: Value) -> Pod {
+        let owners: Vec<Value> = Some(owner).filter(|owner| !owner.is_null()).into_iter().collect();
+        let meta = json!({ "namespace": "x", "name": "y", "ownerReferences": owners, "annotations": annotations });
+        let status = if began.is_empty() { json!({}) } else { json!({ "startTime": began }) };
+        Pod::from_api(json!({ "metadata": meta, "spec": { "containers": [] }, "status": status })).unwrap()
+    }
+
+    #[test]
+    fn a_pod_from_before_the_node_object_is_told_but_not_one_that_the_kubelet_starts_by_itself() {
+        let by = |uid: &str| json!({ "apiVersion": "v1", "kind": "Node", "name": "n1", "uid": uid });
+        let set = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "y", "uid": "z", "controller": true });
+        let (none, mirror) = (json!({}), json!({ MIRROR: "0a" }));
+        let (long, just, after) = ("2026-11-01T00:00:00Z", "2026-11-22T01:56:00Z", "2026-11-22T02:00:09Z");
+        let cases = [
+            (pod(long, set.clone(), none.clone()), None, Some(long)),
+            (pod(long, Value::Null, none.clone()), None, Some(long)),
+            (pod(long, by("old"), mirror.clone()), Some("old"), None),
+            (pod(after, by("old"), none.clone()), Some("old"), None),
+            // Clocks differ; the kubelet starts static pods before it has a Node; what has not begun tells nothing.
+            (pod(just, set.clone(), none.clone()), None, None),
+            (pod(after, set.clone(), none.clone()), None, None),
+            (pod(long, by("new"), none.clone()), None, None),
+            (pod(long, Value::Null, mirror), None, None),
+            (pod("", set, none), None, None),
+        ];
+        assert_eq!(cases.len(), 9);
+        for (n, (pod, owner, began)) in cases.into_iter().enumerate() {
+            let found = earlier(&node(), &pod).map(|it| (it.pod, it.owner, it.began.map(|at| at.to_string())));
+            let told = owner.is_some() || began.is_some();
+            let wanted = told.then(|| ("x/y".to_owned(), owner.map(str::to_owned), began.map(str::to_owned)));
+            assert_eq!(found, wanted, "{n}");
+        }
+    }
 }

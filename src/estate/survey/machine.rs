@@ -8,6 +8,7 @@ use tokio::sync::{Notify, OnceCell};
 use super::super::Estate;
 use super::{Why, layer};
 use crate::base::fault::Failure;
+use crate::base::redact;
 use crate::base::survey::{Agent, Fact, Guest, Layer, PendingChange, Place, Vm};
 use crate::guest::{self, AgentTried, Route};
 use crate::proxmox::config::Props;
@@ -215,8 +216,13 @@ fn channel(vm: &Vm) -> Fact {
     }
 }
 
-/// Keys of a config that hold what is secret, or could.
-const SECRET: [&str; 3] = ["cipassword", "sshkeys", "args"];
+/// Keys of a config whose values are secret, or could be: into the description people write what they log in with.
+const SECRET: [&str; 4] = ["cipassword", "sshkeys", "args", "description"];
+
+/// A value as it may be shown.
+fn value(key: &str, text: &str) -> String {
+    if SECRET.contains(&key) { "…".to_owned() } else { redact::text(text) }
+}
 
 fn shown(at: &VmRef, config: &Pending, status: &VmStatus) -> Vm {
     let text = |value: Option<&str>| value.map(str::to_owned);
@@ -243,11 +249,10 @@ fn shown(at: &VmRef, config: &Pending, status: &VmStatus) -> Vm {
         ha: status.is_ha_managed(),
         pending: config
             .changed()
-            .filter(|(key, _)| !SECRET.contains(key))
             .map(|(key, change)| PendingChange {
                 key: key.to_owned(),
-                now: change.value.clone(),
-                then: text(change.configured()),
+                now: change.value.as_deref().map(|text| value(key, text)),
+                then: change.configured().map(|text| value(key, text)),
             })
             .collect(),
         agent: agent(if running { config.value("agent") } else { config.configured("agent") }),

@@ -120,6 +120,9 @@ const NO_SECRET: &[&str] = &["certSANs"];
 /// A shorter value under a name that says nothing of a secret is no secret.
 const SHORTEST: usize = 6;
 
+/// A shorter word of a comment is no former token.
+const SHORTEST_OF_COMMENT: usize = 12;
+
 /// What of a configuration must not be shown, to take it out of what others say about that configuration.
 #[derive(Clone)]
 pub struct Mask {
@@ -134,12 +137,19 @@ impl std::fmt::Debug for Mask {
 }
 
 impl Mask {
-    /// All values of a configuration that are not shown. Of a text that is no YAML, every word.
+    /// All values of a configuration that are not shown, and what in its comments may be one. Of a text that is no YAML,
+    /// every word.
     pub fn of(config: &str) -> Self {
         let (mut secrets, mut keys) = (BTreeSet::new(), BTreeSet::new());
-        let documents = yaml::documents(config);
-        match &documents {
-            Ok(documents) => {
+        let read = yaml::documents(config).and_then(|documents| Ok((documents, comments(config)?)));
+        match &read {
+            Ok((documents, comments)) => {
+                let comments = comments.iter().filter_map(|bytes| config.get(bytes.clone()));
+                let words =
+                    comments.flat_map(|comment| comment.split(|c: char| c.is_whitespace() || "\"'`,;".contains(c)));
+                let odd =
+                    |word: &&str| word.len() >= SHORTEST_OF_COMMENT && word.contains(|c: char| c.is_ascii_digit());
+                secrets.extend(words.filter(odd).map(str::to_owned));
                 for document in documents {
                     gather(document, kind_of(document), &mut Vec::new(), &mut secrets);
                     names(document, &mut keys);

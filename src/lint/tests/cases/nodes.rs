@@ -1,8 +1,8 @@
 //! Clusters, nodes, clocks, rights.
 
-use crate::base::survey::{Budget, Layer, Unmet};
+use crate::base::survey::{Budget, Earlier, Layer, Unmet};
 
-use super::super::estate::{kubelet_of, seat_of, talos_of, there, vm_of};
+use super::super::estate::{at, kubelet_of, seat_of, talos_of, there, vm_of};
 use super::{Case, dumb};
 
 pub(super) const WRONG: &[Case] = &[
@@ -86,6 +86,31 @@ pub(super) const WRONG: &[Case] = &[
         change: |survey| vm_of(survey, "k3s").smbios_uuid = Some("11111111-2222-3333-4444-555555555555".into()),
         text: &["vm 108 has uuid 11111111"],
         help: "kubectl get node k3s",
+    },
+    Case {
+        name: "a Node made anew, by the age of its pods",
+        rule: "L36",
+        what: "mac",
+        change: |survey| {
+            let kubelet = kubelet_of(survey, "mac");
+            (kubelet.uid, kubelet.created) = ("new".into(), Some("2026-11-21T02:00:00Z".parse().unwrap()));
+            let began = Some("2026-11-01T02:00:00Z".parse().unwrap());
+            let pod = |n: u8| Earlier { pod: format!("home/whoami-{n}"), owner: None, began };
+            there(&mut at(survey, "mac").workloads).earlier = vec![pod(1), pod(2), pod(3)];
+        },
+        text: &["made 2026-11-21T02:00:00Z, with uid new", "home/whoami-1 is there since 2026-11-01", "2 more"],
+        help: "service kubelet restart`",
+    },
+    Case {
+        name: "a Node made anew, by an owner",
+        rule: "L36",
+        what: "k3s",
+        change: |survey| {
+            let pod = Earlier { pod: "kube-system/x".into(), owner: Some("old".into()), began: None };
+            there(&mut at(survey, "k3s").workloads).earlier = vec![pod];
+        },
+        text: &["kube-system/x belongs to a Node of this name with uid old"],
+        help: "`kubectl get node k3s --show-labels`",
     },
     Case {
         name: "pages after the kubelet",

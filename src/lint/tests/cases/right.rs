@@ -1,6 +1,6 @@
 //! What only looks wrong.
 
-use crate::base::survey::{EtcdMember, Fact, Layer, PendingChange, Stage, Survey};
+use crate::base::survey::{Earlier, EtcdMember, Fact, Layer, PendingChange, Stage, Survey};
 
 use super::super::estate::{
     PLAIN, at, config_of, kubelet_of, members, module, seat_of, talos_of, there, vm_of, volume,
@@ -109,6 +109,12 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
     ("L19", "a board without a uuid", |s| {
         kubelet_of(s, "mac").system_uuid = "00000000-0000-0000-0000-000000000000".into();
     }),
+    ("L36", "the Node of another machine, of which the cause is told", |s| {
+        kubelet_of(s, "mac").system_uuid = "11111111-2222-3333-4444-555555555555".into();
+        let pod = Earlier { pod: "x/x".into(), owner: Some("old".into()), began: None };
+        there(&mut at(s, "mac").workloads).earlier = vec![pod];
+    }),
+    ("L36", "what runs there is not known", |s| at(s, "mac").workloads = Layer::unknown("no answer")),
     ("L20", "none are asked for", |s| {
         config_of(s, "nuc").huge_pages = None;
         kubelet_of(s, "nuc").allocatable.clear();
