@@ -14,6 +14,7 @@ fn node() -> Node {
         name: "n1".into(),
         kind: Kind::TalosVm,
         address: None,
+        tls_name: None,
         place: Some(Place { proxmox: "home".into(), vmid: 223 }),
         kubernetes: "k".into(),
         node_name: "n1".into(),
