@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::base::fault::{Effect, Failure};
 use crate::base::wait::{Backoff, show};
 
+use super::ask::Until;
 use super::recorder::RecordError;
 use super::run::{Ended, Engine, Question, Reach, Why, failed};
 use super::state::Stage;
@@ -88,6 +89,6 @@ impl<Cx: Settle> Engine<'_, Cx> {
         let back = matches!(question, Question::Back(_));
         self.checked(&step.key(), "again", back, vec![format!("looked again: {failure}")])?;
         Backoff::poll(self.recorder.clock()).pause().await;
-        self.reach(step, question, true).await
+        self.reach(step, question, Until::Todo).await
     }
 }

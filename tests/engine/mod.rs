@@ -6,6 +6,7 @@ mod holds;
 mod laws;
 mod lost;
 mod store;
+mod turns;
 mod undoing;
 
 use std::sync::Arc;
