@@ -34,8 +34,8 @@ pub mod limit {
     pub const SSH_CHANNEL: Duration = Duration::from_secs(3);
     /// A reading command in a guest or on a host, over any route.
     pub const LOOK: Duration = Duration::from_secs(20);
-    /// A question of a survey, its retries included: a person waits for the screen, and what does not answer by then is
-    /// shown as unknown.
+    /// A question of a survey or a plan, its retries included: a person waits for the screen, and what does not answer
+    /// by then is shown as unknown.
     pub const SURVEY: Duration = Duration::from_secs(8);
     /// All questions of a survey's layer together, those that wait for the answer to another one too.
     pub const SURVEY_LAYER: Duration = Duration::from_secs(20);

@@ -94,6 +94,14 @@ impl Drain<'_> {
         .notes(left.notes))
     }
 
+    /// Ends when a pod has left the node.
+    ///
+    /// # Errors
+    /// What keeps the API from telling.
+    pub async fn stir(&self, cx: &Estate) -> Result<(), Failure> {
+        Ok(cx.kubernetes(&self.node.cluster).await?.stir_of_pods_on(&self.node.name).await?)
+    }
+
     /// Cordons it and asks for each eviction as long as budgets take.
     ///
     /// # Errors

@@ -237,7 +237,7 @@ impl Told<'_> {
         let (id, phase) = (self.id, self.state.phase);
         let mut commands = Vec::new();
         if let Some(Why::Consent { things, past: further, .. }) = why {
-            let further: Vec<_> = further.iter().map(|key| key.id().to_owned()).collect();
+            let further: Vec<_> = further.iter().map(ToString::to_string).collect();
             let things: Vec<_> = things.iter().map(ToString::to_string).collect();
             commands.push((self.past.again(id, &further, &things), "go on with it"));
         } else {

@@ -310,7 +310,7 @@ impl Back {
     ) -> anyhow::Result<Self> {
         let owes = |step: &&BoxedStep| state.steps.get(&step.key()).is_some_and(|s| s.owes());
         let (passed, owed): (Vec<_>, Vec<_>) =
-            steps.iter().filter(owes).partition(|step| past.iter().any(|id| id == step.id()));
+            steps.iter().filter(owes).partition(|step| past.iter().any(|key| key == step.key().as_str()));
         let mut back =
             Self { destroys: Vec::new(), consented: Vec::new(), by_hand: Vec::new(), stays: Vec::new(), down: None };
         for step in &owed {

@@ -3,8 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use console::{style, truncate_str};
+
 use crate::base::check::{Answer, Problem, not_needed};
 use crate::base::names::StepKey;
+use crate::base::wait::{show, within};
 use crate::blueprint::{self, Blueprint, BoxedStep};
 use crate::engine::lately::Lately;
 use crate::engine::plan::{Line, Said};
@@ -79,7 +82,45 @@ pub(super) async fn look(
         info: session.store.info("", &session.host)?,
         lately: Lately::default(),
     };
-    Ok(engine.look().await?)
+    Ok(patiently(session, engine.look()).await?)
+}
+
+/// On a terminal it is said that it is still asking, where that takes its time: a system that is away is asked again.
+async fn patiently<T>(session: &Session, asked: impl Future<Output = T>) -> T {
+    let since = session.clock.instant();
+    let mut asked = std::pin::pin!(asked);
+    let mut line = Asking { out: session.out, drawn: false };
+    loop {
+        if let Ok(done) = within(Duration::from_secs(1), &mut asked).await {
+            return done;
+        }
+        line.draw(session.clock.instant().duration_since(since));
+    }
+}
+
+/// The line that says so. It goes away with the asking, however that ends.
+struct Asking {
+    out: Out,
+    drawn: bool,
+}
+
+impl Asking {
+    fn draw(&mut self, waited: Duration) {
+        if self.out.live && waited >= Duration::from_secs(2) {
+            let text = format!("  … asking, {}; -vvv shows every request", show(Duration::from_secs(waited.as_secs())));
+            let text = truncate_str(&text, self.out.room(), "…");
+            self.out.write(&format!("\r\x1b[2K{}", style(text).for_stderr().dim()));
+            self.drawn = true;
+        }
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if self.drawn {
+            self.out.write("\r\x1b[2K");
+        }
+    }
 }
 
 /// The plan as lines for a person. A title is said only where it is so, or is what the step sets out to do.

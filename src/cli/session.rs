@@ -53,12 +53,13 @@ impl Session {
         Ok(Self::of(Arc::new(site), (store, clones), Clock::real(), out, false))
     }
 
-    /// As [`Session::looking`], for a verb that asks the site's systems. What it has to fetch goes to `scratch`.
+    /// As [`Session::looking`], for a verb that asks the site's systems, and does not wait for an answer as long as a run
+    /// would. What it has to fetch goes to `scratch`.
     pub(super) fn asking(global: &Global, out: &Out, scratch: &Scratch) -> anyhow::Result<Self> {
         let session = Self::looking(global, out)?;
         refuse_wide(&session.site, out)?;
         let estate = Estate::new(session.site.clone(), session.clock, scratch.dir().to_owned());
-        let estate = estate.borrowing(session.store.dir().to_owned());
+        let estate = estate.borrowing(session.store.dir().to_owned()).deadlines(limit::SURVEY, limit::CHANGE);
         Ok(Self { estate, ..session })
     }
 

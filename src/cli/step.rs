@@ -11,6 +11,7 @@ use crate::engine::plan::Said;
 use crate::engine::step::Risk;
 
 use super::args::{Global, StepArgs};
+use super::down::unstopped;
 use super::exit::Exit;
 use super::explain::known_steps;
 use super::fail::{self, Words};
@@ -43,6 +44,12 @@ pub(super) async fn step(global: &Global, args: &StepArgs, out: &Out) -> anyhow:
         fit = asked;
         if let Some(exit) = exit {
             return Ok(exit);
+        }
+    } else if let Some(migration) = &fit.migration {
+        // Who is not asked is told at least this.
+        let alone = std::slice::from_ref(&fit.step);
+        if let Some(words) = unstopped(&session, migration, alone, &[&fit.step]) {
+            out.notice(&format!("down: {words}"));
         }
     }
     let lock = session.lock_for_new()?;

@@ -23,7 +23,7 @@ use super::session::{Session, plural};
 /// What an undo passes, resolved.
 #[derive(Debug, Default)]
 pub(super) struct Past {
-    /// Ids of steps of the run that cannot be undone.
+    /// Keys of steps of the run that cannot be undone.
     pub(super) steps: Vec<String>,
     /// Ids of runs that came after.
     pub(super) runs: Vec<String>,
@@ -117,26 +117,35 @@ fn refuse(run: &RunRead) -> Result<(), Words> {
     }
 }
 
-/// Each `--past` is an applied step of the run that cannot be undone or whose undo was tried and stopped there (by id or
-/// number), or another run.
+/// Each `--past` is an applied step of the run that cannot be undone or whose undo was tried and stopped there (by key,
+/// or by id or number where that is one step), or another run.
 fn resolve(session: &Session, run: &RunRead, given: &[String]) -> anyhow::Result<Past> {
     let mut past = Past::default();
     for name in given {
-        let is = |p: &&Planned| p.key.id() == name || p.key.id().split('-').next() == Some(name.as_str());
-        let step = run.state.opened.plan.iter().find(is);
-        if let Some(step) = step {
-            let owed = run.state.steps.get(&step.key).is_some_and(|s| s.owes());
-            if run.state.may_be_passed(step) {
-                past.steps.push(step.key.id().to_owned());
-                continue;
-            }
-            let why = if owed {
-                "was not tried to be taken back yet, so it is not passed"
+        let called = |p: &&Planned| {
+            let id = p.key.id();
+            p.key.as_str() == name || id == name || id.split('-').next() == Some(name.as_str())
+        };
+        let found: Vec<_> = run.state.opened.plan.iter().filter(called).collect();
+        let passable: Vec<_> = found.iter().filter(|p| run.state.may_be_passed(p)).collect();
+        if let [step] = passable.as_slice() {
+            past.steps.push(step.key.to_string());
+            continue;
+        }
+        if let Some(first) = found.first() {
+            let owes = |p: &&&Planned| run.state.steps.get(&p.key).is_some_and(|s| s.owes());
+            let (why, help) = if passable.is_empty() {
+                let why = match found.iter().find(owes) {
+                    Some(_) => "was not tried to be taken back yet, so it is not passed",
+                    None => "did nothing that is still there",
+                };
+                (why.to_owned(), format!("leave `--past {name}` out"))
             } else {
-                "did nothing that is still there"
+                let each: Vec<_> = passable.iter().map(|p| format!("`--past {}`", p.key)).collect();
+                ("may be passed for more than one node".to_owned(), each.join(" or "))
             };
-            let help = format!("leave `--past {name}` out");
-            return Err(Words::usage(format!("step {} of run {} {why}", step.key, run.id), help).into());
+            let step = if let [only] = found.as_slice() { only.key.as_str() } else { first.key.id() };
+            return Err(Words::usage(format!("step {step} of run {} {why}", run.id), help).into());
         }
         match session.store.run(name) {
             Ok(other) if other.id() != run.id => past.runs.push(other.id().to_owned()),

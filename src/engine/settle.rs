@@ -24,7 +24,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
     /// `past` left is passed with them.
     pub(super) async fn settle_lost(&self, past: &BTreeSet<String>) -> Result<Option<Ended>, RecordError> {
         let state = self.recorder.state()?;
-        for step in self.steps.iter().filter(|step| !past.contains(step.id())) {
+        for step in self.steps.iter().filter(|step| !past.contains(step.key().as_str())) {
             for lost in state.steps.get(&step.key()).map(|s| s.lost()).unwrap_or_default() {
                 if let Some(why) = self.settle(&**step, &lost).await? {
                     return self.stop(&**step, why);

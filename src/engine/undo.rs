@@ -18,7 +18,7 @@ use super::state::RunState;
 use super::step::{AnyStep, Risk, Settle};
 
 impl<Cx: Settle> Engine<'_, Cx> {
-    /// Undoes everything that is owed, last first; `past` names steps that cannot be undone and may be passed.
+    /// Undoes everything that is owed, last first; `past` has the keys of steps that cannot be undone and may be passed.
     ///
     /// # Errors
     /// The journal cannot be written; nothing is changed from there on.
@@ -32,7 +32,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
 
     async fn backward_steps(&self, past: &BTreeSet<String>) -> Result<Ended, RecordError> {
         let state = self.recorder.state()?;
-        for step in self.steps.iter().filter(|step| past.contains(step.id())) {
+        for step in self.steps.iter().filter(|step| past.contains(step.key().as_str())) {
             let key = step.key();
             let owed = state.steps.get(&key).is_some_and(|step| step.owes());
             let planned = state.opened.plan.iter().find(|planned| planned.key == key);
@@ -40,7 +40,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 continue;
             }
             let text = format!("{} can be undone, so it is not passed", step.key());
-            let problem = Problem::new(text, format!("leave `--past {}` out", step.id()));
+            let problem = Problem::new(text, format!("leave `--past {}` out", step.key()));
             return Ok(stopped(&**step, Why::Blocked(vec![problem])));
         }
         if let Some(ended) = self.settle_lost(past).await? {
@@ -86,7 +86,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
         for at in self.undo_order(&state) {
             let step = &*self.steps[at];
             let before = before_of(&state, step);
-            if past.contains(step.id()) {
+            if past.contains(step.key().as_str()) {
                 continue;
             }
             let destroyed = match step.undo_destroys(&before) {
@@ -128,8 +128,8 @@ impl<Cx: Settle> Engine<'_, Cx> {
     ) -> Result<Option<Ended>, RecordError> {
         let key = step.key();
         let state = self.recorder.state()?;
-        if past.contains(step.id()) {
-            let notes = vec![format!("passed by `--past {}`: what it did stays", step.id())];
+        if past.contains(step.key().as_str()) {
+            let notes = vec![format!("passed by `--past {}`: what it did stays", step.key())];
             self.recorder.write(Event::Undoing { key: key.clone() })?;
             self.recorder.write(Event::Undone { key, passed: true, notes })?;
             return Ok(None);

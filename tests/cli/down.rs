@@ -32,7 +32,12 @@ fn what_a_power_cycle_ends_is_told_before_and_after() {
                 00d-scale-down` does) nor brings it back";
     assert!(words(&text).contains(down), "{text}");
     let first = up.run(&["step", "01", "--yes"]);
-    expect(&first, 0, &[&format!("`pvemig undo {}` takes it back", up.run_id())]);
+    // Who is not asked is told as well.
+    expect(
+        &first,
+        0,
+        &[&down.replacen("down ", "notice: down: ", 1), &format!("`pvemig undo {}` takes it back", up.run_id())],
+    );
     let lab = up.shell.path().join("lab");
     expect(&up.run(&["lab", "move", "coral", "--to", "still-fawn:2-3", "--dir", lab.to_str().unwrap()]), 0, &[]);
     expect(&up.run(&["step", "04", "--yes"]), 0, &["done"]);

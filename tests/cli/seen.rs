@@ -77,6 +77,20 @@ fn a_run_that_is_blocked_is_not_begun_and_a_question_comes_with_what_it_is_about
 }
 
 #[test]
+fn a_plan_says_that_it_is_still_asking_and_gives_up_sooner_than_a_run() {
+    let mut up = Up::new("usb-move", "manual");
+    up.lab.kill().unwrap();
+    up.lab.wait().unwrap();
+    let (code, text) = unanswered(&up, "plan frigate-coral");
+    assert_eq!(code, Some(1), "{text}");
+    let waited = text.matches("… asking, ").count();
+    assert!((6..60).contains(&waited), "{waited} lines: {text}");
+    // That line goes away before the plan is there.
+    let (_, plan) = text.rsplit_once("\x1b[2K").unwrap();
+    assert!(plan.contains("00-preflight") && plan.contains("cannot be reached"), "{text}");
+}
+
+#[test]
 fn on_a_terminal_a_single_step_asks_before_it_changes_anything() {
     let up = Up::new("usb-move", "auto");
     let changes = up.changes();

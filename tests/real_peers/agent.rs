@@ -322,6 +322,12 @@ async fn pvemig_reaches_a_real_agent() {
     let facts = guest.facts().await.agent.unwrap();
     assert!(facts.channel.is_yes() && matches!(facts.ping, Fact::No(_)), "{facts:?}");
     qga.signal("-CONT");
+    // On a busy machine it takes a while to get through what waited for it.
+    let mut asked = 1;
+    while proxmox.agent_ping(&vm).await.is_err() {
+        asked += 1;
+        assert!(asked < 20, "it does not answer again");
+    }
     assert_eq!(guest.boot_id().await.unwrap().value, here.trim());
 
     // Forbidden by its settings, and gone.

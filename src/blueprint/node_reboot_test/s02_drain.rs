@@ -62,6 +62,10 @@ impl Step<Estate> for DrainNode {
         self.hold().check(cx, &seen).await
     }
 
+    async fn stir(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<(), Failure> {
+        self.hold().stir(cx).await
+    }
+
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         self.hold().apply(cx, &seen, permit).await
     }

@@ -68,7 +68,7 @@ impl Step<Estate> for DrainNode {
     }
 
     async fn stir(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<(), Failure> {
-        Ok(cx.kubernetes(&self.node.cluster).await?.stir_of_pods_on(&self.node.name).await?)
+        self.hold().stir(cx).await
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
