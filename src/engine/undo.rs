@@ -50,8 +50,11 @@ impl<Cx: Settle> Engine<'_, Cx> {
             return Ok(ended);
         }
         let mut stood = BTreeSet::new();
-        for at in self.undo_order(&self.recorder.state()?) {
-            let step = &*self.steps[at];
+        for step in self.backwards().into_iter().map(|at| &*self.steps[at]) {
+            // Asked anew for each: a hold that was somebody else's is owed once this undo has put it up.
+            if !self.recorder.state()?.steps.get(&step.key()).is_some_and(|s| s.owes()) {
+                continue;
+            }
             if let Some(stop) = self.take_back(step, past, &mut stood).await? {
                 return Ok(stop);
             }
@@ -60,10 +63,16 @@ impl<Cx: Settle> Engine<'_, Cx> {
         Ok(Ended::Undone)
     }
 
-    /// The owed steps: last first, but holders with the same closer are released together, in list order, when
-    /// everything behind the first of them is undone (owners first, replicas last).
+    /// The owed steps in the order in which they are undone.
     pub fn undo_order(&self, state: &RunState) -> Vec<usize> {
-        let owed = |at: usize| state.steps.get(&self.steps[at].key()).is_some_and(|s| s.owes());
+        let mut order = self.backwards();
+        order.retain(|at| state.steps.get(&self.steps[*at].key()).is_some_and(|s| s.owes()));
+        order
+    }
+
+    /// All steps: last first, but holders with the same closer are released together, in list order, when everything
+    /// behind the first of them is undone (owners first, replicas last).
+    fn backwards(&self) -> Vec<usize> {
         let mut order = Vec::new();
         for at in (0..self.steps.len()).rev() {
             let Some(closer) = self.closer(at) else {
@@ -75,7 +84,6 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 order.extend(group);
             }
         }
-        order.retain(|at| owed(*at));
         order
     }
 
