@@ -54,6 +54,10 @@ pub struct Note {
     /// The Talos node that it goes to, by its name in the site file: what became of it is asked there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// Nothing of it need show on the node while it is under way: an image is pulled and written behind what the node
+    /// says of itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unseen: bool,
 }
 
 /// Enough to find a pve task in the task list: node, guest and task type (`qmshutdown`).
@@ -72,12 +76,12 @@ pub struct TaskTrace {
 impl Note {
     /// A call that may be sent again.
     pub fn safe(system: System, text: impl Into<String>) -> Self {
-        Self { system, text: text.into(), again: Again::Safe, task: None, node: None }
+        Self { system, text: text.into(), again: Again::Safe, task: None, node: None, unseen: false }
     }
 
     /// A call that must not be sent twice.
     pub fn once(system: System, text: impl Into<String>) -> Self {
-        Self { system, text: text.into(), again: Again::Once, task: None, node: None }
+        Self { system, text: text.into(), again: Again::Once, task: None, node: None, unseen: false }
     }
 
     /// Says where its pve task can be found.
@@ -91,6 +95,13 @@ impl Note {
     #[must_use]
     pub fn node(mut self, name: &str) -> Self {
         self.node = Some(name.to_owned());
+        self
+    }
+
+    /// Says that nothing of it need show while it is under way.
+    #[must_use]
+    pub fn unseen(mut self) -> Self {
+        self.unseen = true;
         self
     }
 }

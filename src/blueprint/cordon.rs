@@ -1,13 +1,11 @@
-//! A node that is cordoned and drained over a reboot, and how that is taken back: what a hold and its closer share.
+//! A node that is cordoned and drained over a reboot: the hold. How it is let go is in `uncordon`.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::base::check::{Change, Check, Problem, with_node};
 use crate::base::fault::Failure;
-use crate::base::hold::MARK;
 use crate::base::permit::Permit;
 use crate::base::wait::{Backoff, pause};
 use crate::engine::step::{RunInfo, Seen};
@@ -16,7 +14,7 @@ use crate::k8s::drain::{Fate, Lets, PodName, PodPlan, plan};
 use crate::k8s::{KubeError, Kubernetes, Node, Pod};
 
 use super::fault::StepFault;
-use super::hold::{Held, held, known, mark, was};
+use super::hold::{Held, held, mark, was};
 use super::node::KubeNode;
 
 /// How long a budget is asked again and again.
@@ -45,19 +43,6 @@ pub struct Left {
     pub going: Vec<String>,
     /// What there is to know of those that go.
     pub notes: Vec<String>,
-}
-
-/// What is to be done about the cordon.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Closing {
-    /// Nothing.
-    Nothing,
-    /// Nothing: the cordon is not ours, and why that is known.
-    NotOurs(String),
-    /// The mark goes and this `spec.unschedulable` comes back.
-    Release(bool),
-    /// The mark is of a run that is not known here.
-    Blocked(Problem),
 }
 
 /// A node that is to be cordoned and drained.
@@ -268,41 +253,9 @@ pub fn cordon_writer(node: &Node) -> String {
     }
 }
 
-/// Whose the cordon is: the mark says it, else what this run remembers of 04a, as long as this step has not begun.
-pub fn closing(node: &Node, holder: Option<&Value>, begun: bool, run: &RunInfo) -> Closing {
-    let remembered = holder.and_then(|v| Former::deserialize(v).ok());
-    let name = &node.meta.name;
-    match known(&format!("node {name}"), &node.meta, run) {
-        Ok(Some(mark)) => {
-            match remembered.filter(|_| mark.run == run.id).or_else(|| Former::deserialize(&mark.was).ok()) {
-                Some(former) => Closing::Release(former.unschedulable),
-                None => Closing::Blocked(Problem::new(
-                    format!("the hold's mark on node {name} does not say how it was before"),
-                    format!(
-                        "`kubectl uncordon {name}` where it may take pods, then `kubectl annotate node {name} {MARK}-`"
-                    ),
-                )),
-            }
-        }
-        Err(problem) => Closing::Blocked(problem),
-        Ok(None) if !node.unschedulable => Closing::Nothing,
-        Ok(None) => match remembered {
-            Some(Former { unschedulable: false }) if !begun => Closing::Release(false),
-            _ => Closing::NotOurs(format!(
-                "node {name} is cordoned, and not by this run: that stays; {}",
-                cordon_writer(node)
-            )),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::base::hold::Mark;
-    use crate::engine::step::Standing;
     use crate::k8s::drain::Reason;
     use crate::k8s::meta::Meta;
 
@@ -357,48 +310,5 @@ mod tests {
         assert!(left.going.len() == 1 && left.going[0].contains("x/y"), "{:?}", left.going);
         assert!(left.notes.iter().any(|n| n.contains("emptyDir tmp")), "{:?}", left.notes);
         assert!(left.notes.iter().any(|n| n.contains("default/db comes back with this node only")));
-    }
-
-    fn node(mark: Option<(&str, bool)>, unschedulable: bool) -> Node {
-        let annotation = mark.map(|(run, was)| {
-            let mark = Mark { run: run.into(), host: "h".into(), was: json!({"unschedulable": was}) };
-            (MARK.to_owned(), mark.to_annotation())
-        });
-        Node {
-            meta: Meta { name: "n".into(), annotations: annotation.into_iter().collect(), ..Meta::default() },
-            unschedulable,
-            taints: Vec::new(),
-            ready: None,
-            conditions: Vec::new(),
-            boot_id: String::new(),
-            system_uuid: String::new(),
-            os_image: String::new(),
-            kubelet: String::new(),
-            allocatable: Default::default(),
-            capacity: Default::default(),
-            runtime_handlers: None,
-        }
-    }
-
-    #[test]
-    fn only_our_own_cordon_is_taken_back() {
-        let run =
-            RunInfo { id: "me".into(), others: [("single".to_owned(), Standing::Closed)].into(), ..RunInfo::default() };
-        let run = RunInfo { host: "h".into(), ..run };
-        let held = json!({"unschedulable": false});
-        let ask = |node: &Node, held: Option<&Value>, begun| closing(node, held, begun, &run);
-        assert_eq!(ask(&node(Some(("me", false)), true), Some(&held), false), Closing::Release(false));
-        // Cordoned before by somebody else: the mark goes, the cordon stays.
-        assert_eq!(ask(&node(Some(("single", true)), true), None, false), Closing::Release(true));
-        // Uncordoned by somebody while our mark is up: the mark goes.
-        assert_eq!(ask(&node(Some(("me", false)), false), Some(&held), false), Closing::Release(false));
-        let Closing::Blocked(problem) = ask(&node(Some(("foreign", false)), true), None, false) else { panic!() };
-        assert!(problem.text.contains("foreign of this machine"), "{problem:?}");
-        assert_eq!(ask(&node(None, false), Some(&held), true), Closing::Nothing);
-        assert!(matches!(ask(&node(None, true), None, false), Closing::NotOurs(_)));
-        // The mark was taken off by something else; this run remembers.
-        assert_eq!(ask(&node(None, true), Some(&held), false), Closing::Release(false));
-        // Released by this step, and cordoned anew by somebody else.
-        assert!(matches!(ask(&node(None, true), Some(&held), true), Closing::NotOurs(_)));
     }
 }

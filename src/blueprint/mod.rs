@@ -13,6 +13,7 @@ pub mod node_reboot_test;
 pub mod power;
 pub mod quorum;
 pub mod rights;
+pub mod uncordon;
 pub mod usb_move;
 pub mod vm;
 

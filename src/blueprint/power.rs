@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::check::{Check, Problem};
+use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::engine::step::Got;
@@ -106,6 +106,37 @@ pub async fn write_config(pve: &Proxmox, at: &VmRef, change: &ConfigChange, perm
 pub async fn start(pve: &Proxmox, at: &VmRef, permit: &Permit) -> Result<(), Failure> {
     let upid = pve.start(at, permit).await?;
     finish(pve, &upid, START, permit).await
+}
+
+/// The answer of a `back` for a VM that ran before and is off: it starts. Where the last that the step did to it was a
+/// start that went well, somebody else has switched it off since, and that stays.
+///
+/// # Errors
+/// What became of the step's own start cannot be asked.
+pub async fn start_again(pve: &Proxmox, at: &VmRef, got: &[Got]) -> Result<Check<()>, Failure> {
+    let vmid = at.vmid;
+    let starts = || Ok(Check::todo(vec![Change::act(format!("vm {vmid} starts"))], ()));
+    let Some(last) = got.last().filter(|got| got.handle.kind == "upid") else { return starts() };
+    let upid = last.handle.value.parse::<Upid>();
+    let upid = upid.map_err(|e| Failure::plain(format!("the journal names a broken pve task: {e}"), None))?;
+    // High availability only takes the request down (`hastart`).
+    if upid.kind != "qmstart" {
+        return starts();
+    }
+    let exit = match pve.task_status(&upid).await {
+        Err(Error::NoSuchTask { .. }) => {
+            let text =
+                format!("vm {vmid} ran, this run started it anew, and now it is off; how that start ended is gone");
+            return Ok(Check::blocked(vec![Problem::new(text, format!("where it should run: `qm start {vmid}`"))]));
+        }
+        other => other?.exitstatus.unwrap_or_default(),
+    };
+    if exit != "OK" && !exit.starts_with("WARNINGS") {
+        return starts();
+    }
+    Ok(Check::done().note(format!(
+        "vm {vmid} ran, this run started it anew, and now it is off: somebody else switched it off since, and that stays"
+    )))
 }
 
 /// Shuts a VM down, never by force, and waits until it is off.

@@ -17,6 +17,18 @@ use super::run::{Engine, Hand, Memory, Question, Reach, Why, failed};
 use super::step::{AnyStep, Settle};
 use super::stir::{Listening, Stir};
 
+/// What ends the asking, besides Done, a limit, and what stops the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Any answer that needs somebody: Todo, Manual, Blocked. Nobody is asked and nothing is written of it; it is given
+    /// as a Todo with nothing in it.
+    Turn,
+    /// Todo.
+    Todo,
+    /// Nothing else: a Todo is an effect that is not visible yet.
+    So,
+}
+
 /// What is waited for; each has its own limit.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Wait {
@@ -53,13 +65,12 @@ impl<Cx: Settle> Engine<'_, Cx> {
         Ok(Some(Why::Blocked(problems)))
     }
 
-    /// Asks until there is an answer to act on. With `todo_ends`, Todo is one; without, it is an effect that is not
-    /// visible yet.
+    /// Asks until there is an answer to act on.
     pub(super) async fn reach(
         &self,
         step: &dyn AnyStep<Cx>,
         question: Question<'_>,
-        todo_ends: bool,
+        until: Until,
     ) -> Result<Reach, RecordError> {
         let key = step.key();
         let clock = self.recorder.clock();
@@ -87,6 +98,9 @@ impl<Cx: Settle> Engine<'_, Cx> {
                     return Ok(Reach::Stop(failed(&failure)));
                 }
             };
+            if until == Until::Turn && !matches!(check.answer, Answer::Done | Answer::Waiting { .. }) {
+                return Ok(Reach::Todo { changes: Vec::new(), before: Value::Null });
+            }
             let (word, notes) = (check.word(), check.notes.clone());
             let fresh = word != last_word;
             let wait = Wait::of(&check.answer);
@@ -105,7 +119,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
                     self.checked(&key, word, back, notes.clone())?;
                     return Ok(Reach::Done(notes));
                 }
-                Answer::Todo { changes, before } if todo_ends => {
+                Answer::Todo { changes, before } if until != Until::So => {
                     self.checked(&key, word, back, notes)?;
                     return Ok(Reach::Todo { changes, before });
                 }

@@ -1,6 +1,6 @@
 //! Holds: when one is needed, when one must be asked, and when one is put up again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use serde_json::Value;
@@ -9,6 +9,7 @@ use crate::base::check::{Answer, Change, Problem};
 use crate::base::fault::Effect;
 use crate::base::names::StepKey;
 
+use super::ask::Until;
 use super::event::Event;
 use super::recorder::RecordError;
 use super::run::{Ended, Engine, Question, Reach, Why, failed, stopped};
@@ -89,7 +90,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             let (changes, notes) = match check.answer {
                 Answer::Todo { changes, .. } => (changes, notes),
                 // What is on its way is waited for.
-                _ => match self.reach(holder, Question::Check, true).await? {
+                _ => match self.reach(holder, Question::Check, Until::Todo).await? {
                     Reach::Done(_) => continue,
                     Reach::Todo { changes, .. } => (changes, notes),
                     Reach::Stop(why) => return self.stop(step, of_hold(&holder.key(), why)),
@@ -99,6 +100,34 @@ impl<Cx: Settle> Engine<'_, Cx> {
             return Ok(Some(stopped(step, Why::HoldFell { holder: holder.key(), changes, notes })));
         }
         Ok(None)
+    }
+
+    /// (e) The holds to be put up before a step is taken back: those around it that guard its instance, or all, and that
+    /// this undo has not seen up yet (`stood`).
+    pub(super) fn holds_around(
+        &self,
+        step: &dyn AnyStep<Cx>,
+        stood: &BTreeSet<StepKey>,
+    ) -> Result<Vec<usize>, RecordError> {
+        let key = step.key();
+        let Some(here) = self.position(&key).filter(|_| step.holds_until().is_none()) else { return Ok(Vec::new()) };
+        let state = self.recorder.state()?;
+        let around = |at: &usize| {
+            let holder = self.steps[*at].key();
+            let guards = holder.instance().is_none() || holder.instance() == key.instance();
+            let ours = matches!(state.stage(&holder), Stage::Applied | Stage::Already | Stage::Begun);
+            guards && ours && !stood.contains(&holder) && self.closer(*at).is_some_and(|closer| here < closer)
+        };
+        Ok((0..here).filter(around).collect())
+    }
+
+    /// Puts a hold up for an undo, where it is not, by the holder's apply.
+    pub(super) async fn put_up(&self, holder: &dyn AnyStep<Cx>) -> Result<Option<Ended>, RecordError> {
+        match self.ask(holder, Question::Check).await? {
+            Ok(check) if check.is_done() => Ok(None),
+            Ok(_) => self.make_so(holder, &[]).await,
+            Err(failure) => self.stop(holder, failed(&failure)),
+        }
     }
 
     fn fell(&self, key: &StepKey, changes: Vec<Change>, notes: Vec<String>) -> Result<(), RecordError> {

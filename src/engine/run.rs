@@ -11,6 +11,7 @@ use crate::base::fault::{Effect, Failure};
 use crate::base::names::StepKey;
 use crate::base::permit::{Permit, Refused, Thing};
 
+use super::ask::Until;
 use super::event::{Event, Outcome};
 use super::lately::Lately;
 use super::recorder::{RecordError, Recorder, whole};
@@ -225,7 +226,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 self.checked(&key, check.word(), false, check.notes.clone())?;
                 Reach::Done(check.notes)
             }
-            None => self.reach(step, Question::Check, true).await?,
+            None => self.reach(step, Question::Check, Until::Todo).await?,
         };
         match reached {
             Reach::Done(notes) => {
@@ -248,7 +249,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
 
     /// Asks and applies: for a hold that is put up again.
     pub(super) async fn make_so(&self, step: &dyn AnyStep<Cx>, blind: &[&str]) -> Result<Option<Ended>, RecordError> {
-        match self.reach(step, Question::Check, true).await? {
+        match self.reach(step, Question::Check, Until::Todo).await? {
             Reach::Done(notes) => {
                 // Somebody put it up between two looks; the fall is over. It is ours where it was ours before.
                 let key = step.key();
@@ -298,7 +299,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 Reach::Todo { changes: now, before: found } => (changes, before) = (now, found),
             }
         }
-        match self.reach(step, Question::Check, false).await? {
+        match self.reach(step, Question::Check, Until::So).await? {
             Reach::Done(notes) => {
                 self.recorder.write(Event::Applied { key, notes })?;
                 Ok(None)

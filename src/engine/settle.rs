@@ -1,11 +1,15 @@
 //! What a crash or somebody else left in the air: calls whose end was not seen, and answers that were out of date.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::Duration;
+
+use futures::future::{Either, select};
 
 use crate::base::fault::{Effect, Failure};
 use crate::base::wait::{Backoff, show};
 
+use super::ask::Until;
 use super::recorder::RecordError;
 use super::run::{Ended, Engine, Question, Reach, Why, failed};
 use super::state::Stage;
@@ -34,7 +38,10 @@ impl<Cx: Settle> Engine<'_, Cx> {
         let key = step.key();
         let state = self.recorder.state()?;
         self.recorder.ear().waiting(&key, "settling", &lost.note.text);
-        let note = match self.cx.settle(lost).await {
+        let Some(settled) = self.unless_interrupted(self.cx.settle(lost)).await else {
+            return Ok(Some(Why::Interrupted));
+        };
+        let note = match settled {
             Err(failure) => {
                 // It stays lost, whatever became of the question.
                 let Why::Failed { error, help, .. } = failed(&failure) else { return Ok(None) };
@@ -55,6 +62,19 @@ impl<Cx: Settle> Engine<'_, Cx> {
         };
         self.checked(&key, "settled", false, vec![note])?;
         Ok(None)
+    }
+
+    /// What a question comes to that may be waited for long; None where the operator interrupted. It only looks, so it
+    /// can be broken off.
+    async fn unless_interrupted<T>(&self, question: impl Future<Output = T>) -> Option<T> {
+        let (mut question, mut pauses) = (pin!(question), Backoff::poll(self.recorder.clock()));
+        loop {
+            match select(question.as_mut(), pin!(pauses.pause())).await {
+                Either::Left((answer, _)) => return Some(answer),
+                Either::Right(_) if self.recorder.interrupted() => return None,
+                Either::Right(_) => {}
+            }
+        }
     }
 
     /// How long it was watched; None where the operator interrupted.
@@ -88,6 +108,6 @@ impl<Cx: Settle> Engine<'_, Cx> {
         let back = matches!(question, Question::Back(_));
         self.checked(&step.key(), "again", back, vec![format!("looked again: {failure}")])?;
         Backoff::poll(self.recorder.clock()).pause().await;
-        self.reach(step, question, true).await
+        self.reach(step, question, Until::Todo).await
     }
 }

@@ -6,13 +6,15 @@ use serde_json::Value;
 
 use crate::base::check::{Answer, Problem};
 use crate::base::fault::Effect;
+use crate::base::names::StepKey;
 use crate::base::permit::Permit;
 
+use super::ask::Until;
 use super::event::{Event, Outcome};
 use super::recorder::RecordError;
 use super::run::{Ended, Engine, Question, Reach, Why, broke_off, failed, passable, stopped};
 use super::settle::LOOKS_AGAIN;
-use super::state::{RunState, Stage};
+use super::state::RunState;
 use super::step::{AnyStep, Risk, Settle};
 
 impl<Cx: Settle> Engine<'_, Cx> {
@@ -47,12 +49,13 @@ impl<Cx: Settle> Engine<'_, Cx> {
         if let Some(ended) = self.consents_needed(past).await? {
             return Ok(ended);
         }
-        if let Some(ended) = self.put_up_for_undo(past).await? {
-            return Ok(ended);
-        }
-        for at in self.undo_order(&self.recorder.state()?) {
-            let step = &*self.steps[at];
-            if let Some(stop) = self.take_back(step, past).await? {
+        let mut stood = BTreeSet::new();
+        for step in self.backwards().into_iter().map(|at| &*self.steps[at]) {
+            // Asked anew for each: a hold that was somebody else's is owed once this undo has put it up.
+            if !self.recorder.state()?.steps.get(&step.key()).is_some_and(|s| s.owes()) {
+                continue;
+            }
+            if let Some(stop) = self.take_back(step, past, &mut stood).await? {
                 return Ok(stop);
             }
         }
@@ -60,10 +63,16 @@ impl<Cx: Settle> Engine<'_, Cx> {
         Ok(Ended::Undone)
     }
 
-    /// The owed steps: last first, but holders with the same closer are released together, in list order, when
-    /// everything behind the first of them is undone (owners first, replicas last).
+    /// The owed steps in the order in which they are undone.
     pub fn undo_order(&self, state: &RunState) -> Vec<usize> {
-        let owed = |at: usize| state.steps.get(&self.steps[at].key()).is_some_and(|s| s.owes());
+        let mut order = self.backwards();
+        order.retain(|at| state.steps.get(&self.steps[*at].key()).is_some_and(|s| s.owes()));
+        order
+    }
+
+    /// All steps: last first, but holders with the same closer are released together, in list order, when everything
+    /// behind the first of them is undone (owners first, replicas last).
+    fn backwards(&self) -> Vec<usize> {
         let mut order = Vec::new();
         for at in (0..self.steps.len()).rev() {
             let Some(closer) = self.closer(at) else {
@@ -75,7 +84,6 @@ impl<Cx: Settle> Engine<'_, Cx> {
                 order.extend(group);
             }
         }
-        order.retain(|at| owed(*at));
         order
     }
 
@@ -119,48 +127,13 @@ impl<Cx: Settle> Engine<'_, Cx> {
         Ok(Some(stopped(&*self.steps[first], Why::Consent { things, past: None, notes })))
     }
 
-    /// (e) Where something that a hold guards is to be undone, the hold is put up first by the holder's apply.
-    async fn put_up_for_undo(&self, past: &BTreeSet<String>) -> Result<Option<Ended>, RecordError> {
-        for at in 0..self.steps.len() {
-            let Some(closer) = self.closer(at) else { continue };
-            let holder = &*self.steps[at];
-            let state = self.recorder.state()?;
-            if !matches!(state.stage(&holder.key()), Stage::Applied | Stage::Already | Stage::Begun) {
-                continue;
-            }
-            let mut something = false;
-            for between in &self.steps[at + 1..closer] {
-                if between.holds_until().is_some() || past.contains(between.key().as_str()) {
-                    continue;
-                }
-                let owed = state.steps.get(&between.key()).is_some_and(|s| s.owes());
-                if owed && !self.is_back(&**between, &state).await? {
-                    something = true;
-                    break;
-                }
-            }
-            if !something {
-                continue;
-            }
-            match self.ask(holder, Question::Check).await? {
-                Ok(check) if check.is_done() => continue,
-                Ok(_) => {}
-                Err(failure) => return self.stop(holder, failed(&failure)),
-            }
-            if let Some(stop) = self.make_so(holder, &[]).await? {
-                return Ok(Some(stop));
-            }
-        }
-        Ok(None)
-    }
-
-    /// True where `back` says Done; what cannot be asked is not.
-    async fn is_back(&self, step: &dyn AnyStep<Cx>, state: &RunState) -> Result<bool, RecordError> {
-        let before = before_of(state, step);
-        Ok(matches!(self.ask(step, Question::Back(&before)).await?, Ok(check) if check.is_done()))
-    }
-
-    async fn take_back(&self, step: &dyn AnyStep<Cx>, past: &BTreeSet<String>) -> Result<Option<Ended>, RecordError> {
+    /// One step's turn; `stood` are the holds that this undo has seen up.
+    async fn take_back(
+        &self,
+        step: &dyn AnyStep<Cx>,
+        past: &BTreeSet<String>,
+        stood: &mut BTreeSet<StepKey>,
+    ) -> Result<Option<Ended>, RecordError> {
         let key = step.key();
         let state = self.recorder.state()?;
         if past.contains(step.key().as_str()) {
@@ -171,7 +144,25 @@ impl<Cx: Settle> Engine<'_, Cx> {
         }
         let before = before_of(&state, step);
         let question = Question::Back(&before);
-        let mut reach = self.reach(step, question, true).await?;
+        // (e) Where there is something to take back, what guards the step goes up first. What only waits needs nobody.
+        let holds = self.holds_around(step, stood)?;
+        if !holds.is_empty() {
+            match self.reach(step, question, Until::Turn).await? {
+                Reach::Done(notes) => {
+                    self.recorder.write(Event::Undone { key, passed: false, notes })?;
+                    return Ok(None);
+                }
+                Reach::Stop(why) => return self.stop(step, why),
+                Reach::Todo { .. } => {}
+            }
+        }
+        for holder in holds.into_iter().map(|at| &*self.steps[at]) {
+            if let Some(stop) = self.put_up(holder).await? {
+                return Ok(Some(stop));
+            }
+            stood.insert(holder.key());
+        }
+        let mut reach = self.reach(step, question, Until::Todo).await?;
         let mut looks = LOOKS_AGAIN;
         let notes = loop {
             match reach {
@@ -187,7 +178,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             let permit = Permit::mint(self.recorder.desk(&key, destroys || step.risk() == Risk::Destroys));
             let memory = self.memory(step)?;
             let Err(failure) = step.undo(self.cx, &before, memory.seen(&self.info), &permit).await else {
-                match self.reach(step, question, false).await? {
+                match self.reach(step, question, Until::So).await? {
                     Reach::Done(notes) => break notes,
                     Reach::Todo { .. } => break Vec::new(),
                     Reach::Stop(why @ (Why::Manual { .. } | Why::Interrupted)) => return self.stop(step, why),

@@ -17,7 +17,7 @@ use crate::base::clock::Clock;
 use crate::base::fault::{Effect, Failure, Fault};
 use crate::base::wait::limit;
 use crate::checkout::Checkout;
-use crate::guest::{ByHost, Guest, KeySource, Route, Sessions, Silent, SshTarget, Targets};
+use crate::guest::{ByHost, Entrance, Guest, KeySource, Route, Sessions, Silent, SshTarget, Targets};
 use crate::k8s::Kubernetes;
 use crate::proxmox::{Auth, Endpoint, Limits, Proxmox};
 use crate::site::{self, Access, ProxmoxAuth, SecretError, SecretRef, Site};
@@ -263,17 +263,17 @@ impl Estate {
         let mut routes = Vec::new();
         for access in &settings.access {
             let route = self.route(node, settings, *access).await;
-            routes.push(route.unwrap_or_else(|failure| Route::closed(access.word(), &failure)));
+            routes.push(route.unwrap_or_else(|failure| Route::closed(access.word(), &failure).into()));
         }
         Ok(self.machine(node, routes))
     }
 
-    async fn route(&self, node: &str, settings: &site::Node, access: Access) -> Result<Route, Failure> {
+    async fn route(&self, node: &str, settings: &site::Node, access: Access) -> Result<Entrance, Failure> {
         let no_ssh = |name: &str| OpenError::NoSsh { name: name.to_owned() };
         let vmid = settings.vmid;
         Ok(match access {
-            Access::Ssh => Route::Ssh(target(node, settings.ssh.as_ref().ok_or_else(|| no_ssh(node))?).await?),
-            Access::Agent => Route::Agent { proxmox: self.proxmox(&settings.proxmox).await?, vmid },
+            Access::Ssh => Route::Ssh(target(node, settings.ssh.as_ref().ok_or_else(|| no_ssh(node))?).await?).into(),
+            Access::Agent => Route::Agent { proxmox: self.proxmox(&settings.proxmox).await?, vmid }.into(),
             Access::HostSsh => {
                 let (site, cluster) = (self.site.clone(), settings.proxmox.clone());
                 let hosts = Targets::new(move |host| {
@@ -283,7 +283,7 @@ impl Estate {
                         target(&host, ssh.ok_or_else(|| OpenError::NoSsh { name: host.clone() })?).await
                     })
                 });
-                Route::ByHost(ByHost { proxmox: self.proxmox(&settings.proxmox).await?, vmid, hosts })
+                Entrance::ByHost(ByHost { proxmox: self.proxmox(&settings.proxmox).await?, vmid, hosts })
             }
         })
     }
@@ -297,7 +297,7 @@ impl Estate {
         Ok(target.map(|target| self.machine(host, vec![Route::Ssh(target)])))
     }
 
-    fn machine(&self, name: &str, routes: Vec<Route>) -> Guest {
+    fn machine(&self, name: &str, routes: Vec<impl Into<Entrance>>) -> Guest {
         Guest::new(name, routes, self.clock).knowing(self.silent.clone(), self.sessions.clone())
     }
 

@@ -19,7 +19,7 @@ const AWAY: Duration = Duration::from_secs(1_200);
 impl Settle for Estate {
     async fn settle(&self, lost: &Lost) -> Result<Settled, Failure> {
         match &lost.note.node {
-            Some(node) => self.settle_node(node).await,
+            Some(node) => self.settle_node(node, lost.note.unseen).await,
             None => self.settle_task(lost).await,
         }
     }
@@ -79,8 +79,9 @@ impl Estate {
 
 impl Estate {
     /// By the node itself: a sequence that a call began ends with the node down, or up again. Whether it was this call
-    /// that did it the check finds out, by the boot id; here it counts that nothing is under way any more.
-    async fn settle_node(&self, node: &str) -> Result<Settled, Failure> {
+    /// that did it the check finds out, by the boot id; here it counts that nothing is under way any more. A node that is
+    /// at work on something `unseen` cannot tell: then the step's own limit says how long that may take.
+    async fn settle_node(&self, node: &str, unseen: bool) -> Result<Settled, Failure> {
         let start = self.clock.instant();
         let mut pauses = Backoff::poll(self.clock);
         let mut was_away = false;
@@ -88,6 +89,9 @@ impl Estate {
             let why = match self.sight(node).await? {
                 Sight::Off(vmid) => return Ok(Settled::Over(format!("vm {vmid} is off"))),
                 Sight::There if was_away => return Ok(Settled::Over(format!("{node} is through and answers"))),
+                Sight::There if unseen => {
+                    return Ok(Settled::Unknown(format!("{node} shows nothing while it pulls and writes an image")));
+                }
                 Sight::There if start.elapsed() > QUIET => return Ok(Settled::NoTrace),
                 Sight::There => None,
                 Sight::Away(why) => Some(why),

@@ -44,7 +44,7 @@ use tried::Tried;
 #[derive(Debug, Clone)]
 pub struct Guest {
     name: String,
-    routes: Vec<Route>,
+    entrances: Vec<Entrance>,
     clock: Clock,
     silent: Silent,
     sessions: Sessions,
@@ -69,8 +69,6 @@ pub enum Route {
         /// The VM.
         vmid: u32,
     },
-    /// The same, by the host on which the VM is when its turn comes.
-    ByHost(ByHost),
     /// One that cannot be tried, with the reason; it answers with it.
     Closed {
         /// The kind of route, as in the site file.
@@ -96,39 +94,64 @@ impl Route {
         Error::Closed { at: self.label(), why: why.to_owned(), help: help.cloned(), lasting }
     }
 
-    /// The way that it is now.
-    async fn way(&self) -> Cow<'_, Self> {
-        match self {
-            Self::ByHost(by) => Cow::Owned(by.find().await),
-            known => Cow::Borrowed(known),
-        }
-    }
-
-    /// The way to where the VM is by now, where the host of `way` has not let anybody in.
-    async fn elsewhere<T>(&self, way: &Self, answer: &Result<T, Error>) -> Option<Self> {
-        let Self::ByHost(by) = self else { return None };
-        if !matches!(answer, Err(Error::HostExec { .. } | Error::HostExecLost { .. })) {
-            return None;
-        }
-        by.find_now().await.filter(|now| now.label() != way.label())
-    }
-
     /// Its name in notes and errors.
     pub fn label(&self) -> String {
         match self {
             Self::Ssh(target) => target.to_string(),
             Self::Agent { proxmox, vmid } => format!("agent of vm {vmid} (cluster {})", proxmox.cluster()),
             Self::HostSsh { host, vmid } => host::label(host, *vmid),
-            Self::ByHost(by) => by.to_string(),
             Self::Closed { kind, .. } => (*kind).to_owned(),
+        }
+    }
+}
+
+/// Where a way in begins: a route, or one that is found when its turn comes.
+#[derive(Debug, Clone)]
+pub enum Entrance {
+    /// This one.
+    At(Route),
+    /// ssh to the host on which the VM is by then.
+    ByHost(ByHost),
+}
+
+impl From<Route> for Entrance {
+    fn from(route: Route) -> Self {
+        Self::At(route)
+    }
+}
+
+impl Entrance {
+    /// The route that it is now.
+    async fn route(&self) -> Cow<'_, Route> {
+        match self {
+            Self::ByHost(by) => Cow::Owned(by.find().await),
+            Self::At(route) => Cow::Borrowed(route),
+        }
+    }
+
+    /// The route to where the VM is by now, where the host of `route` has not let anybody in.
+    async fn elsewhere<T>(&self, route: &Route, answer: &Result<T, Error>) -> Option<Route> {
+        let Self::ByHost(by) = self else { return None };
+        if !matches!(answer, Err(Error::HostExec { .. } | Error::HostExecLost { .. })) {
+            return None;
+        }
+        by.find_now().await.filter(|now| now.label() != route.label())
+    }
+
+    /// Its name in notes and errors.
+    fn label(&self) -> String {
+        match self {
+            Self::ByHost(by) => by.to_string(),
+            Self::At(route) => route.label(),
         }
     }
 }
 
 impl Guest {
     /// A machine by its name in the site file and the ways into it, most wanted first.
-    pub fn new(name: impl Into<String>, routes: Vec<Route>, clock: Clock) -> Self {
-        Self { name: name.into(), routes, clock, silent: Silent::default(), sessions: Sessions::default() }
+    pub fn new(name: impl Into<String>, ways: Vec<impl Into<Entrance>>, clock: Clock) -> Self {
+        let entrances = ways.into_iter().map(Into::into).collect();
+        Self { name: name.into(), entrances, clock, silent: Silent::default(), sessions: Sessions::default() }
     }
 
     /// With what is known of ways in: those that were silent lately, and the connections that are open.
@@ -137,17 +160,17 @@ impl Guest {
         Self { silent, sessions, ..self }
     }
 
-    /// The routes in the order in which they are tried now, and why some of them come last.
-    fn in_order(&self) -> (Vec<&Route>, Tried) {
+    /// The entrances in the order in which they are tried now, and why some of them come last.
+    fn in_order(&self) -> (Vec<&Entrance>, Tried) {
         let mut tried = Tried::default();
         let (mut now, mut last) = (Vec::new(), Vec::new());
-        for route in &self.routes {
-            match self.silent.lately(&route.label(), self.clock) {
+        for entrance in &self.entrances {
+            match self.silent.lately(&entrance.label(), self.clock) {
                 Some(why) => {
-                    tried.left_out.push((route.label(), why));
-                    last.push(route);
+                    tried.left_out.push((entrance.label(), why));
+                    last.push(entrance);
                 }
-                None => now.push(route),
+                None => now.push(entrance),
             }
         }
         now.extend(last);
@@ -210,11 +233,11 @@ impl Guest {
     async fn ask<T>(&self, look: &Look, read: impl Fn(Output) -> Result<T, Error>) -> Result<Seen<T>, Error> {
         let argv = look.argv()?;
         sendable(&argv)?;
-        let (routes, mut tried) = self.in_order();
-        for route in routes {
-            let mut way = route.way().await;
+        let (entrances, mut tried) = self.in_order();
+        for entrance in entrances {
+            let mut way = entrance.route().await;
             let mut answer = self.ask_by(&way, &argv, look).await.and_then(&read);
-            if let Some(now) = route.elsewhere(&way, &answer).await {
+            if let Some(now) = entrance.elsewhere(&way, &answer).await {
                 way = Cow::Owned(now);
                 answer = self.ask_by(&way, &argv, look).await.and_then(&read);
             }
@@ -227,10 +250,10 @@ impl Guest {
                 pauses.pause().await;
                 answer = self.ask_by(&way, &argv, look).await.and_then(&read);
             }
-            self.silent.heard(&route.label(), &answer, self.clock);
+            self.silent.heard(&entrance.label(), &answer, self.clock);
             match answer {
-                Ok(value) => return Ok(tried.seen(value, route, &way)),
-                Err(error) => tried.push(route, &way, error),
+                Ok(value) => return Ok(tried.seen(value, entrance, &way)),
+                Err(error) => tried.push(entrance, &way, error),
             }
         }
         Err(tried.error(&self.name, Effect::None))
@@ -249,7 +272,6 @@ impl Guest {
                 let session = self.sessions.open(host, self.clock).await?;
                 host::exec(session, &route.label(), *vmid, argv, look.limit()).await
             }
-            Route::ByHost(by) => Box::pin(self.ask_by(&by.find().await, argv, look)).await,
             Route::Closed { why, help, lasting, .. } => Err(route.refusal(why, help.as_ref(), *lasting)),
         }
     }
@@ -262,19 +284,19 @@ impl Guest {
     /// stopped it; otherwise as [`Guest::look`].
     pub async fn run(&self, command: &Command, permit: &Permit) -> Result<Seen<Output>, Error> {
         sendable(&command.argv)?;
-        let (routes, mut tried) = self.in_order();
-        for route in routes {
-            let mut way = route.way().await;
+        let (entrances, mut tried) = self.in_order();
+        for entrance in entrances {
+            let mut way = entrance.route().await;
             let mut answer = self.run_by(&way, command, permit).await;
             if answer.as_ref().is_err_and(|error| !error.may_have_run())
-                && let Some(now) = route.elsewhere(&way, &answer).await
+                && let Some(now) = entrance.elsewhere(&way, &answer).await
             {
                 way = Cow::Owned(now);
                 answer = self.run_by(&way, command, permit).await;
             }
-            self.silent.heard(&route.label(), &answer, self.clock);
+            self.silent.heard(&entrance.label(), &answer, self.clock);
             match answer {
-                Ok(output) => return Ok(tried.seen(output, route, &way)),
+                Ok(output) => return Ok(tried.seen(output, entrance, &way)),
                 Err(Error::Refused(refused)) => return Err(refused.into()),
                 Err(error) if error.may_have_run() && !command.repeatable => {
                     return Err(Error::LostAnswer {
@@ -284,7 +306,7 @@ impl Guest {
                         source: Box::new(error),
                     });
                 }
-                Err(error) => tried.push(route, &way, error),
+                Err(error) => tried.push(entrance, &way, error),
             }
         }
         // Only a repeatable command comes here after it may have run.
@@ -295,7 +317,11 @@ impl Guest {
     /// Tries each kind of route by itself; nothing is changed, and no failure is an error here.
     pub async fn facts(&self) -> Facts {
         let mut facts = Facts { ssh: None, agent: None };
-        for route in &self.routes {
+        let routes = self.entrances.iter().filter_map(|entrance| match entrance {
+            Entrance::At(route) => Some(route),
+            Entrance::ByHost(_) => None,
+        });
+        for route in routes {
             match route {
                 Route::Ssh(target) if facts.ssh.is_none() => {
                     facts.ssh = Some(match self.silent.lately(&route.label(), self.clock) {
@@ -349,7 +375,6 @@ impl Guest {
                 permit.note(&note())?;
                 host::exec(session, &route.label(), *vmid, &command.argv, command.limit).await
             }
-            Route::ByHost(by) => Box::pin(self.run_by(&by.find().await, command, permit)).await,
             Route::Closed { why, help, lasting, .. } => Err(route.refusal(why, help.as_ref(), *lasting)),
         }
     }

@@ -3,9 +3,9 @@
 use crate::base::check::answered;
 use crate::base::fault::{Effect, Fault};
 
-use super::Route;
 use super::command::Seen;
 use super::error::Error;
+use super::{Entrance, Route};
 
 /// What the routes said so far.
 #[derive(Debug, Default)]
@@ -28,12 +28,12 @@ fn named(route: &str, line: &str) -> String {
 }
 
 impl Tried {
-    pub(super) fn push(&mut self, route: &Route, way: &Route, error: Error) {
+    pub(super) fn push(&mut self, route: &Entrance, way: &Route, error: Error) {
         self.failures.push((way.label(), error));
         self.routes.push(route.label());
     }
 
-    pub(super) fn seen<T>(self, value: T, route: &Route, way: &Route) -> Seen<T> {
+    pub(super) fn seen<T>(self, value: T, route: &Entrance, way: &Route) -> Seen<T> {
         let (own, route) = (route.label(), way.label());
         let untried = |(label, _): &&(String, String)| *label != own && !self.routes.contains(label);
         let left_out = self.left_out.iter().filter(untried).map(|(label, why)| named(label, why));

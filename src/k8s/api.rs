@@ -294,12 +294,21 @@ impl Kubernetes {
     ) -> Result<Value, KubeError> {
         let target = (resource.name_of(namespace, name), resource.list_path(Some(namespace)));
         let (id, answer) = self.change(permit, Verb::Create, (&target.0, target.1), body, note).await?;
-        if let Some(uid) = answer.pointer("/metadata/uid").and_then(Value::as_str) {
-            let call = || self.call("POST", target.0.clone(), true);
-            let kept = permit.got(id, &Handle::new("uid", uid));
-            kept.map_err(|source| KubeError::NotRecorded { call: call(), source })?;
-        }
+        self.keep_uid(permit, id, ("POST", &target.0), &answer)?;
         Ok(answer)
+    }
+
+    /// Keeps the uid of what a call made or changed: from then on the run knows that the call was taken.
+    pub(super) fn keep_uid(
+        &self,
+        permit: &Permit,
+        id: CallId,
+        call: (&str, &str),
+        answer: &Value,
+    ) -> Result<(), KubeError> {
+        let Some(uid) = answer.pointer("/metadata/uid").and_then(Value::as_str) else { return Ok(()) };
+        let kept = permit.got(id, &Handle::new("uid", uid));
+        kept.map_err(|source| KubeError::NotRecorded { call: self.call(call.0, call.1.to_owned(), true), source })
     }
 
     /// How a log names it.

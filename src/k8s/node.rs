@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1 as core;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::api::Kubernetes;
+use super::api::{Kubernetes, Verb};
 use super::error::KubeError;
 use super::fields::{FieldOwner, owners_of};
 use super::meta::{Condition, Meta, Taint, quantities};
@@ -187,8 +187,11 @@ impl Kubernetes {
         let was = if unschedulable { json!(true) } else { Value::Null };
         let body = json!({"metadata": {"annotations": {MARK: null}}, "spec": {"unschedulable": was}});
         let note = if unschedulable { "remove mark, stays cordoned" } else { "uncordon" };
-        self.patch(permit, &NODE, ("", node), &body, note).await?;
-        Ok(())
+        let name = NODE.name_of("", node);
+        let target = (name.as_str(), NODE.path("", node));
+        let (id, answer) = self.change(permit, Verb::MergePatch, target, &body, note).await?;
+        // Its step has to know later whether it was this that let the node go.
+        self.keep_uid(permit, id, ("PATCH", &name), &answer)
     }
 
     /// Gives an answer that does not have the expected shape its error.

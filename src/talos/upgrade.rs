@@ -86,7 +86,7 @@ impl Talos {
 
     /// The way up to 1.12. The call returns when the image is pulled and found good.
     async fn upgrade_whole(&self, permit: &Permit, image: &str) -> Result<Upgrade, Error> {
-        let note = self.note_once(&format!("Upgrade to {image}"));
+        let note = self.note_once(&format!("Upgrade to {image}")).unseen();
         let request = wire::UpgradeRequest {
             image: image.to_owned(),
             preserve: false,
@@ -129,7 +129,7 @@ impl Talos {
 
     /// Writes a pulled image to the slot that is not in use.
     async fn write(&self, permit: &Permit, image: &str) -> Result<(), Error> {
-        let note = self.note_once(&format!("LifecycleService/Upgrade to {image}"));
+        let note = self.note_once(&format!("LifecycleService/Upgrade to {image}")).unseen();
         let request = wire::LifecycleServiceUpgradeRequest {
             containerd: Some(system()),
             source: Some(wire::InstallArtifactsSource { image_name: image.to_owned() }),

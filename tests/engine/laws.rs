@@ -204,3 +204,20 @@ async fn what_is_destroyed_is_named_first() {
     let how = How { consents: vec!["pv/old".into()], ..How::default() };
     done(&go(&bench, &bed, &steps, Some(&refused.id), how).await);
 }
+
+#[tokio::test]
+async fn an_interrupt_is_heard_while_a_lost_call_is_settled() {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    bed.calls("03-first", &[Call::Happens, Call::Lost]);
+    let failed = go(&bench, &bed, &one(), None, How::default()).await;
+    let how = How::default();
+    *bed.settle_hangs.lock().unwrap() = Some(how.interrupted.clone());
+    let stopped = go(&bench, &bed, &one(), Some(&failed.id), how).await;
+    assert!(matches!(stop(&stopped).why, Why::Interrupted), "{:?}", stopped.ended);
+    assert_eq!(*bed.settled.lock().unwrap(), 1);
+    // It stays lost, and is settled first the next time.
+    *bed.settle_hangs.lock().unwrap() = None;
+    done(&go(&bench, &bed, &one(), Some(&failed.id), soon()).await);
+    assert_eq!(*bed.settled.lock().unwrap(), 2);
+    assert!(bed.is("03-first"));
+}

@@ -6,6 +6,7 @@ mod holds;
 mod laws;
 mod lost;
 mod store;
+mod turns;
 mod undoing;
 
 use std::sync::Arc;
@@ -164,7 +165,7 @@ async fn an_undo_cut_at_every_point_can_be_undone_further() {
         assert_eq!(without_running(estate.picture()), without_running(first.clone()), "{point:?}");
         assert!(!holds_agree(&bench, &estate, &done.id, point));
     }
-    assert_eq!(held, 20, "the hold was up");
+    assert_eq!(held, 14, "the hold was up");
 }
 
 #[tokio::test]

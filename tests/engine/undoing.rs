@@ -97,7 +97,7 @@ async fn a_hold_that_was_there_already_is_put_up_for_the_undo_and_released() {
     bed.sent.lock().unwrap().clear();
     undone(&undo(&bench, &bed, &steps, &run.id, How::default()).await);
     let turns: Vec<_> = bed.sent().into_iter().filter(|s| !s.starts_with("ready")).collect();
-    assert_eq!(turns, ["turn 02-hold", "return 05-close", "return 03-first", "return 02-hold"]);
+    assert_eq!(turns, ["return 05-close", "turn 02-hold", "return 03-first", "return 02-hold"]);
     assert!(!bed.is("02-hold"));
 }
 

@@ -75,8 +75,12 @@ pub struct Bed {
     pub calls: Mutex<Vec<(String, VecDeque<Call>)>>,
     pub sent: Mutex<Vec<String>>,
     pub asked: Mutex<Vec<String>>,
+    /// The holds that were up when each call was sent.
+    pub around: Mutex<Vec<(String, Vec<String>)>>,
     /// Nobody can tell what became of a lost call, or asking it fails.
     pub settle_fails: AtomicBool,
+    /// The question what became of a lost call is never answered; this is set as soon as it is put.
+    pub settle_hangs: Mutex<Option<Arc<AtomicBool>>>,
     pub settled: Mutex<u32>,
     /// Set as soon as this call was sent.
     pub interrupt_at: Mutex<Option<(String, Arc<AtomicBool>)>>,
@@ -130,6 +134,8 @@ impl Bed {
     fn call(&self, what: &str, note: Note, permit: &Permit, effect: impl FnOnce()) -> Result<(), Error> {
         permit.note(&note)?;
         self.sent.lock().unwrap().push(note.text.clone());
+        let up = self.on.lock().unwrap().iter().filter(|key| key.starts_with("02")).cloned().collect();
+        self.around.lock().unwrap().push((note.text.clone(), up));
         if let Some((_, interrupted)) = self.interrupt_at.lock().unwrap().as_ref().filter(|(t, _)| *t == note.text) {
             interrupted.store(true, Ordering::SeqCst);
         }
@@ -156,6 +162,11 @@ impl Settle for Bed {
         *self.settled.lock().unwrap() += 1;
         if self.settle_fails.load(Ordering::SeqCst) {
             return Err(Error::Unasked.into());
+        }
+        let hangs = self.settle_hangs.lock().unwrap().clone();
+        if let Some(put) = hangs {
+            put.store(true, Ordering::SeqCst);
+            std::future::pending::<()>().await;
         }
         Ok(Settled::Unknown("nobody can tell".into()))
     }
@@ -217,6 +228,58 @@ probe!(Claim, "04-claim", Reverts, NONE, &[]);
 probe!(Blind, "04-blind", Reverts, NONE, &["02-hold"]);
 probe!(Burn, "04-burn", Destroys, NONE, &[]);
 probe!(Close, "05-close", Reverts, NONE, &[]);
+
+/// A step that a plan has once for each node.
+macro_rules! of_a_node {
+    ($name:ident, $id:literal, $until:expr) => {
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        pub struct $name(pub String);
+
+        impl Step<Bed> for $name {
+            const ID: &'static str = $id;
+            const RISK: Risk = Risk::Reverts;
+            const HOLDS_UNTIL: Option<&'static str> = $until;
+            type Before = bool;
+            fn instance(&self) -> Option<String> {
+                Some(self.0.clone())
+            }
+            fn title(&self) -> String {
+                format!("turn {}", self.at())
+            }
+            fn why(&self) -> Vec<String> {
+                Vec::new()
+            }
+            async fn check(&self, cx: &Bed, _: Seen<'_, bool>) -> Result<Check<bool>, Failure> {
+                cx.answer(&self.at(), &self.at(), true)
+            }
+            async fn apply(&self, cx: &Bed, _: Seen<'_, bool>, permit: &Permit) -> Result<(), Failure> {
+                let note = Note::once(System::Toy, format!("turn {}", self.at()));
+                let held = (Self::ID == "05-close").then(|| format!("02-hold@{}", self.0));
+                Ok(cx.call(&self.at(), note, permit, || {
+                    cx.set(&self.at(), true);
+                    held.into_iter().for_each(|held| cx.set(&held, false));
+                })?)
+            }
+            async fn back(&self, cx: &Bed, before: &bool, _: Seen<'_, bool>) -> Result<Check<()>, Failure> {
+                cx.answer(&format!("{} back", self.at()), &self.at(), *before)?.try_map(|_| Ok(()))
+            }
+            async fn undo(&self, cx: &Bed, before: &bool, _: Seen<'_, bool>, p: &Permit) -> Result<(), Failure> {
+                let note = Note::once(System::Toy, format!("return {}", self.at()));
+                Ok(cx.call(&format!("{} back", self.at()), note, p, || cx.set(&self.at(), *before))?)
+            }
+        }
+
+        impl $name {
+            fn at(&self) -> String {
+                format!("{}@{}", Self::ID, self.0)
+            }
+        }
+    };
+}
+
+of_a_node!(NodeHold, "02-hold", Some("05-close"));
+of_a_node!(NodeFirst, "03-first", NONE);
+of_a_node!(NodeClose, "05-close", NONE);
 
 /// Claim, as an earlier version kept its before-image.
 #[derive(Debug, Clone, Serialize, Deserialize)]

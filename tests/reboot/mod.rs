@@ -6,6 +6,7 @@ mod alone;
 mod configs;
 mod images;
 mod mending;
+mod off;
 mod preflight;
 mod quorum;
 mod turns;

@@ -1,6 +1,7 @@
 //! Machines that do not power off when they are asked to, and changes that others made in between.
 
 use super::*;
+use pvemig::base::permit::Notebook;
 use pvemig::lab::World;
 
 const POWER: &[&str] = &["01-remove-usb", "03-check-host-hardware", "04-add-usb", "05-reboot-vm"];
@@ -64,6 +65,34 @@ async fn a_machine_that_goes_off_after_all_is_started_by_resume() {
     done(&resumed);
     assert_eq!((verbs(&run), verbs(&resumed)), (vec!["shutdown".to_owned()], vec!["start".to_owned()]));
     assert!(pid(&bench).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_somebody_switched_off_since_stays_off() {
+    let bench = waiting(|_| {}).await;
+    let run = bench.forward(None).await;
+    done(&run);
+    let pve = bench.rig.estate.proxmox("home").await.unwrap();
+    let at = pve.locate(108).await.unwrap();
+    let upid = pve.stop(&at, &Notebook::permit().0).await.unwrap();
+    pve.wait_task(&upid, std::time::Duration::from_secs(60), &|_| {}).await.unwrap();
+    assert_eq!(pid(&bench), None);
+    let back = bench.rig.backward(&run.id, &How::default()).await;
+    undone(&back);
+    assert_eq!((verbs(&back), pid(&bench)), (Vec::new(), None));
+    let said = notes(&back, "05-reboot-vm");
+    assert!(said.contains("somebody else switched it off since, and that stays"), "{said}");
+
+    // Off by this run's own doing, because its start was refused.
+    let bench = waiting(|_| {}).await;
+    let refused = FaultRule::on(Front::Proxmox, FaultEffect::Status(500, "no room".into()));
+    bench.rig.lab.fault(refused.method("POST").path("*/status/start").times(1));
+    let run = bench.forward(None).await;
+    failed(&run);
+    assert_eq!((verbs(&run), pid(&bench)), (vec!["shutdown".to_owned(), "start".to_owned()], None));
+    let back = bench.rig.backward(&run.id, &How::default()).await;
+    undone(&back);
+    assert!(verbs(&back) == ["start"] && pid(&bench).is_some(), "{:?}", verbs(&back));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

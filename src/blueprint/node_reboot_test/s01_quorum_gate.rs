@@ -64,9 +64,12 @@ impl Step<Estate> for QuorumGate {
         Outlook::changes(System::Talos, []).maybe(format!("{} hands the leadership of etcd over", self.machine.name))
     }
 
-    async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let verdict = judge(&self.machine.name, &look(cx, &self.machine.cluster, &self.peers).await);
-        Ok(if !verdict.problems.is_empty() {
+        Ok(if verdict.electing && seen.since.is_some() {
+            // By our own doing: it was told to hand over.
+            Check::waiting(verdict.problems.into_iter().map(|p| p.text).collect::<Vec<_>>().join("; "))
+        } else if !verdict.problems.is_empty() {
             Check::blocked(verdict.problems)
         } else if verdict.leads {
             let what = format!("{} hands the leadership of etcd over", self.machine.name);

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Change, Check, Problem};
+use crate::base::check::{Answer, Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
 use crate::base::wait::{Backoff, show};
 use crate::blueprint::machine::{Boot, Machine, boot_id};
-use crate::blueprint::power::{SHUTDOWN, finish, locked, start};
+use crate::blueprint::power::{SHUTDOWN, finish, locked, start, start_again};
 use crate::blueprint::quorum::{self, Peer, judge, look};
 use crate::blueprint::vm::Vm;
 use crate::engine::step::{Outlook, Risk, Seen, Step};
@@ -81,7 +81,9 @@ impl Step<Estate> for RebootNode {
                 .into(),
             "Talos answers before it begins; that another sequence holds its lock is told in its events alone.".into(),
             format!("By hand: {by_hand}."),
-            "There is nothing to take back of a reboot. An undo in the middle of one starts the VM again.".into(),
+            "There is nothing to take back of a reboot. An undo in the middle of one starts the VM again, \
+             unless somebody else switched it off since."
+                .into(),
         ]
     }
 
@@ -135,9 +137,12 @@ impl Step<Estate> for RebootNode {
         }
     }
 
-    async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        if let (Some(off), Some(_)) = (self.off(cx).await?, before.pid) {
-            return Ok(Check::todo(vec![Change::act(format!("{off} starts"))], ()));
+    async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        if let (Some(vm), Some(_)) = (&self.machine.vm, before.pid) {
+            let (pve, at, status) = vm.status(cx).await?;
+            if !status.is_running() {
+                return start_again(&pve, &at, seen.got).await;
+            }
         }
         Ok(match self.falling(cx, before).await? {
             Some(why) => Check::waiting(why),
@@ -145,10 +150,13 @@ impl Step<Estate> for RebootNode {
         })
     }
 
-    async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+    async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let (Some(vm), Some(_)) = (&self.machine.vm, before.pid) else { return Ok(()) };
         let (pve, at, status) = vm.status(cx).await?;
-        if status.is_running() { Ok(()) } else { start(&pve, &at, permit).await }
+        if status.is_running() || !matches!(start_again(&pve, &at, seen.got).await?.answer, Answer::Todo { .. }) {
+            return Ok(());
+        }
+        start(&pve, &at, permit).await
     }
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::Check;
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
-use crate::blueprint::cordon::{Closing, closing, release};
 use crate::blueprint::machine::Machine;
+use crate::blueprint::uncordon::Closer;
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 
@@ -54,33 +54,20 @@ impl Step<Estate> for UncordonNode {
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let node = match self.machine.node.find(cx).await? {
-            Ok(node) => node,
-            Err(missing) => return Ok(Check::blocked(vec![missing])),
-        };
-        Ok(match closing(&node, seen.held.get(DrainNode::ID), seen.since.is_some(), seen.run) {
-            Closing::Nothing => Check::done(),
-            Closing::NotOurs(why) => Check::not_needed(why),
-            Closing::Blocked(problem) => Check::blocked(vec![problem]),
-            Closing::Release(to) => {
-                let before = Before { unschedulable: node.unschedulable };
-                Check::todo(release(&self.machine.node.name, &node, to), before)
-            }
-        })
+        self.hold().check(cx, &seen).await
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let Ok(node) = self.machine.node.find(cx).await? else { return Ok(()) };
-        // Begun already, and the mark is gone: it was this step that took it off. Only a first try may go without.
-        let begun = seen.since.is_some() && !node.unschedulable;
-        if let Closing::Release(to) = closing(&node, seen.held.get(DrainNode::ID), begun, seen.run) {
-            let k8s = cx.kubernetes(&self.machine.node.cluster).await?;
-            k8s.release_node(permit, &self.machine.node.name, to).await?;
-        }
-        Ok(())
+        self.hold().apply(cx, &seen, permit).await
     }
 
     async fn back(&self, _: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         Ok(Check::done().note("02 looks after how the node was before"))
+    }
+}
+
+impl UncordonNode {
+    fn hold(&self) -> Closer<'_> {
+        Closer { node: &self.machine.node, holder: DrainNode::ID }
     }
 }

@@ -6,7 +6,7 @@
 //! "Learner").
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub use own::amiss;
 const BEHIND: u64 = 1_000;
 /// How long the election of another leader may take; etcd's own election timeout is a second by default.
 const ELECTION: Duration = Duration::from_secs(30);
+
+/// What etcd's status says among its errors as long as there is no leader.
+const NO_LEADER: &str = "etcdserver: no leader";
 
 /// A node of the Talos cluster, as etcd may know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +76,8 @@ pub struct Etcd {
 pub struct Verdict {
     /// What is in the way of its going down; none: it may.
     pub problems: Vec<Problem>,
+    /// All that is in the way is an election, whose end is waited for.
+    pub electing: bool,
     /// It leads: that is handed over first.
     pub leads: bool,
     /// It is no control plane.
@@ -114,29 +119,60 @@ async fn view(cx: &Estate, node: &str) -> Result<Option<View>, Failure> {
 /// # Errors
 /// It may not, or it still leads after the handing over.
 pub async fn pass(cx: &Estate, cluster: &str, node: &str, peers: &[Peer], permit: &Permit) -> Result<(), Failure> {
-    let start = cx.clock().instant();
     let mut pauses = Backoff::poll(cx.clock());
-    let mut asked = false;
+    let mut asked: Option<Instant> = None;
     loop {
         let verdict = judge(node, &look(cx, cluster, peers).await);
-        if !verdict.problems.is_empty() {
-            let (text, help): (Vec<_>, Vec<_>) = verdict.problems.into_iter().map(|p| (p.text, p.help)).unzip();
-            let text = format!("{node} must not go down now: {}", text.join("; "));
-            return Err(Failure::plain(text, help.into_iter().next()));
-        }
-        if !verdict.leads {
-            return Ok(());
-        }
-        if start.elapsed() > ELECTION {
-            let text = format!("{node} still leads etcd {} after it was told to hand that over", show(ELECTION));
-            return Err(Failure::plain(text, Some("see `talosctl etcd status`; `pvemig resume` asks again".into())));
-        }
-        if !asked {
-            cx.talos(node).await?.etcd_forfeit(permit).await?;
-            asked = true;
+        match verdict.gate(asked.map(|at| at.elapsed())) {
+            Gate::Open => return Ok(()),
+            Gate::Shut => {
+                let (text, help): (Vec<_>, Vec<_>) = verdict.problems.into_iter().map(|p| (p.text, p.help)).unzip();
+                let text = format!("{node} must not go down now: {}", text.join("; "));
+                return Err(Failure::plain(text, help.into_iter().next()));
+            }
+            Gate::StillLeads => {
+                let text = format!("{node} still leads etcd {} after it was told to hand that over", show(ELECTION));
+                return Err(Failure::plain(
+                    text,
+                    Some("see `talosctl etcd status`; `pvemig resume` asks again".into()),
+                ));
+            }
+            Gate::HandOver => {
+                cx.talos(node).await?.etcd_forfeit(permit).await?;
+                asked = Some(cx.clock().instant());
+            }
+            Gate::Wait => {}
         }
         permit.go_on()?;
         pauses.pause().await;
+    }
+}
+
+/// What a verdict comes to right before the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Open,
+    Shut,
+    /// It leads, and was not told yet to hand that over.
+    HandOver,
+    /// It was told, and another leader is on its way.
+    Wait,
+    StillLeads,
+}
+
+impl Verdict {
+    /// `asked`: how long ago the node was told to hand the leadership over. The election that this begins is borne: while
+    /// it lasts the members know no leader, or not the same one.
+    fn gate(&self, asked: Option<Duration>) -> Gate {
+        let in_time = asked.is_some_and(|ago| ago <= ELECTION);
+        match (self.problems.is_empty(), self.leads) {
+            (false, _) if self.electing && in_time => Gate::Wait,
+            (false, _) => Gate::Shut,
+            (true, false) => Gate::Open,
+            (true, true) if asked.is_none() => Gate::HandOver,
+            (true, true) if in_time => Gate::Wait,
+            (true, true) => Gate::StillLeads,
+        }
     }
 }
 
@@ -158,6 +194,7 @@ pub fn judge(node: &str, etcd: &Etcd) -> Verdict {
         }
     };
     let mut problems = agree(node, view, etcd);
+    let election = leaders(node, view, etcd);
     let views: BTreeMap<u64, (&Peer, &View)> =
         etcd.views().map(|(peer, view)| (view.status.member, (peer, view))).collect();
     let newest = views.values().map(|(_, view)| view.status.raft_applied).max().unwrap_or_default();
@@ -167,9 +204,11 @@ pub fn judge(node: &str, etcd: &Etcd) -> Verdict {
     }
     problems.extend(alarms(etcd, &names));
     problems.extend(majority(node, view));
+    let electing = problems.is_empty() && !election.is_empty();
+    problems.extend(election);
     let leads = view.status.leads();
     let notes = names.get(&view.status.leader).map(|leader| format!("{leader} leads etcd")).into_iter().collect();
-    Verdict { problems, leads, worker: false, notes }
+    Verdict { problems, electing, leads, worker: false, notes }
 }
 
 fn refused(problems: Vec<Problem>) -> Verdict {
@@ -191,9 +230,21 @@ impl Etcd {
     }
 }
 
-/// Every etcd must know the same members and the same leader.
+/// Every etcd must know the same members.
 fn agree(node: &str, view: &View, etcd: &Etcd) -> Vec<Problem> {
     let ids = |view: &View| view.members.iter().map(|m| (m.id, m.is_learner)).collect::<BTreeSet<_>>();
+    let others = etcd.views().filter(|(peer, other)| peer.name != node && ids(other) != ids(view));
+    let problem = |(peer, _): (&Peer, _)| {
+        Problem::new(
+            format!("{node} and {} do not know the same members of etcd", peer.name),
+            "compare `talosctl etcd members` on both; wait until a change of members is through",
+        )
+    };
+    others.map(problem).collect()
+}
+
+/// Every etcd must know the same leader: where it does not, an election is on.
+fn leaders(node: &str, view: &View, etcd: &Etcd) -> Vec<Problem> {
     let mut problems = Vec::new();
     if view.status.leader == 0 {
         problems.push(Problem::new(
@@ -202,12 +253,7 @@ fn agree(node: &str, view: &View, etcd: &Etcd) -> Vec<Problem> {
         ));
     }
     for (peer, other) in etcd.views().filter(|(peer, _)| peer.name != node) {
-        if ids(other) != ids(view) {
-            problems.push(Problem::new(
-                format!("{node} and {} do not know the same members of etcd", peer.name),
-                "compare `talosctl etcd members` on both; wait until a change of members is through",
-            ));
-        } else if view.status.leader != 0 && other.status.leader != view.status.leader {
+        if view.status.leader != 0 && other.status.leader != view.status.leader {
             problems.push(Problem::new(
                 format!("{node} and {} do not know the same leader of etcd", peer.name),
                 "wait for the end of the election, and look again",
@@ -287,9 +333,10 @@ fn member_problem(
     })
 }
 
-/// What a member says of itself; alarms have lines of their own.
+/// What a member says of itself; alarms and a missing leader have lines of their own.
 fn troubles(view: &View) -> Vec<&str> {
-    view.status.errors.iter().map(|e| e.trim()).filter(|e| !e.contains(" alarm:")).collect()
+    let own = |error: &&str| !error.contains(" alarm:") && *error != NO_LEADER;
+    view.status.errors.iter().map(|e| e.trim()).filter(own).collect()
 }
 
 fn learner(name: &str, node: &str) -> Problem {

@@ -62,6 +62,40 @@ fn of_three_that_are_well_one_may_go() {
 }
 
 #[test]
+fn an_election_is_borne_by_who_began_it_and_only_so_long() {
+    let of = |change: &dyn Fn(&mut Etcd)| {
+        let mut etcd = etcd();
+        change(&mut etcd);
+        judge("n1", &etcd)
+    };
+    let none = |e: &mut Etcd| {
+        every(e, |view| {
+            view.status.leader = 0;
+            view.status.errors = vec!["etcdserver: no leader".into()];
+        });
+    };
+    let apart = |e: &mut Etcd| {
+        if let Said::View(view) = &mut e.said[2].1 {
+            view.status.leader = 2;
+        }
+    };
+    let (soon, late) = (Some(Duration::from_secs(1)), Some(ELECTION + Duration::from_secs(1)));
+    for (what, verdict) in [("none", of(&none)), ("apart", of(&apart))] {
+        assert!(verdict.electing && verdict.problems.len() == 1, "{what}: {verdict:?}");
+        assert_eq!([None, soon, late].map(|asked| verdict.gate(asked)), [Gate::Shut, Gate::Wait, Gate::Shut], "{what}");
+    }
+    // Anything besides is no election.
+    let sick = of(&|e| {
+        none(e);
+        every(e, |view| view.alarms = vec![EtcdAlarm { member: 2, alarm: "CORRUPT".into() }]);
+    });
+    assert!(!sick.electing && sick.gate(soon) == Gate::Shut, "{sick:?}");
+    let leads = of(&|_| {});
+    assert_eq!([None, soon, late].map(|asked| leads.gate(asked)), [Gate::HandOver, Gate::Wait, Gate::StillLeads]);
+    assert_eq!(judge("n2", &etcd()).gate(None), Gate::Open);
+}
+
+#[test]
 fn each_refusal_has_a_text_of_its_own() {
     let of = |etcd: &mut Etcd, n: usize, change: &dyn Fn(&mut View)| {
         if let Some((_, Said::View(view))) = etcd.said.get_mut(n) {

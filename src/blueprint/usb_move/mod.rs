@@ -40,7 +40,7 @@ pub mod s11_recreate_pvcs;
 mod stranded;
 pub mod vm;
 
-use super::{Blueprint, BoxedStep, Row, cordon, fault, hold, power};
+use super::{Blueprint, BoxedStep, Row, cordon, fault, hold, power, uncordon};
 use crate::site::Site;
 use crate::site::fields::Item;
 

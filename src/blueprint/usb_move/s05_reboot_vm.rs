@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Change, Check, Problem};
+use crate::base::check::{Answer, Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::Permit;
 use crate::engine::step::{Outlook, Risk, Seen, Step};
@@ -14,7 +14,7 @@ use crate::proxmox::{MapEntry, Pending, Proxmox, VmRef, VmStatus, usb_slot};
 
 use super::device::{Attach, Device, Sight, Vm, same_usb};
 use super::fault::refusal;
-use super::power::{CYCLE, SHUTDOWN, finish, locked, shutdown, start, warned};
+use super::power::{CYCLE, SHUTDOWN, finish, locked, shutdown, start, start_again, warned};
 use super::s04_add_usb::set_entry;
 
 /// Power-cycles a VM where its process does not run what is configured.
@@ -117,23 +117,26 @@ impl Step<Estate> for RebootVm {
         start(&pve, &at, permit).await
     }
 
-    async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+    async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let (pve, at, status) = self.vm.status(cx).await?;
-        let what = match (before.ran, status.is_running()) {
-            (true, false) => "starts",
-            (false, true) => "shuts down",
+        let check = match (before.ran, status.is_running()) {
+            (true, false) => start_again(&pve, &at, seen.got).await?,
+            (false, true) => Check::todo(vec![Change::act(format!("vm {} shuts down", self.vm.vmid))], ()),
             _ => return Ok(Check::done()),
         };
         match &status.lock {
-            Some(lock) => locked(&pve, &at, lock).await,
-            None => Ok(Check::todo(vec![Change::act(format!("vm {} {what}", self.vm.vmid))], ())),
+            Some(lock) if !check.is_done() => locked(&pve, &at, lock).await,
+            _ => Ok(check),
         }
     }
 
-    async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+    async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let (pve, at, status) = self.vm.status(cx).await?;
         match (before.ran, status.is_running()) {
             (true, false) => {
+                if !matches!(start_again(&pve, &at, seen.got).await?.answer, Answer::Todo { .. }) {
+                    return Ok(());
+                }
                 self.refresh_mapping(cx, &pve, &at, permit).await?;
                 start(&pve, &at, permit).await
             }
