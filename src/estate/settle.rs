@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::base::clock::Clock;
 use crate::base::fault::Failure;
 use crate::base::permit::System;
 use crate::base::settle::{Lost, Settle, Settled};
@@ -22,6 +23,24 @@ impl Settle for Estate {
             Some(node) => self.settle_node(node, lost.note.unseen).await,
             None => self.settle_task(lost).await,
         }
+    }
+}
+
+/// How long a node is watched that shows nothing of a call, by the call: an image is pulled and written behind what the
+/// node says of itself. By an estate's own clock, as an image in the lab is written at the lab's speed.
+fn watched(unseen: bool, clock: Clock) -> Duration {
+    if unseen { clock.scaled(limit::IMAGE).max(QUIET) } else { QUIET }
+}
+
+/// What is told of a call of which nothing has shown for so long.
+fn nothing_shown(node: &str, unseen: bool) -> Settled {
+    if unseen {
+        // It has a trace, and nobody sees it from here: what it left the step finds out, as far as that can be.
+        Settled::Over(format!(
+            "{node} has shown nothing of it for as long as it could take; what it left does not show"
+        ))
+    } else {
+        Settled::NoTrace
     }
 }
 
@@ -79,8 +98,7 @@ impl Estate {
 
 impl Estate {
     /// By the node itself: a sequence that a call began ends with the node down, or up again. Whether it was this call
-    /// that did it the check finds out, by the boot id; here it counts that nothing is under way any more. A node that is
-    /// at work on something `unseen` cannot tell: then the step's own limit says how long that may take.
+    /// that did it the check finds out, by the boot id; here it counts that nothing is under way any more.
     async fn settle_node(&self, node: &str, unseen: bool) -> Result<Settled, Failure> {
         let start = self.clock.instant();
         let mut pauses = Backoff::poll(self.clock);
@@ -89,10 +107,9 @@ impl Estate {
             let why = match self.sight(node).await? {
                 Sight::Off(vmid) => return Ok(Settled::Over(format!("vm {vmid} is off"))),
                 Sight::There if was_away => return Ok(Settled::Over(format!("{node} is through and answers"))),
-                Sight::There if unseen => {
-                    return Ok(Settled::Unknown(format!("{node} shows nothing while it pulls and writes an image")));
+                Sight::There if start.elapsed() > watched(unseen, self.clock) => {
+                    return Ok(nothing_shown(node, unseen));
                 }
-                Sight::There if start.elapsed() > QUIET => return Ok(Settled::NoTrace),
                 Sight::There => None,
                 Sight::Away(why) => Some(why),
             };
@@ -124,5 +141,18 @@ impl Estate {
             }
         }
         Ok(Sight::Away(why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_upgrade_is_watched_for_as_long_as_an_image_takes_and_is_not_called_without_a_trace() {
+        assert_eq!(watched(true, Clock::real()), limit::IMAGE);
+        assert_eq!([watched(false, Clock::real()), watched(true, Clock::fast(1_000))], [QUIET; 2]);
+        assert!(matches!(nothing_shown("n1", true), Settled::Over(how) if how.starts_with("n1 has shown nothing")));
+        assert_eq!(nothing_shown("n1", false), Settled::NoTrace);
     }
 }

@@ -1,7 +1,6 @@
-//! What became of a call or of a machine while nobody looked.
+//! A machine that is off when its test is taken back.
 
-use pvemig::base::permit::{Note, Notebook, System};
-use pvemig::base::settle::{Lost, Settle, Settled};
+use pvemig::base::permit::Notebook;
 
 use super::{calls, rig};
 use crate::harness::same::{assert_done, assert_undone};
@@ -24,14 +23,4 @@ async fn a_machine_that_somebody_switched_off_since_the_test_stays_off() {
     let said = notes(&back, "04-reboot");
     assert!(said.contains("somebody else switched it off since, and that stays"), "{said}");
     assert!(!pve.status(&at).await.unwrap().is_running());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_upgrade_is_not_called_without_a_trace() {
-    let rig = rig("talos-three", &["talos-vm"], |_| {}).await;
-    let note = Note::once(System::Talos, "talos-vm Upgrade to x").node("talos-vm").unseen();
-    let lost = Lost { note, handle: None, at: pvemig::base::clock::Clock::real().now() };
-    let settled = rig.estate.settle(&lost).await.unwrap();
-    let Settled::Unknown(why) = settled else { panic!("{settled:?}") };
-    assert_eq!(why, "talos-vm shows nothing while it pulls and writes an image");
 }
