@@ -104,6 +104,7 @@ const NEVER: &[&str] = &[
     "extrakernelargs",
     "header",
     "key",
+    "parameters",
     "passphrase",
     "passw",
     "psk",

@@ -295,9 +295,9 @@ fn changes_are_lines_with_names_and_values() {
     assert_eq!(
         lines,
         [
-            // One that is there twice is the same twice.
-            "+ machine.kernel.modules[2].parameters  > [\"a=1\"]",
-            "~ machine.kernel.modules[3].parameters [\"zfs_arc_max=1\"] > [\"a=1\"]",
+            // One that is there twice is the same twice; a parameter may be a key.
+            "+ machine.kernel.modules[2].parameters  > [\"…\"]",
+            "~ machine.kernel.modules[3].parameters [\"…\"] > [\"…\"]",
             "+ machine.install.diskSelector  > {\"serial\":\"S1\"}",
             "- machine.install.disk /dev/sda > ",
             "~ machine.sysctls[vm.nr_hugepages] 1024 > 2048",
