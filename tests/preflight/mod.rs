@@ -101,7 +101,7 @@ fn assert_found(problems: &[Problem], expected: &[Expected<'_>]) {
         assert_eq!(count, 1, "{step} `{text}` `{help}` among\n{}", shown(problems));
     }
     assert_eq!(problems.len(), expected.len(), "{}", shown(problems));
-    println!("{} findings", expected.len());
+    println!("{} findings of usb-move", expected.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
