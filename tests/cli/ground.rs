@@ -1,8 +1,9 @@
 //! A lab with a secret in every place that a site has for one, and the files that a run leaves behind.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine;
@@ -297,6 +298,23 @@ impl Ground {
         for (channel, text) in [("standard output", &said.stdout), ("standard error", &said.stderr)] {
             self.seen.push(Seen { channel, name: name.to_owned(), text: text.clone().into_bytes() });
         }
+    }
+
+    /// A command whose events come as JSON, killed as soon as a step has told of a call.
+    pub(crate) fn killed(&mut self, args: &[&str], step: &str) {
+        let log = std::fs::File::create(self.at("killed.log")).unwrap();
+        let mut child = self.command(args).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let (mut text, call) = (String::new(), format!("\"is\":\"call\",\"key\":\"{step}\""));
+        while !text.contains(&call) {
+            let line = lines.next();
+            assert!(line.is_some(), "{text}{}", self.read("killed.log"));
+            text += &line.unwrap();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let cut = Said { code: -1, stdout: text + &lines.collect::<String>(), stderr: self.read("killed.log") };
+        self.keep(&format!("{}, killed", args[0]), &cut);
     }
 
     pub(crate) fn fault(&self, rule: FaultRule) {

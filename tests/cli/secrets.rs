@@ -1,16 +1,15 @@
 //! No secret leaves: planted wherever a site can hold one, and then every output, journal, list of files, report, log
 //! and command line of a full run at `-vvv`, and of everything that goes wrong, is searched.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use base64::Engine;
 use pvemig::lab::{FaultEffect, FaultRule, Front, Place};
 use serde_json::{Value, json};
 
+use super::expect;
 use super::ground::{Ground, TALOSCONFIGS, write};
 use super::planted::forms;
-use super::{Said, expect};
 
 const RUN: &str = "frigate-coral";
 const SITE: &str = "site.yaml";
@@ -23,20 +22,7 @@ fn whole(ground: &mut Ground) {
     expect(&ground.run(SITE, &["run", RUN, "--yes"]), 3, &["plug coral"]);
     ground.lab.move_stick("coral", Some(Place { host: "still-fawn".into(), port: "2-3".into() })).unwrap();
     // Killed in the middle.
-    let log = std::fs::File::create(ground.at("killed.log")).unwrap();
-    let mut command = ground.command(&["resume", "--json", "-vvv", "--site", SITE, "--state", "state-site"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let mut text = String::new();
-    while !text.contains("\"is\":\"call\",\"key\":\"09-label-node\"") {
-        let line = lines.next();
-        assert!(line.is_some(), "{text}{}", ground.read("killed.log"));
-        text += &line.unwrap();
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let cut = Said { code: -1, stdout: text + &lines.collect::<String>(), stderr: ground.read("killed.log") };
-    ground.keep("resume, killed", &cut);
+    ground.killed(&["resume", "--json", "-vvv", "--site", SITE, "--state", "state-site"], "09-label-node");
     expect(&ground.run(SITE, &["resume"]), 0, &["10-deploy-and-verify"]);
     for args in [
         &["status", "--all"][..],

@@ -3,17 +3,15 @@
 //! show and write at `-vvv`.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use base64::Engine;
 use pvemig::lab::{self, Class, FaultEffect, FaultRule, Front, World};
 use serde_json::{Value, json};
 
+use super::expect;
 use super::ground::Ground;
 use super::planted::Planted;
-use super::{Said, expect};
 
 const RUN: &str = "reboots";
 const SITE: &str = "talos.yaml";
@@ -139,21 +137,8 @@ fn whole(ground: &mut Ground) {
     assert_eq!(keys, ["args", "cipassword", "description", "tags"]);
     expect(&ground.run(SITE, &["plan", RUN]), 0, &["03 adds NVIDIA's kernel modules"]);
     expect(&ground.run(SITE, &["plan", RUN, "--json"]), 0, &[]);
-    let log = std::fs::File::create(ground.at("killed.log")).unwrap();
-    let mut command =
-        ground.command(&["run", RUN, "--yes", "--json", "-vvv", "--site", SITE, "--state", "state-talos"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let mut text = String::new();
-    while !text.contains("\"is\":\"call\",\"key\":\"03-repair@talos-nuc\"") {
-        let line = lines.next();
-        assert!(line.is_some(), "{text}{}", ground.read("killed.log"));
-        text += &line.unwrap();
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let cut = Said { code: -1, stdout: text + &lines.collect::<String>(), stderr: ground.read("killed.log") };
-    ground.keep("run, killed", &cut);
+    let run = ["run", RUN, "--yes", "--json", "-vvv", "--site", SITE, "--state", "state-talos"];
+    ground.killed(&run, "03-repair@talos-nuc");
     expect(&ground.run(SITE, &["resume"]), 0, &["06-uncordon@talos-vm"]);
     assert!(stored(ground, NUC).contains("nvidia_modeset"));
     for args in [
