@@ -61,16 +61,9 @@ mod tests {
         let node = |boot: &str, status: &str| Node {
             meta: crate::k8s::meta::Meta { name: "n".into(), ..Default::default() },
             unschedulable: true,
-            taints: Vec::new(),
             ready: Some(ready(status)),
-            conditions: Vec::new(),
             boot_id: boot.into(),
-            system_uuid: String::new(),
-            os_image: String::new(),
-            kubelet: String::new(),
-            allocatable: Default::default(),
-            capacity: Default::default(),
-            runtime_handlers: None,
+            ..Node::default()
         };
         assert_eq!(not_yet(&node("b2", "True"), "the guest", "b2"), None);
         let left_over = not_yet(&node("b1", "True"), "the guest", "b2").unwrap();

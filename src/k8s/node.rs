@@ -14,8 +14,8 @@ use super::resource::{NODE, RUNTIME_CLASS};
 use crate::base::hold::{MARK, Mark};
 use crate::base::permit::Permit;
 
-/// A node.
-#[derive(Debug, Clone, PartialEq)]
+/// A node. By default nothing is known of it.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Node {
     /// Name, uid, labels, annotations.
     pub meta: Meta,

@@ -85,16 +85,7 @@ mod tests {
         Node {
             meta: Meta { name: "node-1".into(), annotations: mark.into_iter().collect(), ..Meta::default() },
             unschedulable,
-            taints: Vec::new(),
-            ready: None,
-            conditions: Vec::new(),
-            boot_id: String::new(),
-            system_uuid: String::new(),
-            os_image: String::new(),
-            kubelet: String::new(),
-            allocatable: Default::default(),
-            capacity: Default::default(),
-            runtime_handlers: None,
+            ..Node::default()
         }
     }
 
