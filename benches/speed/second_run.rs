@@ -12,9 +12,10 @@ use crate::script;
 /// So much more than the sum of what it had to wait for may a run take.
 const WITHIN: f64 = 1.5;
 
-/// What a run with nothing to do may ask, and by how many connections: a question more in each step is seen here.
+/// What a run with nothing to do may ask, and by how many connections: a question more in each step, or a connection for
+/// each question, is seen here. How many are open side by side varies with what else the machine does.
 const REQUESTS: usize = 116;
-const CONNECTIONS: usize = 18;
+const CONNECTIONS: usize = 30;
 
 pub(crate) async fn measure(scale: Scale) {
     let rounds: &[u64] = if scale.whole { &[0, 1, 20] } else { &[0] };
