@@ -232,6 +232,15 @@ fn repeated(request: &Request<Bytes>) -> String {
 #[error("a fault rule ended the connection")]
 struct Broken;
 
+/// How a request ends for the one who sent it.
+enum End {
+    Answer(Answer),
+    /// Nothing comes, for good.
+    Silence,
+    /// The connection is ended.
+    Cut,
+}
+
 async fn exchange(shared: Arc<Shared>, service: Service, request: Request<Incoming>) -> Result<Answer, Broken> {
     let seq = shared.log.next();
     let (parts, body) = request.into_parts();
@@ -239,6 +248,17 @@ async fn exchange(shared: Arc<Shared>, service: Service, request: Request<Incomi
         return Ok((service.error)(StatusCode::NOT_IMPLEMENTED, "for data too large"));
     };
     let request = Request::from_parts(parts, body.to_bytes());
+    // On its own: like a real server it finishes what it began when the client goes away, and what was done is in the log.
+    match tokio::spawn(met(shared, service, request, seq)).await {
+        Ok(End::Answer(answer)) => Ok(answer),
+        Ok(End::Silence) => std::future::pending().await,
+        Ok(End::Cut) => Err(Broken),
+        Err(error) => Ok((service.error)(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())),
+    }
+}
+
+/// Answers a request as the fault rules have it, and notes it.
+async fn met(shared: Arc<Shared>, service: Service, request: Request<Bytes>, seq: u64) -> End {
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
     let target = request.uri().path_and_query().map_or_else(|| path.clone(), ToString::to_string);
     let class = (service.classify)(&shared, &request);
@@ -247,7 +267,7 @@ async fn exchange(shared: Arc<Shared>, service: Service, request: Request<Incomi
         let entry = Entry { front: service.front, class, method: &method, what: &target, status, fault };
         shared.log.write(seq, shared.clock.timestamp(shared.clock.now()), &entry);
     };
-    // The handler runs on its own: like a real server it finishes what it began when the client goes away.
+    // One that panics is an answer too.
     let handle = |request| {
         let running = tokio::spawn((service.handle)(shared.clone(), request));
         async move { running.await.unwrap_or_else(|e| (service.error)(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string())) }
@@ -266,11 +286,11 @@ async fn exchange(shared: Arc<Shared>, service: Service, request: Request<Incomi
         }
         Some(FaultEffect::Hang) => {
             note(0, Some("hang"));
-            std::future::pending().await
+            return End::Silence;
         }
         Some(FaultEffect::HangAfter) => {
             note(handle(request).await.status().as_u16(), Some("hang-after"));
-            std::future::pending().await
+            return End::Silence;
         }
         Some(FaultEffect::Status(status, text)) => (coded(service, status, &text), Some("status")),
         Some(FaultEffect::Echo(status)) => (coded(service, status, &repeated(&request)), Some("echo")),
@@ -280,11 +300,11 @@ async fn exchange(shared: Arc<Shared>, service: Service, request: Request<Incomi
         }
         Some(FaultEffect::ResetBefore) => {
             note(0, Some("reset-before"));
-            return Err(Broken);
+            return End::Cut;
         }
         Some(FaultEffect::ResetAfter) => {
             note(handle(request).await.status().as_u16(), Some("reset-after"));
-            return Err(Broken);
+            return End::Cut;
         }
         Some(FaultEffect::Stale) => match shared.remembered(&key) {
             Some(old) => (rebuilt(old), Some("stale")),
@@ -302,7 +322,7 @@ async fn exchange(shared: Arc<Shared>, service: Service, request: Request<Incomi
         answer
     };
     note(answer.status().as_u16(), fault);
-    Ok(answer)
+    End::Answer(answer)
 }
 
 fn coded(service: Service, status: u16, text: &str) -> Answer {

@@ -1,5 +1,6 @@
 //! The request log and the fault rules.
 
+use pvemig::base::clock::Clock;
 use pvemig::lab::{FaultEffect, FaultRule};
 use pvemig::talos::proto::cosi::resource::{EventType, WatchOptions, WatchRequest};
 use pvemig::talos::proto::machine::RebootRequest;
@@ -54,6 +55,38 @@ async fn an_answer_is_lost_after_the_effect() {
         b.back(MAC, &before).await;
         assert_eq!(b.count(Class::Change), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_done_is_in_the_log_though_the_client_went_away() {
+    let b = Bench::with("talos-three", |w| w.talos.timing.stop = HELD).await;
+    // The answer takes a second, and nobody waits for it.
+    b.lab.fault(rule(FaultEffect::Delay(u64::from(SPEED) * 1_000)));
+    let mut client = b.machine(MAC);
+    let asked = tokio::spawn(async move { client.reboot(RebootRequest { mode: 0 }).await });
+    b.wait("the reboot is begun", going).await;
+    asked.abort();
+    assert!(asked.await.unwrap_err().is_cancelled());
+    let noted = async {
+        while b.count(Class::Change) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(pvemig::base::wait::within(Duration::from_secs(60), noted).await.is_ok());
+    let last = b.lab.shared().log.seen().pop().unwrap();
+    assert_eq!((last.line.as_str(), last.status), ("POST /talos-mac/machine.MachineService/Reboot", 200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nodes_clock_is_that_of_this_machine_however_fast_the_lab_is() {
+    let b = Bench::new("talos-three").await;
+    let boot_time = |answer: pvemig::talos::proto::machine::SystemStatResponse| answer.messages[0].boot_time;
+    let before = Clock::real().now().as_second();
+    let started = boot_time(b.machine(MAC).system_stat(()).await.unwrap().into_inner());
+    let up = b.read(MAC, "/proc/uptime").await.unwrap();
+    let up: i64 = up.split('.').next().unwrap().parse().unwrap();
+    let theirs = i64::try_from(started).unwrap() + up;
+    assert!((before - 2..=Clock::real().now().as_second() + 2).contains(&theirs), "{theirs} {before}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -174,8 +174,7 @@ impl Line {
         })
     }
 
-    /// What the node's services answer. They run on their own: like a real server they finish what they began when the
-    /// client goes away.
+    /// What the node's services answer. They run on their own: one that panics is an answer too.
     async fn answer(&self, mut request: Request<Bytes>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         if boot_of(&self.post.shared, &self.node).as_ref() != Some(&self.during) {
@@ -229,14 +228,37 @@ fn coded(status: u16, text: &str) -> Response<Body> {
     Status::new(access::code_of(status), text).into_http()
 }
 
+/// How a request ends for the one who sent it.
+enum End {
+    Answer(Response<Body>),
+    /// Nothing comes, for good.
+    Silence,
+    /// The connection is ended.
+    Cut,
+}
+
 async fn exchange(line: Line, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let shared = line.post.shared.clone();
-    let seq = shared.log.next();
+    let seq = line.post.shared.log.next();
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, LIMIT).collect().await else {
         return Ok(Status::resource_exhausted("grpc: received message larger than max").into_http());
     };
     let request = Request::from_parts(parts, body.to_bytes());
+    // On its own: what was done is in the log even where the client goes away before its answer.
+    match tokio::spawn(met(line.clone(), request, seq)).await {
+        Ok(End::Answer(answer)) => Ok(answer),
+        Ok(End::Silence) => std::future::pending().await,
+        Ok(End::Cut) => {
+            line.cut.notify_one();
+            std::future::pending().await
+        }
+        Err(error) => Ok(Status::internal(error.to_string()).into_http()),
+    }
+}
+
+/// Answers a request as the fault rules have it, and notes it.
+async fn met(line: Line, request: Request<Bytes>, seq: u64) -> End {
+    let shared = line.post.shared.clone();
     let path = request.uri().path().to_owned();
     let class = access::classify(&path, request.body());
     let what = format!("/{}{path}{}", line.node, access::about(&path, request.body()));
@@ -255,11 +277,11 @@ async fn exchange(line: Line, request: Request<Incoming>) -> Result<Response<Bod
         }
         Some(FaultEffect::Hang) => {
             note(0, Some("hang"));
-            std::future::pending().await
+            return End::Silence;
         }
         Some(FaultEffect::HangAfter) => {
             note(code(&line.whole(request, class).await), Some("hang-after"));
-            std::future::pending().await
+            return End::Silence;
         }
         Some(FaultEffect::Status(status, text)) => (coded(status, &text), Some("status")),
         Some(FaultEffect::Echo(status)) => {
@@ -272,13 +294,11 @@ async fn exchange(line: Line, request: Request<Incoming>) -> Result<Response<Bod
         }
         Some(FaultEffect::ResetBefore) => {
             note(0, Some("reset-before"));
-            line.cut.notify_one();
-            std::future::pending().await
+            return End::Cut;
         }
         Some(FaultEffect::ResetAfter) => {
             note(code(&line.whole(request, class).await), Some("reset-after"));
-            line.cut.notify_one();
-            std::future::pending().await
+            return End::Cut;
         }
         // No rule may pass for another: old answers of this front are not kept.
         Some(FaultEffect::Stale) => {
@@ -286,5 +306,5 @@ async fn exchange(line: Line, request: Request<Incoming>) -> Result<Response<Bod
         }
     };
     note(code(&answer), fault);
-    Ok(answer)
+    End::Answer(answer)
 }

@@ -1,12 +1,14 @@
 //! machined: the calls of `machine.MachineService`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::node::{Node, Run};
+use crate::base::clock::Clock;
 use crate::lab::{Shared, World};
 use crate::talos::proto::common::Data;
 use crate::talos::proto::machine::machine_service_server::MachineService;
@@ -48,6 +50,12 @@ impl Server {
             Some(look(w, node, node.answering(w.now)?))
         });
         found.ok_or_else(gone)
+    }
+
+    /// For how long a boot has been up by the clock of this machine, however fast the lab's time goes: who asks what time
+    /// it is on the node compares that with his own clock.
+    pub(super) fn up(&self, w: &World, run: &Run) -> Duration {
+        w.now.saturating_sub(run.since) / self.shared.clock.speed()
     }
 
     /// Refuses what workers do not have.
@@ -129,7 +137,8 @@ impl MachineService for Server {
     }
 
     async fn system_stat(&self, _: Request<()>) -> Said<SystemStatResponse> {
-        let boot_time = self.look(|_, _, run| super::stamp(&self.shared, run.since).seconds.unsigned_abs())?;
+        let up = self.look(|w, _, run| self.up(w, run).as_secs())?;
+        let boot_time = Clock::real().now().as_second().unsigned_abs().saturating_sub(up);
         Ok(Response::new(SystemStatResponse { messages: vec![SystemStat { metadata: None, boot_time }] }))
     }
 

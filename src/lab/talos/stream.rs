@@ -226,7 +226,7 @@ impl Server {
                 Some(run.loaded.iter().map(|m| format!("{m} 126976 1 - Live 0x0000000000000000\n")).collect())
             }
             "/proc/uptime" => {
-                let up = w.now.saturating_sub(run.since).as_secs();
+                let up = self.up(w, run).as_secs();
                 Some(format!("{up}.00 {up}.00\n"))
             }
             "/etc/os-release" => {
