@@ -258,7 +258,13 @@ impl Pod {
         if lines.is_empty()
             && let Some(node) = &self.node
         {
-            lines.push(format!("scheduled to {node}, phase {}, the kubelet says nothing yet", self.phase));
+            // The node controller takes Ready away from pods of a node that is silent, and leaves the rest as the kubelet told it.
+            let given_up = self.phase == "Running" && self.condition("Ready").is_some_and(|c| !c.is_true());
+            lines.push(if given_up {
+                format!("on {node}, which no longer reports")
+            } else {
+                format!("scheduled to {node}, phase {}, the kubelet says nothing yet", self.phase)
+            });
         }
         lines
     }

@@ -218,7 +218,7 @@ fn nobody(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> 
     let kubernetes = survey.kubernetes.iter().find(|kubernetes| kubernetes.name == cluster.kubernetes)?;
     let strangers = out.need(&cluster.name, &kubernetes.strangers)?;
     for member in unknown {
-        if !member.name.is_empty() && strangers.iter().any(|name| name.eq_ignore_ascii_case(&member.name)) {
+        if !member.name.is_empty() && strangers.iter().any(|other| other.name.eq_ignore_ascii_case(&member.name)) {
             continue;
         }
         let voters = members.iter().filter(|other| !other.learner).count();

@@ -53,7 +53,7 @@ pub(super) const RULES: &[Rule] = &[
 
 /// The first three groups may be written from their other end: firmware before SMBIOS 2.6 has them so, and who reads it
 /// may turn them or not.
-fn same(a: &str, b: &str) -> bool {
+pub(super) fn same(a: &str, b: &str) -> bool {
     let plain = |uuid: &str| uuid.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_ascii_lowercase();
     let (a, b) = (plain(a), plain(b));
     a == b || turned(&a).is_some_and(|turned| turned == b)
@@ -68,7 +68,7 @@ fn turned(uuid: &str) -> Option<String> {
 }
 
 /// A uuid that says something: some boards have none, or all digits the same.
-fn told(uuid: &str) -> bool {
+pub(super) fn told(uuid: &str) -> bool {
     let mut digits = uuid.chars().filter(char::is_ascii_hexdigit);
     let first = digits.next();
     digits.any(|digit| Some(digit) != first)

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::survey::{KubernetesCluster, Node, Survey};
+use crate::base::survey::{KubernetesCluster, Node, Stranger, Survey};
 
-use super::{Explain, Out, Rule, each, minor, nvidia, quoted, talosctl};
+use super::{Explain, Out, Rule, each, identity, minor, nvidia, quoted, talosctl};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -58,7 +58,7 @@ pub(super) const RULES: &[Rule] = &[
             source: "the site file against `kubectl get nodes`",
         },
         silences: &[],
-        look: |survey, out| clusters(survey, out, strangers),
+        look: |survey, out| clusters(survey, out, |cluster, out| strangers(survey, cluster, out)),
     },
     Rule {
         number: "L32",
@@ -71,16 +71,17 @@ pub(super) const RULES: &[Rule] = &[
             source: "the site file against `kubectl get nodes`",
         },
         silences: &["L25"],
-        look: |survey, out| each(survey, out, unregistered),
+        look: |survey, out| each(survey, out, |node, out| unregistered(survey, node, out)),
     },
     Rule {
         number: "L33",
-        title: "a node is cordoned and nobody put his name to it",
+        title: "a node is cordoned, and nothing may take that back",
         explain: Explain {
-            wrong: "No pod is placed there, and nothing takes the cordon back by itself: a drain that failed leaves one, and so does \
-                    one that was forgotten. On the last node with a device or a volume its pods stay Pending.",
-            shows: "`kubectl get nodes` says SchedulingDisabled; the node has neither `pvemig.io/hold` nor `talos.dev/cordoned`.",
-            by_hand: "`kubectl uncordon NODE`, once it is known why it was cordoned.",
+            wrong: "No pod is placed there, and nothing takes the cordon back by itself: a drain that failed leaves one, and so do \
+                    one that was forgotten and a run that was broken off. On the last node with a device or a volume its pods stay Pending.",
+            shows: "`kubectl get nodes` says SchedulingDisabled; the node has no `talos.dev/cordoned`, and `pvemig.io/hold` names a run \
+                    that nobody goes on with, or is not there.",
+            by_hand: "`pvemig status` on the host of the run; `kubectl uncordon NODE`, once it is known why it was cordoned.",
             source: "kubectl drain (a failed one does not uncordon); siderolabs/talos AnnotationCordonedKey",
         },
         silences: &[],
@@ -218,24 +219,69 @@ fn huge_pages(node: &Node, out: &mut Out) -> Option<()> {
     Some(())
 }
 
-fn strangers(cluster: &KubernetesCluster, out: &mut Out) -> Option<()> {
-    let names = out.need(&cluster.name, &cluster.strangers)?;
-    let first = names.first()?;
-    let text = format!("Kubernetes has {}, of which the site file says nothing", quoted(names));
-    out.find(
-        &cluster.name,
-        text,
-        format!("`kubectl get node {first} -o wide` says what it is: add it to the site file, or delete it"),
+/// What a node's own machine says that it is.
+fn own_uuid(node: &Node) -> Option<&str> {
+    let own = match node.talos() {
+        Some(talos) => talos.system_uuid.known().map(String::as_str),
+        None => node.vm().and_then(|vm| vm.smbios_uuid.as_deref()),
+    };
+    own.filter(|uuid| identity::told(uuid))
+}
+
+/// A node of the site that Kubernetes has none of.
+fn is_missing(node: &Node) -> bool {
+    node.kubelet().is_some_and(|kubelet| !kubelet.registered)
+}
+
+/// The name by which Kubernetes has the machine of a node of the site, where it has none by the site's.
+fn known_as<'s>(survey: &'s Survey, node: &Node) -> Option<&'s Stranger> {
+    let own = own_uuid(node).filter(|_| is_missing(node))?;
+    let cluster = survey.kubernetes.iter().find(|cluster| cluster.name == node.kubernetes)?;
+    cluster.strangers.known()?.iter().find(|other| identity::same(&other.system_uuid, own))
+}
+
+fn strangers(survey: &Survey, cluster: &KubernetesCluster, out: &mut Out) -> Option<()> {
+    let all = out.need(&cluster.name, &cluster.strangers)?;
+    let nodes: Vec<&Node> = survey.kubernetes_nodes(&cluster.name).collect();
+    let dark = nodes.iter().find(|node| node.kubelet.is_unknown() || (is_missing(node) && own_uuid(node).is_none()));
+    if let (Some(node), false) = (dark, all.is_empty()) {
+        out.cannot(&cluster.name, format!("whether one of its nodes is {} is not known", node.name));
+        return None;
+    }
+    // Who is known by another name is told of that node.
+    let meant: Vec<&Stranger> = nodes.iter().filter_map(|node| known_as(survey, node)).collect();
+    let others: Vec<&Stranger> = all.iter().filter(|other| !meant.contains(other)).collect();
+    let first = others.iter().find(|other| !other.ready).or(others.first())?;
+    let text = format!(
+        "Kubernetes has {}, of which the site file says nothing",
+        quoted(others.iter().map(|other| other.name.as_str()))
     );
+    let name = &first.name;
+    let mut help = format!("`kubectl get node {name} -o wide` says what it is: add it to the site file");
+    // One that works is nothing to be thrown away.
+    if !first.ready {
+        help.push_str(&format!("; where its machine is gone for good, `kubectl delete node {name}`"));
+    }
+    out.find(&cluster.name, text, help);
     Some(())
 }
 
-fn unregistered(node: &Node, out: &mut Out) -> Option<()> {
+fn unregistered(survey: &Survey, node: &Node, out: &mut Out) -> Option<()> {
     if out.need(&node.name, &node.kubelet)?.registered {
         return None;
     }
-    let text = format!("Kubernetes has no node {}", node.node_name);
-    let help = if node.is_talos() {
+    let mut text = format!("Kubernetes has no node {}", node.node_name);
+    let others = survey.kubernetes.iter().find(|cluster| cluster.name == node.kubernetes);
+    let ready = others.and_then(|cluster| cluster.strangers.known()?.iter().find(|other| other.ready));
+    let help = if let Some(other) = known_as(survey, node) {
+        text.push_str(&format!("; it knows its machine as {}", other.name));
+        format!("set `node_name: {}` for it in the site file", other.name)
+    } else if let Some(other) = ready.filter(|_| own_uuid(node).is_none()) {
+        format!(
+            "is it {}? `kubectl get node {} -o wide` tells; then set `node_name` in the site file",
+            other.name, other.name
+        )
+    } else if node.is_talos() {
         talosctl(node, "service kubelet restart")
     } else {
         "`kubectl get nodes` says which there are".to_owned()
@@ -246,10 +292,27 @@ fn unregistered(node: &Node, out: &mut Out) -> Option<()> {
 
 fn cordoned(node: &Node, out: &mut Out) -> Option<()> {
     let kubelet = out.need(&node.name, &node.kubelet)?;
-    if !kubelet.registered || !kubelet.cordoned || kubelet.cordon_mark.is_some() {
+    if !kubelet.registered || !kubelet.cordoned {
         return None;
     }
-    let text = "it is cordoned, neither by a hold of pvemig's nor by Talos: no pod is placed on it until somebody takes that back";
-    out.find(&node.name, text, format!("`kubectl uncordon {}`, once it is known why", node.node_name));
+    let uncordon = format!("`kubectl uncordon {}`", node.node_name);
+    let (text, help) = match kubelet.cordon_mark.as_deref() {
+        // It takes that back by itself.
+        Some(TALOS) => return None,
+        Some(run) => (
+            format!("it is cordoned by {run} of pvemig's: no pod is placed on it until that run takes it back"),
+            format!("`pvemig status` there says whether it is at work; where nobody knows that run any more, {uncordon}"),
+        ),
+        None => (
+            "it is cordoned, neither by a hold of pvemig's nor by Talos: no pod is placed on it until somebody takes that \
+             back"
+                .to_owned(),
+            format!("{uncordon}, once it is known why"),
+        ),
+    };
+    out.find(&node.name, text, help);
     Some(())
 }
+
+/// How a survey names Talos as the one who cordoned.
+const TALOS: &str = "Talos";

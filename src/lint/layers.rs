@@ -45,15 +45,15 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         number: "L27",
-        title: "the VM does not run and its node is still Ready",
+        title: "the VM of a node does not run",
         explain: Explain {
-            wrong: "Kubernetes believes a kubelet for up to 50 seconds after its last word: pods still get sent there, and a Ready \
-                    of this moment proves nothing.",
-            shows: "`qm status VMID` says stopped (or paused), `kubectl get nodes` says Ready.",
-            by_hand: "`qm start VMID`, or wait until Kubernetes says NotReady.",
+            wrong: "Nothing can run on the node. Kubernetes believes a kubelet for up to 50 seconds after its last word: so long \
+                    pods still get sent there, and a Ready of this moment proves nothing.",
+            shows: "`qm status VMID` says stopped (or paused), whatever `kubectl get nodes` says.",
+            by_hand: "`qm start VMID`, or `qm resume VMID` of one that is paused.",
             source: "kube-controller-manager, `--node-monitor-grace-period`",
         },
-        silences: &["L26", "L35"],
+        silences: &["L26", "L32", "L35"],
         look: |survey, out| each(survey, out, late),
     },
     Rule {
@@ -163,12 +163,19 @@ fn deaf(node: &Node, out: &mut Out) -> Option<()> {
 
 fn late(node: &Node, out: &mut Out) -> Option<()> {
     let vm = out.need(&node.name, &node.vm)?;
-    if vm.is_at_work() || !out.need(&node.name, &node.kubelet)?.ready {
+    if vm.is_at_work() {
         return None;
     }
     let is = if vm.is_running() { vm.qemu.as_deref().unwrap_or("not at work") } else { &vm.power };
-    let text =
-        format!("its VM is {is} and its node is Ready: Kubernetes believes the kubelet's last word for {BELIEVED}");
+    let node_is = match out.need(&node.name, &node.kubelet) {
+        Some(kubelet) if kubelet.ready => {
+            format!(" and its node is Ready: Kubernetes believes the kubelet's last word for {BELIEVED}")
+        }
+        Some(kubelet) if kubelet.registered => " and its node is not Ready".to_owned(),
+        Some(_) => " and it is no node".to_owned(),
+        None => String::new(),
+    };
+    let text = format!("its VM is {is}{node_is}");
     let help = if vm.is_running() { qm(node, "qm resume {}") } else { qm(node, "qm start {}") };
     out.find(&node.name, text, help);
     Some(())

@@ -115,9 +115,10 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
     all.into_iter()
 }
 
-/// A rule by its number, whatever its case.
+/// A rule by its number, whatever its case; the zero may be left out.
 pub fn rule(number: &str) -> Option<&'static Rule> {
-    rules().find(|rule| rule.number.eq_ignore_ascii_case(number))
+    let short = |rule: &Rule| rule.number.replacen("L0", "L", 1);
+    rules().find(|rule| rule.number.eq_ignore_ascii_case(number) || short(rule).eq_ignore_ascii_case(number))
 }
 
 /// What is wrong, and what could not be looked at.
@@ -145,7 +146,7 @@ fn is_heard(rule: &str, found: &[&str], silences: &BTreeMap<&str, &[&str]>) -> b
 fn each_rule(survey: &Survey) -> Looked {
     let mut looked = Looked::default();
     for rule in rules() {
-        let mut out = Out { rule: rule.number, looked: Looked::default() };
+        let mut out = Out { rule: rule.number, survey, looked: Looked::default() };
         (rule.look)(survey, &mut out);
         looked.findings.append(&mut out.looked.findings);
         looked.unlooked.append(&mut out.looked.unlooked);
@@ -154,16 +155,46 @@ fn each_rule(survey: &Survey) -> Looked {
 }
 
 /// Where a rule puts what it says.
-struct Out {
+struct Out<'s> {
     rule: &'static str,
+    survey: &'s Survey,
     looked: Looked,
 }
 
-impl Out {
+/// The command of a help, as far as it may get flags.
+const TALOSCTL: &str = "`talosctl ";
+const KUBECTL: &str = "`kubectl ";
+
+impl Out<'_> {
     /// Something is wrong.
     fn find(&mut self, what: &str, text: impl Into<String>, help: impl Into<String>) {
-        let (text, help) = (redact::text(&text.into()), redact::text(&help.into()));
+        let (text, help) = (redact::text(&text.into()), redact::text(&self.reached(what, help.into())));
         self.looked.findings.push(Finding { rule: self.rule, what: what.to_owned(), text, help });
+    }
+
+    /// A help whose commands name the site's talosconfig, kubeconfig and contexts: without them they would ask whatever
+    /// cluster is the current one of whoever pastes them.
+    fn reached(&self, what: &str, help: String) -> String {
+        let node = self.survey.node(what);
+        let mut clusters = self.survey.talos.iter();
+        let talos = match node {
+            Some(node) => clusters.find(|cluster| node.talos_cluster.as_ref() == Some(&cluster.name)),
+            None => clusters.find(|cluster| cluster.name == what || cluster.kubernetes == what),
+        };
+        let of = node.map(|node| &node.kubernetes).or(talos.map(|cluster| &cluster.kubernetes));
+        let of = of.map_or(what, String::as_str);
+        let kubernetes = self.survey.kubernetes.iter().find(|cluster| cluster.name == of);
+        let help = match talos {
+            // Who names one by himself, or makes one, needs no other.
+            Some(cluster) if !help.contains("--talosconfig") && !help.contains(" gen config ") => {
+                help.replace(TALOSCTL, &format!("{TALOSCTL}{} ", cluster.flags()))
+            }
+            _ => help,
+        };
+        match kubernetes {
+            Some(cluster) => help.replace(KUBECTL, &format!("{KUBECTL}{} ", cluster.flags())),
+            None => help,
+        }
     }
 
     /// It could not look.
@@ -183,7 +214,7 @@ impl Out {
     }
 }
 
-impl Out {
+impl Out<'_> {
     /// A part of Talos' own account, of which there is always something to tell: a version that does not is no empty list.
     fn part<'l, T>(&mut self, what: &str, layer: &'l Layer<T>, name: &str) -> Option<&'l T> {
         if layer.is_absent() {

@@ -9,7 +9,7 @@ use super::{Explain, Out, Rule, each, quoted, talosctl};
 pub(super) const RULES: &[Rule] = &[
     Rule {
         number: "L01",
-        title: "NVIDIA's drivers are in the image and their kernel modules are not loaded",
+        title: "NVIDIA's drivers are in the image and their kernel modules are not loaded, or only until the next boot",
         explain: Explain {
             wrong: "The image brings NVIDIA's drivers, but no kernel module is loaded unless the machine configuration asks \
                     for it. The extension's service waits for the driver, and Talos is booted only once every service is up: \
@@ -97,11 +97,10 @@ fn without_modules(node: &Node, out: &mut Out) -> Option<()> {
     let live = |name: &str| loaded.iter().any(|module| module.live && same(&module.name, name));
     let asked = |name: &str| configured.iter().any(|module| same(module, name));
     let missing: Vec<&str> = MODULES.into_iter().filter(|name| !live(name)).collect();
-    let unasked: Vec<&str> = missing.iter().copied().filter(|name| !asked(name)).collect();
+    let unasked: Vec<&str> = MODULES.into_iter().filter(|name| !asked(name)).collect();
     let what = format!("{} is in its image", driver.name);
-    match (missing.as_slice(), unasked.as_slice()) {
-        ([], _) => {}
-        (_, []) => {
+    if unasked.is_empty() {
+        if !missing.is_empty() {
             let text = format!(
                 "{what} and its configuration asks for the kernel modules, but {} cannot be loaded{}",
                 quoted(&missing),
@@ -109,20 +108,23 @@ fn without_modules(node: &Node, out: &mut Out) -> Option<()> {
             );
             out.find(&node.name, text, talosctl(node, "dmesg"));
         }
-        (_, unasked) => {
-            let text = format!(
-                "{what} and its configuration does not ask for the kernel modules {}{}",
-                quoted(unasked),
-                follows(node, talos)
-            );
-            let listed: Vec<String> = unasked.iter().map(|name| format!(r#"{{"name":"{name}"}}"#)).collect();
-            let patch = format!(
-                r#"{{"machine":{{"kernel":{{"modules":[{}]}},"sysctls":{{"net.core.bpf_jit_harden":"1"}}}}}}"#,
-                listed.join(",")
-            );
-            out.find(&node.name, text, talosctl(node, &format!("patch mc --mode=no-reboot --patch '{patch}'")));
-        }
+        return Some(());
     }
+    let listed = quoted(&unasked);
+    let text = if missing.is_empty() {
+        format!(
+            "{what} and its kernel modules are loaded now, but its configuration does not ask for {listed}: the next boot \
+             waits for them"
+        )
+    } else {
+        format!("{what} and its configuration does not ask for the kernel modules {listed}{}", follows(node, talos))
+    };
+    let listed: Vec<String> = unasked.iter().map(|name| format!(r#"{{"name":"{name}"}}"#)).collect();
+    let patch = format!(
+        r#"{{"machine":{{"kernel":{{"modules":[{}]}},"sysctls":{{"net.core.bpf_jit_harden":"1"}}}}}}"#,
+        listed.join(",")
+    );
+    out.find(&node.name, text, talosctl(node, &format!("patch mc --mode=no-reboot --patch '{patch}'")));
     Some(())
 }
 

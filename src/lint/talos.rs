@@ -14,7 +14,7 @@ pub(super) const RULES: &[Rule] = &[
             wrong: "It holds for a year from when it was made. Once it is over no node lets us in any more, and a new one cannot be \
                     asked for; only the cluster's secrets can make one then.",
             shows: "`talosctl config info` under Certificate expires; later `tls: expired certificate` for each call.",
-            by_hand: "`talosctl --context NAME config new FILE --roles os:admin` while the old one still holds.",
+            by_hand: "`talosctl --context NAME -n NODE config new FILE --roles os:admin` while the old one still holds.",
             source: "Talos, managing access: client certificates, a year unless `--crt-ttl` says otherwise",
         },
         silences: &[],
@@ -62,7 +62,8 @@ fn certificates(survey: &Survey, out: &mut Out) {
             let days = left.as_hours() / 24;
             let control = survey.talos_nodes(&cluster.name).find(|node| node.seat().is_some());
             let rest = renewal(&cluster.talosconfig, cluster.context.as_deref(), &certificate.roles);
-            let help = control.map_or_else(|| format!("`talosctl {rest}`"), |node| talosctl(node, &rest));
+            let help =
+                control.map_or_else(|| format!("`talosctl -n CONTROL-PLANE {rest}`"), |node| talosctl(node, &rest));
             (format!("the client certificate in {} ends in {days} days, on {until}", cluster.talosconfig), help)
         } else {
             let help = "`talosctl gen config --with-secrets secrets.yaml --output-types talosconfig NAME ENDPOINT`, with the cluster's secrets";
@@ -142,7 +143,9 @@ fn load(node: &Node, out: &mut Out) -> Option<()> {
     let pressures = node.kubelet().map(|kubelet| kubelet.pressures.as_slice()).unwrap_or_default();
     wrong.extend(pressures.iter().map(|pressure| format!("the kubelet reports {pressure}")));
     if let Some(seat) = out.need(&node.name, &node.etcd) {
-        if seat.answered_ms > SLOW_MS {
+        // One that is only just coming up has its time.
+        let settled = node.talos().is_some_and(|talos| talos.stage.known() == Some(&Stage::Running));
+        if settled && seat.answered_ms > SLOW_MS {
             wrong.push(format!("its etcd took {} ms to answer us", seat.answered_ms));
         }
         let gap = seat.raft_index.saturating_sub(seat.raft_applied);

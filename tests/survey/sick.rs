@@ -115,6 +115,15 @@ async fn what_waits_in_a_vm_a_lock_and_a_cordon_each_have_their_word() {
     assert!(row.contains("! pending (223 on pve)") && row.contains("! cordoned v1.34.1"), "{text}");
     assert!(text.contains("pending until its next power cycle: cores"), "{text}");
 
+    // A firmware's uuid that waits is not yet the machine's.
+    bench.lab.shared().change(|world| {
+        let uuid = "uuid=11111111-2222-3333-4444-555555555555";
+        world.vms.get_mut(&223).unwrap().pending.insert("smbios1".into(), uuid.into());
+    });
+    let node = bench.look(&["talos-vm"]).await.nodes.remove(0);
+    assert_eq!(node.vm().unwrap().pending.len(), 2);
+    assert_eq!(node.vm().unwrap().smbios_uuid.as_ref(), node.talos().unwrap().system_uuid.known());
+
     // Who holds the lock comes before what waits.
     bench.lab.shared().change(|world| world.vms.get_mut(&223).unwrap().lock = Some("backup".into()));
     let survey = bench.look(&["talos-vm"]).await;
@@ -199,6 +208,13 @@ async fn a_machine_that_went_off_is_not_ready_and_neither_are_its_pods() {
     assert!(row.contains("! stopped (223 on pve)") && row.contains("! NotReady v1.34.1"), "{text}");
     assert!(row.contains(&format!("! 0 of {}", workloads.pods)), "{text}");
     assert!(text.contains("not Ready: Kubelet stopped posting node status."), "{text}");
+    assert!(workloads.not_ready.iter().all(|pod| pod.why.contains("which no longer reports")), "{workloads:#?}");
+    // The machine is what is mended first.
+    let on_one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in ["help: its VM is stopped: on pve: `qm start 223`", "its VM is stopped and its node is not Ready"] {
+        assert!(on_one_line.contains(words), "`{words}` is not in {text}");
+    }
+    assert!(!text.contains("is the node up"), "{text}");
     // Of many lines the first few.
     assert!(text.contains(&format!("and {} more (`--json` has them)", workloads.pods - 4)), "{text}");
 }

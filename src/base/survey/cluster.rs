@@ -31,14 +31,39 @@ impl ProxmoxCluster {
 pub struct KubernetesCluster {
     /// Its name in the site file.
     pub name: String,
+    /// The kubeconfig, for people.
+    #[serde(default)]
+    pub kubeconfig: String,
+    /// The context in it.
+    #[serde(default)]
+    pub context: String,
     /// The API server's version, `v1.34.1`.
     pub version: Layer<String>,
     /// Its nodes that the site does not know.
-    pub strangers: Layer<Vec<String>>,
+    pub strangers: Layer<Vec<Stranger>>,
     /// Budgets for disruptions that allow none by their own figures.
     pub never_met: Layer<Vec<Budget>>,
     /// Pods that are on no node.
     pub unscheduled: Layer<Vec<NotReady>>,
+}
+
+impl KubernetesCluster {
+    /// What tells `kubectl` which cluster is meant.
+    pub fn flags(&self) -> String {
+        format!("--kubeconfig {} --context {}", self.kubeconfig, self.context)
+    }
+}
+
+/// A Node that the site does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Stranger {
+    /// Its name.
+    pub name: String,
+    /// Ready.
+    pub ready: bool,
+    /// The uuid of the firmware of its machine, in lower case.
+    pub system_uuid: String,
 }
 
 /// A PodDisruptionBudget that no number of healthy pods can meet.
@@ -68,10 +93,21 @@ pub struct TalosCluster {
     pub certificate: Layer<Certificate>,
 }
 
-/// What `talosctl` is told to make another client certificate with one that still holds. Without the context it would be
-/// one of whatever cluster is the file's current one.
-pub fn renewal(talosconfig: &str, context: Option<&str>, roles: &[String]) -> String {
+impl TalosCluster {
+    /// What tells `talosctl` which cluster is meant.
+    pub fn flags(&self) -> String {
+        reach(&self.talosconfig, self.context.as_deref())
+    }
+}
+
+fn reach(talosconfig: &str, context: Option<&str>) -> String {
     let context = context.map(|context| format!(" --context {context}")).unwrap_or_default();
+    format!("--talosconfig {talosconfig}{context}")
+}
+
+/// What `talosctl` is told to make another client certificate with one that still holds. Without the context it would be
+/// one of whatever cluster is the file's current one. It wants a control plane's `-n` besides.
+pub fn renewal(talosconfig: &str, context: Option<&str>, roles: &[String]) -> String {
     let roles = if roles.is_empty() { "os:admin".to_owned() } else { roles.join(",") };
-    format!("--talosconfig {talosconfig}{context} config new FILE --roles {roles}")
+    format!("{} config new FILE --roles {roles}", reach(talosconfig, context))
 }

@@ -55,7 +55,8 @@ impl Kubelet {
             lines.push(if self.reason.is_empty() { "not Ready".into() } else { format!("not Ready: {}", self.reason) });
         }
         if self.cordoned {
-            lines.push("cordoned".into());
+            let by = self.cordon_mark.as_ref().map(|mark| format!(" by {mark}")).unwrap_or_default();
+            lines.push(format!("cordoned{by}"));
         }
         lines.extend(self.pressures.iter().cloned());
         lines

@@ -44,7 +44,7 @@ pub struct Vm {
     /// The boot order, as configured (`order=scsi0`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
-    /// The uuid of its firmware (`smbios1`), in lower case.
+    /// The uuid of its firmware (`smbios1`), in lower case: the one that it runs with, or that it would start with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smbios_uuid: Option<String>,
     /// Its `usbN` lines, as they will be after the next power cycle.

@@ -13,7 +13,7 @@ mod talos;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use cluster::{Budget, KubernetesCluster, ProxmoxCluster, TalosCluster, renewal};
+pub use cluster::{Budget, KubernetesCluster, ProxmoxCluster, Stranger, TalosCluster, renewal};
 pub use config::{InstallDisk, MachineConfig, NamedSelector};
 pub use etcd::{EtcdAlarm, EtcdMember, EtcdSeat, Seat};
 pub use kubernetes::{Earlier, Kubelet, NotReady, Workload, Workloads};
@@ -237,6 +237,7 @@ impl Node {
                 Layer::Known(_) | Layer::Absent => None,
             }
         }
+        let right = |reason: &str| reason.contains("the privilege ").then_some(RIGHT);
         // An agent's answer may be known in part.
         let agent = self.agent.known().map(Agent::unknown).unwrap_or_default();
         [
@@ -250,10 +251,13 @@ impl Node {
         ]
         .into_iter()
         .filter_map(|(layer, why)| why.map(|(reason, help)| (layer, reason, help)))
-        .chain(agent.into_iter().map(|reason| ("agent", reason, None)))
+        .chain(agent.into_iter().map(|reason| ("agent", reason, right(reason))))
         .collect()
     }
 }
+
+/// What helps where a privilege of Proxmox' is missing.
+const RIGHT: &str = "`pvemig privileges` prints the commands that give what a run takes";
 
 #[cfg(test)]
 mod tests {

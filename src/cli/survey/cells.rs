@@ -138,8 +138,11 @@ fn agent(agent: &Agent) -> Cell {
         let short = if agent.ping.is_no() { "silent" } else { "no exec" };
         return Cell::wrong(short, short);
     }
-    if unknown(&agent.channel) || unknown(&agent.ping) || (agent.ping.is_yes() && unknown(&agent.exec)) {
+    if unknown(&agent.channel) || unknown(&agent.ping) {
         return Cell { mark: Mark::Unknown, short: String::new(), long: String::new() };
+    }
+    if agent.ping.is_yes() && unknown(&agent.exec) {
+        return Cell { mark: Mark::Unknown, short: " ping".into(), long: " ping, not exec".into() };
     }
     match (agent.ping.is_yes(), agent.exec.is_yes()) {
         (_, true) => Cell::good("exec", "ping, exec"),
@@ -161,6 +164,10 @@ fn talos(talos: &Talos) -> Cell {
     let tag = &talos.version.tag;
     match talos.stage.known() {
         None => Cell { mark: Mark::Unknown, short: String::new(), long: format!(" {tag}") },
+        // Booted, and rules are blind to what it does not tell us.
+        Some(Stage::Running) if talos.ready && talos.wrong().is_empty() && !talos.unknown().is_empty() => {
+            Cell { mark: Mark::Unknown, short: " running".into(), long: format!(" running {tag}") }
+        }
         Some(Stage::Running) if talos.ready && talos.wrong().is_empty() => {
             Cell::good("running", format!("running {tag}"))
         }

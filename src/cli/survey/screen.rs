@@ -153,17 +153,13 @@ impl Paper {
     fn wrong(&mut self, survey: &Survey) {
         let mut all: Vec<(&str, &str, String)> = Vec::new();
         for node in &survey.nodes {
-            let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
             let wrong = node.wrong();
-            for (layer, text) in &wrong {
-                let count = seen.entry(layer).or_default();
-                *count += 1;
-                if *count <= FEW {
-                    all.push((&node.name, layer, one_line(text)));
+            for of_layer in wrong.chunk_by(|a, b| a.0 == b.0) {
+                all.extend(of_layer.iter().take(FEW).map(|(layer, text)| (&*node.name, *layer, one_line(text))));
+                // Where they are, and not below what another layer says.
+                if let (Some((layer, _)), more @ 1..) = (of_layer.first(), of_layer.len().saturating_sub(FEW)) {
+                    all.push((&node.name, layer, format!("and {more} more (`--json` has them)")));
                 }
-            }
-            for (layer, count) in seen.into_iter().filter(|(_, count)| *count > FEW) {
-                all.push((&node.name, layer, format!("and {} more (`--json` has them)", count - FEW)));
             }
         }
         for cluster in &survey.kubernetes {

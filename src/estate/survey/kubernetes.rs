@@ -10,7 +10,9 @@ use super::super::Estate;
 use super::{Why, layer};
 use crate::base::fault::Fault;
 use crate::base::redact;
-use crate::base::survey::{Budget, Earlier, Kubelet, KubernetesCluster, Layer, NotReady, Workload, Workloads};
+use crate::base::survey::{
+    Budget, Earlier, Kubelet, KubernetesCluster, Layer, NotReady, Stranger, Workload, Workloads,
+};
 use crate::k8s::{Kubernetes, Node, Pod, budget};
 
 /// Questions for the pods of nodes in flight at a time.
@@ -85,12 +87,17 @@ impl Cluster {
     /// What is said of the whole cluster. `known` are the names of its nodes that the site has.
     pub(super) async fn facts(&self, estate: &Estate, name: &str, known: Vec<&str>) -> KubernetesCluster {
         let name = name.to_owned();
+        let of = estate.site.kubernetes.get(&name);
+        let kubeconfig = of.map(|of| of.kubeconfig.display().to_string()).unwrap_or_default();
+        let context = of.map(|of| of.context.clone()).unwrap_or_default();
         let listed = match self.listed(estate, &name).await {
             Ok(listed) => listed,
             Err(why) => {
                 let (version, strangers) = (why.layer(), why.layer());
                 return KubernetesCluster {
                     name,
+                    kubeconfig,
+                    context,
                     version,
                     strangers,
                     never_met: why.layer(),
@@ -105,7 +112,8 @@ impl Cluster {
             estate.bounded(&what, kubernetes.budgets()),
             estate.bounded(&what, kubernetes.pods_on_no_node()),
         );
-        let strangers = listed.nodes.keys().filter(|node| !known.contains(&node.as_str())).cloned().collect();
+        let strangers = listed.nodes.values().filter(|node| !known.contains(&node.meta.name.as_str()));
+        let strangers = strangers.map(stranger).collect();
         let never = |all: Vec<budget::Budget>| -> Vec<Budget> {
             let never = all.iter().filter(|budget| budget.expected > 0 && budget.can_never_allow());
             never.map(never_met).collect()
@@ -117,8 +125,15 @@ impl Cluster {
             never_met: layer(budgets.and_then(|done| Ok(done?)).map(never)),
             unscheduled: layer(pods.and_then(|done| Ok(done?)).map(waiting)),
             name,
+            kubeconfig,
+            context,
         }
     }
+}
+
+fn stranger(node: &Node) -> Stranger {
+    let system_uuid = node.system_uuid.to_lowercase();
+    Stranger { name: node.meta.name.clone(), ready: node.is_ready(), system_uuid }
 }
 
 fn kubelet(node: &Node) -> Kubelet {

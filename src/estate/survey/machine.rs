@@ -15,6 +15,9 @@ use crate::proxmox::config::Props;
 use crate::proxmox::{Pending, Proxmox, Resource, VmRef, VmStatus};
 use crate::site::{self, Access};
 
+/// Whom no rights are asked of (pve-access-control `PVE::RPCEnvironment::check`). His tokens have rights of their own.
+const ROOT: &str = "root@pam";
+
 /// A Proxmox cluster whose list of VMs is asked for once.
 #[derive(Default)]
 pub(super) struct Cluster(OnceCell<Result<Listed, Why>>);
@@ -43,15 +46,15 @@ impl Cluster {
     async fn ask(&self, estate: &Estate, place: &Place) -> Result<(Vm, Arc<Proxmox>, VmRef), Why> {
         let listed = self.listed(estate, &place.proxmox).await?;
         let Some(row) = listed.rows.get(&place.vmid) else {
-            return Err(Why {
-                reason: format!(
-                    "cluster {} has no vm {} that {} may see",
-                    place.proxmox,
-                    place.vmid,
-                    listed.proxmox.caller()
-                ),
-                help: Some("correct its number in the site file, or give the credentials VM.Audit on it".into()),
-            });
+            let (caller, number) = (listed.proxmox.caller(), "correct its number in the site file");
+            let none = format!("cluster {} has no vm {}", place.proxmox, place.vmid);
+            // He sees all there are.
+            let (reason, help) = if caller == ROOT {
+                (none, number.to_owned())
+            } else {
+                (format!("{none} that {caller} may see"), format!("{number}, or give the credentials VM.Audit on it"))
+            };
+            return Err(Why { reason, help: Some(help) });
         };
         // The cluster says so of everything on a host that it has not heard of lately.
         if row.status == "unknown" {
@@ -261,7 +264,8 @@ fn shown(at: &VmRef, config: &Pending, status: &VmStatus) -> Vm {
         balloon_mib: number("balloon"),
         cpu: text(config.configured("cpu")),
         boot: text(config.configured("boot")),
-        smbios_uuid: config.configured("smbios1").and_then(uuid),
+        // What runs is what a guest tells of; the new one comes with the next power cycle.
+        smbios_uuid: if running { config.value("smbios1") } else { config.configured("smbios1") }.and_then(uuid),
         usb: lines(&["usb"]),
         hostpci: lines(&["hostpci"]),
         drives: lines(&["scsi", "virtio", "sata", "ide", "nvme"]),

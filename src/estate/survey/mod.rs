@@ -180,8 +180,14 @@ impl Estate {
                 None => (Layer::Absent, Layer::Absent),
             }
         };
-        let ((vm, agent, guest), told, (kubelet, workloads)) =
+        let ((vm, agent, guest), mut told, (kubelet, workloads)) =
             futures::join!(Box::pin(machine), Box::pin(talos), Box::pin(kube));
+        // A machine that is off cannot answer: that is mended first.
+        if let (Some(vm), Some(place), true) = (vm.known(), &place, told.silent)
+            && !vm.is_running()
+        {
+            told.off(&format!("its VM is {}: on {}: `qm start {}`", vm.power, vm.host, place.vmid));
+        }
         survey::Node {
             name: node.name().to_owned(),
             kind: match (node, &place) {

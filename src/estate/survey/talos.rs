@@ -45,6 +45,17 @@ impl Told {
         Self { talos: Layer::Absent, seat: Layer::Absent, silent: false }
     }
 
+    /// What helps where its machine is off.
+    pub(super) fn off(&mut self, next: &str) {
+        let instead = |help: &mut Option<String>| *help = Some(next.to_owned());
+        if let Layer::Unknown { help, .. } = &mut self.talos {
+            instead(help);
+        }
+        if let Layer::Unknown { help, .. } = &mut self.seat {
+            instead(help);
+        }
+    }
+
     fn unknown(why: &Why, silent: bool) -> Self {
         Self { talos: why.layer(), seat: why.layer(), silent }
     }
@@ -61,6 +72,12 @@ pub(super) async fn node(estate: &Estate, name: &str) -> Told {
         Ok(Ok(version)) => version,
         Ok(Err(error)) => {
             let silent = matches!(error, Error::Unreachable { .. } | Error::NoAnswer { .. });
+            // Rights are of calls: who may not ask for the version may ask etcd (os:etcd:backup).
+            if matches!(error, Error::Denied { .. }) {
+                let seat =
+                    estate.bounded(&what, Box::pin(seat(&talos, estate))).await.unwrap_or_else(|why| why.layer());
+                return Told { talos: Why::from(error).layer(), seat, silent };
+            }
             return Told::unknown(&error.into(), silent);
         }
         Err(why) => return Told::unknown(&why, true),

@@ -59,8 +59,17 @@ fn a_pod_says_why_it_does_not_run() {
                 not_ready(v);
                 v["status"]["containerStatuses"] = Value::Null;
             }),
-            "scheduled to k3s-vm-pumped-piglet, phase Running, the kubelet says nothing yet",
+            "on k3s-vm-pumped-piglet, which no longer reports",
         ),
+        (
+            pod(|v| {
+                not_ready(v);
+                v["status"]["containerStatuses"] = Value::Null;
+                v["status"]["phase"] = "Pending".into();
+            }),
+            "scheduled to k3s-vm-pumped-piglet, phase Pending, the kubelet says nothing yet",
+        ),
+        (pod(not_ready), "on k3s-vm-pumped-piglet, which no longer reports"),
         (
             pod(|v| {
                 v["metadata"]["deletionTimestamp"] = "2025-05-01T00:00:00Z".into();
@@ -69,7 +78,7 @@ fn a_pod_says_why_it_does_not_run() {
             "being deleted, held by finalizers x/y",
         ),
     ];
-    assert_eq!(table.len(), 6);
+    assert_eq!(table.len(), 8);
     for (pod, expected) in table {
         assert_eq!(pod.trouble().first().map(String::as_str), Some(expected));
     }

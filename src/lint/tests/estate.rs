@@ -210,6 +210,8 @@ pub(super) fn sound() -> Survey {
     k3s.guest = Layer::Known(Guest { route: "ssh".into(), boot_id, others: Vec::new() });
     let cluster = |name: &str, version: &str| KubernetesCluster {
         name: name.into(),
+        kubeconfig: "~/.kube/config".into(),
+        context: name.into(),
         version: Layer::Known(version.into()),
         strangers: Layer::Known(Vec::new()),
         never_met: Layer::Known(Vec::new()),

@@ -42,7 +42,8 @@ fn numbers_are_given_once_and_every_rule_is_explained() {
         }
         assert!(!reached.contains(&found.number), "{} silences itself: {reached:?}", found.number);
     }
-    assert!(rule("L99").is_none());
+    assert!(rule("L99").is_none() && rule("L").is_none() && rule("L0").is_none());
+    assert_eq!((rule("l1").unwrap().number, rule("L10").unwrap().number), ("L01", "L10"));
 }
 
 #[test]
@@ -55,6 +56,19 @@ fn each_rule_finds_its_cause_and_nothing_else_does() {
         let told: Vec<(&str, &str)> = found.iter().map(|f| (f.rule, f.what.as_str())).collect();
         assert_eq!(told, [(case.rule, case.what)], "{}: {found:#?}", case.name);
         let Finding { text, help, .. } = &found[0];
+        // Each command names the cluster that it is for.
+        let commands = |tool: &str| help.matches(&format!("`{tool} ")).count();
+        let (talos, kube) =
+            (" --talosconfig ~/.talos/config --context home", " --kubeconfig ~/.kube/config --context k");
+        assert_eq!(
+            help.matches(talos).count(),
+            commands("talosctl") - commands("talosctl gen"),
+            "{}: {help}",
+            case.name
+        );
+        assert_eq!(help.matches(kube).count(), commands("kubectl"), "{}: {help}", case.name);
+        let help = help.replace(&format!("`talosctl{talos}"), "`talosctl");
+        let help = help.replace(&format!("{kube}3s "), " ").replace(&format!("{kube} "), " ");
         for part in case.text {
             assert!(text.contains(part), "{}: `{part}` is not in {text}", case.name);
         }

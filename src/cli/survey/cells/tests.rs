@@ -72,7 +72,8 @@ fn an_agent_that_could_not_be_asked_is_not_one_that_is_silent() {
         // Nobody has heard that it is silent.
         (of(yes(), unknown(), no()), Mark::Wrong, "! no exec", "! no exec"),
         (of(yes(), unknown(), none()), Mark::Unknown, "?", "?"),
-        (of(yes(), yes(), unknown()), Mark::Unknown, "?", "?"),
+        // That it answers is known all the same.
+        (of(yes(), yes(), unknown()), Mark::Unknown, "? ping", "? ping, not exec"),
         (of(unknown(), no(), none()), Mark::Unknown, "?", "?"),
         (of(no(), no(), none()), Mark::Absent, "off", "off"),
     ];
@@ -122,8 +123,15 @@ fn talos_is_good_where_it_runs_is_ready_and_nothing_in_it_waits() {
         (talos_at(Layer::Known(Stage::Booting), true), Mark::Wrong, "! booting", "! booting v1.11.5"),
         (talos_at(Layer::Known(Stage::ShuttingDown), false), Mark::Wrong, "! shutting down", "! shutting down v1.11.5"),
         (talos_at(Layer::unknown("no answer"), false), Mark::Unknown, "?", "? v1.11.5"),
+        // Of what a lesser role is not told nobody says that it is well.
+        (
+            Talos { config: Layer::unknown("it takes os:admin"), ..running() },
+            Mark::Unknown,
+            "? running",
+            "? running v1.11.5",
+        ),
     ];
-    check(talos, cases, 7);
+    check(talos, cases, 8);
 }
 
 #[test]

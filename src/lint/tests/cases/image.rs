@@ -7,6 +7,14 @@ use super::{Case, channel_pending, gpu_image, no_agent, no_channel, no_modules};
 
 pub(super) const WRONG: &[Case] = &[
     Case {
+        name: "modules that nobody asked for",
+        rule: "L01",
+        what: "nuc",
+        change: |survey| talos_of(survey, "nuc").modules_configured = Layer::Known(vec!["nvidia".into()]),
+        text: &["loaded now, but its configuration does not ask for `nvidia_uvm`, `nvidia_drm` and `nvidia_modeset`"],
+        help: "patch mc --mode=no-reboot --patch '{\"machine\":{\"kernel\":{\"modules\":[{\"name\":\"nvidia_uvm\"},",
+    },
+    Case {
         name: "no modules",
         rule: "L01",
         what: "nuc",

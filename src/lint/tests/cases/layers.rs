@@ -48,6 +48,20 @@ pub(super) const WRONG: &[Case] = &[
         help: "on pve: `qm start 223`",
     },
     Case {
+        name: "off, as Kubernetes has noticed",
+        rule: "L27",
+        what: "tvm",
+        change: |survey| {
+            let vm = vm_of(survey, "tvm");
+            (vm.power, vm.qemu, vm.uptime_s) = ("stopped".into(), None, None);
+            at(survey, "tvm").agent = Layer::Absent;
+            silent(survey, "tvm");
+            away(survey, "tvm");
+        },
+        text: &["its VM is stopped and its node is not Ready"],
+        help: "on pve: `qm start 223`",
+    },
+    Case {
         name: "paused and Ready",
         rule: "L27",
         what: "k3s",

@@ -7,7 +7,7 @@ mod layers;
 mod nodes;
 mod right;
 
-use crate::base::survey::{Fact, Layer, NamedSelector, PendingChange, Service, Stage, Survey};
+use crate::base::survey::{Fact, Layer, NamedSelector, PendingChange, Service, Stage, Stranger, Survey};
 
 use super::estate::{BOTH, DRIVER, PLAIN, at, config_of, extension, kubelet_of, members, talos_of, there, vm_of};
 
@@ -97,6 +97,10 @@ pub(super) fn silent(survey: &mut Survey, node: &str) {
     let node = at(survey, node);
     node.talos = Layer::unknown("connection refused");
     node.talos_silent = true;
+}
+
+pub(super) fn stranger(name: &str, ready: bool) -> Stranger {
+    Stranger { name: name.into(), ready, system_uuid: String::new() }
 }
 
 pub(super) fn learner(survey: &mut Survey, id: &str) {

@@ -1,9 +1,9 @@
 //! Clusters, nodes, clocks, rights.
 
-use crate::base::survey::{Budget, Earlier, Layer, Unmet};
+use crate::base::survey::{Budget, Earlier, Layer, Stranger, Unmet};
 
 use super::super::estate::{at, kubelet_of, seat_of, talos_of, there, vm_of};
-use super::{Case, dumb};
+use super::{Case, dumb, stranger};
 
 pub(super) const WRONG: &[Case] = &[
     Case {
@@ -197,9 +197,31 @@ pub(super) const WRONG: &[Case] = &[
         name: "a stranger",
         rule: "L31",
         what: "k",
-        change: |survey| survey.kubernetes[0].strangers = Layer::Known(vec!["old".into()]),
+        change: |survey| survey.kubernetes[0].strangers = Layer::Known(vec![stranger("old", false)]),
         text: &["Kubernetes has `old`"],
-        help: "`kubectl get node old -o wide`",
+        help: "`kubectl get node old -o wide` says what it is: add it to the site file; where its machine is gone for good, \
+               `kubectl delete node old`",
+    },
+    Case {
+        name: "a stranger that works",
+        rule: "L31",
+        what: "k",
+        change: |survey| survey.kubernetes[0].strangers = Layer::Known(vec![stranger("new", true)]),
+        text: &["Kubernetes has `new`"],
+        help: "says what it is: add it to the site file",
+    },
+    Case {
+        name: "a node by another name",
+        rule: "L32",
+        what: "mac",
+        change: |survey| {
+            let system_uuid = kubelet_of(survey, "mac").system_uuid.clone();
+            *kubelet_of(survey, "mac") = crate::base::survey::Kubelet::default();
+            survey.kubernetes[0].strangers =
+                Layer::Known(vec![Stranger { system_uuid, ..stranger("talos-mac", true) }]);
+        },
+        text: &["no node mac; it knows its machine as talos-mac"],
+        help: "set `node_name: talos-mac` for it",
     },
     Case {
         name: "no Node object",
@@ -221,6 +243,17 @@ pub(super) const WRONG: &[Case] = &[
         change: |survey| kubelet_of(survey, "mac").cordoned = true,
         text: &["it is cordoned"],
         help: "`kubectl uncordon mac`",
+    },
+    Case {
+        name: "cordoned by a run",
+        rule: "L33",
+        what: "mac",
+        change: |survey| {
+            let kubelet = kubelet_of(survey, "mac");
+            (kubelet.cordoned, kubelet.cordon_mark) = (true, Some("run 7k2 on box".into()));
+        },
+        text: &["it is cordoned by run 7k2 on box of pvemig's"],
+        help: "`pvemig status` there",
     },
     Case {
         name: "another VM",

@@ -7,7 +7,7 @@ use super::super::estate::{
 };
 use super::{
     away, channel_pending, dumb, existing, gpu_image, install, learner, no_agent, no_channel, no_modules, silent,
-    user_volume, waits,
+    stranger, user_volume, waits,
 };
 
 type Right = (&'static str, &'static str, fn(&mut Survey));
@@ -85,7 +85,7 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
     }),
     ("L15", "a node that only the site does not know", |s| {
         members(s, |all| all.push(EtcdMember { id: "0d".into(), name: "old".into(), learner: false }));
-        s.kubernetes[0].strangers = Layer::Known(vec!["old".into()]);
+        s.kubernetes[0].strangers = Layer::Known(vec![stranger("old", true)]);
     }),
     ("L15", "it may be a node whose seat is not known", |s| {
         members(s, |all| all.iter_mut().filter(|m| m.id == "0c").for_each(|m| m.name = "talos-9xq-2ab".into()));
@@ -134,6 +134,10 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
         kubelet_of(s, "k3s").control_plane = false;
         kubelet_of(s, "k3s").pressures = vec!["MemoryPressure".into()];
     }),
+    ("L23", "its etcd is only just coming up", |s| {
+        waits(s, "mac", "etcd", "x");
+        seat_of(s, "mac").answered_ms = 4_000;
+    }),
     ("L24", "the cause is told", no_modules),
     ("L24", "the kubelet is not up either", |s| {
         waits(s, "mac", "cri", "x");
@@ -144,8 +148,8 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
         (mac.stage, mac.ready) = (Layer::Known(Stage::Rebooting), false);
     }),
     ("L26", "it answers with a no", |s| at(s, "mac").talos = Layer::unknown("the certificate is over")),
-    ("L27", "Kubernetes has noticed", |s| {
-        vm_of(s, "k3s").power = "stopped".into();
+    ("L27", "whether it runs is not known", |s| {
+        at(s, "k3s").vm = Layer::unknown("no answer");
         away(s, "k3s");
     }),
     ("L28", "it has just been started", |s| {
@@ -185,10 +189,10 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
     }),
     ("L31", "who there is is not known", |s| s.kubernetes[0].strangers = Layer::unknown("no answer")),
     ("L32", "Kubernetes is not known", |s| at(s, "mac").kubelet = Layer::unknown("no answer")),
-    ("L33", "a hold", |s| {
+    ("L33", "Talos takes it back by itself", |s| {
         let kubelet = kubelet_of(s, "mac");
         kubelet.cordoned = true;
-        kubelet.cordon_mark = Some("run 7k2 on box".into());
+        kubelet.cordon_mark = Some("Talos".into());
     }),
     ("L34", "Talos is not known", |s| {
         vm_of(s, "tvm").smbios_uuid = Some("11111111-2222-3333-4444-555555555555".into());
