@@ -94,7 +94,7 @@ fn talosconfigs(site: &Site, now: Timestamp) -> (Vec<Problem>, Vec<String>) {
             Dates::NearEnd => {
                 let days = context.certificate.left(now).as_hours() / 24;
                 notices.push(format!(
-                    "{whose} ends in {}, on {until}: `talosctl {}` makes another one as long as this one holds",
+                    "{whose} ends in {}, on {until}: `talosctl -n CONTROL-PLANE {}` makes another one as long as this one holds",
                     plural(usize::try_from(days).unwrap_or_default(), "day"),
                     renewal(&file.to_string(), Some(context_name.as_str()), &context.certificate.roles),
                 ));

@@ -84,6 +84,11 @@ impl Kubernetes {
             let bytes = private::read(&path).map_err(wide)?;
             secrets.push(Secret::new(String::from_utf8_lossy(&bytes).trim()));
         }
+        if !file.contexts.iter().any(|known| known.name == context) {
+            let known: Vec<&str> = file.contexts.iter().map(|known| known.name.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(bad(format!("it has no context `{context}`: it has {known}")));
+        }
         let options = KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
         let has_proxy = file.clusters.iter().any(|c| c.cluster.as_ref().is_some_and(|c| c.proxy_url.is_some()));
         let mut config = kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|e| bad(e.to_string()))?;

@@ -108,6 +108,8 @@ pub(super) fn kubeconfig(error: &KubeconfigError) -> String {
             Some(at) => format!("it is no kubeconfig, see line {}, column {}", at.line(), at.column()),
             None => "it is no kubeconfig".into(),
         },
+        // Its path stands before.
+        KubeconfigError::ReadConfig(error, _) => format!("cannot be read: {error}"),
         other => other.to_string(),
     }
 }

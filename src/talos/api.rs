@@ -21,6 +21,7 @@ use crate::base::secret::Secret;
 use crate::base::tls::{self, Fingerprint};
 use crate::base::wait::{self, Backoff, limit};
 
+use super::certificate::Dates;
 use super::error::Error;
 use super::line::{Dial, Hearing, lock};
 use super::node::Node;
@@ -74,6 +75,7 @@ pub struct Talos {
     endpoint: Endpoint,
     roles: Vec<String>,
     client: String,
+    dates: Option<Dates>,
     /// For questions; opened with the first one, and again after the node was away.
     reads: OnceLock<Channel>,
     hearing: Hearing,
@@ -101,6 +103,7 @@ impl Talos {
         let certificate = &context.certificate;
         let client = format!("{} until {}", certificate.roles.join(", "), certificate.until);
         let mut talos = Self::with(node, config, clock)?;
+        talos.dates = Some(certificate.dates(clock.now()));
         (talos.roles, talos.client, talos._key) = (certificate.roles.clone(), client, Some(context.key.clone()));
         Ok(talos)
     }
@@ -132,6 +135,7 @@ impl Talos {
             endpoint,
             roles: Vec::new(),
             client: String::new(),
+            dates: None,
             reads: OnceLock::new(),
             hearing: Hearing::default(),
             _key: None,
@@ -195,6 +199,7 @@ impl Talos {
             changing,
             roles: &self.roles,
             client: self.client.clone(),
+            dates: self.dates,
             alert: heard.alert,
             unheard: heard.ended && !heard.anything,
         }

@@ -3,7 +3,8 @@
 use crate::base::fault::{Effect, Fault};
 use crate::base::permit::Refused;
 
-use super::talosconfig::TalosconfigError;
+use super::certificate::Dates;
+use super::talosconfig::{FROM_SECRETS, TalosconfigError};
 
 /// An error of the Talos provider. `at` is the target: `talos node talos-20 (10.10.0.20)`.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +31,7 @@ pub enum Error {
     /// The node refused the connection for our certificate. That comes with the first call, not with the connection; it
     /// is not certain where the node ended the connection without a word.
     #[error("{at}: it does not accept the client certificate ({client}): {why}")]
-    ClientRefused { at: String, client: String, why: String, certain: bool, effect: Effect },
+    ClientRefused { at: String, client: String, dates: Option<Dates>, why: String, certain: bool, effect: Effect },
     /// A question without an answer.
     #[error("{at}: no answer: {why}")]
     NoAnswer { at: String, why: String },
@@ -165,12 +166,15 @@ impl Fault for Error {
         Some(match self {
             Self::Config(error) => return error.help(),
             Self::Setup { .. } => "correct the node's entry in the site file; `pvemig site check` reads it".into(),
-            Self::Unreachable { .. } => "is the node up, and is its port 50000 open to this machine?".into(),
-            Self::UnknownIssuer { .. } => {
-                "the node is in maintenance mode (booted without a configuration), or of another cluster: \
-                 `talosctl get machinestatus --insecure -n ADDRESS` tells which"
-                    .into()
+            Self::Unreachable { .. } => {
+                "is the node up, and is the port of its address (50000 where none is named) open to this machine?".into()
             }
+            Self::UnknownIssuer { at, .. } => format!(
+                "the node is in maintenance mode (booted without a configuration) or of another cluster, which \
+                 `talosctl get machinestatus --insecure -n {}` tells; where all nodes fail so, the `ca` of the talosconfig \
+                 is another cluster's",
+                address_in(at)
+            ),
             Self::OutOfDate { .. } => {
                 "one of the two clocks is wrong: certificates of nodes hold for a day; compare `date -u` here with \
                  `talosctl time`, and wait for the node's time to be set"
@@ -181,15 +185,19 @@ impl Fault for Error {
                  its console"
                     .into()
             }
+            Self::ClientRefused { dates: Some(Dates::Early), .. } => {
+                "it does not hold yet: is the clock of this machine right? `date -u` shows it".into()
+            }
+            // One that is not let in makes no other one.
             Self::ClientRefused { .. } => {
-                "make a new talosconfig with `talosctl config new FILE --roles os:admin`, or from the cluster's secrets \
-                 where this one has ended"
-                    .into()
+                format!("take the talosconfig that the cluster was made with, or make one from its secrets: {FROM_SECRETS}")
             }
             Self::LostAnswer { .. } => "nothing is sent again blindly: `pvemig resume` looks first".into(),
             Self::Unavailable { .. } => "the node may be starting or going down: look again in a while".into(),
             Self::Denied { .. } => {
-                "name a talosconfig with the role os:admin: `talosctl config new FILE --roles os:admin` makes one".into()
+                "name a talosconfig with the role os:admin; who has one makes another: `talosctl --talosconfig HIS -n NODE \
+                 config new FILE --roles os:admin`"
+                    .into()
             }
             Self::NotForwarded { .. } => "name the node's own address, or that of a control plane, as endpoint".into(),
             Self::NoSuchKind { .. } => "this is no matter of roles: `talosctl get rd` lists what the node knows".into(),
@@ -206,4 +214,9 @@ impl Fault for Error {
             _ => return None,
         })
     }
+}
+
+/// The address in a target's words, `talos node talos-20 (10.10.0.20)`.
+fn address_in(at: &str) -> &str {
+    at.rsplit_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("ADDRESS", |(address, _)| address)
 }

@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 
 use crate::base::fault::Effect;
 
+use super::certificate::Dates;
 use super::error::Error;
 use super::line::NoLine;
 
@@ -18,6 +19,8 @@ pub(super) struct Asked<'a> {
     pub(super) roles: &'a [String],
     /// The client certificate in words; empty in maintenance mode.
     pub(super) client: String,
+    /// How its dates stood when the way was prepared.
+    pub(super) dates: Option<Dates>,
     /// What the node said about the connection when it ended it.
     pub(super) alert: Option<Alert>,
     /// The node ended the connection without a word on it.
@@ -76,8 +79,8 @@ impl Asked<'_> {
             // In TLS 1.3 the node looks at our certificate when the connection is there already for us.
             None if self.unheard && !self.client.is_empty() => {
                 let why = "it ended the connection before it said anything".to_owned();
-                let (client, effect) = (self.client.clone(), self.maybe());
-                return Error::ClientRefused { at, client, why, certain: false, effect };
+                let (client, dates, effect) = (self.client.clone(), self.dates, self.maybe());
+                return Error::ClientRefused { at, client, dates, why, certain: false, effect };
             }
             _ => {}
         }
@@ -88,7 +91,8 @@ impl Asked<'_> {
     fn client_refused(&self, alert: Alert) -> Error {
         let at = self.at.to_owned();
         let client = if self.client.is_empty() { "none was shown".into() } else { self.client.clone() };
-        Error::ClientRefused { at, client, why: format!("{alert:?}"), certain: true, effect: Effect::None }
+        let dates = self.dates;
+        Error::ClientRefused { at, client, dates, why: format!("{alert:?}"), certain: true, effect: Effect::None }
     }
 
     /// The node's own word.

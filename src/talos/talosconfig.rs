@@ -71,6 +71,10 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
+/// What makes a talosconfig without one that works.
+pub(super) const FROM_SECRETS: &str =
+    "`talosctl gen config --with-secrets secrets.yaml --output-types talosconfig NAME ENDPOINT`";
+
 impl Fault for TalosconfigError {
     fn effect(&self) -> Effect {
         Effect::None
@@ -83,16 +87,17 @@ impl Fault for TalosconfigError {
             Self::NoContext { .. } | Self::NoCurrent { .. } => {
                 "name one of them as `context`; `talosctl config contexts` lists them".into()
             }
-            Self::Field { field: "auth" | "proxy-url", path, .. } => format!(
-                "make a talosconfig with a client certificate of its own: `talosctl --talosconfig {} config new mine \
-                 --roles os:admin`",
+            Self::Field { field: "auth" | "proxy-url", path, context, .. } => format!(
+                "make a talosconfig with a client certificate of its own: `talosctl --talosconfig {} --context {context} -n \
+                 CONTROL-PLANE config new mine --roles os:admin`",
                 path.display()
             ),
-            Self::Field { path, context, .. } => format!(
-                "write it anew with `talosctl --talosconfig {} --context {context} config new FILE --roles os:admin`, or \
-                 take the talosconfig that the cluster was made with",
-                path.display()
-            ),
+            // What is broken makes no other one.
+            Self::Field { .. } => {
+                format!(
+                    "take the talosconfig that the cluster was made with, or make one from its secrets: {FROM_SECRETS}"
+                )
+            }
         })
     }
 }

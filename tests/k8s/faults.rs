@@ -240,6 +240,20 @@ async fn a_kubeconfig_that_is_not_usable_is_told_with_its_path() {
     assert_eq!(seen, 4);
 }
 
+#[tokio::test]
+async fn a_context_that_is_not_there_is_told_those_that_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kubeconfig");
+    let said = async || Kubernetes::open("k3s", &path, "hme", Clock::real()).await.unwrap_err().to_string();
+    let none = said().await;
+    assert!(none.contains("cannot be read: ") && !none.contains('"'), "{none}");
+    let contexts: String =
+        ["home", "work"].map(|name| format!("- name: {name}\n  context: {{cluster: c, user: u}}\n")).concat();
+    std::fs::write(&path, format!("apiVersion: v1\nkind: Config\ncontexts:\n{contexts}")).unwrap();
+    let other = said().await;
+    assert!(other.ends_with("it has no context `hme`: it has home, work"), "{other}");
+}
+
 /// What a kubeconfig and the plugin that it names may bring to light stays out of the errors, and a file with
 /// credentials that others may read is not used.
 #[tokio::test]

@@ -81,7 +81,7 @@ async fn what_keeps_a_node_from_being_opened_is_said_with_what_to_do() {
     let expected = [
         ("has no Talos node `b`", "", "site check"),
         (cannot, "has no context `work`: it has home", "talosctl config contexts"),
-        (cannot, "context `home`: `key` is missing", "config new FILE"),
+        (cannot, "context `home`: `key` is missing", "gen config --with-secrets"),
         (cannot, "is no talosconfig", "talosctl gen config"),
         (cannot, "can be read by others (mode 0640)", "chmod 600"),
         (cannot, "there is no such file", "create "),

@@ -126,10 +126,9 @@ impl Draft {
     pub(super) fn push(&mut self, document: usize, parts: &[Part], value: &Value) -> Result<(), PatchError> {
         let length = self.list(document, parts)?.len();
         if length == 0 {
-            let mut parts = parts.to_vec();
-            self.say(Symbol::Add, document, &parts, None, Some(value));
+            self.say(Symbol::Add, document, &under(parts, Part::At(0)), None, Some(value));
             // An empty list may be there as `[]` or as nothing.
-            return self.put(document, &std::mem::take(&mut parts), &Value::Array(vec![value.clone()]));
+            return self.put(document, parts, &Value::Array(vec![value.clone()]));
         }
         let mut parts = parts.to_vec();
         parts.push(Part::At(length));
