@@ -30,6 +30,9 @@ pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow:
         out.data(&text)?;
         return Ok(Exit::Done);
     }
+    if let Some(blueprint) = whole(global, out, name) {
+        return one_blueprint(out, blueprint);
+    }
     let steps = blueprint::called(name);
     let found = blueprint::ALL.iter().find_map(|b| Some((b, b.finding(name)?)));
     match (steps.is_empty(), found) {
@@ -50,6 +53,41 @@ pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow:
             Err(Words::usage(format!("there is no step `{name}`, and no finding or rule of this name"), help).into())
         }
     }
+}
+
+/// The blueprint of this name, or that of the site's migration of this name.
+fn whole(global: &Global, out: &Out, name: &str) -> Option<&'static Blueprint> {
+    blueprint::named(name).or_else(|| {
+        // Where no site file can be read there are no migrations to be named.
+        let site = load(global, out).ok()?;
+        blueprint::named(&site.migrations.get(name)?.blueprint)
+    })
+}
+
+/// The steps of a blueprint, a line each.
+fn one_blueprint(out: &Out, blueprint: &Blueprint) -> anyhow::Result<Exit> {
+    if out.json {
+        let steps: Vec<_> =
+            blueprint.rows.iter().map(|row| json!({ "step": row.id, "blueprint": blueprint.name })).collect();
+        out.data(&format!(
+            "{}\n",
+            json!({ "blueprint": blueprint.name, "summary": blueprint.summary, "steps": steps })
+        ))?;
+        return Ok(Exit::Done);
+    }
+    out.data(&step_lines(blueprint, *out))?;
+    Ok(Exit::Done)
+}
+
+fn step_lines(blueprint: &Blueprint, out: Out) -> String {
+    let mut lines = lay("", &format!("steps of {}: {}", blueprint.name, blueprint.summary), 2, out.width());
+    for row in blueprint.rows {
+        let asks = if row.asks { "; may ask you" } else { "" };
+        let hold = row.holds_until.map(|id| format!("; until {}", number(id))).unwrap_or_default();
+        let words = format!("{}{asks}{hold}", risk(row.risk));
+        lines.extend(lay(&format!("  {:<24} ", row.id), &words, 27, out.width()));
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// What all rules of the survey are called together.
@@ -100,24 +138,19 @@ fn everything(out: &Out) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let mut text = String::new();
-    let mut line = |head: &str, words: &str, hang: usize| {
+    let line = |text: &mut String, head: &str, words: &str, hang: usize| {
         lay(head, words, hang, out.width()).iter().for_each(|line| text.push_str(&format!("{line}\n")));
     };
     for blueprint in blueprint::ALL {
-        line("", &format!("steps of {}: {}", blueprint.name, blueprint.summary), 2);
-        for row in blueprint.rows {
-            let asks = if row.asks { "; may ask you" } else { "" };
-            let hold = row.holds_until.map(|id| format!("; until {}", number(id))).unwrap_or_default();
-            line(&format!("  {:<24} ", row.id), &format!("{}{asks}{hold}", risk(row.risk)), 27);
-        }
-        line("", "", 0);
-        line("", "what its preflight may find, each before anything is changed:", 2);
+        text.push_str(&step_lines(blueprint, *out));
+        line(&mut text, "", "", 0);
+        line(&mut text, "", "what its preflight may find, each before anything is changed:", 2);
         for known in blueprint.findings {
-            line(&format!("  {:<29} ", known.name), known.means, 32);
+            line(&mut text, &format!("  {:<29} ", known.name), known.means, 32);
         }
-        line("", "", 0);
+        line(&mut text, "", "", 0);
     }
-    line("", "what `pvemig survey` may find:", 2);
+    line(&mut text, "", "what `pvemig survey` may find:", 2);
     text.push_str(&rule_lines(*out));
     out.data(&text)?;
     Ok(Exit::Done)

@@ -106,6 +106,9 @@ fn every_finding_step_and_rule_is_explained() {
     );
     assert_eq!(json(&shell.run(&["explain", "no-quorum", "--json"]).stdout)["finding"], "no-quorum");
     expect(&shell.run(&["explain", "claim-on-new-node"]), 2, &["no finding or rule of this name"]);
+    let reboots = shell.run(&["explain", "node-reboot-test"]);
+    expect(&reboots, 0, &["steps of node-reboot-test: ", "\n  04-reboot "]);
+    assert_eq!(json(&shell.run(&["explain", "usb-move", "--json"]).stdout)["blueprint"], "usb-move");
     let rules = all["rules"].as_array().unwrap();
     let lints = shell.run(&["explain", "lints"]).stdout;
     for rule in rules {

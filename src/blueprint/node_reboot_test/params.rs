@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::schematic::FactoryImage;
 use crate::blueprint::machine::Machine;
 use crate::blueprint::quorum::Peer;
 use crate::site::Site;
@@ -68,6 +69,13 @@ impl Params {
                     item.problem(
                         format!("`{text}` names no version"),
                         "write `factory.talos.dev/metal-installer/SCHEMATIC:v1.11.5`",
+                    );
+                    return None;
+                }
+                if text.starts_with("factory.") && FactoryImage::of(text).is_none() {
+                    item.problem(
+                        format!("`{text}` names no schematic"),
+                        "a factory's image has 64 hex digits before its version: https://factory.talos.dev makes them",
                     );
                     return None;
                 }
