@@ -16,6 +16,9 @@ pub struct Check<B> {
     /// Lines for the journal and the report; never secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Those of the notes that say what an undo leaves as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stays: Vec<String>,
     /// How many bytes are on what would be left behind; None: that could not be measured. For who sums up a plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<Thing, Option<u64>>,
@@ -231,13 +234,23 @@ impl<B> Check<B> {
 
     /// An answer without notes.
     pub fn of(answer: Answer<B>) -> Self {
-        Self { answer, notes: Vec::new(), sizes: BTreeMap::new(), likely: BTreeMap::new() }
+        Self { answer, notes: Vec::new(), stays: Vec::new(), sizes: BTreeMap::new(), likely: BTreeMap::new() }
     }
 
     /// Adds a note.
     #[must_use]
     pub fn note(mut self, line: impl Into<String>) -> Self {
         self.notes.push(clean(line));
+        self
+    }
+
+    /// Adds notes of what an undo leaves as it is.
+    #[must_use]
+    pub fn stays(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        for line in lines.into_iter().map(clean) {
+            self.stays.push(line.clone());
+            self.notes.push(line);
+        }
         self
     }
 
@@ -290,7 +303,7 @@ impl<B> Check<B> {
             Answer::Waiting { reason, foreign } => Answer::Waiting { reason, foreign },
             Answer::Blocked { problems } => Answer::Blocked { problems },
         };
-        Ok(Check { answer, notes: self.notes, sizes: self.sizes, likely: self.likely })
+        Ok(Check { answer, notes: self.notes, stays: self.stays, sizes: self.sizes, likely: self.likely })
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::base::check::{Answer, Likely, bytes};
-use crate::base::names::StepKey;
 use crate::base::permit::{System, Thing};
 use crate::blueprint::BoxedStep;
 use crate::engine::outlook::Outlook;
@@ -317,8 +316,8 @@ fn destroyed(asked: &[Thing], consented: &[Thing]) -> String {
 
 /// What an undo comes to.
 pub(super) struct Back {
-    /// What is lost by it, without the consents that are there, with the step that would do it.
-    destroys: Vec<(StepKey, Thing)>,
+    /// What is lost by it, without the consents that are there.
+    destroys: Vec<Thing>,
     /// What is lost by it with a consent.
     consented: Vec<Thing>,
     by_hand: Vec<By>,
@@ -344,16 +343,14 @@ impl Back {
             let by = |what: String| By { step: number(step.id()).to_owned(), what };
             let outlook = step.outlook(&session.estate);
             if let Some(before) = state.steps.get(&step.key()).and_then(|s| s.before.as_ref()) {
-                let things = step.undo_destroys(before).map_err(super::fail::failure)?;
-                back.destroys.extend(things.into_iter().map(|thing| (step.key(), thing)));
+                back.destroys.extend(step.undo_destroys(before).map_err(super::fail::failure)?);
             }
             back.by_hand.extend(outlook.asks_back.map(by));
             let stays = outlook.stays.map(by).filter(|by| !back.stays.contains(by));
             back.stays.extend(stays);
         }
-        let (consented, asked): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut back.destroys).into_iter().partition(|(_, thing)| given.contains(&thing.0));
-        (back.consented, back.destroys) = (consented.into_iter().map(|(_, thing)| thing).collect(), asked);
+        (back.consented, back.destroys) =
+            std::mem::take(&mut back.destroys).into_iter().partition(|thing| given.contains(&thing.0));
         back.stays.extend(passed.iter().map(|step| By { step: number(step.id()).to_owned(), what: step.title() }));
         // What is taken back behind a hold is taken back under it.
         back.down = steps.iter().enumerate().find_map(|(at, step)| {
@@ -365,16 +362,10 @@ impl Back {
         Ok(back)
     }
 
-    /// What a step would destroy without a consent.
-    pub(super) fn missing(&self, step: &StepKey) -> Vec<Thing> {
-        self.destroys.iter().filter(|(key, _)| key == step).map(|(_, thing)| thing.clone()).collect()
-    }
-
     /// The short end.
     pub(super) fn say(&self, out: Out) {
         let mut lines = Vec::new();
-        let asked: Vec<_> = self.destroys.iter().map(|(_, thing)| thing.clone()).collect();
-        lines.push(("destroyed", destroyed(&asked, &self.consented)));
+        lines.push(("destroyed", destroyed(&self.destroys, &self.consented)));
         let hands: Vec<_> = self.by_hand.iter().map(By::sentence).collect();
         lines.push(("by hand", if hands.is_empty() { "nothing".into() } else { hands.join("; ") }));
         lines.extend(self.down.iter().map(|down| ("down", down.clone())));
