@@ -22,7 +22,8 @@ pub struct Check<B> {
     /// How many bytes are on what would be left behind; None: that could not be measured. For who sums up a plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<Thing, Option<u64>>,
-    /// What is known by now of a step that acts only where the world asks for it, by its id. For who sums up a plan.
+    /// What is known by now of a step that acts only where the world asks for it, by its key, or by its id where that is one
+    /// step. For who sums up a plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub likely: BTreeMap<String, Likely>,
 }
@@ -30,7 +31,7 @@ pub struct Check<B> {
 /// What is known of a step that acts only where the world asks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Likely {
-    /// What it will do, or may.
+    /// What it will do, or may; empty where that is nothing, or known anyhow.
     pub what: String,
     /// It will for certain.
     pub sure: bool,
@@ -270,9 +271,9 @@ impl<B> Check<B> {
 
     /// Adds what is known of steps that act only where the world asks for it.
     #[must_use]
-    pub fn likely(mut self, steps: impl IntoIterator<Item = (&'static str, Likely)>) -> Self {
+    pub fn likely<S: Into<String>>(mut self, steps: impl IntoIterator<Item = (S, Likely)>) -> Self {
         let cleaned = |likely: Likely| Likely { what: clean(likely.what), ..likely };
-        self.likely.extend(steps.into_iter().map(|(id, likely)| (id.to_owned(), cleaned(likely))));
+        self.likely.extend(steps.into_iter().map(|(id, likely)| (id.into(), cleaned(likely))));
         self
     }
 
