@@ -222,7 +222,8 @@ fn rule(n: usize) -> FaultEffect {
 /// Every changing call of an API fails once: the run fails there, and can be resumed. One rule at each call in turns,
 /// or all of them at each.
 async fn faults(world: &str, all_of_them: bool) {
-    let Story { last, run, .. } = Story::forward(world).await;
+    let story = Story::forward(world).await;
+    let (last, run) = (&story.last, &story.run);
     let of = |system: System| {
         run.records.iter().filter(|r| matches!(&r.event, Event::Call { note, .. } if note.system == system)).count()
     };
@@ -248,8 +249,8 @@ async fn faults(world: &str, all_of_them: bool) {
                 assert!(matches!(stop.why, Why::Failed { .. }), "{what}: {stop:#?}");
                 assert_eq!(rig.bench.read(&failed.id).state.stage(&stop.key), Stage::Begun, "{what}");
                 assert_done(&rig.forward(Some(&failed.id), &How::default()).await, &what);
-                assert_same(&rig.picture().await, &last, &what);
-                assert_rebooted(&rig, 1..=1, &what);
+                assert_same(&rig.picture().await, last, &what);
+                assert_rebooted(&rig, story.reboots(), &what);
                 met += 1;
             }
         }
@@ -329,6 +330,9 @@ proofs! {
     usb_move_survives_failing_reads: faults_on_reads("usb-move");
     usb_move_survives_a_refused_push: a_refused_push("usb-move");
     a_reboot_test_is_proven: prove("talos-three");
+    a_reboot_test_that_adds_modules_is_proven: prove("talos-three-no-modules:talos-nuc");
+    a_reboot_test_of_another_image_is_proven: prove("talos-three-wrong-image:talos-vm");
+    a_reboot_test_that_boots_an_image_itself_is_proven: prove("talos-three-wrong-image@1.13.9:talos-vm");
     a_reboot_test_survives_a_cut_and_a_resume: crash("talos-three:talos-vm,talos-nuc", Then::Resume);
     a_reboot_test_survives_a_cut_and_an_undo: crash("talos-three:talos-vm,talos-nuc", Then::Undo);
     a_reboot_test_survives_a_cut_of_its_undo: crash("talos-three:talos-vm,talos-nuc", Then::UndoAgain);
@@ -338,6 +342,9 @@ proofs! {
     a_reboot_test_of_another_image_survives_a_cut_and_a_resume: crash("talos-three-wrong-image:talos-vm", Then::Resume);
     a_reboot_test_of_another_image_survives_a_cut_and_an_undo: crash("talos-three-wrong-image:talos-vm", Then::Undo);
     a_reboot_test_of_another_image_survives_a_cut_of_its_undo: crash("talos-three-wrong-image:talos-vm", Then::UndoAgain);
+    a_reboot_test_that_boots_an_image_itself_survives_a_cut_and_a_resume: crash("talos-three-wrong-image@1.13.9:talos-vm", Then::Resume);
+    a_reboot_test_that_boots_an_image_itself_survives_a_cut_and_an_undo: crash("talos-three-wrong-image@1.13.9:talos-vm", Then::Undo);
+    a_reboot_test_that_boots_an_image_itself_survives_a_cut_of_its_undo: crash("talos-three-wrong-image@1.13.9:talos-vm", Then::UndoAgain);
     a_reboot_test_survives_failing_changes: faults("talos-three", false);
     a_reboot_test_survives_failing_reads: faults_on_reads("talos-three");
     #[ignore = "takes long: ./scripts/test --long"]
@@ -352,4 +359,12 @@ proofs! {
     usb_move_survives_every_fault_at_every_call: faults("usb-move", true);
     #[ignore = "takes long: ./scripts/test --long"]
     usb_move_on_an_old_machine_survives_every_fault_at_every_call: faults("usb-move-old", true);
+    #[ignore = "takes long: ./scripts/test --long"]
+    a_reboot_test_survives_every_fault_at_every_call: faults("talos-three", true);
+    #[ignore = "takes long: ./scripts/test --long"]
+    a_reboot_test_that_adds_modules_survives_every_fault_at_every_call: faults("talos-three-no-modules:talos-nuc", true);
+    #[ignore = "takes long: ./scripts/test --long"]
+    a_reboot_test_of_another_image_survives_every_fault_at_every_call: faults("talos-three-wrong-image:talos-vm", true);
+    #[ignore = "takes long: ./scripts/test --long"]
+    a_reboot_test_that_boots_an_image_itself_survives_every_fault_at_every_call: faults("talos-three-wrong-image@1.13.9:talos-vm", true);
 }
