@@ -16,10 +16,14 @@ pub struct Check<B> {
     /// Lines for the journal and the report; never secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Those of the notes that say what an undo leaves as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stays: Vec<String>,
     /// How many bytes are on what would be left behind; None: that could not be measured. For who sums up a plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<Thing, Option<u64>>,
-    /// What is known by now of a step that acts only where the world asks for it, by its id. For who sums up a plan.
+    /// What is known by now of a step that acts only where the world asks for it, by its key, or by its id where that is one
+    /// step. For who sums up a plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub likely: BTreeMap<String, Likely>,
 }
@@ -27,7 +31,7 @@ pub struct Check<B> {
 /// What is known of a step that acts only where the world asks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Likely {
-    /// What it will do, or may.
+    /// What it will do, or may; empty where that is nothing, or known anyhow.
     pub what: String,
     /// It will for certain.
     pub sure: bool,
@@ -235,13 +239,23 @@ impl<B> Check<B> {
 
     /// An answer without notes.
     pub fn of(answer: Answer<B>) -> Self {
-        Self { answer, notes: Vec::new(), sizes: BTreeMap::new(), likely: BTreeMap::new() }
+        Self { answer, notes: Vec::new(), stays: Vec::new(), sizes: BTreeMap::new(), likely: BTreeMap::new() }
     }
 
     /// Adds a note.
     #[must_use]
     pub fn note(mut self, line: impl Into<String>) -> Self {
         self.notes.push(clean(line));
+        self
+    }
+
+    /// Adds notes of what an undo leaves as it is.
+    #[must_use]
+    pub fn stays(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        for line in lines.into_iter().map(clean) {
+            self.stays.push(line.clone());
+            self.notes.push(line);
+        }
         self
     }
 
@@ -261,9 +275,9 @@ impl<B> Check<B> {
 
     /// Adds what is known of steps that act only where the world asks for it.
     #[must_use]
-    pub fn likely(mut self, steps: impl IntoIterator<Item = (&'static str, Likely)>) -> Self {
+    pub fn likely<S: Into<String>>(mut self, steps: impl IntoIterator<Item = (S, Likely)>) -> Self {
         let cleaned = |likely: Likely| Likely { what: clean(likely.what), ..likely };
-        self.likely.extend(steps.into_iter().map(|(id, likely)| (id.to_owned(), cleaned(likely))));
+        self.likely.extend(steps.into_iter().map(|(id, likely)| (id.into(), cleaned(likely))));
         self
     }
 
@@ -294,7 +308,7 @@ impl<B> Check<B> {
             Answer::Waiting { reason, foreign } => Answer::Waiting { reason, foreign },
             Answer::Blocked { problems } => Answer::Blocked { problems },
         };
-        Ok(Check { answer, notes: self.notes, sizes: self.sizes, likely: self.likely })
+        Ok(Check { answer, notes: self.notes, stays: self.stays, sizes: self.sizes, likely: self.likely })
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::base::names::StepKey;
 use crate::base::wait::show;
 use crate::blueprint::BoxedStep;
 use crate::engine::step::Risk;
@@ -14,6 +15,7 @@ use crate::report;
 
 use super::plan::number;
 use super::session::Session;
+use super::status::whole_text;
 
 /// A wait that is shorter than this is nothing to plan an evening by.
 const WORTH_SAYING: Duration = Duration::from_secs(120);
@@ -34,9 +36,12 @@ pub(super) struct Down {
     /// Why that cannot be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) untold: Option<String>,
-    /// The command that ends it, where this plan does not.
+    /// The command that ends it, or looks whether it has ended, where this plan does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_by: Option<String>,
+    /// Nothing is held: it comes back by itself.
+    #[serde(skip)]
+    by_itself: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,18 +59,24 @@ pub(super) struct Ends {
     pub(super) from: String,
     /// The step that lets it back; None: it is back when its node is.
     pub(super) until: Option<String>,
+    /// Where, in a plan for several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) instance: Option<String>,
     /// Pods, by `NAMESPACE/NAME`.
     pub(super) what: Vec<String>,
 }
 
 impl Ends {
     pub(super) fn sentence(&self) -> String {
-        let Self { from, until, what } = self;
+        let Self { from, until, what, instance } = self;
         let what = what.join(", ");
+        let at = instance.as_ref().map(|instance| format!(" at {instance}")).unwrap_or_default();
         match until {
-            Some(until) => format!("{what} as well, which can be nowhere else: from {from} until {until}"),
+            Some(until) => format!("{what} as well, which can be nowhere else: from {from} until {until}{at}"),
             None => {
-                format!("{what} as well: {from} does not drain the node first, so they end with it until it is back")
+                format!(
+                    "{what} as well: {from}{at} does not drain the node first, so they end with it until it is back"
+                )
             }
         }
     }
@@ -94,10 +105,23 @@ pub(super) fn unstopped(
 }
 
 impl Down {
-    /// Nothing is promised: what is known is who is waited for, how long a step waits at most, and how it was before.
-    pub(super) fn sentence(&self) -> String {
-        let Self { what, from, until, .. } = self;
-        let mut said = vec![format!("{what}, from {from} until {until} finds it at work")];
+    /// Whether it is said in the same words but for what it is.
+    fn is_like(&self, other: &Self) -> bool {
+        let of = |down: &Self| (down.from.clone(), down.until.clone(), down.limits.clone(), down.hands.clone());
+        self.by_itself
+            && other.by_itself
+            && self.ended_by.is_none()
+            && other.ended_by.is_none()
+            && of(self) == of(other)
+    }
+
+    /// Nothing is promised: what is known is who is waited for, how long a step waits at most, and how it was before. All
+    /// of `like` go down in the same way, one after the other.
+    fn sentence(&self, like: &[&Self]) -> String {
+        let Self { from, until, .. } = self;
+        let what = like.iter().map(|down| down.what.as_str()).collect::<Vec<_>>().join(", ");
+        let (each, it) = if like.len() > 1 { ("one after the other, each ", "each") } else { ("", "it") };
+        let mut said = vec![format!("{what}, {each}from {from} until {until} finds it at work")];
         if !self.hands.is_empty() {
             said.push(format!("as long as you take for {}", self.hands.join(" and ")));
         }
@@ -111,14 +135,23 @@ impl Down {
             .map(|(limit, steps)| format!("{} in {}", show(Duration::from_secs(*limit)), steps.join(" and ")));
         let waits: Vec<_> = waits.collect();
         if !waits.is_empty() {
-            said.push(format!("at the longest it waits {}", waits.join(", ")));
+            said.push(format!("at the longest {it} waits {}", waits.join(", ")));
         }
         said.push(match (&self.last, &self.ended_by) {
             (_, None) if self.untold.is_some() => {
                 let why = self.untold.as_deref().unwrap_or_default();
                 format!("how long it really takes cannot be told: {why}")
             }
+            (_, Some(command)) if self.by_itself => format!("whether it is whole again `{command}` looks"),
             (_, Some(command)) => format!("this does not bring it back: `{command}` does"),
+            (Some(_), _) if like.len() > 1 => {
+                let took = |down: &&Self| {
+                    let last = down.last.as_ref()?;
+                    Some(format!("{} {} in run {}", down.what, show(Duration::from_millis(last.elapsed_ms)), last.run))
+                };
+                let known: Vec<String> = like.iter().filter_map(took).collect();
+                format!("the last time it was {}", known.join(", "))
+            }
             (Some(last), _) => format!("in run {} it was {}", last.run, show(Duration::from_millis(last.elapsed_ms))),
             (None, _) => "how long it really takes no run has shown yet".to_owned(),
         });
@@ -126,14 +159,32 @@ impl Down {
     }
 }
 
-/// What stops from a step on until its closer, and what is waited for in between.
-pub(super) fn down(session: &Session, steps: &[BoxedStep], left: &[&BoxedStep]) -> Option<Down> {
-    let stops = |step: &&&BoxedStep| step.outlook(&session.estate).stops.is_some();
-    let stopper = left.iter().find(stops)?;
-    let closer = stopper.holds_until()?;
-    let at = steps.iter().position(|step| step.key() == stopper.key())?;
-    let end = steps.iter().position(|step| step.id() == closer);
-    let ended_by = end.is_none().then(|| format!("pvemig step {closer}"));
+/// What goes down, a sentence for those that do so in the same way.
+pub(super) fn downs(all: &[Down]) -> Vec<String> {
+    let mut alike: Vec<Vec<&Down>> = Vec::new();
+    for down in all {
+        match alike.iter_mut().find(|like| like[0].is_like(down)) {
+            Some(like) => like.push(down),
+            None => alike.push(vec![down]),
+        }
+    }
+    alike.iter().map(|like| like.iter().find(|down| down.last.is_some()).unwrap_or(&like[0]).sentence(like)).collect()
+}
+
+/// What stops from each step on until its closer, and what is waited for in between.
+pub(super) fn down(session: &Session, steps: &[BoxedStep], left: &[&BoxedStep]) -> Vec<Down> {
+    left.iter().filter_map(|stopper| down_by(session, steps, left, stopper)).collect()
+}
+
+fn down_by(session: &Session, steps: &[BoxedStep], left: &[&BoxedStep], stopper: &BoxedStep) -> Option<Down> {
+    let outlook = stopper.outlook(&session.estate);
+    let (what, closer) = (outlook.stops?, outlook.stops_until.or(stopper.holds_until())?);
+    let (key, by_itself) = (stopper.key(), outlook.stops_until.is_some());
+    let closes = StepKey::new(closer, key.instance());
+    let at = steps.iter().position(|step| step.key() == key)?;
+    let end = steps.iter().position(|step| step.key() == closes);
+    let node = key.instance().map(|node| format!(" --node {node}")).unwrap_or_default();
+    let ended_by = end.is_none().then(|| format!("pvemig step {closer}{node}"));
     let end = end.unwrap_or(at);
     let between = steps.get(at..=end)?.iter().filter(|step| left.iter().any(|l| l.key() == step.key()));
     let (mut limits, mut hands) = (Vec::new(), Vec::new());
@@ -147,21 +198,22 @@ pub(super) fn down(session: &Session, steps: &[BoxedStep], left: &[&BoxedStep]) 
         }
     }
     let (from, until) = (number(stopper.id()).to_owned(), number(closer).to_owned());
-    Some(Down {
-        what: stopper.outlook(&session.estate).stops?,
-        from,
-        until,
-        limits,
-        hands,
-        last: None,
-        untold: None,
-        ended_by,
-    })
+    Some(Down { what, from, until, limits, hands, last: None, untold: None, ended_by, by_itself })
 }
 
-/// The newest run of the migration that brought its workload back, and how long that was down; what became of the run
-/// afterwards does not count.
-pub(super) fn last_time(session: &Session, migration: &str) -> Result<Option<Last>, StoreError> {
+/// How long each of them was down the last time.
+pub(super) fn last_times(session: &Session, migration: &str, downs: &mut [Down]) {
+    for down in downs {
+        match last_time(session, migration, &down.what) {
+            Ok(last) => down.last = last,
+            Err(error) => down.untold = Some(whole_text(&error)),
+        }
+    }
+}
+
+/// The newest run of the migration that brought this back, and how long it was down; what became of the run afterwards
+/// does not count.
+fn last_time(session: &Session, migration: &str, what: &str) -> Result<Option<Last>, StoreError> {
     let (runs, _) = session.store.every_run()?;
     let whole = |run: &&RunRead| {
         let opened = &run.state.opened;
@@ -169,7 +221,8 @@ pub(super) fn last_time(session: &Session, migration: &str) -> Result<Option<Las
     };
     Ok(runs.iter().rev().filter(whole).find_map(|run| {
         let outages = session.outages(run);
-        let ready = outages.iter().rev().find(|outage| matches!(outage.end, report::End::Ready(_)))?;
+        let of = |outage: &&report::Outage| outage.what == what && matches!(outage.end, report::End::Ready(_));
+        let ready = outages.iter().rev().find(of)?;
         Some(Last { run: run.id.clone(), elapsed_ms: u64::try_from(ready.elapsed.as_millis()).ok()? })
     }))
 }
@@ -183,7 +236,8 @@ mod tests {
         let down = |last: Option<Last>, untold: Option<&str>| {
             let (what, from, until) = ("w".to_owned(), "00d".to_owned(), "10".to_owned());
             let (limits, hands, untold) = (Vec::new(), Vec::new(), untold.map(str::to_owned));
-            Down { what, from, until, limits, hands, last, untold, ended_by: None }.sentence()
+            let down = Down { what, from, until, limits, hands, last, untold, ended_by: None, by_itself: false };
+            downs(&[down]).remove(0)
         };
         assert!(down(None, None).ends_with("no run has shown yet"));
         let last = Last { run: "7k2".into(), elapsed_ms: 61_000 };
@@ -193,10 +247,41 @@ mod tests {
     }
 
     #[test]
+    fn those_that_go_down_in_the_same_way_are_told_together() {
+        let down = |what: &str, minutes: u64, last: Option<u64>| Down {
+            what: what.into(),
+            from: "04".into(),
+            until: "05".into(),
+            limits: vec![("04".into(), minutes * 60), ("05".into(), 900)],
+            hands: Vec::new(),
+            last: last.map(|elapsed_ms| Last { run: "7k2".into(), elapsed_ms }),
+            untold: None,
+            ended_by: None,
+            by_itself: true,
+        };
+        let said = downs(&[down("mac", 15, None), down("vm (vm 223)", 20, None), down("nuc", 15, None)]);
+        assert_eq!(
+            said,
+            [
+                "mac, nuc, one after the other, each from 04 until 05 finds it at work; at the longest each waits 15 min \
+                 in 04 and 05; how long it really takes no run has shown yet",
+                "vm (vm 223), from 04 until 05 finds it at work; at the longest it waits 20 min in 04, 15 min in 05; how \
+                 long it really takes no run has shown yet",
+            ]
+        );
+        let said = downs(&[down("mac", 15, None), down("nuc", 15, Some(61_000))]).remove(0);
+        assert!(said.ends_with("; the last time it was nuc 61 s in run 7k2"), "{said}");
+        // One step alone.
+        let alone = Down { ended_by: Some("pvemig step 05-verify-boot --node mac".into()), ..down("mac", 15, None) };
+        let said = downs(&[alone]).remove(0);
+        assert!(said.ends_with("whether it is whole again `pvemig step 05-verify-boot --node mac` looks"), "{said}");
+    }
+
+    #[test]
     fn who_goes_down_with_a_node_is_named() {
         let of = |until: Option<&str>| {
             let what = vec!["home/mosquitto-0".to_owned(), "home/zigbee".to_owned()];
-            Ends { from: "04a".into(), until: until.map(str::to_owned), what }.sentence()
+            Ends { from: "04a".into(), until: until.map(str::to_owned), instance: None, what }.sentence()
         };
         let drained = "home/mosquitto-0, home/zigbee as well, which can be nowhere else: from 04a until 06a";
         assert_eq!(of(Some("06a")), drained);

@@ -126,7 +126,8 @@ impl Session {
     pub(super) fn outages(&self, run: &RunRead) -> Vec<report::Outage> {
         let Ok((_, steps)) = self.steps_of(&run.state) else { return Vec::new() };
         let of = |step: &BoxedStep| {
-            let (what, closer) = (step.outlook(&self.estate).stops?, step.holds_until()?);
+            let outlook = step.outlook(&self.estate);
+            let (what, closer) = (outlook.stops?, outlook.stops_until.or(step.holds_until())?);
             let before = run.state.steps.get(&step.key()).and_then(|step| step.before.as_ref());
             // What cannot be read any more is no proof that nothing was at work.
             if before.is_some_and(|before| matches!(step.was_at_work(before), Ok(false))) {
