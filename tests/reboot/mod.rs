@@ -10,6 +10,7 @@ mod off;
 mod preflight;
 mod quorum;
 mod turns;
+mod worlds;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

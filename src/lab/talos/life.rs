@@ -63,6 +63,10 @@ impl World {
         for name in names {
             self.talos_boot(&name, up, Way::Firmware);
         }
+        let worker = |node: &Node| !wants(&node.config, &node.image()).control_plane;
+        for (name, _) in self.talos.nodes.iter().filter(|(_, node)| worker(node)) {
+            self.kube.talos_worker(name);
+        }
     }
 
     /// A node's kernel starts at `at`. One whose image does not come up falls back to the other.
@@ -82,6 +86,10 @@ impl World {
         if from_medium && node.medium.is_none() {
             // Its firmware finds nothing to boot.
             return;
+        }
+        if node.starts > 0 {
+            // Right after a boot memory is in one piece.
+            node.huge_pages = None;
         }
         node.starts += 1;
         let maintenance = node.config.is_empty();

@@ -61,6 +61,8 @@ pub struct Node {
     pub pci: BTreeMap<String, Pci>,
     /// Memory in kB.
     pub memory: u64,
+    /// How many huge pages the boot that the world begins with has memory in one piece for; none: as many as are asked for.
+    pub huge_pages: Option<u64>,
     /// The machine configuration on its disk, byte for byte.
     pub config: String,
     /// A real etcd is the node's: its clients reach it there, and calls about etcd are handed on to it.
@@ -317,6 +319,12 @@ impl Node {
         let medium = self.run.as_ref().map_or(self.slots.is_empty(), |run| run.from_medium);
         let image = if medium { self.medium.as_ref() } else { self.slots.get(&slot) };
         image.cloned().unwrap_or_default()
+    }
+
+    /// The huge pages of 2 MiB that the kernel has made.
+    pub fn pages(&self) -> Option<u64> {
+        let asked = self.run.as_ref()?.wants.sysctls.get("vm.nr_hugepages").and_then(|n| n.parse().ok()).unwrap_or(0);
+        Some(self.huge_pages.map_or(asked, |room| room.min(asked)))
     }
 
     /// The boot of a node whose apid answers.
