@@ -21,6 +21,9 @@ const WORLDS: &[(&str, &str)] = &[
     ("talos-three-wrong-image", include_str!("worlds/talos-three-wrong-image.yaml")),
     ("talos-three-agent", include_str!("worlds/talos-three-agent.yaml")),
     ("talos-three-stick", include_str!("worlds/talos-three-stick.yaml")),
+    ("talos-three-stick-boots", include_str!("worlds/talos-three-stick-boots.yaml")),
+    ("talos-three-old-disk", include_str!("worlds/talos-three-old-disk.yaml")),
+    ("talos-three-boot-order", include_str!("worlds/talos-three-boot-order.yaml")),
     ("talos-three-two-voters", include_str!("worlds/talos-three-two-voters.yaml")),
     ("talos-three-learner", include_str!("worlds/talos-three-learner.yaml")),
     ("talos-three-alarm", include_str!("worlds/talos-three-alarm.yaml")),
@@ -119,7 +122,7 @@ mod tests {
 
     #[test]
     fn every_world_loads_under_its_own_name() {
-        assert_eq!(names().len(), 14);
+        assert_eq!(names().len(), 17);
         for (name, about) in names() {
             let world = load(name).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(world.name, name);

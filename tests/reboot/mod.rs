@@ -4,6 +4,7 @@
 
 mod alone;
 mod configs;
+mod firmware;
 mod images;
 mod mending;
 mod off;

@@ -207,7 +207,8 @@ fn differences(name: &str, (then, now): (&Boot, &Boot), written: Option<&str>, u
                 add(
                     format!("{name} ran {}, and has booted {}", of(then), of(now)),
                     format!(
-                        "the boot loader took the other slot: `talosctl -n {name} dmesg`, and its console, say why"
+                        "the boot loader took the other slot, or the firmware another disk: `talosctl -n {name} dmesg`, and its \
+                         console, say why"
                     ),
                 );
             }
