@@ -172,6 +172,11 @@ pub(crate) fn ms(duration: Duration) -> String {
     format!("{:.1}", duration.as_secs_f64() * 1_000.0)
 }
 
+/// How a judgement is printed.
+pub(crate) fn yes(so: bool) -> &'static str {
+    if so { "yes" } else { "no" }
+}
+
 /// How many times as much.
 pub(crate) fn times_as(one: Duration, other: Duration) -> f64 {
     one.as_secs_f64() / other.as_secs_f64()

@@ -18,6 +18,7 @@ mod shell;
 mod talos_secrets;
 mod talosconfigs;
 mod undoing;
+mod width;
 
 use shell::{Said, Shell, Up, expect, said};
 

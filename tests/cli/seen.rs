@@ -28,19 +28,19 @@ fn what_the_help_says_is_true() {
 
 /// What `args` show on a terminal of 80 columns whose keyboard is gone: every answer is no.
 pub(crate) fn unanswered(up: &Up, args: &str) -> (Option<i32>, String) {
-    on_terminal(up, &format!("stty cols 80 rows 24; exec {} {args}", env!("CARGO_BIN_EXE_pvemig")))
+    on_terminal(&up.command(&[]), &format!("stty cols 80 rows 24; exec {} {args}", env!("CARGO_BIN_EXE_pvemig")))
 }
 
-/// What a line of a shell shows on a terminal whose keyboard is gone.
-fn on_terminal(up: &Up, line: &str) -> (Option<i32>, String) {
+/// What a line of a shell shows on a terminal whose keyboard is gone, where `as_of` would run.
+pub(crate) fn on_terminal(as_of: &Command, line: &str) -> (Option<i32>, String) {
     let mut terminal = Command::new("script");
-    terminal.args(["-qec", line, "/dev/null"]).envs(up.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))));
+    terminal.args(["-qec", line, "/dev/null"]).envs(as_of.get_envs().filter_map(|(k, v)| Some((k, v?))));
     let shown = terminal.stdin(Stdio::null()).output().unwrap();
     (shown.status.code(), String::from_utf8(shown.stdout).unwrap())
 }
 
 /// A line without what colours it.
-fn without_styles(line: &str) -> String {
+pub(crate) fn without_styles(line: &str) -> String {
     let mut parts = line.split("\x1b[");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |line, part| line + part.split_once('m').map_or(part, |(_, rest)| rest))
@@ -116,8 +116,10 @@ fn on_a_terminal_a_single_step_asks_before_it_changes_anything() {
     let fits = |row: &String| !row.contains('\n') && row.chars().count() + "^C".len() < 80;
     assert!(!rows.is_empty() && rows.iter().all(fits), "{rows:?}");
     // A terminal that can only print is sent nothing else.
-    let (code, text) =
-        on_terminal(&up, &format!("export TERM=dumb; exec {} step 02 --yes", env!("CARGO_BIN_EXE_pvemig")));
+    let (code, text) = on_terminal(
+        &up.command(&[]),
+        &format!("export TERM=dumb; exec {} step 02 --yes", env!("CARGO_BIN_EXE_pvemig")),
+    );
     assert!(code == Some(0) && text.contains("02-remove-label") && !text.contains("\x1b["), "{text:?}");
     // Where nothing is to be done nobody is asked, nor with --yes, nor by a step that only looks.
     for args in ["step 01 --vmid 105", "step 00a --yes", "step 00"] {

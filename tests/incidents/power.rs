@@ -76,7 +76,11 @@ async fn answer_lost(status: Option<u16>) {
     };
     rig.lab.fault(FaultRule::on(Front::Proxmox, effect).method("POST").path("*/qemu/108/config").times(1));
     let run = go(&rig).await;
-    assert_stopped(&run, "04-", &["vm 108"]);
+    assert_stopped(
+        &run,
+        "04-",
+        &["vm 108", "the change was sent and its answer was lost", "`pvemig resume` looks first"],
+    );
     let sent = rig.changes();
     let resumed = rig.forward(Some(&run.id), &How::default()).await;
     assert_done(&resumed, "resumed");
@@ -111,6 +115,11 @@ async fn digest_conflict() {
     let conflict = FaultEffect::Status(500, text.into());
     rig.lab.fault(FaultRule::on(Front::Proxmox, conflict).method("POST").path("*/qemu/108/config").times(1));
     assert_done(&go(&rig).await, "after another look");
+    // The first write met the conflict, and a second one with the new digest went through.
+    let met: u32 = rig.lab.shared().clear_faults().iter().map(|rule| rule.met).sum();
+    assert_eq!(met, 2);
+    let config = rig.lab.shared().read(|world| world.vms[&108].config.clone());
+    assert_eq!(config.keys().filter(|key| key.starts_with("usb")).count(), 2);
 }
 
 /// The guest keeps the device busy: the change is stored and stays pending until the power cycle.
@@ -145,6 +154,23 @@ async fn start_fails() {
     assert!(rig.lab.shared().read(|world| world.vms[&108].running.is_some()));
 }
 
+/// The shutdown times out and the machine goes off later, by itself: the error says that it may, and resume starts it
+/// without another shutdown.
+async fn goes_off_later() {
+    let rig = rig("usb-move-old", DEVICE, |world| vm(world).guest.shutdown_ms = Some(330_000)).await;
+    let run = go(&rig).await;
+    assert_stopped(&run, "05-", &["did not power off in time", "the guest may still power off by itself"]);
+    let off = |world: &World| world.vms[&108].running.is_none().then_some(());
+    assert!(rig.lab.shared().until(Duration::from_secs(120), off).await.is_some());
+    assert_done(&rig.forward(Some(&run.id), &How::default()).await, "resumed");
+    let seen = rig.lab.shared().log.seen();
+    let sent = |verb: &str| {
+        let line = format!("/qemu/108/status/{verb}");
+        seen.iter().filter(|s| s.class == Class::Change && s.line.contains(&line)).count()
+    };
+    assert_eq!((sent("shutdown"), sent("stop"), sent("start")), (1, 0, 1));
+}
+
 /// A pve task that ends with warnings has done its work; what it warned of stays in the journal and the report.
 async fn ends_with_warnings() {
     let rig = rig("usb-move-old", DEVICE, |world| {
@@ -157,6 +183,7 @@ async fn ends_with_warnings() {
 
 incidents! {
     a_pve_task_fails: start_fails();
+    a_shutdown_times_out_and_the_machine_goes_off_later: goes_off_later();
     a_pve_task_ends_with_warnings: ends_with_warnings();
     a_backup_holds_the_lock: locked();
     a_backup_holds_the_lock_at_the_undo: locked_at_undo();
