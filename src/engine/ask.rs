@@ -14,7 +14,7 @@ use super::event::Event;
 use super::hold::held;
 use super::recorder::RecordError;
 use super::run::{Engine, Hand, Memory, Question, Reach, Why, failed};
-use super::step::{AnyStep, Settle};
+use super::step::{AnyStep, Risk, Settle};
 use super::stir::{Listening, Stir};
 
 /// What ends the asking, besides Done, a limit, and what stops the run.
@@ -57,7 +57,8 @@ impl<Cx: Settle> Engine<'_, Cx> {
             Err(failure) => return Ok(Some(failed(&failure))),
         };
         let Answer::Blocked { problems } = check.answer else { return Ok(None) };
-        let problems: Vec<_> = problems.into_iter().filter(|p| p.protects.as_ref() == Some(&step.key())).collect();
+        let problems: Vec<_> =
+            problems.into_iter().filter(|p| p.bars(&step.key(), step.risk() != Risk::Reads)).collect();
         // Nothing has to be protected where nothing will be done.
         if problems.is_empty() || self.is_so(step).await? {
             return Ok(None);
