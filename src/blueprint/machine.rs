@@ -132,7 +132,7 @@ impl Machine {
         let talos = self.open(cx).await?;
         let kube = cx.kubernetes(&self.node.cluster).await?;
         let (id, running, disk, entry) =
-            futures::try_join!(boot_id(&talos), running(&talos), disk(&talos), entry(&talos))?;
+            futures::try_join!(talos.this_boot(), running(&talos), disk(&talos), entry(&talos))?;
         let node = kube.node(&self.node.name).await?;
         Ok(Boot {
             id,
@@ -142,22 +142,6 @@ impl Machine {
             entry,
             uid: node.map(|node| node.meta.uid),
         })
-    }
-}
-
-/// The kernel's boot id. To read the file takes os:admin, the resource (from 1.14 on) does not.
-///
-/// # Errors
-/// What keeps the node from answering.
-pub async fn boot_id(talos: &Talos) -> Result<String, Error> {
-    let denied = match talos.boot_id().await {
-        Err(error @ Error::Denied { .. }) => error,
-        other => return other,
-    };
-    match talos.single(&kind::BOOT_ID).await {
-        Ok(Some(boot)) => Ok(boot.spec.boot_id),
-        Ok(None) | Err(Error::NoSuchKind { .. }) => Err(denied),
-        Err(error) => Err(error),
     }
 }
 

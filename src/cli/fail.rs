@@ -184,7 +184,11 @@ impl Told<'_> {
         }
         if run.state.opened.single {
             if run.state.steps.values().any(StepState::owes) {
-                self.session.out.tell("  ", &format!("`pvemig undo {}` takes it back", self.id), 4);
+                let (_, steps) = self.session.steps_of(&run.state)?;
+                let stays = steps.iter().find_map(|step| step.outlook(&self.session.estate).stays);
+                let what = stays
+                    .map_or_else(|| "takes it back".to_owned(), |stays| format!("takes it back, and leaves {stays}"));
+                self.session.out.tell("  ", &format!("`pvemig undo {}` {what}", self.id), 4);
             }
             return Ok(());
         }

@@ -51,6 +51,7 @@ pub(super) struct Foot {
     /// What an undo would lose, ask for, and leave.
     undo_destroys: Vec<Thing>,
     undo_by_hand: Vec<By>,
+    undo_maybe: Vec<By>,
     undo_stays: Vec<By>,
 }
 
@@ -173,7 +174,10 @@ impl Foot {
             self.destroys.push(by(step.title()));
         }
         self.by_hand.extend(manual.or_else(|| outlook.asks.clone()).map(by));
+        // Two that ask for the same are asked once, by that which is taken back first.
+        self.undo_by_hand.retain(|by| Some(&by.what) != outlook.asks_back.as_ref());
         self.undo_by_hand.extend(outlook.asks_back.clone().map(by));
+        self.undo_maybe.extend(outlook.maybe_back.clone().map(by));
         // One that acts on several things leaves the same of each.
         let stays = outlook.stays.clone().map(by).filter(|by| !self.undo_stays.contains(by));
         self.undo_stays.extend(stays);
@@ -257,6 +261,7 @@ impl Foot {
             said.push(format!("what was written meanwhile is lost then, so it asks for {}", things.join(" ")));
         }
         said.extend(self.undo_by_hand.iter().map(|by| format!("{} needs you: {}", by.step, by.what)));
+        said.extend(self.undo_maybe.iter().map(By::sentence));
         said.extend(self.undo_stays.iter().map(|by| format!("{} leaves {}", by.step, by.what)));
         said.join("; ")
     }
@@ -325,6 +330,7 @@ pub(super) struct Back {
     /// What is lost by it with a consent.
     consented: Vec<Thing>,
     by_hand: Vec<By>,
+    maybe: Vec<By>,
     stays: Vec<By>,
     down: Option<String>,
 }
@@ -341,15 +347,23 @@ impl Back {
         let owes = |step: &&BoxedStep| state.steps.get(&step.key()).is_some_and(|s| s.owes());
         let (passed, owed): (Vec<_>, Vec<_>) =
             steps.iter().filter(owes).partition(|step| past.iter().any(|key| key == step.key().as_str()));
-        let mut back =
-            Self { destroys: Vec::new(), consented: Vec::new(), by_hand: Vec::new(), stays: Vec::new(), down: None };
+        let mut back = Self {
+            destroys: Vec::new(),
+            consented: Vec::new(),
+            by_hand: Vec::new(),
+            maybe: Vec::new(),
+            stays: Vec::new(),
+            down: None,
+        };
         for step in &owed {
             let by = |what: String| By { step: number(step.id()).to_owned(), what };
             let outlook = step.outlook(&session.estate);
             if let Some(before) = state.steps.get(&step.key()).and_then(|s| s.before.as_ref()) {
                 back.destroys.extend(step.undo_destroys(before).map_err(super::fail::failure)?);
             }
+            back.by_hand.retain(|by| Some(&by.what) != outlook.asks_back.as_ref());
             back.by_hand.extend(outlook.asks_back.map(by));
+            back.maybe.extend(outlook.maybe_back.map(by));
             let stays = outlook.stays.map(by).filter(|by| !back.stays.contains(by));
             back.stays.extend(stays);
         }
@@ -372,6 +386,7 @@ impl Back {
         lines.push(("destroyed", destroyed(&self.destroys, &self.consented)));
         let hands: Vec<_> = self.by_hand.iter().map(By::sentence).collect();
         lines.push(("by hand", if hands.is_empty() { "nothing".into() } else { hands.join("; ") }));
+        lines.extend(self.maybe.iter().map(|by| ("may be", by.sentence())));
         lines.extend(self.down.iter().map(|down| ("down", down.clone())));
         let stays: Vec<_> = self.stays.iter().map(By::sentence).collect();
         if !stays.is_empty() {

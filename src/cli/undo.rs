@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::permit::Thing;
-use crate::engine::event::Planned;
+use crate::engine::event::{Event, Planned};
 use crate::engine::state::{Phase, RunState};
 use crate::engine::store::RunRead;
-use crate::engine::undo::lacking;
+use crate::engine::undo::{lacking, undo_order};
 
 use super::args::{Global, UndoArgs};
 use super::exit::Exit;
@@ -66,12 +66,13 @@ pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow:
             let help = format!("add `--yes`; `pvemig report {id}` shows what it did");
             return Err(Words::usage("nobody can be asked here whether to undo", help).into());
         }
-        out.say(&format!("to take back, last first ({} of run {id}):", plural(owed.len(), "step")));
-        for planned in owed.iter().rev() {
+        out.say(&format!("to take back, in this order ({} of run {id}):", plural(owed.len(), "step")));
+        let (_, steps) = session.steps_of(&run.state)?;
+        for key in undo_order(&steps).into_iter().map(|at| steps[at].key()) {
+            let Some(planned) = owed.iter().find(|planned| planned.key == key) else { continue };
             let head = format!("  ↶ {:<24} ", planned.key.to_string());
             out.tell(&head, &planned.title, head.chars().count());
         }
-        let (_, steps) = session.steps_of(&run.state)?;
         out.say("");
         let back = Back::of(&session, &run.state, &steps, &past.steps, &args.going.destroy)?;
         back.say(*out);
@@ -186,7 +187,12 @@ fn refuse_unnamed(args: &UndoArgs, run: &RunRead) -> Result<(), Words> {
 /// Runs that changed something during the life of this one are undone first, or passed. Not one that only holds what
 /// this undo needs held and does not hold itself: it is taken back after it.
 fn refuse_under_others(run: &RunRead, runs: &[RunRead], past: &Past) -> anyhow::Result<()> {
+    // What was passed when this undo took its first step back is passed: it is half-way by now.
+    let began = run.records.iter().find(|record| matches!(record.event, Event::Undoing { .. })).map(|record| record.at);
     let during = |other: &&RunRead| {
+        if run.state.phase != Phase::Done && began.is_some_and(|began| other.state.since < began) {
+            return false;
+        }
         let open = !matches!(other.state.phase, Phase::Undone | Phase::Abandoned);
         let later = other.id != run.id && other.state.since > run.state.since;
         later && open && other.state.changed && !past.runs.contains(&other.id) && !only_holds(&other.state, &run.state)

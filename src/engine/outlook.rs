@@ -21,6 +21,9 @@ pub struct Outlook {
     /// What a person may be asked for when it is undone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asks_back: Option<String>,
+    /// What its undo does besides, only where the world asks for it (a restart).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maybe_back: Option<String>,
     /// What does not work from its beginning until its closer is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stops: Option<String>,
@@ -51,6 +54,7 @@ impl Default for Outlook {
             maybe: None,
             asks: None,
             asks_back: None,
+            maybe_back: None,
             stops: None,
             stops_until: None,
             hits: false,
@@ -79,6 +83,13 @@ impl Outlook {
     #[must_use]
     pub fn asks_back(mut self, what: impl Into<String>) -> Self {
         self.asks_back = Some(what.into());
+        self
+    }
+
+    /// Its undo does this where it has to.
+    #[must_use]
+    pub fn maybe_back(mut self, what: impl Into<String>) -> Self {
+        self.maybe_back = Some(what.into());
         self
     }
 

@@ -51,7 +51,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             return Ok(ended);
         }
         let mut stood = BTreeSet::new();
-        for step in self.backwards().into_iter().map(|at| &*self.steps[at]) {
+        for step in undo_order(self.steps).into_iter().map(|at| &*self.steps[at]) {
             // Asked anew for each: a hold that was somebody else's is owed once this undo has put it up.
             if !self.recorder.state()?.steps.get(&step.key()).is_some_and(|s| s.owes()) {
                 continue;
@@ -62,11 +62,6 @@ impl<Cx: Settle> Engine<'_, Cx> {
         }
         self.recorder.write(Event::Closed { outcome: Outcome::Undone })?;
         Ok(Ended::Undone)
-    }
-
-    /// The steps in the order in which they are undone.
-    fn backwards(&self) -> Vec<usize> {
-        backwards(self.steps)
     }
 
     async fn consents_needed(&self, past: &BTreeSet<String>) -> Result<Option<Ended>, RecordError> {
@@ -169,9 +164,9 @@ impl<Cx: Settle> Engine<'_, Cx> {
     }
 }
 
-/// All steps: last first, but holders with the same closer are released together, in list order, when everything behind
+/// The steps in the order in which they are undone: last first, but holders with the same closer are released together, in list order, when everything behind
 /// the first of them is undone (owners first, replicas last).
-fn backwards<Cx: Sync>(steps: &[Box<dyn AnyStep<Cx>>]) -> Vec<usize> {
+pub fn undo_order<Cx: Sync>(steps: &[Box<dyn AnyStep<Cx>>]) -> Vec<usize> {
     let mut order = Vec::new();
     for at in (0..steps.len()).rev() {
         let Some(end) = closer(steps, at) else {
@@ -200,7 +195,7 @@ pub async fn lacking<Cx: Sync>(
         let key = steps[*at].key();
         state.steps.get(&key).is_some_and(|s| s.owes()) && !past.contains(key.as_str())
     };
-    for step in backwards(steps).into_iter().filter(owed).map(|at| &*steps[at]) {
+    for step in undo_order(steps).into_iter().filter(owed).map(|at| &*steps[at]) {
         let before = before_of(state, step);
         let destroyed = match step.undo_destroys(&before) {
             Ok(destroyed) => destroyed,

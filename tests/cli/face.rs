@@ -28,7 +28,7 @@ fn a_plan_says_what_it_comes_to_in_words_and_as_data() {
         "  down       Deployment frigate/frigate, from 00d until 10 finds it at work",
         "no run has shown yet",
         "`--destroy pvc/frigate/frigate-config`",
-        "01 needs you: plug coral back where it was",
+        "03 needs you: plug coral back where it was, if it was carried",
     ];
     // Off a terminal no line is broken, so that each is found.
     for words in wanted {

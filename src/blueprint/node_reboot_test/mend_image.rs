@@ -7,7 +7,7 @@ use crate::base::digest::sha256;
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::Permit;
-use crate::blueprint::machine::{Boot, Machine, boot_id};
+use crate::blueprint::machine::{Boot, Machine};
 use crate::blueprint::quorum::{self, Peer};
 use crate::engine::step::{Got, RunInfo};
 use crate::estate::Estate;
@@ -154,7 +154,8 @@ impl Swap<'_> {
             if let Some(waits) = waits {
                 return Ok(Check::blocked(vec![waits]));
             }
-            return Ok(Check::todo(vec![Change::set(format!("{name} image"), self.to, was)], ()));
+            let reboot = Change::act(format!("{name} is drained, and reboots into it"));
+            return Ok(Check::todo(vec![Change::set(format!("{name} image"), self.to, was), reboot], ()));
         }
         let upgrade = self.machine.talosctl(&format!("upgrade --image {}", self.from.unwrap_or("INSTALLER")));
         if (&now.version, &now.schematic) != (&self.boot.version, &self.boot.schematic) {
@@ -193,7 +194,7 @@ impl Swap<'_> {
         if now.runs(self.to) {
             none_waits(self.machine, &talos).await?;
             self.gate(cx, permit).await?;
-            return Ok(talos.roll_back(permit).await?);
+            return Ok(talos.roll_back(&permit.in_boot(&now.id)).await?);
         }
         match self.from {
             Some(from) if self.waits(&now)? => self.write(cx, &talos, from, Mark::Returned, permit).await,
@@ -220,7 +221,8 @@ impl Swap<'_> {
         self.gate(cx, permit).await?;
         let fetched = talos.fetch(permit, image).await?;
         // A pull takes minutes.
-        let boot = boot_id(talos).await?;
+        let boot = talos.this_boot().await?;
+        let permit = &permit.in_boot(&boot);
         match fetched {
             Fetched::Pulled { .. } => self.keep(&Mark::Writing.file(&boot), permit)?,
             Fetched::Whole { .. } => none_waits(self.machine, talos).await?,

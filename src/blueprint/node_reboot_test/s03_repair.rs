@@ -101,8 +101,11 @@ impl Step<Estate> for RepairNode {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        let what = format!("{} gets the kernel modules or the image that it needs", self.machine.name);
-        if self.repair { Outlook::default().maybe(what) } else { Outlook::default() }
+        let name = &self.machine.name;
+        let what =
+            format!("{name} gets the kernel modules or the image that it needs; up to Talos 1.12 it reboots into that");
+        let back = format!("drains {name} and reboots it, where it has booted another image by then");
+        if self.repair { Outlook::default().maybe(what).maybe_back(back) } else { Outlook::default() }
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -75,7 +75,9 @@ impl Step<Estate> for RebootNode {
             None => self.machine.talosctl("reboot --mode powercycle"),
         };
         vec![
-            "Each run reboots each node once, and never twice: after a crash the boot id tells whether it did.".into(),
+            "This step reboots its node once in a run, and never twice: after a crash the boot id tells whether it did. (Up \
+             to Talos 1.12 the node boots into another image by itself, so that 03 has rebooted it once before.)"
+                .into(),
             "By kexec, which is Talos's own way, neither firmware nor boot order are gone through, and a VM keeps its old \
              process: that proves nothing about the disk it boots from, and applies no pending config."
                 .into(),
@@ -142,6 +144,7 @@ impl Step<Estate> for RebootNode {
         let Some(since) = seen.since else { return Ok(()) };
         let known = serde_json::to_vec(since).map_err(|e| Failure::plain(format!("{BOOT}: {e}"), None))?;
         permit.file(BOOT, &known)?;
+        let permit = &permit.in_boot(&since.boot.id);
         let talos = self.machine.open(cx).await?;
         match &self.machine.vm {
             Some(vm) => self.cycle_vm(cx, (&talos, vm), (&seen, since), permit).await,
@@ -165,7 +168,10 @@ impl Step<Estate> for RebootNode {
             }
         }
         let falling = self.falling(cx, before, seen.got).await?;
-        Ok(falling.unwrap_or_else(|| Check::done().note("a reboot cannot be taken back, and need not be")))
+        Ok(falling.unwrap_or_else(|| {
+            Check::done()
+                .stays([format!("the reboot of {}: it cannot be taken back, and need not be", self.machine.name)])
+        }))
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
@@ -217,9 +223,20 @@ impl RebootNode {
                 Before { boot: self.machine.boot(cx).await?, pid }
             }
         };
-        let waits: Vec<&str> = own.iter().flat_map(|own| own.config.changed()).map(|(key, _)| key).collect();
-        let note = (!waits.is_empty()).then(|| format!("applies what waits in its config: {}", waits.join(", ")));
-        Ok(Check::todo(self.changes(), before).notes(note).notes(comes))
+        // A new process takes up what waits in the VM's config, whoever wrote it there.
+        let mut changes = self.changes();
+        if let Some(own) = &own {
+            let change = |(key, now, then): (String, Option<String>, Option<String>)| Change {
+                from: now.or_else(|| Some("not set".to_owned())),
+                ..Change::set(
+                    format!("vm {} {key}, which waits in its config", own.at.vmid),
+                    "",
+                    then.unwrap_or_else(|| "not set".to_owned()),
+                )
+            };
+            changes.extend(own.config.waiting().into_iter().map(change));
+        }
+        Ok(Check::todo(changes, before).notes(comes))
     }
 
     fn changes(&self) -> Vec<Change> {

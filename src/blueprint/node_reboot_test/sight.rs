@@ -3,7 +3,7 @@
 use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::wait::show;
-use crate::blueprint::machine::{Machine, boot_id};
+use crate::blueprint::machine::Machine;
 use crate::blueprint::power::SHUTDOWN;
 use crate::engine::step::Got;
 use crate::proxmox::VmStatus;
@@ -29,7 +29,7 @@ pub(super) enum Sight {
 /// # Errors
 /// What keeps it from answering, but that it is down.
 pub(super) async fn sight(talos: &Talos, since: &Before) -> Result<Sight, Failure> {
-    let asked = match boot_id(talos).await {
+    let asked = match talos.this_boot().await {
         Ok(id) if id != since.boot.id => return Ok(Sight::Gone(id)),
         Ok(_) => goes_down(talos).await,
         Err(error) => Err(error),

@@ -52,7 +52,7 @@ impl Step<Estate> for RemoveUsb {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        let back = format!("plug {} back where it was", self.device.name);
+        let back = format!("plug {} back where it was, if it was carried", self.device.name);
         Outlook::changes(System::Proxmox, [format!("vm {}", self.vm.vmid)]).asks_back(back).hits()
     }
 

@@ -52,7 +52,8 @@ impl Step<Estate> for CheckHostHardware {
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let vm = format!("vm {} ({})", self.vm.vmid, self.vm.node);
-        Outlook::default().asks(format!("plug {} into the host of {vm}", self.device.title()))
+        let back = format!("plug {} back where it was, if it was carried", self.device.name);
+        Outlook::default().asks(format!("plug {} into the host of {vm}", self.device.title())).asks_back(back)
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
