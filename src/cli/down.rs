@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::base::check::{Answer, Symbol};
 use crate::base::wait::show;
 use crate::blueprint::BoxedStep;
+use crate::engine::plan::{Line, Said};
 use crate::engine::step::Risk;
 use crate::engine::store::{RunRead, StoreError};
 use crate::report;
@@ -25,6 +27,9 @@ pub(super) struct Down {
     what: String,
     from: String,
     until: String,
+    /// The run that stopped it already, and when: by its journal, nobody was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Since>,
     /// The steps in between that may wait long by themselves, each with its limit in seconds.
     limits: Vec<(String, u64)>,
     /// The steps in between that wait for a person.
@@ -44,6 +49,13 @@ pub(super) struct Down {
 pub(super) struct Last {
     run: String,
     elapsed_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Since {
+    run: String,
+    at: jiff::Timestamp,
 }
 
 /// What is not the migration's own and goes down with a node all the same.
@@ -97,7 +109,13 @@ impl Down {
     /// Nothing is promised: what is known is who is waited for, how long a step waits at most, and how it was before.
     pub(super) fn sentence(&self) -> String {
         let Self { what, from, until, .. } = self;
-        let mut said = vec![format!("{what}, from {from} until {until} finds it at work")];
+        let mut said = vec![match &self.since {
+            None => format!("{what}, from {from} until {until} finds it at work"),
+            Some(Since { run, at }) => format!(
+                "{what}, down already since {} by what run {run} wrote, until {until} finds it at work",
+                at.strftime("%Y-%m-%d %H:%M:%S UTC")
+            ),
+        }];
         if !self.hands.is_empty() {
             said.push(format!("as long as you take for {}", self.hands.join(" and ")));
         }
@@ -151,12 +169,32 @@ pub(super) fn down(session: &Session, steps: &[BoxedStep], left: &[&BoxedStep]) 
         what: stopper.outlook(&session.estate).stops?,
         from,
         until,
+        since: None,
         limits,
         hands,
         last: None,
         untold: None,
         ended_by,
     })
+}
+
+impl Down {
+    /// Where what is to be stopped is down already by what earlier runs wrote. Who was asked knows better: what is to be
+    /// given another value is at work.
+    pub(super) fn already(&mut self, session: &Session, steps: &[BoxedStep], lines: &[Line]) -> Result<(), StoreError> {
+        let stops = |step: &&BoxedStep| step.outlook(&session.estate).stops.is_some();
+        let Some(stopper) = steps.iter().find(stops).map(|step| step.key()) else { return Ok(()) };
+        let said = lines.iter().find(|line| line.key == stopper).map(|line| &line.said);
+        if let Some(Said::Answer(check)) = said
+            && let Answer::Todo { changes, .. } = &check.answer
+            && changes.iter().any(|change| change.symbol != Symbol::Act)
+        {
+            return Ok(());
+        }
+        let (runs, _) = session.store.every_run()?;
+        self.since = session.down_already(&runs, steps, &stopper).map(|(run, at)| Since { run, at });
+        Ok(())
+    }
 }
 
 /// The newest run of the migration that brought its workload back, and how long that was down; what became of the run
@@ -168,9 +206,11 @@ pub(super) fn last_time(session: &Session, migration: &str) -> Result<Option<Las
         !opened.single && opened.migration.as_deref() == Some(migration)
     };
     Ok(runs.iter().rev().filter(whole).find_map(|run| {
-        let outages = session.outages(run);
-        let ready = outages.iter().rev().find(|outage| matches!(outage.end, report::End::Ready(_)))?;
-        Some(Last { run: run.id.clone(), elapsed_ms: u64::try_from(ready.elapsed.as_millis()).ok()? })
+        let outages = session.outages(&runs, run);
+        // What another run had left down for a night says nothing of how long this takes.
+        let own = |outage: &&report::Outage| outage.began == report::Began::Here;
+        let ready = outages.iter().rev().filter(own).find(|o| matches!(o.end, report::End::Ready(_)))?;
+        Some(Last { run: run.id.clone(), elapsed_ms: u64::try_from(ready.elapsed?.as_millis()).ok()? })
     }))
 }
 
@@ -183,7 +223,7 @@ mod tests {
         let down = |last: Option<Last>, untold: Option<&str>| {
             let (what, from, until) = ("w".to_owned(), "00d".to_owned(), "10".to_owned());
             let (limits, hands, untold) = (Vec::new(), Vec::new(), untold.map(str::to_owned));
-            Down { what, from, until, limits, hands, last, untold, ended_by: None }.sentence()
+            Down { what, from, until, since: None, limits, hands, last, untold, ended_by: None }.sentence()
         };
         assert!(down(None, None).ends_with("no run has shown yet"));
         let last = Last { run: "7k2".into(), elapsed_ms: 61_000 };

@@ -123,7 +123,7 @@ impl Foot {
         foot.down = down(session, steps, &left);
         foot.unstopped = migration.and_then(|migration| unstopped(session, migration, steps, &left));
         if let (Some(down), Some(migration)) = (&mut foot.down, migration) {
-            match last_time(session, migration) {
+            match down.already(session, steps, lines).and_then(|()| last_time(session, migration)) {
                 Ok(last) => down.last = last,
                 Err(error) => down.untold = Some(whole_text(&error)),
             }

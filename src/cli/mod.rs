@@ -14,6 +14,7 @@ mod lab;
 mod left;
 mod live;
 mod out;
+mod outages;
 mod plan;
 mod privileges;
 mod rehearse;
