@@ -103,6 +103,8 @@ impl Out {
 
     /// Asks a yes-or-no question; only an answer that begins with y is yes, and Ctrl-C is a no.
     pub(super) fn ask(self, question: &str) -> anyhow::Result<bool> {
+        // Before the question can be read: who is asked may be quick.
+        let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         self.write(&format!("{question} [y/N] "));
         let (send, answer) = tokio::sync::oneshot::channel();
         // Nothing ends a read that has begun: a thread of its own goes with the process.
@@ -113,7 +115,7 @@ impl Out {
         let answered = async {
             tokio::select! {
                 answer = answer => answer.map(Some),
-                interrupted = tokio::signal::ctrl_c() => Ok(interrupted.err().map(Err)),
+                _ = interrupt.recv() => Ok(None),
             }
         };
         let answered = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(answered))?;
