@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::fault::Failure;
+use crate::base::names::Dial;
 use crate::base::schematic;
 use crate::estate::Estate;
-use crate::site::Site;
+use crate::site::{Site, TalosNode};
 use crate::talos::{Error, Talos, kind};
 
 use super::node::KubeNode;
@@ -25,6 +26,9 @@ pub struct Machine {
     pub node: KubeNode,
     /// The VM that it runs in; None: a machine of its own.
     pub vm: Option<Vm>,
+    /// How `talosctl` gets to it, for what a person types.
+    #[serde(default)]
+    pub dial: Dial,
 }
 
 /// What a machine has booted, and from where.
@@ -91,13 +95,24 @@ impl Machine {
             name: name.to_owned(),
             node: KubeNode { cluster: kubernetes, name: settings.node_name.clone() },
             vm: vm.map(|vm| Vm { cluster: vm.proxmox.clone(), vmid: vm.vmid, node: name.to_owned() }),
+            dial: Dial::to(&settings.address, settings.tls_name.as_deref()),
         })
+    }
+
+    /// A command to it that can be pasted, in back-quotes.
+    pub fn talosctl(&self, rest: &str) -> String {
+        self.dial.talosctl(&self.name, rest)
     }
 
     /// All nodes of a Talos cluster of the site.
     pub fn peers(site: &Site, cluster: &str) -> Vec<Peer> {
         let nodes = site.talos.get(cluster).into_iter().flat_map(|cluster| &cluster.nodes);
-        nodes.map(|(name, node)| Peer { name: name.clone(), node_name: node.node_name.clone() }).collect()
+        let peer = |(name, node): (&String, &TalosNode)| Peer {
+            name: name.clone(),
+            node_name: node.node_name.clone(),
+            dial: Dial::to(&node.address, node.tls_name.as_deref()),
+        };
+        nodes.map(peer).collect()
     }
 
     /// Its API.

@@ -153,7 +153,10 @@ pub(super) mod tests {
     }
 
     pub(crate) fn undone(key: &str) -> Vec<Event> {
-        vec![Event::Undoing { key: key.into() }, Event::Undone { key: key.into(), passed: false, notes: Vec::new() }]
+        vec![
+            Event::Undoing { key: key.into() },
+            Event::Undone { key: key.into(), passed: false, notes: Vec::new(), stays: Vec::new() },
+        ]
     }
 
     pub(crate) fn failed(key: &str) -> Event {

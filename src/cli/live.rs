@@ -329,7 +329,7 @@ impl Ear for Live {
                 self.so(inner, key, ("✓", "done"), &green, notes);
                 self.next(inner, Some(key));
             }
-            Event::Undone { key, notes, passed: true } => self.so(inner, key, ("↶", "stays"), &yellow, notes),
+            Event::Undone { key, notes, passed: true, .. } => self.so(inner, key, ("↶", "stays"), &yellow, notes),
             Event::Undone { key, notes, .. } => {
                 self.settled(inner, key, ("↶", "undone"), &green, "");
                 notes.iter().for_each(|note| self.below(inner, note));

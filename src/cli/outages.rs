@@ -26,9 +26,12 @@ impl Session {
 
     /// Those of what one step stops.
     fn outages_of(&self, runs: &[RunRead], run: &RunRead, step: &BoxedStep) -> Vec<Outage> {
-        let (Some(what), Some(closer)) = (step.outlook(&self.estate).stops, step.holds_until()) else {
+        let outlook = step.outlook(&self.estate);
+        let (Some(what), Some(closer)) = (outlook.stops, outlook.stops_until.or(step.holds_until())) else {
             return Vec::new();
         };
+        // What comes back by itself is held by nobody.
+        let held = outlook.stops_until.is_none();
         let key = step.key();
         let before = run.state.steps.get(&key).and_then(|step| step.before.as_ref());
         // What cannot be read any more is no proof that nothing was at work.
@@ -36,7 +39,8 @@ impl Session {
             return Vec::new();
         }
         let mut all = report::outages(&run.records, &what, &key, closer);
-        if found_down(run, &key)
+        if held
+            && found_down(run, &key)
             && !all.is_empty()
             && let Some(planned) = run.state.opened.plan.iter().find(|p| p.key == key)
         {
@@ -45,7 +49,7 @@ impl Session {
             let earlier = runs.get(..before).unwrap_or_default();
             all.insert(0, first.begun(self.down_since(earlier, planned)));
         }
-        if let Some(last) = all.last_mut().filter(|outage| outage.end == End::Down)
+        if let Some(last) = all.last_mut().filter(|outage| held && outage.end == End::Down)
             && let Some(other) = taken_by(runs, run, &key)
         {
             last.end = End::Elsewhere(other.id.clone());

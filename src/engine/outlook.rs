@@ -24,6 +24,9 @@ pub struct Outlook {
     /// What does not work from its beginning until its closer is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stops: Option<String>,
+    /// The id of the step that finds that at work again, for one that is no hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stops_until: Option<&'static str>,
     /// Whether what its plan stops before it would feel it, were it not stopped.
     #[serde(skip)]
     pub hits: bool,
@@ -49,6 +52,7 @@ impl Default for Outlook {
             asks: None,
             asks_back: None,
             stops: None,
+            stops_until: None,
             hits: false,
             empties: Vec::new(),
             stays: None,
@@ -103,6 +107,14 @@ impl Outlook {
     #[must_use]
     pub fn hits(mut self) -> Self {
         self.hits = true;
+        self
+    }
+
+    /// Something does not work until the step with this id has found it at work again, though nothing is held.
+    #[must_use]
+    pub fn stops_until(mut self, what: impl Into<String>, id: &'static str) -> Self {
+        self.stops = Some(what.into());
+        self.stops_until = Some(id);
         self
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::base::survey::{KubernetesCluster, Node, Survey};
 
-use super::{Explain, Out, Rule, each, minor, nvidia, quoted, talosctl};
+use super::{Explain, Out, Rule, each, minor, nvidia, quoted, start, talosctl};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -235,10 +235,11 @@ fn unregistered(node: &Node, out: &mut Out) -> Option<()> {
         return None;
     }
     let text = format!("Kubernetes has no node {}", node.node_name);
-    let help = if node.is_talos() {
-        talosctl(node, "service kubelet restart")
-    } else {
-        "`kubectl get nodes` says which there are".to_owned()
+    // A kubelet whose machine is off cannot be restarted.
+    let help = match start(node) {
+        Some(start) => format!("start it first, and it registers by itself: {start}"),
+        None if node.is_talos() => talosctl(node, "service kubelet restart"),
+        None => "`kubectl get nodes` says which there are".to_owned(),
     };
     out.find(&node.name, text, help);
     Some(())

@@ -274,7 +274,12 @@ fn every_standing_has_its_words_and_commands() {
     let mut lines = failed();
     lines.add(Event::Undoing { key: "04-add-usb".into() });
     lines.call("04-add-usb", 3, System::Proxmox, "PUT config delete usb0", None);
-    lines.add(Event::Undone { key: "04-add-usb".into(), passed: false, notes: vec!["slot as before".into()] });
+    lines.add(Event::Undone {
+        key: "04-add-usb".into(),
+        passed: false,
+        notes: vec!["slot as before".into()],
+        stays: Vec::new(),
+    });
     cases.push((lines, Standing::Undoing, all[1..].to_vec()));
 
     let mut lines = failed();
@@ -297,9 +302,15 @@ fn every_standing_has_its_words_and_commands() {
             key: step.into(),
             passed: false,
             notes: vec![],
+            stays: vec![],
         });
     }
-    lines.add(Event::Undoing { key: key() }).add(Event::Undone { key: key(), passed: false, notes: vec![] });
+    lines.add(Event::Undoing { key: key() }).add(Event::Undone {
+        key: key(),
+        passed: false,
+        notes: vec![],
+        stays: Vec::new(),
+    });
     lines.add(Event::Closed { outcome: Outcome::Undone });
     cases.push((lines, Standing::Undone, vec![]));
     cases.push((failed(), Standing::Failed, all.to_vec()));
@@ -351,10 +362,12 @@ fn what_an_undo_left_is_said_and_what_it_passed_is_still_gone() {
     let undone = |lines: &mut Lines, key: &str, note: &str| {
         lines.add(Event::Undoing { key: key.into() });
         let passed = note.starts_with("passed");
-        lines.add(Event::Undone { key: key.into(), notes: vec![note.into()], passed });
+        let stays = if passed { vec![note.into()] } else { Vec::new() };
+        lines.add(Event::Undone { key: key.into(), notes: vec![note.into()], passed, stays });
     };
     undone(&mut lines, "11-recreate-pvcs", "passed by `--past 11-recreate-pvcs`: what it did stays");
-    undone(&mut lines, "04-add-usb", "asked over the API");
+    // A word in a note is no statement of what is left.
+    undone(&mut lines, "04-add-usb", "asked over the API, which stays up");
     let report = lines.report();
     assert_eq!(report.stays, ["11-recreate-pvcs: passed by `--past 11-recreate-pvcs`: what it did stays"]);
     assert_eq!(report.destroyed, ["11-recreate-pvcs: recreate | 1 claim"]);
@@ -371,7 +384,7 @@ fn what_an_undo_left_is_said_and_what_it_passed_is_still_gone() {
 fn a_failure_is_over_once_its_step_is_undone() {
     let mut lines = failed();
     assert!(crate::engine::state::RunState::fold(&lines.0).unwrap().unwrap().failure.is_some());
-    lines.add(Event::Undone { key: "04-add-usb".into(), notes: vec![], passed: false });
+    lines.add(Event::Undone { key: "04-add-usb".into(), notes: vec![], passed: false, stays: Vec::new() });
     assert_eq!(crate::engine::state::RunState::fold(&lines.0).unwrap().unwrap().failure, None);
 }
 

@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod alone;
+mod applying;
+mod commands;
 mod configs;
 mod images;
 mod mending;
 mod off;
+mod power;
 mod preflight;
 mod quorum;
 mod turns;

@@ -13,7 +13,8 @@ use crate::engine::step::{Got, RunInfo};
 use crate::estate::Estate;
 use crate::talos::{Fetched, Talos, Upgrade};
 
-use super::s04_reboot::begun;
+use super::mend_config::{configs, none_waits};
+use super::sight::begun;
 use super::stand::{is_on_its_way, up_again};
 
 /// The run file with the image that is written.
@@ -110,8 +111,8 @@ impl Swap<'_> {
             Check::blocked(vec![Problem::new(
                 format!("{name} was to boot {}, and has booted {} again", self.to, now.image()),
                 format!(
-                    "the boot failed and fell back: `talosctl -n {name} dmesg`, and its console, say why; `pvemig undo` \
-                     ends the run"
+                    "the boot failed and fell back: {}, and its console, say why; `pvemig undo` ends the run",
+                    self.machine.talosctl("dmesg")
                 ),
             )])
         } else {
@@ -148,13 +149,18 @@ impl Swap<'_> {
             return Ok(Check::waiting(format!("{name} is on its way down")));
         }
         if now.runs(self.to) {
+            // The slots are swapped with a reboot.
+            let waits = configs(self.machine, &*self.machine.open(cx).await?).await?.waits(self.machine);
+            if let Some(waits) = waits {
+                return Ok(Check::blocked(vec![waits]));
+            }
             return Ok(Check::todo(vec![Change::set(format!("{name} image"), self.to, was)], ()));
         }
-        let installer = self.from.unwrap_or("INSTALLER");
+        let upgrade = self.machine.talosctl(&format!("upgrade --image {}", self.from.unwrap_or("INSTALLER")));
         if (&now.version, &now.schematic) != (&self.boot.version, &self.boot.schematic) {
             return Ok(Check::blocked(vec![Problem::new(
                 format!("{name} ran {was}, this run wrote {}, and now it runs {}", self.to, now.image()),
-                format!("`talosctl -n {name} upgrade --image {installer}` brings the first one back; then undo again"),
+                format!("{upgrade} brings the first one back; then undo again"),
             )]));
         }
         if self.waits(&now)? {
@@ -165,10 +171,7 @@ impl Swap<'_> {
                          be told",
                         self.to
                     ),
-                    format!(
-                        "`talosctl -n {name} upgrade --image {installer}` with the installer of {was} brings it back; then \
-                         undo again"
-                    ),
+                    format!("{upgrade} with the installer of {was} brings it back; then undo again"),
                 )]));
             }
             let what = format!("{name} image of the next boot");
@@ -176,7 +179,7 @@ impl Swap<'_> {
         }
         Ok(match up_again(cx, self.machine, self.peers).await? {
             Some(why) => Check::waiting(why),
-            None => Check::done().note(format!("the slot that {name} does not boot may still hold {}", self.to)),
+            None => Check::done().stays([format!("the slot that {name} does not boot may still hold {}", self.to)]),
         })
     }
 
@@ -188,6 +191,7 @@ impl Swap<'_> {
         }
         let now = self.machine.boot(cx).await?;
         if now.runs(self.to) {
+            none_waits(self.machine, &talos).await?;
             self.gate(cx, permit).await?;
             return Ok(talos.roll_back(permit).await?);
         }
@@ -217,8 +221,9 @@ impl Swap<'_> {
         let fetched = talos.fetch(permit, image).await?;
         // A pull takes minutes.
         let boot = boot_id(talos).await?;
-        if matches!(fetched, Fetched::Pulled { .. }) {
-            self.keep(&Mark::Writing.file(&boot), permit)?;
+        match fetched {
+            Fetched::Pulled { .. } => self.keep(&Mark::Writing.file(&boot), permit)?,
+            Fetched::Whole { .. } => none_waits(self.machine, talos).await?,
         }
         match talos.put(permit, &fetched).await? {
             Upgrade::Begun { actor } => begun(talos, &actor).await,

@@ -66,7 +66,6 @@ impl Step<Estate> for RepairNode {
     }
 
     fn why(&self) -> Vec<String> {
-        let name = &self.machine.name;
         vec![
             "NVIDIA's extensions without their kernel modules, or without such a device, leave a service waiting for a \
              file that never comes: Talos stays `booting`, and reboots after 70 minutes, while `kubectl` says Ready."
@@ -85,8 +84,10 @@ impl Step<Estate> for RepairNode {
              image stays in the other slot, and an undo swaps the two, with a reboot."
                 .into(),
             format!(
-                "By hand: `talosctl -n {name} patch machineconfig`, or `talosctl -n {name} upgrade --image ..`; to see: \
-                 `talosctl -n {name} get extensions`, `get pcidevices`, `services`."
+                "By hand: {}, or {}; to see: {}, `get pcidevices`, `services`.",
+                self.machine.talosctl("patch machineconfig"),
+                self.machine.talosctl("upgrade --image .."),
+                self.machine.talosctl("get extensions")
             ),
             "What the machine configuration says by then must be said by its source as well (talhelper, git): the report \
              has the lines."

@@ -39,7 +39,7 @@ fn how_long_it_was_down_is_told_by_the_journal() {
     lines.add(Event::HoldFell { key: stopper.clone(), changes: vec![], notes: vec![] });
     lines.add(Event::Undoing { key: stopper.clone() });
     lines.call("00d-scale-down", 6, System::Kubernetes, "PATCH deployments/frigate", None);
-    lines.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![] });
+    lines.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![], stays: Vec::new() });
     let both = of(&lines);
     assert_eq!(both.len(), 2);
     assert_eq!((seconds(&both[1]), both[1].fell), (Some(5), true));
@@ -105,7 +105,7 @@ fn a_stop_that_failed_is_no_time_of_being_down() {
     assert_eq!(ends(&lost), [End::Down]);
     // An undo that has nothing to send found it at work.
     refused.add(Event::Undoing { key: stopper.clone() });
-    refused.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![] });
+    refused.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![], stays: Vec::new() });
     assert_eq!(ends(&refused), [End::Unsure]);
 }
 
