@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::base::check::{Answer, Symbol};
 use crate::base::names::StepKey;
 use crate::base::wait::show;
 use crate::blueprint::BoxedStep;
+use crate::engine::plan::{Line, Said};
 use crate::engine::step::Risk;
 use crate::engine::store::{RunRead, StoreError};
 use crate::report;
@@ -27,6 +29,9 @@ pub(super) struct Down {
     what: String,
     from: String,
     until: String,
+    /// The run that stopped it already, and when: by its journal, nobody was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Since>,
     /// The steps in between that may wait long by themselves, each with its limit in seconds.
     limits: Vec<(String, u64)>,
     /// The steps in between that wait for a person.
@@ -42,6 +47,16 @@ pub(super) struct Down {
     /// Nothing is held: it comes back by itself.
     #[serde(skip)]
     by_itself: bool,
+    /// The step that stops it.
+    #[serde(skip)]
+    stopper: StepKey,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Since {
+    run: String,
+    at: jiff::Timestamp,
 }
 
 #[derive(Debug, Serialize)]
@@ -121,7 +136,13 @@ impl Down {
         let Self { from, until, .. } = self;
         let what = like.iter().map(|down| down.what.as_str()).collect::<Vec<_>>().join(", ");
         let (each, it) = if like.len() > 1 { ("one after the other, each ", "each") } else { ("", "it") };
-        let mut said = vec![format!("{what}, {each}from {from} until {until} finds it at work")];
+        let mut said = vec![match &self.since {
+            None => format!("{what}, {each}from {from} until {until} finds it at work"),
+            Some(Since { run, at }) => format!(
+                "{what}, down already since {} by what run {run} wrote, until {until} finds it at work",
+                at.strftime("%Y-%m-%d %H:%M:%S UTC")
+            ),
+        }];
         if !self.hands.is_empty() {
             said.push(format!("as long as you take for {}", self.hands.join(" and ")));
         }
@@ -198,7 +219,29 @@ fn down_by(session: &Session, steps: &[BoxedStep], left: &[&BoxedStep], stopper:
         }
     }
     let (from, until) = (number(stopper.id()).to_owned(), number(closer).to_owned());
-    Some(Down { what, from, until, limits, hands, last: None, untold: None, ended_by, by_itself })
+    let (since, last, untold, stopper) = (None, None, None, key);
+    Some(Down { what, from, until, since, limits, hands, last, untold, ended_by, by_itself, stopper })
+}
+
+/// Marks what is down already by what earlier runs wrote. Who was asked knows better: what is to be given another value is
+/// at work.
+pub(super) fn already(session: &Session, steps: &[BoxedStep], lines: &[Line], downs: &mut [Down]) {
+    for down in downs.iter_mut().filter(|down| !down.by_itself) {
+        let said = lines.iter().find(|line| line.key == down.stopper).map(|line| &line.said);
+        if let Some(Said::Answer(check)) = said
+            && let Answer::Todo { changes, .. } = &check.answer
+            && changes.iter().any(|change| change.symbol != Symbol::Act)
+        {
+            continue;
+        }
+        match session.store.every_run() {
+            Ok((runs, _)) => {
+                let already = session.down_already(&runs, steps, &down.stopper);
+                down.since = already.map(|(run, at)| Since { run, at });
+            }
+            Err(error) => down.untold = Some(whole_text(&error)),
+        }
+    }
 }
 
 /// How long each of them was down the last time.
@@ -220,10 +263,14 @@ fn last_time(session: &Session, migration: &str, what: &str) -> Result<Option<La
         !opened.single && opened.migration.as_deref() == Some(migration)
     };
     Ok(runs.iter().rev().filter(whole).find_map(|run| {
-        let outages = session.outages(run);
-        let of = |outage: &&report::Outage| outage.what == what && matches!(outage.end, report::End::Ready(_));
+        let outages = session.outages(&runs, run);
+        // What another run had left down for a night says nothing of how long this takes.
+        let of = |outage: &&report::Outage| {
+            let ready = matches!(outage.end, report::End::Ready(_));
+            outage.what == what && ready && outage.began == report::Began::Here
+        };
         let ready = outages.iter().rev().find(of)?;
-        Some(Last { run: run.id.clone(), elapsed_ms: u64::try_from(ready.elapsed.as_millis()).ok()? })
+        Some(Last { run: run.id.clone(), elapsed_ms: u64::try_from(ready.elapsed?.as_millis()).ok()? })
     }))
 }
 
@@ -236,7 +283,8 @@ mod tests {
         let down = |last: Option<Last>, untold: Option<&str>| {
             let (what, from, until) = ("w".to_owned(), "00d".to_owned(), "10".to_owned());
             let (limits, hands, untold) = (Vec::new(), Vec::new(), untold.map(str::to_owned));
-            let down = Down { what, from, until, limits, hands, last, untold, ended_by: None, by_itself: false };
+            let (since, ended_by, by_itself, stopper) = (None, None, false, "00d-scale-down".into());
+            let down = Down { what, from, until, since, limits, hands, last, untold, ended_by, by_itself, stopper };
             downs(&[down]).remove(0)
         };
         assert!(down(None, None).ends_with("no run has shown yet"));
@@ -250,6 +298,8 @@ mod tests {
     fn those_that_go_down_in_the_same_way_are_told_together() {
         let down = |what: &str, minutes: u64, last: Option<u64>| Down {
             what: what.into(),
+            since: None,
+            stopper: "04-reboot".into(),
             from: "04".into(),
             until: "05".into(),
             limits: vec![("04".into(), minutes * 60), ("05".into(), 900)],

@@ -192,19 +192,24 @@ impl Told<'_> {
             }
             return Ok(());
         }
-        for outage in self.session.outages(&run) {
+        let (runs, _) = self.session.store.every_run()?;
+        for outage in self.session.outages(&runs, &run) {
+            let took = match (outage.elapsed, &outage.began) {
+                (Some(elapsed), report::Began::InRun(first)) => {
+                    format!("was down for {}, from run {first} on", wait::show(elapsed))
+                }
+                (Some(elapsed), _) => format!("was down for {}", wait::show(elapsed)),
+                (None, report::Began::Before) => "was down before this run began".to_owned(),
+                (None, _) => "is down by what is written".to_owned(),
+            };
             let line = match &outage.end {
                 report::End::Unsure => {
                     format!("{} may have been down before: {} failed on the way", outage.what, outage.by)
                 }
                 report::End::LetBack(by) => {
-                    let took = wait::show(outage.elapsed);
-                    format!(
-                        "{} was down for {took}, until {by} let it back, and then as long as it took to start",
-                        outage.what
-                    )
+                    format!("{} {took}, until {by} let it back, and then as long as it took to start", outage.what)
                 }
-                _ => format!("{} was down for {}", outage.what, wait::show(outage.elapsed)),
+                _ => format!("{} {took}", outage.what),
             };
             self.session.out.tell("  ", &line, 4);
         }

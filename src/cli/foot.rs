@@ -13,7 +13,7 @@ use crate::engine::state::RunState;
 use crate::engine::step::Risk;
 use crate::report;
 
-use super::down::{Down, Ends, down, downs, last_times, unstopped};
+use super::down::{Down, Ends, already, down, downs, last_times, unstopped};
 use super::out::Out;
 use super::plan::{done, number};
 use super::session::{Session, plural};
@@ -123,6 +123,7 @@ impl Foot {
         let left: Vec<_> = left.iter().map(|(step, _)| *step).collect();
         foot.down = down(session, steps, &left);
         foot.unstopped = migration.and_then(|migration| unstopped(session, migration, steps, &left));
+        already(session, steps, lines, &mut foot.down);
         if let Some(migration) = migration {
             last_times(session, migration, &mut foot.down);
         }

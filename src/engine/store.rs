@@ -204,6 +204,8 @@ impl Store {
     /// None or several.
     pub fn run(&self, given: &str) -> Result<RunDir, StoreError> {
         let matching: Vec<String> = self.ids_in_use()?.into_iter().filter(|id| id.starts_with(given)).collect();
+        // Nothing is the beginning of everything, and names nothing.
+        let matching = if given.is_empty() { Vec::new() } else { matching };
         match matching.as_slice() {
             [] => Err(StoreError::NoRun { given: given.to_owned(), site: self.site.clone() }),
             [id] => Ok(self.dir_of(id)),
@@ -322,6 +324,14 @@ impl RunDir {
         self.path.join("journal.jsonl")
     }
 
+    /// Takes the directory of a run away whose first line could not be written: it has begun nothing.
+    ///
+    /// # Errors
+    /// The file system refused; the run is shown as damaged then.
+    pub fn discard(&self) -> Result<(), StoreError> {
+        std::fs::remove_dir_all(&self.path).map_err(io(&self.path, "cannot take the run's directory away again"))
+    }
+
     /// Reads the run.
     ///
     /// # Errors
@@ -362,11 +372,12 @@ impl RunDir {
 
 fn make_dir(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(io(path, "cannot make the state directory"))
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        // What cannot even be looked at may well be there.
+        let there = path.try_exists().is_err();
+        let what = if there { "cannot use the state directory" } else { "cannot make the state directory" };
+        io(path, what)(error)
+    })
 }
 
 fn set_private_dir(path: &Path) -> Result<(), StoreError> {

@@ -258,7 +258,7 @@ pub struct Trouble {
     pub help: Vec<String>,
 }
 
-fn millis<S: serde::Serializer>(elapsed: &Option<std::time::Duration>, to: S) -> Result<S::Ok, S::Error> {
+pub(super) fn millis<S: serde::Serializer>(elapsed: &Option<std::time::Duration>, to: S) -> Result<S::Ok, S::Error> {
     match elapsed {
         Some(elapsed) => to.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
         None => to.serialize_none(),

@@ -139,7 +139,7 @@ fn a_failed_run_as_text() {
 frigate-coral (usb-move v1) on homelab, run 7k2: failed
   2026-11-21 04:00:00 UTC, 15 s
   pvemig 0.1.0 on laptop: pvemig run frigate-coral
-  steps: 1 done, 1 already so, 3 not done
+  steps: 1 done, 1 there now, 3 not done
   changed: 2 calls (proxmox 1, kubernetes 1)
   by hand: 03: plug the coral into still-fawn: asked 04:00:07, there after 2 s
   trouble: 04, 04:00:15: vm 108 cannot be changed
@@ -147,7 +147,7 @@ frigate-coral (usb-move v1) on homelab, run 7k2: failed
 ✓ 00d-scale-down    scale frigate/frigate to 0  [done, 4 s]
   ├ ~ deployment frigate/frigate replicas: 1 -> 0
   └ call 1 (kubernetes): PATCH deployments/frigate
-= 03-check-host     still-fawn shows the coral  [already so, 4 s]
+✓ 03-check-host     still-fawn shows the coral  [there now, 4 s]
   ├ asked: plug the coral into still-fawn (port 2-3)
   └ note: asked over the API
 ✗ 04-add-usb        wanted: vm 108 gets the coral  [failed, 5 s]
@@ -181,7 +181,7 @@ fn a_finished_run_as_markdown() {
 
 - began 2026-11-21 04:00:00 UTC, took 25 s
 - pvemig 0.1.0 on laptop: `pvemig run frigate-coral`
-- steps: 4 done, 1 already so
+- steps: 4 done, 1 there now
 - changed: 4 calls (proxmox 1, kubernetes 3)
 - by hand: 03: plug the coral into still-fawn: asked 04:00:07, there after 2 s
 - trouble: 04, 04:00:15: vm 108 cannot be changed
@@ -189,7 +189,7 @@ fn a_finished_run_as_markdown() {
 | | step | what | state |
 |---|---|---|---|
 | ✓ | `00d-scale-down` | scale frigate/frigate to 0 | done, 4 s |
-| = | `03-check-host` | still-fawn shows the coral | already so, 4 s |
+| ✓ | `03-check-host` | still-fawn shows the coral | there now, 4 s |
 | ✓ | `04-add-usb` | vm 108 gets the coral | done, 7 s |
 | ✓ | `11-recreate-pvcs` | recreate \\| 1 claim | done, 4 s |
 | ✓ | `10-deploy` | frigate runs on still-fawn | done, 3 s |

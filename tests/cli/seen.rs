@@ -107,7 +107,7 @@ fn on_a_terminal_a_single_step_asks_before_it_changes_anything() {
     assert_eq!((code, up.changes()), (Some(2), changes), "{text}");
     expect(&up.run(&["run", "frigate-coral", "--yes", "--destroy", "pvc/frigate"]), 2, &["has no use here", "undo"]);
     expect(&up.run(&["status", "--all"]), 0, &["no run is open\n"]);
-    let (code, text) = answer(&up, "step 01 --vmid 105", "Begin?", || ());
+    let (code, text) = answer(&up, "step 01 --vmid 105", "Begin?", b"y\n", || ());
     assert_eq!(code, Some(0), "{text}");
     assert!(up.changes() > changes);
     // What moves is one row that is taken back before anything else is said.
