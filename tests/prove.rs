@@ -9,7 +9,6 @@
 )]
 
 use futures::StreamExt;
-use serde_json::Value;
 
 use crate::harness::estate::Rig;
 use crate::harness::odd::{Way, make_odd};
@@ -245,7 +244,8 @@ const AT_ONCE: usize = 4;
 /// Every changing call fails once by each rule: the run fails there, and can be resumed.
 async fn faults(world: &str) {
     let begun = Clock::real().instant();
-    let Story { last, run, .. } = Story::forward(world).await;
+    let story = Story::forward(world).await;
+    let (story, run) = (&story, &story.run);
     let of = |system: System| {
         run.records.iter().filter(|r| matches!(&r.event, Event::Call { note, .. } if note.system == system)).count()
     };
@@ -259,10 +259,7 @@ async fn faults(world: &str) {
     let cases = fronts.iter().flat_map(|&(front, calls)| (0..calls).map(move |n| (front, n)));
     let cases = cases.flat_map(|(front, n)| (0..RULES).map(move |turn| (front, n, turn)));
     let met: Vec<(Front, usize, Met)> = futures::stream::iter(cases)
-        .map(|(front, n, turn)| {
-            let last = &last;
-            async move { (front, n, fault(world, front, n, turn, last).await) }
-        })
+        .map(|(front, n, turn)| async move { (front, n, fault(story, (world, front), n, turn).await) })
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
@@ -284,7 +281,8 @@ async fn faults(world: &str) {
 }
 
 /// A fresh estate whose changing call `n` of a front meets a rule once.
-async fn fault(world: &str, front: Front, n: usize, turn: usize, last: &Value) -> Met {
+async fn fault(story: &Story, (world, front): (&str, Front), n: usize, turn: usize) -> Met {
+    let last = &story.last;
     let rig = fresh(world).await.hasty();
     let skip = u32::try_from(n).unwrap();
     rig.lab.fault(FaultRule::on(front, rule(turn)).class(Class::Change).skip(skip).times(1));
@@ -301,7 +299,7 @@ async fn fault(world: &str, front: Front, n: usize, turn: usize, last: &Value) -
     assert_eq!(rig.bench.read(&failed.id).state.stage(&stop.key), Stage::Begun, "{what}");
     assert_done(&rig.forward(Some(&failed.id), &How::default()).await, &what);
     assert_same(&rig.picture().await, last, &what);
-    assert_rebooted(&rig, 1..=1, &what);
+    assert_rebooted(&rig, story.reboots(), &what);
     Met::There
 }
 
@@ -400,6 +398,9 @@ proofs! {
     usb_move_survives_a_refused_push: a_refused_push("usb-move");
     usb_move_survives_a_push_whose_answer_is_lost: a_push_whose_answer_is_lost("usb-move");
     a_reboot_test_is_proven: prove("talos-three");
+    a_reboot_test_that_adds_modules_is_proven: prove("talos-three-no-modules:talos-nuc");
+    a_reboot_test_of_another_image_is_proven: prove("talos-three-wrong-image:talos-vm");
+    a_reboot_test_that_boots_an_image_itself_is_proven: prove("talos-three-wrong-image@1.13.9:talos-vm");
     a_reboot_test_survives_a_cut_and_a_resume: crash("talos-three:talos-vm,talos-nuc", Then::Resume);
     a_reboot_test_survives_a_cut_and_an_undo: crash("talos-three:talos-vm,talos-nuc", Then::Undo);
     a_reboot_test_survives_a_cut_of_its_undo: crash("talos-three:talos-vm,talos-nuc", Then::UndoAgain);
@@ -409,6 +410,9 @@ proofs! {
     a_reboot_test_of_another_image_survives_a_cut_and_a_resume: crash("talos-three-wrong-image:talos-vm", Then::Resume);
     a_reboot_test_of_another_image_survives_a_cut_and_an_undo: crash("talos-three-wrong-image:talos-vm", Then::Undo);
     a_reboot_test_of_another_image_survives_a_cut_of_its_undo: crash("talos-three-wrong-image:talos-vm", Then::UndoAgain);
+    a_reboot_test_that_boots_an_image_itself_survives_a_cut_and_a_resume: crash("talos-three-wrong-image@1.13.9:talos-vm", Then::Resume);
+    a_reboot_test_that_boots_an_image_itself_survives_a_cut_and_an_undo: crash("talos-three-wrong-image@1.13.9:talos-vm", Then::Undo);
+    a_reboot_test_that_boots_an_image_itself_survives_a_cut_of_its_undo: crash("talos-three-wrong-image@1.13.9:talos-vm", Then::UndoAgain);
     a_reboot_test_survives_failing_changes: faults("talos-three");
     a_reboot_test_survives_failing_reads: faults_on_reads("talos-three");
     #[ignore = "takes long: ./scripts/test --long"]
@@ -421,4 +425,10 @@ proofs! {
     usb_move_by_a_token_and_a_mapping_survives_a_cut_of_its_undo: crash("usb-move-token", Then::UndoAgain);
     #[ignore = "takes long: ./scripts/test --long"]
     usb_move_on_an_old_machine_survives_failing_changes: faults("usb-move-old");
+    #[ignore = "takes long: ./scripts/test --long"]
+    a_reboot_test_that_adds_modules_survives_failing_changes: faults("talos-three-no-modules:talos-nuc");
+    #[ignore = "takes long: ./scripts/test --long"]
+    a_reboot_test_of_another_image_survives_failing_changes: faults("talos-three-wrong-image:talos-vm");
+    #[ignore = "takes long: ./scripts/test --long"]
+    a_reboot_test_that_boots_an_image_itself_survives_failing_changes: faults("talos-three-wrong-image@1.13.9:talos-vm");
 }

@@ -16,10 +16,14 @@ pub struct Check<B> {
     /// Lines for the journal and the report; never secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Those of the notes that say what an undo leaves as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stays: Vec<String>,
     /// How many bytes are on what would be left behind; None: that could not be measured. For who sums up a plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<Thing, Option<u64>>,
-    /// What is known by now of a step that acts only where the world asks for it, by its id. For who sums up a plan.
+    /// What is known by now of a step that acts only where the world asks for it, by its key, or by its id where that is one
+    /// step. For who sums up a plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub likely: BTreeMap<String, Likely>,
 }
@@ -27,7 +31,7 @@ pub struct Check<B> {
 /// What is known of a step that acts only where the world asks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Likely {
-    /// What it will do, or may.
+    /// What it will do, or may; empty where that is nothing, or known anyhow.
     pub what: String,
     /// It will for certain.
     pub sure: bool,
@@ -153,13 +157,17 @@ pub struct Problem {
     pub help: String,
     /// The step id of the same plan that would mend it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mended_by: Option<String>,
+    pub mended_by: Option<Box<str>>,
     /// Preflight only: its name, which `explain` knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finding: Option<String>,
     /// Preflight only: the step that this problem protects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protects: Option<StepKey>,
+    /// Preflight only: a run that is not known here is at work on what this one needs, so that no step of it changes
+    /// anything, one that stands alone neither.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 /// A manual act as data.
@@ -231,13 +239,23 @@ impl<B> Check<B> {
 
     /// An answer without notes.
     pub fn of(answer: Answer<B>) -> Self {
-        Self { answer, notes: Vec::new(), sizes: BTreeMap::new(), likely: BTreeMap::new() }
+        Self { answer, notes: Vec::new(), stays: Vec::new(), sizes: BTreeMap::new(), likely: BTreeMap::new() }
     }
 
     /// Adds a note.
     #[must_use]
     pub fn note(mut self, line: impl Into<String>) -> Self {
         self.notes.push(clean(line));
+        self
+    }
+
+    /// Adds notes of what an undo leaves as it is.
+    #[must_use]
+    pub fn stays(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        for line in lines.into_iter().map(clean) {
+            self.stays.push(line.clone());
+            self.notes.push(line);
+        }
         self
     }
 
@@ -257,9 +275,9 @@ impl<B> Check<B> {
 
     /// Adds what is known of steps that act only where the world asks for it.
     #[must_use]
-    pub fn likely(mut self, steps: impl IntoIterator<Item = (&'static str, Likely)>) -> Self {
+    pub fn likely<S: Into<String>>(mut self, steps: impl IntoIterator<Item = (S, Likely)>) -> Self {
         let cleaned = |likely: Likely| Likely { what: clean(likely.what), ..likely };
-        self.likely.extend(steps.into_iter().map(|(id, likely)| (id.to_owned(), cleaned(likely))));
+        self.likely.extend(steps.into_iter().map(|(id, likely)| (id.into(), cleaned(likely))));
         self
     }
 
@@ -290,7 +308,7 @@ impl<B> Check<B> {
             Answer::Waiting { reason, foreign } => Answer::Waiting { reason, foreign },
             Answer::Blocked { problems } => Answer::Blocked { problems },
         };
-        Ok(Check { answer, notes: self.notes, sizes: self.sizes, likely: self.likely })
+        Ok(Check { answer, notes: self.notes, stays: self.stays, sizes: self.sizes, likely: self.likely })
     }
 }
 
@@ -337,7 +355,7 @@ impl fmt::Display for Change {
 impl Problem {
     /// A problem with its help line.
     pub fn new(text: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { text: clean(text), help: clean(help), mended_by: None, finding: None, protects: None }
+        Self { text: clean(text), help: clean(help), mended_by: None, finding: None, protects: None, foreign: false }
     }
 
     /// What stands behind it in brackets: the number of the step that it protects, and its name. Without
@@ -350,9 +368,21 @@ impl Problem {
 
     /// Names the step of the same plan that would mend it.
     #[must_use]
-    pub fn mended_by(mut self, id: impl Into<String>) -> Self {
+    pub fn mended_by(mut self, id: impl Into<Box<str>>) -> Self {
         self.mended_by = Some(id.into());
         self
+    }
+
+    /// Says that somebody else is at work.
+    #[must_use]
+    pub fn foreign(mut self) -> Self {
+        self.foreign = true;
+        self
+    }
+
+    /// Whether this problem of a preflight keeps a step from its work that stands alone.
+    pub fn bars(&self, key: &StepKey, changes: bool) -> bool {
+        self.protects.as_ref() == Some(key) || (self.foreign && changes)
     }
 
     /// Names the step that it protects.

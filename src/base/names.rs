@@ -163,6 +163,34 @@ impl TalosAddress {
     }
 }
 
+/// How `talosctl` gets to one node, past whatever endpoints the talosconfig names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dial {
+    /// What it connects to (`-e`), as it stands in a shell's line.
+    pub endpoint: String,
+    /// What the node goes by (`-n`).
+    pub host: String,
+}
+
+impl Dial {
+    /// To the node at an address of the site file.
+    pub fn to(address: &str, tls_name: Option<&str>) -> Self {
+        let read = address.parse::<TalosAddress>().ok();
+        let endpoint = read.as_ref().map_or_else(|| address.to_owned(), TalosAddress::endpoint);
+        // What a node goes by has no port. Behind a forwarded one it knows itself by the name in its certificate.
+        let host = tls_name.or(read.as_ref().map(|read| read.host.as_str())).unwrap_or(address).to_owned();
+        Self { endpoint, host }
+    }
+
+    /// A command to it, in back-quotes. What does not know an address names the node alone (a journal of before).
+    pub fn talosctl(&self, name: &str, rest: &str) -> String {
+        match self.endpoint.as_str() {
+            "" => format!("`talosctl -n {name} {rest}`"),
+            endpoint => format!("`talosctl -e {endpoint} -n {} {rest}`", self.host),
+        }
+    }
+}
+
 impl FromStr for TalosAddress {
     type Err = BadName;
     fn from_str(s: &str) -> Result<Self, BadName> {
@@ -190,6 +218,12 @@ impl FromStr for TalosAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_knows_no_address_names_the_node() {
+        assert_eq!(Dial::to("10.0.0.1", None).talosctl("n1", "dmesg"), "`talosctl -e 10.0.0.1 -n 10.0.0.1 dmesg`");
+        assert_eq!(Dial::default().talosctl("n1", "dmesg"), "`talosctl -n n1 dmesg`");
+    }
 
     #[test]
     fn usb_names_round_trip() {

@@ -155,11 +155,11 @@ impl Drain<'_> {
         Ok(match held(&self.title(), &node.meta, run) {
             Ok(Held::Ours(_) | Held::Left(_)) => Check::todo(release(&self.node.name, &node, before.unschedulable), ()),
             Ok(Held::Theirs(_, problem)) | Err(problem) => Check::blocked(vec![problem]),
-            Ok(Held::No) if node.unschedulable && !before.unschedulable => Check::done().note(format!(
+            Ok(Held::No) if node.unschedulable && !before.unschedulable => Check::done().stays([format!(
                 "node {} is cordoned without our mark: that is somebody else's, and stays; {}",
                 self.node.name,
                 cordon_writer(&node)
-            )),
+            )]),
             Ok(Held::No) => Check::done(),
         })
     }

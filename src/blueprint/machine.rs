@@ -5,9 +5,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::fault::Failure;
+use crate::base::names::Dial;
 use crate::base::schematic;
 use crate::estate::Estate;
-use crate::site::Site;
+use crate::site::{Site, TalosNode};
+use crate::talos::kind::Disk;
 use crate::talos::{Error, Talos, kind};
 
 use super::node::KubeNode;
@@ -25,6 +27,9 @@ pub struct Machine {
     pub node: KubeNode,
     /// The VM that it runs in; None: a machine of its own.
     pub vm: Option<Vm>,
+    /// How `talosctl` gets to it, for what a person types.
+    #[serde(default)]
+    pub dial: Dial,
 }
 
 /// What a machine has booted, and from where.
@@ -91,13 +96,24 @@ impl Machine {
             name: name.to_owned(),
             node: KubeNode { cluster: kubernetes, name: settings.node_name.clone() },
             vm: vm.map(|vm| Vm { cluster: vm.proxmox.clone(), vmid: vm.vmid, node: name.to_owned() }),
+            dial: Dial::to(&settings.address, settings.tls_name.as_deref()),
         })
+    }
+
+    /// A command to it that can be pasted, in back-quotes.
+    pub fn talosctl(&self, rest: &str) -> String {
+        self.dial.talosctl(&self.name, rest)
     }
 
     /// All nodes of a Talos cluster of the site.
     pub fn peers(site: &Site, cluster: &str) -> Vec<Peer> {
         let nodes = site.talos.get(cluster).into_iter().flat_map(|cluster| &cluster.nodes);
-        nodes.map(|(name, node)| Peer { name: name.clone(), node_name: node.node_name.clone() }).collect()
+        let peer = |(name, node): (&String, &TalosNode)| Peer {
+            name: name.clone(),
+            node_name: node.node_name.clone(),
+            dial: Dial::to(&node.address, node.tls_name.as_deref()),
+        };
+        nodes.map(peer).collect()
     }
 
     /// Its API.
@@ -116,7 +132,7 @@ impl Machine {
         let talos = self.open(cx).await?;
         let kube = cx.kubernetes(&self.node.cluster).await?;
         let (id, running, disk, entry) =
-            futures::try_join!(boot_id(&talos), running(&talos), disk(&talos), entry(&talos))?;
+            futures::try_join!(talos.this_boot(), running(&talos), disk(&talos), entry(&talos))?;
         let node = kube.node(&self.node.name).await?;
         Ok(Boot {
             id,
@@ -126,22 +142,6 @@ impl Machine {
             entry,
             uid: node.map(|node| node.meta.uid),
         })
-    }
-}
-
-/// The kernel's boot id. To read the file takes os:admin, the resource (from 1.14 on) does not.
-///
-/// # Errors
-/// What keeps the node from answering.
-pub async fn boot_id(talos: &Talos) -> Result<String, Error> {
-    let denied = match talos.boot_id().await {
-        Err(error @ Error::Denied { .. }) => error,
-        other => return other,
-    };
-    match talos.single(&kind::BOOT_ID).await {
-        Ok(Some(boot)) => Ok(boot.spec.boot_id),
-        Ok(None) | Err(Error::NoSuchKind { .. }) => Err(denied),
-        Err(error) => Err(error),
     }
 }
 
@@ -161,13 +161,21 @@ pub async fn running(talos: &Talos) -> Result<Running, Error> {
     })
 }
 
-/// The disk that it is installed on. Its kernel name moves from boot to boot, so it is named by what stays.
+/// The disk that it is installed on. Its kernel name moves from boot to boot, so it is named by the first thing that stays
+/// and that no other of its disks has.
 async fn disk(talos: &Talos) -> Result<Option<String>, Error> {
-    let Some(system) = talos.single(&kind::SYSTEM_DISK).await? else { return Ok(None) };
-    let disk = talos.get(&kind::DISKS, &system.spec.disk_id).await?.map(|disk| disk.spec).unwrap_or_default();
-    let named = [("serial", &disk.serial), ("wwid", &disk.wwid), ("uuid", &disk.uuid), ("bus path", &disk.bus_path)];
-    let named = named.into_iter().find(|(_, value)| !value.is_empty());
-    Ok(Some(named.map_or(system.spec.dev_path, |(what, value)| format!("{} ({what} {value})", disk.model))))
+    let Some(system) = talos.single(&kind::SYSTEM_DISK).await?.map(|system| system.spec) else { return Ok(None) };
+    let disks = talos.list(&kind::DISKS).await?;
+    let Some(disk) = disks.iter().find(|disk| disk.id == system.disk_id) else { return Ok(Some(system.dev_path)) };
+    type Of = fn(&Disk) -> &String;
+    let names: [(&str, Of); 4] =
+        [("serial", |d| &d.serial), ("wwid", |d| &d.wwid), ("uuid", |d| &d.uuid), ("bus path", |d| &d.bus_path)];
+    let alone = |of: Of| {
+        let value = of(&disk.spec);
+        !value.is_empty() && disks.iter().filter(|other| of(&other.spec) == value).count() == 1
+    };
+    let named = names.into_iter().find(|(_, of)| alone(*of)).map(|(what, of)| (what, of(&disk.spec)));
+    Ok(Some(named.map_or(system.dev_path, |(what, value)| format!("{} ({what} {value})", disk.spec.model))))
 }
 
 /// The boot loader's entry.

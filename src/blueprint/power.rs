@@ -134,9 +134,9 @@ pub async fn start_again(pve: &Proxmox, at: &VmRef, got: &[Got]) -> Result<Check
     if exit != "OK" && !exit.starts_with("WARNINGS") {
         return starts();
     }
-    Ok(Check::done().note(format!(
+    Ok(Check::done().stays([format!(
         "vm {vmid} ran, this run started it anew, and now it is off: somebody else switched it off since, and that stays"
-    )))
+    )]))
 }
 
 /// Shuts a VM down, never by force, and waits until it is off.

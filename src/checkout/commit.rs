@@ -190,11 +190,9 @@ impl Checkout {
                 CheckoutError::PushRefused { url: shown, commit: short(&made.id), text }
             }
             _ => match self.remote_error(&url, &output.complaint(), &output.err) {
-                CheckoutError::NoAccess { url, text } => CheckoutError::NoAccess { url, text },
+                error @ CheckoutError::NoAccess { .. } => error,
                 // Nothing was sent where no connection came about.
-                CheckoutError::Unreachable { url, text } if never_connected(&output.err) => {
-                    CheckoutError::Unreachable { url, text }
-                }
+                error @ CheckoutError::Unreachable { .. } if never_connected(&output.err) => error,
                 _ => CheckoutError::PushUnknown { url: shown, commit: short(&made.id), text: output.complaint() },
             },
         })
@@ -305,6 +303,7 @@ fn record(permit: &Permit, call: CallId, commit: &str) -> Result<(), CheckoutErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fault::Fault;
 
     #[test]
     fn only_a_refusal_of_the_connection_itself_is_one() {
@@ -337,6 +336,8 @@ mod tests {
         for err in refused {
             assert!(matches!(error(err), CheckoutError::NoAccess { .. }), "{err}");
         }
+        let help = error(unclear[0]).help().unwrap_or_default();
+        assert!(help.contains("`git -C /none ls-remote`"), "{help}");
         for err in [
             "remote: deploy.sh: line 3: kubectl: not found\nfatal: the remote end hung up unexpectedly",
             "remote: notify: Connection refused\nfatal: the remote end hung up unexpectedly",

@@ -1,6 +1,7 @@
 //! What can go wrong with a checkout, by what a person can do about it.
 
-use std::path::PathBuf;
+use std::io::{Error, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::fault::{Effect, Fault};
@@ -41,6 +42,8 @@ pub enum CheckoutError {
     Unreachable {
         /// The remote's URL.
         url: String,
+        /// The checkout that names it.
+        path: PathBuf,
         /// What git said.
         text: String,
     },
@@ -49,6 +52,8 @@ pub enum CheckoutError {
     NoAccess {
         /// The remote's URL.
         url: String,
+        /// The checkout that names it.
+        path: PathBuf,
         /// What git said.
         text: String,
     },
@@ -232,25 +237,121 @@ impl Fault for CheckoutError {
     fn help(&self) -> Option<String> {
         Some(match self {
             Self::NoGit(_) => "install git".into(),
-            Self::NotACheckout { path, .. } => format!("correct `path` in the site file, or clone into {}", path.display()),
-            Self::NoRemote { path, .. } => format!("`git -C {} remote` lists them; correct `remote` in the site file", path.display()),
+            Self::NotACheckout { path, .. } => {
+                format!("correct `path` in the site file, or clone into {}", path.display())
+            }
+            Self::NoRemote { path, .. } => {
+                format!("`git -C {} remote` lists them; correct `remote` in the site file", path.display())
+            }
             Self::NoBranch { .. } => "correct `branch` in the site file".into(),
-            Self::Unreachable { .. } | Self::Late { .. } => "try `git ls-remote` in the checkout".into(),
-            Self::NoAccess { .. } => "pvemig uses your git and ssh configuration and never asks for a password: try `git fetch` and `git push` in the checkout".into(),
+            Self::Unreachable { path, .. } => format!("try `git -C {} ls-remote`", quoted(path)),
+            Self::Late { command, place, .. } if matches!(command.as_str(), "fetch" | "push") => {
+                format!("try `git -C {} ls-remote`", quoted(Path::new(place)))
+            }
+            Self::Late { place, .. } => format!("see what keeps git in {place}: a slow disk, another process"),
+            Self::NoAccess { path, .. } => {
+                let path = quoted(path);
+                format!(
+                    "pvemig uses your git and ssh configuration and never asks for a password: try `git -C {path} fetch` and `git -C {path} push --dry-run`"
+                )
+            }
             Self::NotFastForward { .. } => "resume: the edits are made again on top of the new tip".into(),
-            Self::PushRefused { .. } => "push it as the remote wants it (a merge request), then resume; or set `push: false` in the site file".into(),
-            Self::PushUnknown { .. } | Self::AnswerLost { effect: Effect::Maybe, .. } => "resume looks at the branch first".into(),
+            Self::PushRefused { .. } => {
+                "push it as the remote wants it (a merge request), then resume; or set `push: false` in the site file"
+                    .into()
+            }
+            Self::PushUnknown { .. } | Self::AnswerLost { effect: Effect::Maybe, .. } => {
+                "resume looks at the branch first".into()
+            }
             Self::PushNotAllowed { by_hand, .. } => by_hand.clone(),
-            Self::NoFile { .. } | Self::MissingObject { .. } => "correct `file` and `object` under `manifests` in the site file".into(),
+            Self::NoFile { .. } | Self::MissingObject { .. } => {
+                "correct `file` and `object` under `manifests` in the site file".into()
+            }
             Self::NotAFile { .. } => "name the file itself under `manifests` in the site file".into(),
-            Self::NotYaml { .. } => "templates cannot be edited: name the file that holds the plain object, or edit it by hand".into(),
+            Self::NotYaml { .. } => {
+                "templates cannot be edited: name the file that holds the plain object, or edit it by hand".into()
+            }
             Self::Ambiguous { .. } => "give the namespace, or edit the file by hand".into(),
             Self::NotEditable { .. } => "edit this value by hand and push; the step sees it".into(),
             Self::NothingToReplace { .. } => "correct `replace` in the site file, or edit the value by hand".into(),
-            Self::ChangedSince { commit, .. } => format!("take back what remains of {commit} by hand and push; the step sees it"),
+            Self::ChangedSince { commit, .. } => {
+                format!("take back what remains of {commit} by hand and push; the step sees it")
+            }
             Self::Git { .. } | Self::AnswerLost { .. } => return None,
-            Self::State { path, .. } => format!("make room or rights for {}", path.display()),
+            Self::State { path, source } => {
+                // What was to be made is not there to be looked at: what it is to be made in is.
+                let there = quoted(path.ancestors().find(|path| path.exists()).unwrap_or(path));
+                match source.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("make room: `df -h {there}`"),
+                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                        format!("it must be yours to write: `ls -ld {there}`")
+                    }
+                    _ => format!("make room or rights for it: `df -h {there}`, `ls -ld {there}`"),
+                }
+            }
             Self::Refused(refused) | Self::NotRecorded { source: refused, .. } => return refused.help(),
         })
+    }
+}
+
+/// What git said, where that is about writing into our own clone: no remote has to do with it.
+pub(super) fn unwritable(clone: &Path, err: &str, complaint: &str) -> Option<CheckoutError> {
+    let (all, path) = (err.to_ascii_lowercase(), clone.display().to_string().to_ascii_lowercase());
+    let has = |words: &[&str]| words.iter().any(|word| all.contains(word));
+    let kind = if has(&["no space left on device"]) {
+        ErrorKind::StorageFull
+    } else if has(&["disk quota exceeded"]) {
+        ErrorKind::QuotaExceeded
+    } else if has(&["read-only file system"]) {
+        ErrorKind::ReadOnlyFilesystem
+    } else if has(&["insufficient permission for adding an object"])
+        || (has(&["permission denied"]) && all.contains(&path))
+    {
+        ErrorKind::PermissionDenied
+    } else {
+        return None;
+    };
+    Some(CheckoutError::State { path: clone.to_owned(), source: Error::new(kind, complaint.to_owned()) })
+}
+
+/// A path as a shell takes it.
+pub(super) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+=@%,:".contains(c));
+    if plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_that_cannot_be_written_is_no_remote_that_cannot_be_reached() {
+        let clone = Path::new("/state/home/gitops.git");
+        let cases = [
+            ("fatal: unable to write loose object file: No space left on device", Some("`df -h /`")),
+            (
+                "error: insufficient permission for adding an object to repository database ./objects",
+                Some("`ls -ld /`"),
+            ),
+            ("error: cannot lock ref: '/state/home/gitops.git/x.lock': Permission denied", Some("`ls -ld /`")),
+            ("fatal: unable to create file: Read-only file system", Some("`ls -ld /`")),
+            ("git@git.lan: Permission denied (publickey).", None),
+            ("fatal: unable to access 'https://git.lan/ops.git/': Connection refused", None),
+        ];
+        for (err, wanted) in cases {
+            let error = unwritable(clone, err, err);
+            let help = error.as_ref().and_then(Fault::help);
+            match wanted {
+                Some(words) => assert!(help.is_some_and(|help| help.contains(words)), "{err}"),
+                None => assert!(error.is_none(), "{err}"),
+            }
+            let text = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(
+                !text.contains("reached") && (text.is_empty() || text.contains("/state/home/gitops.git")),
+                "{text}"
+            );
+        }
+        assert_eq!(cases.len(), 6);
     }
 }

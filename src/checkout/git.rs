@@ -15,7 +15,7 @@ use crate::base::redact;
 use crate::base::request::Request;
 use crate::base::wait::{limit, within};
 
-use super::error::CheckoutError;
+use super::error::{CheckoutError, unwritable};
 
 /// The variables that git may see: where programs and configuration are, how to log in, how to get out.
 const KEPT: [&str; 14] = [
@@ -180,8 +180,13 @@ impl Git {
     /// Runs it; a bad exit status is an error.
     pub(super) async fn good(self) -> Result<Output, CheckoutError> {
         let command = self.command();
+        let dir = self.dir.clone();
         let output = self.run().await?;
-        if output.good { Ok(output) } else { Err(CheckoutError::Git { command, text: output.complaint() }) }
+        if output.good {
+            return Ok(output);
+        }
+        let text = output.complaint();
+        Err(unwritable(&dir, &output.err, &text).unwrap_or(CheckoutError::Git { command, text }))
     }
 
     fn command(&self) -> String {

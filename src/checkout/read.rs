@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::redact;
 
-use super::error::CheckoutError;
+use super::error::{CheckoutError, quoted, unwritable};
 use super::git::{Git, REMOTE};
 
 /// A git checkout of the site, and our own clone of its remote.
@@ -68,7 +68,9 @@ impl Checkout {
         let ssh = self.ssh_command().await?;
         let output = Git::new(&self.path, &args).remote(&url).env("GIT_SSH_COMMAND", ssh).run().await?;
         if !output.good {
-            return Err(self.remote_error(&url, &output.complaint(), &output.err));
+            // A fetch writes nowhere but here.
+            let own = unwritable(&self.state_clone, &own_lines(&output.err), &output.complaint());
+            return Err(own.unwrap_or_else(|| self.remote_error(&url, &output.complaint(), &output.err)));
         }
         self.rev(TIP).await
     }
@@ -179,16 +181,22 @@ impl Checkout {
 
     /// The command with which a person brings a commit of our clone to the remote, through their own checkout.
     pub fn push_by_hand(&self, made: &super::commit::Made) -> String {
-        let quoted = |path: &Path| {
-            let text = path.display().to_string();
-            let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+=@%,:".contains(c));
-            if plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
-        };
         let (path, clone) = (quoted(&self.path), quoted(&self.state_clone));
         format!(
             "git -C {path} fetch {clone} {} && git -C {path} push {} {}:refs/heads/{}",
             made.branch, self.remote, made.id, self.branch
         )
+    }
+
+    /// The command that shows what a commit of our clone did to a file.
+    pub fn show(&self, made: &super::commit::Made, file: &str) -> String {
+        format!("git -C {} show {} -- {}", quoted(&self.state_clone), made.id, quoted(Path::new(file)))
+    }
+
+    /// The command that shows a commit that our clone has no more, through the person's own checkout.
+    pub fn show_fetched(&self, commit: &str) -> String {
+        let path = quoted(&self.path);
+        format!("git -C {path} fetch {} && git -C {path} show {commit}", self.remote)
     }
 
     /// The remote's URL, with whatever credentials are in it: never to be shown.
@@ -313,9 +321,9 @@ impl Checkout {
             "returned error: 403",
             "http 403",
         ]) {
-            CheckoutError::NoAccess { url, text }
+            CheckoutError::NoAccess { url, path: self.path.clone(), text }
         } else {
-            CheckoutError::Unreachable { url, text }
+            CheckoutError::Unreachable { url, path: self.path.clone(), text }
         }
     }
 }

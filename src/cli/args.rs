@@ -121,7 +121,7 @@ pub(super) struct RunArgs {
 pub(super) struct PlanArgs {
     /// The migration's name in the site file
     pub(super) migration: String,
-    /// Exit with 5 where changes are pending, 3 where a person must act, 4 where something is in the way
+    /// Exit with 5 where changes are pending, 3 where a person must act (4 where something is in the way, as always)
     #[arg(long)]
     pub(super) exit_code: bool,
 }

@@ -16,6 +16,7 @@ use super::exit::Exit;
 use super::out::Out;
 use super::plan::number;
 use super::session::{Session, glance};
+use super::shell::variable;
 
 /// What stands in place of candidates where the shell's own of files are wanted.
 const FILES: &str = ":files";
@@ -54,8 +55,8 @@ struct Cursor {
     path: Vec<String>,
     /// The option whose value the cursor is at.
     option: Option<Arg>,
-    /// How many positional words stand before it.
-    positional: usize,
+    /// The positional words before it.
+    positional: Vec<String>,
     site: Option<PathBuf>,
     state: Option<PathBuf>,
 }
@@ -83,7 +84,7 @@ fn candidates(words: &[String]) -> Option<Vec<Candidate>> {
         // The last one may stand several times.
         let repeated =
             || cursor.verb.get_positionals().last().filter(|last| matches!(last.get_action(), ArgAction::Append));
-        match cursor.verb.get_positionals().nth(cursor.positional).or_else(repeated) {
+        match cursor.verb.get_positionals().nth(cursor.positional.len()).or_else(repeated) {
             Some(argument) if verbs.is_empty() => values(&cursor, &argument.clone())?,
             _ => verbs,
         }
@@ -94,7 +95,8 @@ fn candidates(words: &[String]) -> Option<Vec<Candidate>> {
 
 /// Reads the words before the cursor as the command line's parser would, as far as that takes.
 fn walk(root: Command, words: &[String]) -> Cursor {
-    let mut cursor = Cursor { verb: root, path: Vec::new(), option: None, positional: 0, site: None, state: None };
+    let mut cursor =
+        Cursor { verb: root, path: Vec::new(), option: None, positional: Vec::new(), site: None, state: None };
     for word in words {
         if word == "=" {
             continue;
@@ -121,7 +123,7 @@ fn walk(root: Command, words: &[String]) -> Cursor {
                 cursor.path.push(verb.get_name().to_owned());
                 cursor.verb = verb;
             }
-            None => cursor.positional += 1,
+            None => cursor.positional.push(word.clone()),
         }
     }
     cursor
@@ -189,7 +191,7 @@ fn values(cursor: &Cursor, argument: &Arg) -> Option<Vec<Candidate>> {
         "step" => steps(),
         "what" => steps().into_iter().chain(findings()).chain(rules()).collect(),
         "run" => runs(cursor),
-        "past" => steps().into_iter().chain(runs(cursor)).collect(),
+        "past" => passed(cursor),
         "blueprint" => blueprint::ALL.iter().map(|b| candidate(b.name, b.summary)).collect(),
         "world" => lab::names().into_iter().map(|(name, about)| candidate(name, about)).collect(),
         "device" => site(cursor, |site| site.device_names.iter().map(|name| candidate(name, "a device")).collect()),
@@ -223,11 +225,9 @@ fn rules() -> impl Iterator<Item = Candidate> {
 }
 
 fn global(cursor: &Cursor) -> Global {
-    #[expect(clippy::disallowed_methods, reason = "cli reads the environment")]
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     Global {
-        site: cursor.site.clone().or_else(|| variable("PVEMIG_SITE")),
-        state: cursor.state.clone().or_else(|| variable("PVEMIG_STATE")),
+        site: cursor.site.clone().or_else(|| variable("PVEMIG_SITE").map(PathBuf::from)),
+        state: cursor.state.clone().or_else(|| variable("PVEMIG_STATE").map(PathBuf::from)),
     }
 }
 
@@ -251,6 +251,21 @@ fn runs(cursor: &Cursor) -> Vec<Candidate> {
         all.extend(bad.iter().map(|run| candidate(&run.id, "damaged")));
     }
     all
+}
+
+/// What the undo of the run that was named may pass: its steps, and the runs that came after it.
+fn passed(cursor: &Cursor) -> Vec<Candidate> {
+    let Some((_, Some(store))) = glance(&global(cursor)) else { return Vec::new() };
+    let Ok((runs, _)) = store.every_run() else { return Vec::new() };
+    let mut undoable = runs.iter().rev().filter(|run| fits("undo", &run.state));
+    let named = cursor.positional.first();
+    let Some(run) = undoable.find(|run| named.is_none_or(|id| run.id.starts_with(id.as_str()))) else {
+        return Vec::new();
+    };
+    let plan = run.state.opened.plan.iter();
+    let steps = plan.map(|p| candidate(p.key.to_string(), format!("step {} of run {}", number(p.key.id()), run.id)));
+    let later = runs.iter().rev().filter(|other| other.state.since > run.state.since);
+    steps.chain(later.map(|other| candidate(&other.id, format!("{}, came after", Session::called(other))))).collect()
 }
 
 fn fits(verb: &str, state: &RunState) -> bool {

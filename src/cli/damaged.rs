@@ -12,7 +12,7 @@ use super::out::Out;
 use super::session::Session;
 
 /// Where the marks of holds show, whatever became of the journals. Kinds that the cluster does not have are left out.
-const MARKS: &str = "kubectl get deployments,statefulsets,nodes,kustomizations,helmreleases,imageupdateautomations -A \
+pub(super) const MARKS: &str = "kubectl get deployments,statefulsets,nodes,kustomizations,helmreleases,imageupdateautomations -A \
                      -o yaml | grep pvemig.io/hold";
 
 /// What to do about an error of the state directory.
@@ -27,7 +27,7 @@ pub(super) fn help(error: &StoreError) -> Vec<String> {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 format!("it must be yours to read and write: `ls -ld {}`", there.display())
             }
-            _ => format!("mend it: `ls -ld {}`", there.display()),
+            _ => format!("see what is there: `ls -ld {}`", there.display()),
         }
     };
     let stay = "another state directory would know nothing of the open runs and their holds".to_owned();
@@ -43,8 +43,19 @@ pub(super) fn help(error: &StoreError) -> Vec<String> {
         ],
         StoreError::Journal(JournalError::BadLine { path, .. }) | StoreError::Illegal { path, .. } => {
             let run = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+            // In front of its first line there is nothing to show.
+            let first = match error {
+                StoreError::Journal(JournalError::BadLine { line, .. }) => *line <= 1,
+                StoreError::Illegal { source, .. } => source.line <= 1,
+                _ => false,
+            };
+            let readable = if first {
+                "nothing of it can be read; until it is mended nothing is changed".to_owned()
+            } else {
+                format!("`pvemig report {run}` shows what can be read of it; until it is mended nothing is changed")
+            };
             vec![
-                format!("`pvemig report {run}` shows what can be read of it; until it is mended nothing is changed"),
+                readable,
                 format!("put {} back from a backup, or look at what the run holds: `{MARKS}`", path.display()),
                 format!(
                     "then `pvemig abandon {run} --comment '...'`: the damaged file is kept beside a new one, and the \
@@ -128,6 +139,8 @@ mod tests {
         let bad = JournalError::BadLine { path: path(), line: 3, rule: "the checksum does not match".into() };
         let full =
             JournalError::Io { path: path(), what: "cannot write a line", source: io::ErrorKind::StorageFull.into() };
+        let first = JournalError::BadLine { path: path(), line: 1, rule: "it is no JSON".into() };
+        assert!(!help(&first.into()).concat().contains("pvemig report"));
         let newer = JournalError::Format { path: path(), line: 1, found: 7 };
         let cases: [(StoreError, &[&str]); 6] = [
             (
@@ -135,7 +148,7 @@ mod tests {
                 // The nearest that is there to be looked at.
                 &["yours to read and write: `ls -ld /`"],
             ),
-            (refused(io::ErrorKind::NotADirectory), &["mend it"]),
+            (refused(io::ErrorKind::NotADirectory), &["see what is there"]),
             (full.into(), &["make room"]),
             (bad.into(), &["`pvemig report 7k2`", "backup", "`pvemig abandon 7k2 --comment", "kubectl get"]),
             (newer.into(), &["version of pvemig"]),

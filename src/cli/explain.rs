@@ -19,6 +19,10 @@ use super::words::lay;
 /// finding means and what to do about it, and the same of a rule of the survey. Without a name: what there is to explain.
 pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow::Result<Exit> {
     let Some(name) = &args.what else { return everything(out) };
+    if name.trim().is_empty() {
+        let help = "`pvemig explain` alone lists the steps, the findings and the rules";
+        return Err(Words::usage("what is to be explained is empty", help).into());
+    }
     // A finding stands behind the number of the step that it protects, in brackets.
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     let name = bare.rsplit('·').next().unwrap_or(bare);

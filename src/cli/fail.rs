@@ -184,23 +184,32 @@ impl Told<'_> {
         }
         if run.state.opened.single {
             if run.state.steps.values().any(StepState::owes) {
-                self.session.out.tell("  ", &format!("`pvemig undo {}` takes it back", self.id), 4);
+                let (_, steps) = self.session.steps_of(&run.state)?;
+                let stays = steps.iter().find_map(|step| step.outlook(&self.session.estate).stays);
+                let what = stays
+                    .map_or_else(|| "takes it back".to_owned(), |stays| format!("takes it back, and leaves {stays}"));
+                self.session.out.tell("  ", &format!("`pvemig undo {}` {what}", self.id), 4);
             }
             return Ok(());
         }
-        for outage in self.session.outages(&run) {
+        let (runs, _) = self.session.store.every_run()?;
+        for outage in self.session.outages(&runs, &run) {
+            let took = match (outage.elapsed, &outage.began) {
+                (Some(elapsed), report::Began::InRun(first)) => {
+                    format!("was down for {}, from run {first} on", wait::show(elapsed))
+                }
+                (Some(elapsed), _) => format!("was down for {}", wait::show(elapsed)),
+                (None, report::Began::Before) => "was down before this run began".to_owned(),
+                (None, _) => "is down by what is written".to_owned(),
+            };
             let line = match &outage.end {
                 report::End::Unsure => {
                     format!("{} may have been down before: {} failed on the way", outage.what, outage.by)
                 }
                 report::End::LetBack(by) => {
-                    let took = wait::show(outage.elapsed);
-                    format!(
-                        "{} was down for {took}, until {by} let it back, and then as long as it took to start",
-                        outage.what
-                    )
+                    format!("{} {took}, until {by} let it back, and then as long as it took to start", outage.what)
                 }
-                _ => format!("{} was down for {}", outage.what, wait::show(outage.elapsed)),
+                _ => format!("{} {took}", outage.what),
             };
             self.session.out.tell("  ", &line, 4);
         }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::base::check::{Answer, Likely, bytes};
-use crate::base::names::StepKey;
 use crate::base::permit::{System, Thing};
 use crate::blueprint::BoxedStep;
 use crate::engine::outlook::Outlook;
@@ -14,11 +13,10 @@ use crate::engine::state::RunState;
 use crate::engine::step::Risk;
 use crate::report;
 
-use super::down::{Down, Ends, down, last_time, unstopped};
+use super::down::{Down, Ends, already, down, downs, last_times, unstopped};
 use super::out::Out;
 use super::plan::{done, number};
 use super::session::{Session, plural};
-use super::status::whole_text;
 use super::words::lay;
 
 /// What a plan, or an undo, comes to.
@@ -45,14 +43,15 @@ pub(super) struct Foot {
     by_hand: Vec<By>,
     /// What is held, and until when.
     holds: Vec<Held>,
-    down: Option<Down>,
+    down: Vec<Down>,
     /// What goes down besides.
-    ends: Option<Ends>,
+    ends: Vec<Ends>,
     /// What a single step does not stop first.
     unstopped: Option<String>,
     /// What an undo would lose, ask for, and leave.
     undo_destroys: Vec<Thing>,
     undo_by_hand: Vec<By>,
+    undo_maybe: Vec<By>,
     undo_stays: Vec<By>,
 }
 
@@ -98,7 +97,9 @@ impl Foot {
         let size = |thing: &Thing| measured.and_then(|(sizes, _)| sizes.get(thing).copied().flatten());
         for (step, line) in &left {
             let mut outlook = step.outlook(&session.estate);
-            if let Some(likely) = likely.and_then(|likely| likely.get(step.id())).filter(|_| outlook.maybe.is_some()) {
+            let key = step.key();
+            let known = likely.and_then(|likely| likely.get(key.as_str()).or_else(|| likely.get(step.id())));
+            if let Some(likely) = known.filter(|likely| outlook.maybe.is_some() || likely.what.is_empty()) {
                 foot.likely(&***step, &mut outlook, likely);
             }
             let manual = match &line.said {
@@ -118,15 +119,13 @@ impl Foot {
                 foot.holds.push(Held { step: number(step.id()).to_owned(), until: number(until).to_owned(), instance });
             }
         }
-        foot.ends = foot.ends.filter(|ends| !ends.what.is_empty());
+        foot.ends.retain(|ends| !ends.what.is_empty());
         let left: Vec<_> = left.iter().map(|(step, _)| *step).collect();
         foot.down = down(session, steps, &left);
         foot.unstopped = migration.and_then(|migration| unstopped(session, migration, steps, &left));
-        if let (Some(down), Some(migration)) = (&mut foot.down, migration) {
-            match last_time(session, migration) {
-                Ok(last) => down.last = last,
-                Err(error) => down.untold = Some(whole_text(&error)),
-            }
+        already(session, steps, lines, &mut foot.down);
+        if let Some(migration) = migration {
+            last_times(session, migration, &mut foot.down);
         }
         foot
     }
@@ -143,13 +142,19 @@ impl Foot {
             return;
         }
         outlook.maybe = None;
-        let from = number(step.id()).to_owned();
+        let (from, key) = (number(step.id()).to_owned(), step.key());
         // What is drained is off already when the power goes.
-        if self.ends.is_none() {
-            let until = step.holds_until().map(|until| number(until).to_owned());
-            self.ends = Some(Ends { from: from.clone(), until, what: likely.ends.clone() });
+        if likely.what.is_empty() && likely.ends.is_empty() {
+            return;
         }
-        self.surely.push(By { step: from, what: likely.what.clone() });
+        let instance = key.instance().map(str::to_owned);
+        if !self.ends.iter().any(|ends| ends.instance == instance) {
+            let until = step.holds_until().map(|until| number(until).to_owned());
+            self.ends.push(Ends { from: from.clone(), until, instance, what: likely.ends.clone() });
+        }
+        if !likely.what.is_empty() {
+            self.surely.push(By { step: from, what: likely.what.clone() });
+        }
     }
 
     fn take(
@@ -170,7 +175,10 @@ impl Foot {
             self.destroys.push(by(step.title()));
         }
         self.by_hand.extend(manual.or_else(|| outlook.asks.clone()).map(by));
+        // Two that ask for the same are asked once, by that which is taken back first.
+        self.undo_by_hand.retain(|by| Some(&by.what) != outlook.asks_back.as_ref());
         self.undo_by_hand.extend(outlook.asks_back.clone().map(by));
+        self.undo_maybe.extend(outlook.maybe_back.clone().map(by));
         // One that acts on several things leaves the same of each.
         let stays = outlook.stays.clone().map(by).filter(|by| !self.undo_stays.contains(by));
         self.undo_stays.extend(stays);
@@ -219,7 +227,7 @@ impl Foot {
         if !self.holds.is_empty() {
             lines.push(("held", held(&self.holds)));
         }
-        lines.extend(self.down.iter().map(|down| ("down", down.sentence())));
+        lines.extend(downs(&self.down).into_iter().map(|sentence| ("down", sentence)));
         lines.extend(self.unstopped.iter().map(|words| ("down", words.clone())));
         lines.extend(self.ends.iter().map(|ends| ("down", ends.sentence())));
         lines.push(("undo", self.undo()));
@@ -254,6 +262,7 @@ impl Foot {
             said.push(format!("what was written meanwhile is lost then, so it asks for {}", things.join(" ")));
         }
         said.extend(self.undo_by_hand.iter().map(|by| format!("{} needs you: {}", by.step, by.what)));
+        said.extend(self.undo_maybe.iter().map(By::sentence));
         said.extend(self.undo_stays.iter().map(|by| format!("{} leaves {}", by.step, by.what)));
         said.join("; ")
     }
@@ -317,11 +326,12 @@ fn destroyed(asked: &[Thing], consented: &[Thing]) -> String {
 
 /// What an undo comes to.
 pub(super) struct Back {
-    /// What is lost by it, without the consents that are there, with the step that would do it.
-    destroys: Vec<(StepKey, Thing)>,
+    /// What is lost by it, without the consents that are there.
+    destroys: Vec<Thing>,
     /// What is lost by it with a consent.
     consented: Vec<Thing>,
     by_hand: Vec<By>,
+    maybe: Vec<By>,
     stays: Vec<By>,
     down: Option<String>,
 }
@@ -338,22 +348,28 @@ impl Back {
         let owes = |step: &&BoxedStep| state.steps.get(&step.key()).is_some_and(|s| s.owes());
         let (passed, owed): (Vec<_>, Vec<_>) =
             steps.iter().filter(owes).partition(|step| past.iter().any(|key| key == step.key().as_str()));
-        let mut back =
-            Self { destroys: Vec::new(), consented: Vec::new(), by_hand: Vec::new(), stays: Vec::new(), down: None };
+        let mut back = Self {
+            destroys: Vec::new(),
+            consented: Vec::new(),
+            by_hand: Vec::new(),
+            maybe: Vec::new(),
+            stays: Vec::new(),
+            down: None,
+        };
         for step in &owed {
             let by = |what: String| By { step: number(step.id()).to_owned(), what };
             let outlook = step.outlook(&session.estate);
             if let Some(before) = state.steps.get(&step.key()).and_then(|s| s.before.as_ref()) {
-                let things = step.undo_destroys(before).map_err(super::fail::failure)?;
-                back.destroys.extend(things.into_iter().map(|thing| (step.key(), thing)));
+                back.destroys.extend(step.undo_destroys(before).map_err(super::fail::failure)?);
             }
+            back.by_hand.retain(|by| Some(&by.what) != outlook.asks_back.as_ref());
             back.by_hand.extend(outlook.asks_back.map(by));
+            back.maybe.extend(outlook.maybe_back.map(by));
             let stays = outlook.stays.map(by).filter(|by| !back.stays.contains(by));
             back.stays.extend(stays);
         }
-        let (consented, asked): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut back.destroys).into_iter().partition(|(_, thing)| given.contains(&thing.0));
-        (back.consented, back.destroys) = (consented.into_iter().map(|(_, thing)| thing).collect(), asked);
+        (back.consented, back.destroys) =
+            std::mem::take(&mut back.destroys).into_iter().partition(|thing| given.contains(&thing.0));
         back.stays.extend(passed.iter().map(|step| By { step: number(step.id()).to_owned(), what: step.title() }));
         // What is taken back behind a hold is taken back under it.
         back.down = steps.iter().enumerate().find_map(|(at, step)| {
@@ -365,18 +381,13 @@ impl Back {
         Ok(back)
     }
 
-    /// What a step would destroy without a consent.
-    pub(super) fn missing(&self, step: &StepKey) -> Vec<Thing> {
-        self.destroys.iter().filter(|(key, _)| key == step).map(|(_, thing)| thing.clone()).collect()
-    }
-
     /// The short end.
     pub(super) fn say(&self, out: Out) {
         let mut lines = Vec::new();
-        let asked: Vec<_> = self.destroys.iter().map(|(_, thing)| thing.clone()).collect();
-        lines.push(("destroyed", destroyed(&asked, &self.consented)));
+        lines.push(("destroyed", destroyed(&self.destroys, &self.consented)));
         let hands: Vec<_> = self.by_hand.iter().map(By::sentence).collect();
         lines.push(("by hand", if hands.is_empty() { "nothing".into() } else { hands.join("; ") }));
+        lines.extend(self.maybe.iter().map(|by| ("may be", by.sentence())));
         lines.extend(self.down.iter().map(|down| ("down", down.clone())));
         let stays: Vec<_> = self.stays.iter().map(By::sentence).collect();
         if !stays.is_empty() {

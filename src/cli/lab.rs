@@ -1,11 +1,12 @@
 //! `pvemig lab up|move|worlds`.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::store::{Ids, Store};
 use crate::lab::control::{self, Request};
-use crate::lab::{self, Lab, LabOptions, Place, World};
+use crate::lab::{self, Lab, LabError, LabOptions, Place, World};
 use crate::site::Site;
 
 use super::args::{LabArgs, LabVerb, Who};
@@ -13,6 +14,7 @@ use super::exit::Exit;
 use super::fail::{self, Words};
 use super::hands;
 use super::out::Out;
+use super::words;
 
 pub(super) async fn lab(args: LabArgs, out: &Out) -> anyhow::Result<Exit> {
     match args.verb {
@@ -24,17 +26,42 @@ pub(super) async fn lab(args: LabArgs, out: &Out) -> anyhow::Result<Exit> {
         LabVerb::Up { world, dir, speed, hands } => up(&world, &dir, speed, hands, out).await,
         LabVerb::Move { stick, to, dir } => {
             let (host, port) = to.split_once(':').map_or((to.as_str(), None), |(h, p)| (h, Some(p)));
-            let world: World = serde_json::from_value(control::ask(&dir, &Request::State).await?)?;
+            let state = control::ask(&dir, &Request::State).await.map_err(|error| asked(error, &dir))?;
+            let mut world: World = serde_json::from_value(state)?;
+            // What cannot be is a mistake of the command line's, and not the lab's.
+            let wrong = |error: LabError| Words::usage(error.to_string(), "a host alone takes its first free port");
             let port = match port {
                 Some(port) => port.to_owned(),
-                None => hands::free_socket(&world, host)?,
+                None => hands::free_socket(&world, host).map_err(wrong)?,
             };
             let place = Place { host: host.to_owned(), port: port.clone() };
+            world.move_stick(&stick, Some(place.clone())).map_err(wrong)?;
             control::ask(&dir, &Request::Move { stick: stick.clone(), place: Some(place) }).await?;
             out.data(&format!("{stick} is in {host}, port {port}\n"))?;
             Ok(Exit::Done)
         }
     }
+}
+
+/// Why a running lab could not be asked, with a way out.
+fn asked(error: LabError, dir: &Path) -> anyhow::Error {
+    match &error {
+        LabError::NoLab { .. } => Words::usage(
+            error.to_string(),
+            format!("`pvemig lab up --dir {}` starts one; `--dir` names the folder of one that runs", quoted(dir)),
+        )
+        .into(),
+        LabError::Unasked { .. } => {
+            let help = format!("it is to be asked by whoever started it: `ls -ld {}`", quoted(dir));
+            let text = format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
+            Words::new(Exit::Failed, text, vec![help]).into()
+        }
+        _ => error.into(),
+    }
+}
+
+fn quoted(dir: &Path) -> String {
+    words::quoted(&dir.to_string_lossy())
 }
 
 /// Starts a lab in a folder; the folder is made if it is absent.

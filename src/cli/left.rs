@@ -76,8 +76,13 @@ fn begun(step: &StepState) -> bool {
 /// Whether a hold of a run is not its own any more: a later run took it over, or took it back by its closer, about the
 /// same thing.
 pub(super) fn taken_back(runs: &[RunRead], run: &RunRead, holder: &StepKey) -> bool {
-    let Some(hold) = run.state.opened.plan.iter().find(|p| p.key == *holder) else { return false };
-    let Some(up) = run.records.iter().rfind(|r| r.event.key() == Some(holder)).map(|r| r.at) else { return false };
+    taken_by(runs, run, holder).is_some()
+}
+
+/// The first run that did so.
+pub(super) fn taken_by<'r>(runs: &'r [RunRead], run: &RunRead, holder: &StepKey) -> Option<&'r RunRead> {
+    let hold = run.state.opened.plan.iter().find(|p| p.key == *holder)?;
+    let up = run.records.iter().rfind(|r| r.event.key() == Some(holder)).map(|r| r.at)?;
     let takes = |other: &RunRead, p: &Planned| {
         let closes = Some(p.key.id()) == hold.holds_until.as_deref();
         let over = p.key == hold.key && p.holds_until.is_some();
@@ -89,7 +94,7 @@ pub(super) fn taken_back(runs: &[RunRead], run: &RunRead, holder: &StepKey) -> b
         (closes || over) && same_subject(&p.step, &hold.step) && other.records.iter().filter(does).any(|r| r.at > up)
     };
     let mut others = runs.iter().filter(|other| other.id != run.id);
-    others.any(|other| other.state.opened.plan.iter().any(|p| takes(other, p)))
+    others.find(|other| other.state.opened.plan.iter().any(|p| takes(other, p)))
 }
 
 #[cfg(test)]
@@ -148,7 +153,10 @@ pub(super) mod tests {
     }
 
     pub(crate) fn undone(key: &str) -> Vec<Event> {
-        vec![Event::Undoing { key: key.into() }, Event::Undone { key: key.into(), passed: false, notes: Vec::new() }]
+        vec![
+            Event::Undoing { key: key.into() },
+            Event::Undone { key: key.into(), passed: false, notes: Vec::new(), stays: Vec::new() },
+        ]
     }
 
     pub(crate) fn failed(key: &str) -> Event {

@@ -14,6 +14,7 @@ use crate::base::wait::show;
 use crate::blueprint;
 use crate::engine::event::{Event, Outcome, Record};
 use crate::engine::recorder::Ear;
+use crate::report::THERE_NOW;
 
 use super::out::Out;
 use super::words::{lay, one_line};
@@ -53,6 +54,8 @@ struct Inner {
     drawn: bool,
     /// What was said last below a step, where there is no moving line.
     below: String,
+    /// The step whose line stands above: what another one says needs its name.
+    above: Option<StepKey>,
     /// The reasons that the present step has waited for, each said once.
     reasons: BTreeSet<String>,
     /// What is said as soon as an undo begins.
@@ -105,6 +108,11 @@ impl Live {
                 inner.titles.insert(key, title);
             }
         });
+    }
+
+    /// The steps for which a person was asked before this process.
+    pub(super) fn asked(&self, keys: impl IntoIterator<Item = StepKey>) {
+        self.with(|inner| inner.asked.extend(keys));
     }
 
     /// From here on the order of the plan says nothing about what comes next.
@@ -177,6 +185,7 @@ impl Live {
         let elapsed =
             inner.settled.replace(now).map_or_else(String::new, |since| show(whole(now.duration_since(since))));
         inner.now = None;
+        inner.above = None;
         inner.reasons.clear();
         let head = format!("  {symbol} {:<24} {word:<11} ", key.to_string());
         let what = one_line(what);
@@ -295,7 +304,7 @@ impl Ear for Live {
             }
             // A step that asked a person changed nothing itself, and yet it was not "already so".
             Event::AlreadySo { key, notes, .. } if inner.asked.contains(key) => {
-                self.so(inner, key, ("✓", "there now"), &green, notes);
+                self.so(inner, key, ("✓", THERE_NOW), &green, notes);
                 self.next(inner, Some(key));
             }
             // Its title is not so, and need not be.
@@ -320,7 +329,7 @@ impl Ear for Live {
                 self.so(inner, key, ("✓", "done"), &green, notes);
                 self.next(inner, Some(key));
             }
-            Event::Undone { key, notes, passed: true } => self.so(inner, key, ("↶", "stays"), &yellow, notes),
+            Event::Undone { key, notes, passed: true, .. } => self.so(inner, key, ("↶", "stays"), &yellow, notes),
             Event::Undone { key, notes, .. } => {
                 self.settled(inner, key, ("↶", "undone"), &green, "");
                 notes.iter().for_each(|note| self.below(inner, note));
@@ -332,6 +341,7 @@ impl Ear for Live {
                     self.styled_below(inner, &change.to_string(), &of_change(change.symbol));
                 }
                 inner.begun = Some(key.clone());
+                inner.above = Some(key.clone());
                 // As long as nothing of it is done, the wait for it has nothing to add.
                 let all: Vec<_> = changes.iter().map(ToString::to_string).collect();
                 inner.reasons.insert(all.join("; "));
@@ -347,6 +357,7 @@ impl Ear for Live {
             Event::Asked { key, ask, hint, .. } => {
                 inner.asked.insert(key.clone());
                 self.wrapped(inner, &format!("  ? {:<24} ", key.to_string()), &format!("please: {ask}"), &yellow);
+                inner.above = Some(key.clone());
                 if let Some(hint) = hint {
                     self.below(inner, hint);
                 }
@@ -374,6 +385,12 @@ impl Ear for Live {
             if self.out.live {
                 self.busy(inner, key, text);
             } else if inner.below != text {
+                if inner.above.as_ref() != Some(key) {
+                    // The line above is of the step before it.
+                    let begun = if inner.order.is_empty() { "is being taken back" } else { "looks" };
+                    self.line(inner, &format!("  … {:<24} {begun}", key.to_string()));
+                    inner.above = Some(key.clone());
+                }
                 self.below(inner, text);
                 inner.below = text.to_owned();
             }
@@ -393,6 +410,7 @@ impl Ear for Live {
                 } else {
                     self.wrapped(inner, &head, why, &colour());
                 }
+                inner.above = Some(key.clone());
             }
             self.busy(inner, key, why);
         });

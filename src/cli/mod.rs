@@ -14,6 +14,7 @@ mod lab;
 mod left;
 mod live;
 mod out;
+mod outages;
 mod plan;
 mod privileges;
 mod rehearse;
@@ -35,7 +36,7 @@ mod work;
 pub use exit::Exit;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use args::{Cli, LabVerb, SiteVerb, Verb};
 use fail::Words;
@@ -47,7 +48,7 @@ const STACK: usize = 16 << 20;
 /// Parses the command line, does what it says, and tells how it ended.
 pub fn main() -> Exit {
     crate::base::tls::init();
-    let parsed = Cli::command().try_get_matches().and_then(|m| Ok((Cli::from_arg_matches(&m)?, options(&m))));
+    let parsed = command().try_get_matches().and_then(|m| Ok((Cli::from_arg_matches(&m)?, options(&m))));
     let (cli, options) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -70,6 +71,25 @@ pub fn main() -> Exit {
         Ok(exit) => exit,
         Err(error) => fail::show(&out, &error),
     }
+}
+
+/// The command line's shape, for this environment.
+fn command() -> Command {
+    // What is there and empty is as good as not there: `PVEMIG_SITE= pvemig` means what `unset` would.
+    let kept = |cli: Command, (id, name): (&'static str, &'static str)| {
+        if shell::is_empty(name) { cli.mut_arg(id, |arg| arg.env(None::<&'static str>)) } else { cli }
+    };
+    let mut cli = [("site", "PVEMIG_SITE"), ("state", "PVEMIG_STATE")].into_iter().fold(Cli::command(), kept);
+    cli.build();
+    with_usage(cli)
+}
+
+/// Every verb with its usage as it is: an error's own would show what the environment sets as if it had to be given.
+fn with_usage(cli: Command) -> Command {
+    cli.mut_subcommands(|mut verb| {
+        let usage = verb.render_usage().to_string();
+        with_usage(verb.override_usage(usage.trim_start_matches("Usage: ").to_owned()))
+    })
 }
 
 /// The options that choose the site and its journals, where they were given on the command line: a command that is
@@ -98,10 +118,23 @@ fn without_json(verb: &Verb) -> Option<&'static str> {
     }
 }
 
+/// A verb that goes by no site of the operator's.
+fn with_own_estate(verb: &Verb) -> Option<&'static str> {
+    match verb {
+        Verb::Rehearse(_) => Some("rehearse"),
+        Verb::Lab(_) => Some("lab"),
+        _ => None,
+    }
+}
+
 async fn dispatch(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
     let global = &cli.global;
     if let Some(verb) = without_json(&cli.verb).filter(|_| out.json) {
         return Err(Words::usage(format!("`{verb}` prints no JSON"), "leave `--json` out").into());
+    }
+    if let Some(verb) = with_own_estate(&cli.verb).filter(|_| out.chooses()) {
+        let text = format!("`{verb}` has a site and a state directory of its own");
+        return Err(Words::usage(text, "leave `--site` and `--state` out; `--dir` says where its files are").into());
     }
     match cli.verb {
         Verb::Run(args) => run::run(global, &args, out).await,

@@ -44,6 +44,11 @@ impl Out {
         Self { unbroken: !io::stdout().is_terminal(), ..self }
     }
 
+    /// Whether `--site` or `--state` was given on this command line.
+    pub(super) fn chooses(self) -> bool {
+        !self.options.is_empty()
+    }
+
     /// A text with the options of this command line in every command that it names.
     pub(super) fn commands(self, text: &str) -> String {
         with_options(text, self.options)
@@ -69,7 +74,9 @@ impl Out {
     pub(super) fn data(self, text: &str) -> anyhow::Result<()> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(anyhow::Error::new(error).context("standard output cannot be written"))
+            }
             _ => Ok(()),
         }
     }
@@ -94,11 +101,28 @@ impl Out {
         if self.live { usize::from(console::Term::stderr().size().1).clamp(40, 160) } else { 80 }
     }
 
-    /// Asks a yes-or-no question; only an answer that begins with y is yes.
+    /// Asks a yes-or-no question; only an answer that begins with y is yes, and Ctrl-C is a no.
     pub(super) fn ask(self, question: &str) -> anyhow::Result<bool> {
+        // Before the question can be read: who is asked may be quick.
+        let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
         self.write(&format!("{question} [y/N] "));
-        let mut answer = String::new();
-        io::stdin().read_line(&mut answer)?;
+        let (send, answer) = tokio::sync::oneshot::channel();
+        // Nothing ends a read that has begun: a thread of its own goes with the process.
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _nobody_waits_any_more = send.send(io::stdin().read_line(&mut line).map(|_| line));
+        });
+        let answered = async {
+            tokio::select! {
+                answer = answer => answer.map(Some),
+                _ = interrupt.recv() => Ok(None),
+            }
+        };
+        let answered = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(answered))?;
+        let Some(answer) = answered.transpose()? else {
+            self.say("");
+            return Ok(false);
+        };
         Ok(answer.trim().to_lowercase().starts_with('y'))
     }
 }

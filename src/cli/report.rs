@@ -3,13 +3,14 @@
 use std::io::{self, IsTerminal};
 
 use crate::blueprint;
-use crate::engine::store::RunRead;
+use crate::engine::store::{Damaged, RunRead};
 use crate::report::{self, Report};
 
 use super::args::{Format, Global, ReportArgs};
 use super::damaged;
 use super::exit::Exit;
 use super::fail::Words;
+use super::left::taken_back;
 use super::out::Out;
 use super::session::Session;
 use super::words::wrap;
@@ -24,12 +25,12 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
         given => given.unwrap_or(Format::Text),
     };
     let session = Session::looking(global, out)?;
-    let (run, whole) = match &args.run {
-        Some(given) => damaged::readable(&session, given)?,
-        None => {
-            let none = || Words::usage("this site has no run yet", "`pvemig run MIGRATION` begins one");
-            (session.store.every_run()?.0.into_iter().next_back().ok_or_else(none)?, true)
+    let (run, whole, exit) = match &args.run {
+        Some(given) => {
+            let (run, whole) = damaged::readable(&session, given)?;
+            (run, whole, Exit::Done)
         }
+        None => newest(&session)?,
     };
     let Some(mut read) = Report::of(&run.id, &run.records)? else { return Ok(Exit::Done) };
     complete(&mut read, &run, &session)?;
@@ -44,17 +45,52 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
         Format::Json => format!("{}\n", report::json(&read)?),
     };
     out.data(&rendered)?;
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+/// The newest run, as far as its journal can be read, and whether that is all of it. Where a damaged one may be newer, it
+/// is not known to be the one that was meant.
+fn newest(session: &Session) -> anyhow::Result<(RunRead, bool, Exit)> {
+    let (mut runs, mut bad) = session.store.every_run()?;
+    let since = |run: &RunRead| run.state.since;
+    let good = |run: &Damaged| run.good.as_ref().map(since);
+    bad.sort_by_key(good);
+    let newest = runs.pop();
+    if let Some(damaged) = bad.last()
+        && good(damaged).is_some_and(|at| newest.as_ref().is_none_or(|run| at > since(run)))
+    {
+        let (run, whole) = damaged::readable(session, &damaged.id)?;
+        return Ok((run, whole, Exit::Done));
+    }
+    let unreadable: Vec<_> = bad.into_iter().filter(|run| run.good.is_none()).collect();
+    let Some(run) = newest else {
+        // What is there is damaged: that is no site without a run.
+        return Err(match unreadable.into_iter().next() {
+            Some(damaged) => damaged.why.into(),
+            None => Words::usage("this site has no run yet", "`pvemig run MIGRATION` begins one").into(),
+        });
+    };
+    let mut exit = Exit::Done;
+    for damaged in unreadable {
+        session.out.notice(&format!(
+            "run {} may be newer: nothing can be read of its journal (`pvemig status`); this is run {}",
+            damaged.id, run.id
+        ));
+        exit = Exit::Failed;
+    }
+    Ok((run, true, exit))
 }
 
 /// What only the blueprint knows of its steps.
 fn complete(read: &mut Report, run: &RunRead, session: &Session) -> anyhow::Result<()> {
-    read.outages = session.outages(run);
+    let (runs, damaged) = session.store.every_run()?;
+    read.outages = session.outages(&runs, run);
+    // What a later run took over, or took back, is not this one's any more.
+    read.holds_up.retain(|key| !taken_back(&runs, run, &key.as_str().into()));
     if let Some(blueprint) = blueprint::named(&run.state.opened.blueprint) {
-        let (runs, damaged) = session.store.every_run()?;
         for other in damaged.iter().filter(|other| other.id != run.id) {
             session.out.notice(&format!(
-                "the journal of run {} does not hold: what others must say by that run is left out (`pvemig status`)",
+                "the journal of run {} is damaged: what others must say by that run is left out (`pvemig status`)",
                 other.id
             ));
         }

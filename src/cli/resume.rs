@@ -29,6 +29,7 @@ pub(super) async fn resume(global: &Global, args: &ResumeArgs, out: &Out) -> any
     }
     let live = Arc::new(Live::new(*out, session.clock));
     live.titles(run.state.opened.plan.iter().map(|p| (p.key.clone(), p.title.clone())));
+    live.asked(run.state.steps.iter().filter(|(_, step)| step.asked.is_some()).map(|(key, _)| key.clone()));
     let work = session.reopen(lock, &run, &args.going, live.clone())?;
     out.say(&format!("run {id} goes on"));
     let settled = |stage| matches!(stage, Stage::Applied | Stage::Already);

@@ -21,10 +21,10 @@ use crate::engine::state::{Phase, RunState, Stage};
 use crate::engine::step::AnyStep;
 use crate::engine::store::{Holder, Ids, RunRead, SiteLock, Store};
 use crate::estate::Estate;
-use crate::report;
 use crate::site::Site;
 
 use super::args::{Global, Going, Wait};
+use super::damaged;
 use super::exit::Exit;
 use super::fail::{self, Words};
 use super::live::Live;
@@ -122,23 +122,6 @@ impl Session {
         Ok((blueprint, steps.map_err(fail::failure)?))
     }
 
-    /// The times in which what a run stops was down. None where this version does not know the run's steps.
-    pub(super) fn outages(&self, run: &RunRead) -> Vec<report::Outage> {
-        let Ok((_, steps)) = self.steps_of(&run.state) else { return Vec::new() };
-        let of = |step: &BoxedStep| {
-            let (what, closer) = (step.outlook(&self.estate).stops?, step.holds_until()?);
-            let before = run.state.steps.get(&step.key()).and_then(|step| step.before.as_ref());
-            // What cannot be read any more is no proof that nothing was at work.
-            if before.is_some_and(|before| matches!(step.was_at_work(before), Ok(false))) {
-                return None;
-            }
-            Some(report::outages(&run.records, &what, &step.key(), closer))
-        };
-        let own = steps.iter().filter_map(of).flatten();
-        let ended = |step: &BoxedStep| Some(report::ended(&run.records, &step.key(), step.holds_until()?));
-        own.chain(steps.iter().filter_map(ended).flatten()).collect()
-    }
-
     /// The first line of a new run.
     pub(super) fn opened(
         &self,
@@ -216,10 +199,15 @@ impl Session {
         let mut open = self.open_runs()?;
         match (open.pop(), open.len()) {
             (Some(run), 0) => Ok(run),
-            (None, _) => {
-                Err(Words::usage("no run of this site is open", "`pvemig status --all` lists those that are over")
-                    .into())
-            }
+            (None, _) => Err(match self.store.every_run()?.1.into_iter().next() {
+                Some(damaged) => {
+                    let text =
+                        format!("no run of this site is open, and run {} is damaged: {}", damaged.id, damaged.why);
+                    Words::new(Exit::Usage, text, damaged::help(&damaged.why)).into()
+                }
+                None => Words::usage("no run of this site is open", "`pvemig status --all` lists those that are over")
+                    .into(),
+            }),
             (Some(last), _) => {
                 open.push(last);
                 let runs: Vec<_> = open.iter().map(|r| format!("{} ({})", r.id, Self::called(r))).collect();
@@ -263,12 +251,24 @@ impl Session {
         going: &Going,
         live: Arc<Live>,
     ) -> anyhow::Result<Work<'_>> {
-        let dir = self.store.new_run()?;
-        lock.name(&self.holder(dir.id()))?;
-        live.run(dir.id());
         let interrupted = Arc::new(AtomicBool::new(false));
         let wiring = self.wiring(&live, &interrupted)?;
-        let recorder = Recorder::create(dir, Event::Opened(Box::new(opened)), &wiring)?;
+        let dir = self.store.new_run()?;
+        let first = || -> anyhow::Result<_> {
+            lock.name(&self.holder(dir.id()))?;
+            live.run(dir.id());
+            Ok(Recorder::create(dir.clone(), Event::Opened(Box::new(opened)), &wiring)?)
+        };
+        let recorder = match first() {
+            Ok(recorder) => recorder,
+            // It has begun nothing: nobody should have to give it up.
+            Err(error) => {
+                if let Err(left) = dir.discard() {
+                    self.out.notice(&left.to_string());
+                }
+                return Err(error);
+            }
+        };
         self.work(steps, guard, recorder, live, interrupted, going, lock)
     }
 

@@ -33,13 +33,15 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
         let still = |key: &&StepKey| !taken_back(&runs, run, key);
         run.state.holds_up().into_iter().filter(still).map(ToString::to_string).collect()
     };
-    let shown: Vec<_> = runs.iter().filter(|run| args.all || open(run) || !held(run).is_empty()).collect();
+    let lost = |run: &RunRead| run.is_lost() && !outlived(&runs, run, &session);
+    let shown = |run: &&RunRead| args.all || open(run) || !held(run).is_empty() || lost(run);
+    let shown: Vec<_> = runs.iter().filter(shown).collect();
     if out.json {
         let line = |run: &&RunRead| {
             serde_json::json!({
                 "run": run.id, "migration": run.state.opened.migration, "since": run.state.since,
                 "last": run.state.last, "stands": word(run), "settled": settled(run),
-                "steps": run.state.opened.plan.len(), "not-needed": not_needed(run).collect::<Vec<_>>(), "holds": held(run),
+                "steps": run.state.opened.plan.len(), "not-needed": not_needed(run).collect::<Vec<_>>(), "holds": held(run), "holds-known": !lost(run),
                 "at-work": works(run), "failure": run.state.failure,
                 "asks": asks(run).map(|asks| serde_json::json!({ "step": asks.key, "ask": asks.ask })),
             })
@@ -94,6 +96,10 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
             // A hold may have been taken down by hand since.
             line("      still held: ", &format!("{}, by what is written down; no system was asked", up.join(", ")));
         }
+        if lost(run) {
+            let words = format!("not known, as its journal was damaged: `{}` shows the marks", damaged::MARKS);
+            line("      what it holds: ", &words);
+        }
         if let Some(torn) = &run.torn {
             line("      notice: ", torn);
         }
@@ -106,6 +112,21 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
     }
     out.data(&text)?;
     Ok(exit)
+}
+
+/// Whether each migration that a lost run may have been of was gone through since: that takes over what it left.
+fn outlived(runs: &[RunRead], run: &RunRead, session: &Session) -> bool {
+    let through = |name: &String| {
+        runs.iter().any(|later| {
+            let of = &later.state.opened;
+            let closed = matches!(later.state.phase, Phase::Done | Phase::Undone);
+            later.state.since > run.state.last && closed && !of.single && of.migration.as_ref() == Some(name)
+        })
+    };
+    match &run.state.opened.migration {
+        Some(name) => through(name),
+        None => session.site.migrations.keys().all(through),
+    }
 }
 
 /// Words behind their head, laid out for the terminal.

@@ -1,15 +1,13 @@
 //! `pvemig undo [RUN]`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::base::check::Answer;
-use crate::blueprint::BoxedStep;
-use crate::engine::event::Planned;
-use crate::engine::run::{Ended, Stop, Why};
+use crate::base::permit::Thing;
+use crate::engine::event::{Event, Planned};
 use crate::engine::state::{Phase, RunState};
-use crate::engine::step::Seen;
 use crate::engine::store::RunRead;
+use crate::engine::undo::{lacking, undo_order};
 
 use super::args::{Global, UndoArgs};
 use super::exit::Exit;
@@ -68,19 +66,25 @@ pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow:
             let help = format!("add `--yes`; `pvemig report {id}` shows what it did");
             return Err(Words::usage("nobody can be asked here whether to undo", help).into());
         }
-        out.say(&format!("to take back, last first ({} of run {id}):", plural(owed.len(), "step")));
-        for planned in owed.iter().rev() {
+        out.say(&format!("to take back, in this order ({} of run {id}):", plural(owed.len(), "step")));
+        let (_, steps) = session.steps_of(&run.state)?;
+        for key in undo_order(&steps).into_iter().map(|at| steps[at].key()) {
+            let Some(planned) = owed.iter().find(|planned| planned.key == key) else { continue };
             let head = format!("  ↶ {:<24} ", planned.key.to_string());
             out.tell(&head, &planned.title, head.chars().count());
         }
-        let (_, steps) = session.steps_of(&run.state)?;
         out.say("");
         let back = Back::of(&session, &run.state, &steps, &past.steps, &args.going.destroy)?;
         back.say(*out);
         for left in left::beside(&session.store.every_run()?.0, &run) {
             out.tell("  not back   ", &left.sentence(), 13);
         }
-        if let Some(stop) = lacks(&session, &run, &steps, &back).await? {
+        // As the undo itself would say it, before anybody is asked whether to begin.
+        let info = session.store.info(&id, &session.host)?;
+        let granted = args.going.destroy.iter().cloned().map(Thing).collect();
+        let passed = past.steps.iter().cloned().collect();
+        let lacks = lacking(&session.estate, &steps, (&run.state, &info), &passed, &granted).await;
+        if let Some(stop) = lacks {
             session.estate.farewell().await;
             out.say("");
             return Told { session: &session, state: &run.state, id: &id, past: &past }.ended(&stop);
@@ -180,41 +184,15 @@ fn refuse_unnamed(args: &UndoArgs, run: &RunRead) -> Result<(), Words> {
     Err(Words::usage(text, help))
 }
 
-/// Where a consent is missing for what would be destroyed indeed: that, as the undo itself would say it, before anybody
-/// is asked whether to begin.
-async fn lacks(session: &Session, run: &RunRead, steps: &[BoxedStep], back: &Back) -> anyhow::Result<Option<Ended>> {
-    let info = session.store.info(&run.id, &session.host)?;
-    let (mut things, mut notes, mut first) = (Vec::new(), Vec::new(), None);
-    for step in steps.iter().rev() {
-        let missing = back.missing(&step.key());
-        let state = run.state.steps.get(&step.key());
-        let (false, Some(state), Some(before)) = (missing.is_empty(), state, state.and_then(|s| s.before.as_ref()))
-        else {
-            continue;
-        };
-        let (got, held) = (state.got(), BTreeMap::new());
-        let seen = Seen { since: Some(before), got: &got, held: &held, run: &info };
-        match step.back(&session.estate, before, seen).await {
-            Ok(check) if check.is_done() => continue,
-            Ok(check) => {
-                notes.extend(check.notes);
-                if let Answer::Todo { changes, .. } = &check.answer {
-                    notes.extend(changes.iter().map(ToString::to_string));
-                }
-            }
-            Err(failure) => notes.push(format!("{}: {failure}", step.key())),
-        }
-        things.extend(missing.iter().cloned());
-        first.get_or_insert((step.key(), step.title()));
-    }
-    let stop = |(key, title)| Stop { key, title, why: Why::Consent { things, past: None, notes } };
-    Ok(first.map(|first| Ended::Stopped(Box::new(stop(first)))))
-}
-
 /// Runs that changed something during the life of this one are undone first, or passed. Not one that only holds what
 /// this undo needs held and does not hold itself: it is taken back after it.
 fn refuse_under_others(run: &RunRead, runs: &[RunRead], past: &Past) -> anyhow::Result<()> {
+    // What was passed when this undo took its first step back is passed: it is half-way by now.
+    let began = run.records.iter().find(|record| matches!(record.event, Event::Undoing { .. })).map(|record| record.at);
     let during = |other: &&RunRead| {
+        if run.state.phase != Phase::Done && began.is_some_and(|began| other.state.since < began) {
+            return false;
+        }
         let open = !matches!(other.state.phase, Phase::Undone | Phase::Abandoned);
         let later = other.id != run.id && other.state.since > run.state.since;
         later && open && other.state.changed && !past.runs.contains(&other.id) && !only_holds(&other.state, &run.state)

@@ -11,10 +11,9 @@ use crate::base::names::StepKey;
 use crate::base::wait::{Backoff, show};
 
 use super::event::Event;
-use super::hold::held;
 use super::recorder::RecordError;
-use super::run::{Engine, Hand, Memory, Question, Reach, Why, failed};
-use super::step::{AnyStep, Settle};
+use super::run::{Besides, Engine, Hand, Memory, Question, Reach, Why, failed};
+use super::step::{AnyStep, Risk, Settle};
 use super::stir::{Listening, Stir};
 
 /// What ends the asking, besides Done, a limit, and what stops the run.
@@ -57,7 +56,8 @@ impl<Cx: Settle> Engine<'_, Cx> {
             Err(failure) => return Ok(Some(failed(&failure))),
         };
         let Answer::Blocked { problems } = check.answer else { return Ok(None) };
-        let problems: Vec<_> = problems.into_iter().filter(|p| p.protects.as_ref() == Some(&step.key())).collect();
+        let problems: Vec<_> =
+            problems.into_iter().filter(|p| p.bars(&step.key(), step.risk() != Risk::Reads)).collect();
         // Nothing has to be protected where nothing will be done.
         if problems.is_empty() || self.is_so(step).await? {
             return Ok(None);
@@ -101,7 +101,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             if until == Until::Turn && !matches!(check.answer, Answer::Done | Answer::Waiting { .. }) {
                 return Ok(Reach::Todo { changes: Vec::new(), before: Value::Null });
             }
-            let (word, notes) = (check.word(), check.notes.clone());
+            let (word, notes, stays) = (check.word(), check.notes.clone(), check.stays.clone());
             let fresh = word != last_word;
             let wait = Wait::of(&check.answer);
             if fresh {
@@ -117,7 +117,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             let (why, limit) = match check.answer {
                 Answer::Done => {
                     self.checked(&key, word, back, notes.clone())?;
-                    return Ok(Reach::Done(notes));
+                    return Ok(Reach::Done(Besides { notes, stays }));
                 }
                 Answer::Todo { changes, before } if until != Until::So => {
                     self.checked(&key, word, back, notes)?;
@@ -131,7 +131,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
                     let problems = if back { problems } else { self.still_in_the_way(problems).await? };
                     if problems.is_empty() {
                         self.checked(&key, "done", back, notes.clone())?;
-                        return Ok(Reach::Done(notes));
+                        return Ok(Reach::Done(Besides { notes, stays }));
                     }
                     self.checked(&key, word, back, notes)?;
                     return Ok(Reach::Stop(Why::Blocked(problems)));
@@ -231,14 +231,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
     }
 
     pub(super) fn memory(&self, step: &dyn AnyStep<Cx>) -> Result<Memory, RecordError> {
-        let state = self.recorder.state()?;
-        let key = step.key();
-        let own = state.steps.get(&key);
-        Ok(Memory {
-            since: own.and_then(|s| s.before.clone()),
-            got: own.map(|s| s.got()).unwrap_or_default(),
-            held: held(&state, self.steps, &key),
-        })
+        Ok(Memory::of(&self.recorder.state()?, self.steps, &step.key()))
     }
 
     pub(super) fn checked(&self, key: &StepKey, word: &str, back: bool, notes: Vec<String>) -> Result<(), RecordError> {

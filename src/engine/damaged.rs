@@ -9,6 +9,17 @@ use super::journal::{self, Journal, JournalError, sync_dir};
 use super::state::RunState;
 use super::store::{RunDir, RunRead, StoreError, io};
 
+/// In the comment of a run whose journal was damaged when it was given up.
+const NOT_KNOWN: &str = "what it did is not known in full";
+
+impl RunRead {
+    /// Whether the run was given up with a damaged journal: what it held then is not known in full.
+    pub fn is_lost(&self) -> bool {
+        let abandoned = |event: &Event| matches!(event, Event::Abandoned { comment } if comment.contains(NOT_KNOWN));
+        self.records.last().is_some_and(|record| abandoned(&record.event))
+    }
+}
+
 /// A run whose journal cannot be read as a whole.
 #[derive(Debug)]
 pub struct Damaged {
@@ -59,7 +70,7 @@ impl RunDir {
             Err(why) if why.is_damage() => why,
             Err(why) => return Err(why),
         };
-        let comment = format!("{comment} (what it did is not known in full: {why})");
+        let comment = format!("{comment} ({NOT_KNOWN}: {why})");
         let abandoned = Event::Abandoned { comment };
         let mut records = self.good_part().map(|good| good.records).unwrap_or_default();
         // A run that was over went on in the lines that are lost.

@@ -213,6 +213,9 @@ pub enum Event {
         /// What `back` said besides.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         notes: Vec<String>,
+        /// Those of the notes that say what is left as it is.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        stays: Vec<String>,
     },
     /// The undo of a step went wrong after it had begun: the run is stuck.
     UndoFailed {

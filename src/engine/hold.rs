@@ -194,10 +194,15 @@ impl<Cx: Settle> Engine<'_, Cx> {
 
     /// The position of the closer of the hold at `at`; None where it is no hold or the plan has no closer.
     pub(super) fn closer(&self, at: usize) -> Option<usize> {
-        let holder = self.steps.get(at)?;
-        let key = StepKey::new(holder.holds_until()?, holder.key().instance());
-        self.position(&key)
+        closer(self.steps, at)
     }
+}
+
+/// The position of the closer of the hold at `at`; None where it is no hold or the plan has no closer.
+pub(super) fn closer<Cx: Sync>(steps: &[Box<dyn AnyStep<Cx>>], at: usize) -> Option<usize> {
+    let holder = steps.get(at)?;
+    let key = StepKey::new(holder.holds_until()?, holder.key().instance());
+    steps.iter().position(|step| step.key() == key)
 }
 
 /// A stop at a step that comes from a hold around it.

@@ -21,9 +21,15 @@ pub struct Outlook {
     /// What a person may be asked for when it is undone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asks_back: Option<String>,
+    /// What its undo does besides, only where the world asks for it (a restart).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maybe_back: Option<String>,
     /// What does not work from its beginning until its closer is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stops: Option<String>,
+    /// The id of the step that finds that at work again, for one that is no hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stops_until: Option<&'static str>,
     /// Whether what its plan stops before it would feel it, were it not stopped.
     #[serde(skip)]
     pub hits: bool,
@@ -48,7 +54,9 @@ impl Default for Outlook {
             maybe: None,
             asks: None,
             asks_back: None,
+            maybe_back: None,
             stops: None,
+            stops_until: None,
             hits: false,
             empties: Vec::new(),
             stays: None,
@@ -78,6 +86,13 @@ impl Outlook {
         self
     }
 
+    /// Its undo does this where it has to.
+    #[must_use]
+    pub fn maybe_back(mut self, what: impl Into<String>) -> Self {
+        self.maybe_back = Some(what.into());
+        self
+    }
+
     /// It does this where it has to.
     #[must_use]
     pub fn maybe(mut self, what: impl Into<String>) -> Self {
@@ -103,6 +118,14 @@ impl Outlook {
     #[must_use]
     pub fn hits(mut self) -> Self {
         self.hits = true;
+        self
+    }
+
+    /// Something does not work until the step with this id has found it at work again, though nothing is held.
+    #[must_use]
+    pub fn stops_until(mut self, what: impl Into<String>, id: &'static str) -> Self {
+        self.stops = Some(what.into());
+        self.stops_until = Some(id);
         self
     }
 

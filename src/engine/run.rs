@@ -13,10 +13,11 @@ use crate::base::permit::{Permit, Refused, Thing};
 
 use super::ask::Until;
 use super::event::{Event, Outcome};
+use super::hold::held;
 use super::lately::Lately;
 use super::recorder::{RecordError, Recorder, whole};
 use super::settle::LOOKS_AGAIN;
-use super::state::{Phase, Stage};
+use super::state::{Phase, RunState, Stage};
 use super::step::{AnyStep, Got, Risk, RunInfo, Seen, Settle};
 
 /// What the engine does where a person must act.
@@ -141,9 +142,16 @@ pub(super) enum Question<'q> {
 }
 
 pub(super) enum Reach {
-    Done(Vec<String>),
+    Done(Besides),
     Todo { changes: Vec<Change>, before: Value },
     Stop(Why),
+}
+
+/// What is said besides that it is so.
+pub(super) struct Besides {
+    pub(super) notes: Vec<String>,
+    /// Those of the notes that say what an undo leaves as it is.
+    pub(super) stays: Vec<String>,
 }
 
 pub(super) struct Memory {
@@ -153,6 +161,16 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// What a run knows of a step.
+    pub(super) fn of<Cx: Sync>(state: &RunState, steps: &[Box<dyn AnyStep<Cx>>], key: &StepKey) -> Self {
+        let own = state.steps.get(key);
+        Self {
+            since: own.and_then(|s| s.before.clone()),
+            got: own.map(|s| s.got()).unwrap_or_default(),
+            held: held(state, steps, key),
+        }
+    }
+
     pub(super) fn seen<'m>(&'m self, info: &'m RunInfo) -> Seen<'m, Value> {
         Seen { since: self.since.as_ref(), got: &self.got, held: &self.held, run: info }
     }
@@ -224,12 +242,12 @@ impl<Cx: Settle> Engine<'_, Cx> {
         let reached = match found {
             Some(check) => {
                 self.checked(&key, check.word(), false, check.notes.clone())?;
-                Reach::Done(check.notes)
+                Reach::Done(Besides { notes: check.notes, stays: check.stays })
             }
             None => self.reach(step, Question::Check, Until::Todo).await?,
         };
         match reached {
-            Reach::Done(notes) => {
+            Reach::Done(Besides { notes, .. }) => {
                 let event = if stage == Stage::Pending {
                     Event::AlreadySo { key, needless: false, notes }
                 } else {
@@ -250,7 +268,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
     /// Asks and applies: for a hold that is put up again.
     pub(super) async fn make_so(&self, step: &dyn AnyStep<Cx>, blind: &[&str]) -> Result<Option<Ended>, RecordError> {
         match self.reach(step, Question::Check, Until::Todo).await? {
-            Reach::Done(notes) => {
+            Reach::Done(Besides { notes, .. }) => {
                 // Somebody put it up between two looks; the fall is over. It is ours where it was ours before.
                 let key = step.key();
                 if let Some(before) = self.memory(step)?.since {
@@ -291,7 +309,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             }
             looks -= 1;
             match self.look_again(step, Question::Check, &failure).await? {
-                Reach::Done(notes) => {
+                Reach::Done(Besides { notes, .. }) => {
                     self.recorder.write(Event::Applied { key, notes })?;
                     return Ok(None);
                 }
@@ -300,7 +318,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             }
         }
         match self.reach(step, Question::Check, Until::So).await? {
-            Reach::Done(notes) => {
+            Reach::Done(Besides { notes, .. }) => {
                 self.recorder.write(Event::Applied { key, notes })?;
                 Ok(None)
             }

@@ -7,15 +7,16 @@ use serde_json::Value;
 use crate::base::check::{Answer, Problem};
 use crate::base::fault::Effect;
 use crate::base::names::StepKey;
-use crate::base::permit::Permit;
+use crate::base::permit::{Permit, Thing};
 
 use super::ask::Until;
 use super::event::{Event, Outcome};
+use super::hold::closer;
 use super::recorder::RecordError;
-use super::run::{Ended, Engine, Question, Reach, Why, broke_off, failed, passable, stopped};
+use super::run::{Besides, Ended, Engine, Memory, Question, Reach, Why, broke_off, failed, passable, stopped};
 use super::settle::LOOKS_AGAIN;
 use super::state::RunState;
-use super::step::{AnyStep, Risk, Settle};
+use super::step::{AnyStep, Risk, RunInfo, Settle};
 
 impl<Cx: Settle> Engine<'_, Cx> {
     /// Undoes everything that is owed, last first; `past` has the keys of steps that cannot be undone and may be passed.
@@ -50,7 +51,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             return Ok(ended);
         }
         let mut stood = BTreeSet::new();
-        for step in self.backwards().into_iter().map(|at| &*self.steps[at]) {
+        for step in undo_order(self.steps).into_iter().map(|at| &*self.steps[at]) {
             // Asked anew for each: a hold that was somebody else's is owed once this undo has put it up.
             if !self.recorder.state()?.steps.get(&step.key()).is_some_and(|s| s.owes()) {
                 continue;
@@ -63,68 +64,9 @@ impl<Cx: Settle> Engine<'_, Cx> {
         Ok(Ended::Undone)
     }
 
-    /// The owed steps in the order in which they are undone.
-    pub fn undo_order(&self, state: &RunState) -> Vec<usize> {
-        let mut order = self.backwards();
-        order.retain(|at| state.steps.get(&self.steps[*at].key()).is_some_and(|s| s.owes()));
-        order
-    }
-
-    /// All steps: last first, but holders with the same closer are released together, in list order, when everything
-    /// behind the first of them is undone (owners first, replicas last).
-    fn backwards(&self) -> Vec<usize> {
-        let mut order = Vec::new();
-        for at in (0..self.steps.len()).rev() {
-            let Some(closer) = self.closer(at) else {
-                order.push(at);
-                continue;
-            };
-            let group: Vec<usize> = (0..self.steps.len()).filter(|i| self.closer(*i) == Some(closer)).collect();
-            if group.first() == Some(&at) {
-                order.extend(group);
-            }
-        }
-        order
-    }
-
-    /// Everything that the undo would destroy is named before anything is begun.
     async fn consents_needed(&self, past: &BTreeSet<String>) -> Result<Option<Ended>, RecordError> {
         let (state, granted) = (self.recorder.state()?, self.recorder.granted()?);
-        let (mut things, mut notes, mut first) = (Vec::new(), Vec::new(), None);
-        for at in self.undo_order(&state) {
-            let step = &*self.steps[at];
-            let before = before_of(&state, step);
-            if past.contains(step.key().as_str()) {
-                continue;
-            }
-            let destroyed = match step.undo_destroys(&before) {
-                Ok(destroyed) => destroyed,
-                Err(failure) => return Ok(Some(stopped(step, failed(&failure)))),
-            };
-            let missing: Vec<_> = destroyed.into_iter().filter(|t| !granted.contains(t)).collect();
-            let lost = step.risk() == Risk::Destroys;
-            if missing.is_empty() && !lost {
-                continue;
-            }
-            match self.ask(step, Question::Back(&before)).await? {
-                Ok(check) if check.is_done() => continue,
-                Ok(check) => {
-                    notes.extend(check.notes);
-                    if let Answer::Todo { changes, .. } = &check.answer {
-                        notes.extend(changes.iter().map(ToString::to_string));
-                    }
-                }
-                Err(failure) => notes.push(format!("{}: {failure}", step.key())),
-            }
-            if lost {
-                let why = Why::Consent { things: Vec::new(), past: Some(step.key()), notes };
-                return Ok(Some(stopped(step, why)));
-            }
-            things.extend(missing);
-            first.get_or_insert(at);
-        }
-        let Some(first) = first else { return Ok(None) };
-        Ok(Some(stopped(&*self.steps[first], Why::Consent { things, past: None, notes })))
+        Ok(lacking(self.cx, self.steps, (&state, &self.info), past, &granted).await)
     }
 
     /// One step's turn; `stood` are the holds that this undo has seen up.
@@ -139,7 +81,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
         if past.contains(step.key().as_str()) {
             let notes = vec![format!("passed by `--past {}`: what it did stays", step.key())];
             self.recorder.write(Event::Undoing { key: key.clone() })?;
-            self.recorder.write(Event::Undone { key, passed: true, notes })?;
+            self.recorder.write(Event::Undone { key, passed: true, stays: notes.clone(), notes })?;
             return Ok(None);
         }
         let before = before_of(&state, step);
@@ -148,8 +90,8 @@ impl<Cx: Settle> Engine<'_, Cx> {
         let holds = self.holds_around(step, stood)?;
         if !holds.is_empty() {
             match self.reach(step, question, Until::Turn).await? {
-                Reach::Done(notes) => {
-                    self.recorder.write(Event::Undone { key, passed: false, notes })?;
+                Reach::Done(Besides { notes, stays }) => {
+                    self.recorder.write(Event::Undone { key, passed: false, notes, stays })?;
                     return Ok(None);
                 }
                 Reach::Stop(why) => return self.stop(step, why),
@@ -164,9 +106,9 @@ impl<Cx: Settle> Engine<'_, Cx> {
         }
         let mut reach = self.reach(step, question, Until::Todo).await?;
         let mut looks = LOOKS_AGAIN;
-        let notes = loop {
+        let Besides { notes, stays } = loop {
             match reach {
-                Reach::Done(notes) => break notes,
+                Reach::Done(besides) => break besides,
                 Reach::Stop(why) => return self.stop(step, why),
                 Reach::Todo { .. } => {}
             }
@@ -179,8 +121,8 @@ impl<Cx: Settle> Engine<'_, Cx> {
             let memory = self.memory(step)?;
             let Err(failure) = step.undo(self.cx, &before, memory.seen(&self.info), &permit).await else {
                 match self.reach(step, question, Until::So).await? {
-                    Reach::Done(notes) => break notes,
-                    Reach::Todo { .. } => break Vec::new(),
+                    Reach::Done(besides) => break besides,
+                    Reach::Todo { .. } => break Besides { notes: Vec::new(), stays: Vec::new() },
                     Reach::Stop(why @ (Why::Manual { .. } | Why::Interrupted)) => return self.stop(step, why),
                     Reach::Stop(why) => return self.stuck(step, why),
                 }
@@ -194,7 +136,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             looks -= 1;
             reach = self.look_again(step, question, &failure).await?;
         };
-        self.recorder.write(Event::Undone { key, passed: false, notes })?;
+        self.recorder.write(Event::Undone { key, passed: false, notes, stays })?;
         Ok(None)
     }
 
@@ -220,6 +162,67 @@ impl<Cx: Settle> Engine<'_, Cx> {
         self.write_failure(event, &mut error)?;
         Ok(Some(stopped(step, Why::Stuck { error, help })))
     }
+}
+
+/// The steps in the order in which they are undone: last first, but holders with the same closer are released together, in list order, when everything behind
+/// the first of them is undone (owners first, replicas last).
+pub fn undo_order<Cx: Sync>(steps: &[Box<dyn AnyStep<Cx>>]) -> Vec<usize> {
+    let mut order = Vec::new();
+    for at in (0..steps.len()).rev() {
+        let Some(end) = closer(steps, at) else {
+            order.push(at);
+            continue;
+        };
+        let group: Vec<usize> = (0..steps.len()).filter(|i| closer(steps, *i) == Some(end)).collect();
+        if group.first() == Some(&at) {
+            order.extend(group);
+        }
+    }
+    order
+}
+
+/// Everything that an undo would destroy is named before anything is begun, and so is a step that cannot be undone: the
+/// stop that it comes to without more consents than those `granted`. None: nothing is lacking.
+pub async fn lacking<Cx: Sync>(
+    cx: &Cx,
+    steps: &[Box<dyn AnyStep<Cx>>],
+    (state, info): (&RunState, &RunInfo),
+    past: &BTreeSet<String>,
+    granted: &BTreeSet<Thing>,
+) -> Option<Ended> {
+    let (mut things, mut notes, mut first) = (Vec::new(), Vec::new(), None);
+    let owed = |at: &usize| {
+        let key = steps[*at].key();
+        state.steps.get(&key).is_some_and(|s| s.owes()) && !past.contains(key.as_str())
+    };
+    for step in undo_order(steps).into_iter().filter(owed).map(|at| &*steps[at]) {
+        let before = before_of(state, step);
+        let destroyed = match step.undo_destroys(&before) {
+            Ok(destroyed) => destroyed,
+            Err(failure) => return Some(stopped(step, failed(&failure))),
+        };
+        let missing: Vec<_> = destroyed.into_iter().filter(|t| !granted.contains(t)).collect();
+        let lost = step.risk() == Risk::Destroys;
+        if missing.is_empty() && !lost {
+            continue;
+        }
+        match step.back(cx, &before, Memory::of(state, steps, &step.key()).seen(info)).await {
+            Ok(check) if check.is_done() => continue,
+            Ok(check) => {
+                notes.extend(check.notes);
+                if let Answer::Todo { changes, .. } = &check.answer {
+                    notes.extend(changes.iter().map(ToString::to_string));
+                }
+            }
+            Err(failure) => notes.push(format!("{}: {failure}", step.key())),
+        }
+        if lost {
+            return Some(stopped(step, Why::Consent { things: Vec::new(), past: Some(step.key()), notes }));
+        }
+        things.extend(missing);
+        first.get_or_insert(step);
+    }
+    first.map(|first| stopped(first, Why::Consent { things, past: None, notes }))
 }
 
 /// What a step's `back` is asked with: the before-image, or for a reading step what it said when it asked.

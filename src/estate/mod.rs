@@ -35,6 +35,8 @@ pub enum OpenError {
         what: &'static str,
         /// The name.
         name: String,
+        /// Those that are there.
+        known: Vec<String>,
     },
     /// A secret cannot be had.
     #[error("{what} `{name}`: its secret cannot be read")]
@@ -79,7 +81,11 @@ impl Fault for OpenError {
     }
     fn help(&self) -> Option<String> {
         match self {
-            Self::Unknown { .. } => Some("`pvemig site check` shows what the site file has".into()),
+            Self::Unknown { what, known, .. } if known.is_empty() => Some(format!("it has no {what} at all: add it")),
+            Self::Unknown { known, .. } => {
+                let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+                Some(format!("it has {}", known.join(", ")))
+            }
             Self::Secret { source, .. } => source.help(),
             Self::NoSsh { .. } => Some("add `ssh: { address: .., key: .., known_hosts: .. }` to it".into()),
             Self::Ca { .. } => Some("`ca:` must name a readable file, as /etc/pve/pve-root-ca.pem of a node".into()),
@@ -154,7 +160,15 @@ impl Estate {
     }
 
     fn unknown(&self, what: &'static str, name: &str) -> OpenError {
-        OpenError::Unknown { path: self.site.path.clone(), what, name: name.to_owned() }
+        let site = &self.site;
+        let known: Vec<String> = match what {
+            "Proxmox cluster" => site.proxmox.keys().cloned().collect(),
+            "Kubernetes cluster" => site.kubernetes.keys().cloned().collect(),
+            "Talos cluster" => site.talos.keys().cloned().collect(),
+            "checkout" => site.checkouts.keys().cloned().collect(),
+            _ => site.node_names.iter().chain(&site.talos_node_names).cloned().collect(),
+        };
+        OpenError::Unknown { path: site.path.clone(), what, name: name.to_owned(), known }
     }
 
     /// A Proxmox cluster by its name in the site file.

@@ -108,8 +108,8 @@ pub(super) fn kubeconfig(error: &KubeconfigError) -> String {
             Some(at) => format!("it is no kubeconfig, see line {}, column {}", at.line(), at.column()),
             None => "it is no kubeconfig".into(),
         },
-        // Its path stands before.
-        KubeconfigError::ReadConfig(error, _) => format!("cannot be read: {error}"),
+        // The error's own text has the path once more, in quotes of two kinds.
+        KubeconfigError::ReadConfig(error, _) => format!("it cannot be read: {error}"),
         other => other.to_string(),
     }
 }

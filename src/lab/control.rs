@@ -1,6 +1,7 @@
 //! The control socket of a running lab, so that another process can be its hands: `DIR/control`, one JSON line for each
 //! request and one for each answer.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,10 +51,10 @@ pub enum Request {
 /// Refuses a folder in which a lab is running.
 ///
 /// # Errors
-/// [`LabError::Control`]
+/// [`LabError::Second`]
 pub fn refuse_second(dir: &Path) -> Result<(), LabError> {
     match std::os::unix::net::UnixStream::connect(dir.join(SOCKET)) {
-        Ok(_) => Err(LabError::Control(format!("a lab is already running in {}", dir.display()))),
+        Ok(_) => Err(LabError::Second { dir: dir.to_owned() }),
         Err(_) => Ok(()),
     }
 }
@@ -134,13 +135,15 @@ fn state(world: &World) -> Value {
 /// Asks the lab that runs in `dir`.
 ///
 /// # Errors
-/// [`LabError::Control`] where none runs there, or with what it says.
+/// [`LabError::NoLab`] where none runs there, or with what it says.
 pub async fn ask(dir: &Path, request: &Request) -> Result<Value, LabError> {
     let said = |text: String| LabError::Control(text);
     let work = async {
-        let stream = UnixStream::connect(dir.join(SOCKET))
-            .await
-            .map_err(|e| said(format!("nothing, there is no lab in {}: {e}", dir.display())))?;
+        let stream = UnixStream::connect(dir.join(SOCKET)).await.map_err(|source| match source.kind() {
+            // The socket of one that was killed refuses.
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => LabError::NoLab { dir: dir.to_owned() },
+            _ => LabError::Unasked { dir: dir.to_owned(), source },
+        })?;
         let (read, mut write) = stream.into_split();
         let line = serde_json::to_string(request).map_err(|e| said(e.to_string()))?;
         write.write_all(format!("{line}\n").as_bytes()).await?;

@@ -91,6 +91,26 @@ pub enum LabError {
         /// Why.
         why: String,
     },
+    /// A lab runs in the folder already.
+    #[error("a lab runs in {} already", dir.display())]
+    Second {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// No lab runs in the folder.
+    #[error("no lab runs in {}", dir.display())]
+    NoLab {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Whether a lab runs in the folder cannot be seen, or it cannot be asked.
+    #[error("a lab in {} cannot be asked", dir.display())]
+    Unasked {
+        /// The folder.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The control socket answered with an error or not at all.
     #[error("the running lab says: {0}")]
     Control(String),

@@ -2,7 +2,7 @@
 
 use crate::base::survey::Node;
 
-use super::{Explain, Out, Rule, each, qm, talosctl};
+use super::{Explain, Out, Rule, each, qm, start, talosctl};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -140,10 +140,10 @@ fn made_anew(node: &Node, out: &mut Out) -> Option<()> {
         format!("the Node object{since} with uid {} is not the first one of this machine: {shows}{more}", kubelet.uid);
     let look =
         format!("`kubectl get node {} --show-labels` against what it is to have, its taints too", node.node_name);
-    let help = if node.is_talos() {
-        format!("{look}; then {}", talosctl(node, "service kubelet restart"))
-    } else {
-        format!("{look}; then restart its kubelet")
+    let help = match start(node) {
+        Some(start) => format!("{look}; it is off: {start}"),
+        None if node.is_talos() => format!("{look}; then {}", talosctl(node, "service kubelet restart")),
+        None => format!("{look}; then restart its kubelet"),
     };
     out.find(&node.name, text, help);
     Some(())

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::base::names::TalosAddress;
+use crate::base::names::Dial;
 use crate::base::redact;
 use crate::base::survey::{Layer, Node, Survey};
 
@@ -234,11 +234,7 @@ fn each(survey: &Survey, out: &mut Out, look: impl Fn(&Node, &mut Out) -> Option
 /// A command to a Talos node itself, past whatever endpoints the talosconfig names.
 fn talosctl(node: &Node, rest: &str) -> String {
     let given = node.address.as_deref().unwrap_or(&node.node_name);
-    let address = given.parse::<TalosAddress>().ok();
-    let endpoint = address.as_ref().map_or_else(|| given.to_owned(), TalosAddress::endpoint);
-    // What a node goes by has no port. Behind a forwarded one it knows itself by the name in its certificate.
-    let host = node.tls_name.as_deref().or(address.as_ref().map(|address| address.host.as_str())).unwrap_or(given);
-    format!("`talosctl -e {endpoint} -n {host} {rest}`")
+    Dial::to(given, node.tls_name.as_deref()).talosctl(&node.name, rest)
 }
 
 /// Commands on the host of a node's VM, `{}` standing for its number.
@@ -246,6 +242,11 @@ fn qm(node: &Node, commands: &str) -> String {
     let vmid = node.place.as_ref().map_or_else(|| "VMID".to_owned(), |place| place.vmid.to_string());
     let host = node.vm().map_or("its Proxmox host", |vm| vm.host.as_str());
     format!("on {host}: `{}`", commands.replace("{}", &vmid))
+}
+
+/// What starts a node's VM where it is known to be off.
+fn start(node: &Node) -> Option<String> {
+    node.vm().filter(|vm| !vm.is_running()).map(|_| qm(node, "qm start {}"))
 }
 
 /// `a`, `b` and `c`, each in back-quotes.

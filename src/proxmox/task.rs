@@ -219,7 +219,7 @@ impl Proxmox {
                     Some(exit) => return Err(self.failed(upid, exit).await),
                 },
                 Ok(_) => None,
-                Err(error) if error.retryable() => Some(error.to_string()),
+                Err(error) if error.retryable() => Some(error),
                 Err(error @ Error::NoSuchTask { .. }) => return Err(error),
                 Err(error) => {
                     let (at, upid, source) = (self.at(&target(upid)), Box::new(upid.clone()), Box::new(error));
@@ -227,16 +227,16 @@ impl Proxmox {
                 }
             };
             if start.elapsed() >= limit {
-                return Err(Error::TaskTooLong {
-                    at: self.at(&target(upid)),
-                    upid: Box::new(upid.clone()),
-                    limit: show(limit),
-                    why: silent.unwrap_or_else(|| "it still runs".into()),
+                let (at, upid) = (self.at(&target(upid)), Box::new(upid.clone()));
+                return Err(match silent {
+                    // That it did not end is more than anybody knows.
+                    Some(error) => Error::TaskUnasked { at, upid, source: Box::new(error) },
+                    None => Error::TaskTooLong { at, upid, limit: show(limit), why: "it still runs".into() },
                 });
             }
             polls += 1;
             if let Some(why) = silent {
-                progress(&why);
+                progress(&why.to_string());
             } else if polls > 10 {
                 shown = self.show_log(upid, shown, progress).await;
             }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::base::fault::Effect;
 use crate::base::permit::{Handle, Note, Permit, System, TaskTrace};
+use crate::base::redact;
 
 use super::api::Proxmox;
 use super::error::Error;
@@ -17,6 +18,9 @@ use super::lenient;
 use super::slots::usb_slot;
 use super::upid::Upid;
 use super::wire::{Call, seg};
+
+/// Keys of a config whose values are secret, or could be: into the description people write what they log in with.
+const SECRET: [&str; 4] = ["cipassword", "sshkeys", "args", "description"];
 
 /// A VM and the node that it is on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -103,6 +107,16 @@ impl Pending {
     /// The keys that the next power cycle changes.
     pub fn changed(&self) -> impl Iterator<Item = (&str, &PendingKey)> {
         self.keys.iter().filter(|(_, key)| key.is_pending()).map(|(name, key)| (name.as_str(), key))
+    }
+
+    /// As it may be shown what the next power cycle changes: key, value now, and value then; None: not set.
+    pub fn waiting(&self) -> Vec<(String, Option<String>, Option<String>)> {
+        let shown = |key: &str, text: &str| if SECRET.contains(&key) { "…".to_owned() } else { redact::text(text) };
+        let line = |(key, change): (&str, &PendingKey)| {
+            let text = |value: Option<&str>| value.map(|text| shown(key, text));
+            (key.to_owned(), text(change.value.as_deref()), text(change.configured()))
+        };
+        self.changed().map(line).collect()
     }
 
     /// The `usbN` keys by number.

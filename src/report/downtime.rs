@@ -7,6 +7,7 @@ use crate::base::check::ends_with_node;
 use crate::base::names::StepKey;
 use crate::engine::event::{Event, Record};
 
+use super::model::millis;
 use super::track::between;
 
 /// A time in which it was down.
@@ -18,16 +19,30 @@ pub struct Outage {
     pub by: String,
     /// When the first change of that step was about to go out.
     pub from: Timestamp,
+    /// Whose change that was.
+    pub began: Began,
     /// When it was seen again, or given back; None: the journal does not say so.
     pub until: Option<Timestamp>,
-    /// From one to the other; while it lasts, to the journal's last line.
+    /// From one to the other; None where one of them is not written: a journal's last line is no end.
     #[serde(rename = "elapsed_ms", serialize_with = "millis")]
-    pub elapsed: std::time::Duration,
+    pub elapsed: Option<std::time::Duration>,
     /// How it ended.
     pub end: End,
     /// Somebody took the hold down in between: it may have been up for a part of this time.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fell: bool,
+}
+
+/// Where an outage began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "is", content = "run")]
+pub enum Began {
+    /// In this run.
+    Here,
+    /// In this earlier run, whose hold was taken over; `from` is of its journal.
+    InRun(String),
+    /// Before this run, which found it down and held; since when is not known. `from` is when it was taken over.
+    Before,
 }
 
 /// How an outage ended.
@@ -42,12 +57,30 @@ pub enum End {
     GivenBack(String),
     /// As far as the journal goes it is down.
     Down,
+    /// This later run took the hold over, or took it back: its journal goes on.
+    Elsewhere(String),
     /// The stopper failed before it was seen down, at `until`: it may have been down, from then on as well.
     Unsure,
 }
 
-fn millis<S: serde::Serializer>(elapsed: &std::time::Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+impl Outage {
+    /// The same as another run's journal tells where it began; None: that is not known.
+    pub fn begun(mut self, earlier: Option<(String, Timestamp)>) -> Self {
+        self.began = match earlier {
+            Some((run, from)) => {
+                self.from = from;
+                Began::InRun(run)
+            }
+            None => Began::Before,
+        };
+        self.counted()
+    }
+
+    fn counted(mut self) -> Self {
+        let until = self.until.filter(|_| self.began != Began::Before);
+        self.elapsed = until.map(|until| between(self.from, until));
+        self
+    }
 }
 
 /// The outages of `what`, which the step `stopper` stops until the step with the id `closer` is done. What it sent and
@@ -88,8 +121,9 @@ pub fn outages(records: &[Record], what: &str, stopper: &StepKey, closer: &str) 
                     what: what.to_owned(),
                     by: key.to_string(),
                     from: record.at,
+                    began: Began::Here,
                     until: None,
-                    elapsed: std::time::Duration::ZERO,
+                    elapsed: None,
                     end: End::Down,
                     fell: false,
                 });
@@ -118,11 +152,7 @@ pub fn outages(records: &[Record], what: &str, stopper: &StepKey, closer: &str) 
     if let (Some(outage), Some(at), false) = (all.last_mut().filter(|_| down), failed, sure) {
         (outage.until, outage.end) = (Some(at), End::Unsure);
     }
-    let last = records.last().map(|record| record.at);
-    for outage in &mut all {
-        outage.elapsed = outage.until.or(last).map(|until| between(outage.from, until)).unwrap_or_default();
-    }
-    all
+    all.into_iter().map(Outage::counted).collect()
 }
 
 /// The outages of pods that a hold ended and that can be nowhere but on its node: by its notes.

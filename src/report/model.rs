@@ -258,7 +258,7 @@ pub struct Trouble {
     pub help: Vec<String>,
 }
 
-fn millis<S: serde::Serializer>(elapsed: &Option<std::time::Duration>, to: S) -> Result<S::Ok, S::Error> {
+pub(super) fn millis<S: serde::Serializer>(elapsed: &Option<std::time::Duration>, to: S) -> Result<S::Ok, S::Error> {
     match elapsed {
         Some(elapsed) => to.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
         None => to.serialize_none(),
@@ -389,16 +389,14 @@ fn by_hand(records: &[Record]) -> Vec<ByHand> {
     all.into_iter().map(|of| of.by).collect()
 }
 
-/// What an undo left as it is: the notes of `undone` lines that say so, in the one word that all of them use for it.
+/// What an undo left as it is.
 pub fn stays(records: &[Record]) -> impl Iterator<Item = (&StepKey, &str)> {
-    let left = |note: &str| note.split(|c: char| !c.is_alphabetic()).any(|word| matches!(word, "stay" | "stays"));
-    records.iter().flat_map(move |record| {
-        let (key, notes, passed) = match &record.event {
-            Event::Undone { key, notes, passed } => (Some(key), notes.as_slice(), *passed),
-            _ => (None, Default::default(), false),
+    records.iter().flat_map(|record| {
+        let (key, stays) = match &record.event {
+            Event::Undone { key, stays, .. } => (Some(key), stays.as_slice()),
+            _ => (None, Default::default()),
         };
-        let notes = notes.iter().filter(move |note| passed || left(note));
-        notes.filter_map(move |note| Some((key?, note.as_str())))
+        stays.iter().filter_map(move |note| Some((key?, note.as_str())))
     })
 }
 

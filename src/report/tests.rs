@@ -139,7 +139,7 @@ fn a_failed_run_as_text() {
 frigate-coral (usb-move v1) on homelab, run 7k2: failed
   2026-11-21 04:00:00 UTC, 15 s
   pvemig 0.1.0 on laptop: pvemig run frigate-coral
-  steps: 1 done, 1 already so, 3 not done
+  steps: 1 done, 1 there now, 3 not done
   changed: 2 calls (proxmox 1, kubernetes 1)
   by hand: 03: plug the coral into still-fawn: asked 04:00:07, there after 2 s
   trouble: 04, 04:00:15: vm 108 cannot be changed
@@ -147,7 +147,7 @@ frigate-coral (usb-move v1) on homelab, run 7k2: failed
 ✓ 00d-scale-down    scale frigate/frigate to 0  [done, 4 s]
   ├ ~ deployment frigate/frigate replicas: 1 -> 0
   └ call 1 (kubernetes): PATCH deployments/frigate
-= 03-check-host     still-fawn shows the coral  [already so, 4 s]
+✓ 03-check-host     still-fawn shows the coral  [there now, 4 s]
   ├ asked: plug the coral into still-fawn (port 2-3)
   └ note: asked over the API
 ✗ 04-add-usb        wanted: vm 108 gets the coral  [failed, 5 s]
@@ -181,7 +181,7 @@ fn a_finished_run_as_markdown() {
 
 - began 2026-11-21 04:00:00 UTC, took 25 s
 - pvemig 0.1.0 on laptop: `pvemig run frigate-coral`
-- steps: 4 done, 1 already so
+- steps: 4 done, 1 there now
 - changed: 4 calls (proxmox 1, kubernetes 3)
 - by hand: 03: plug the coral into still-fawn: asked 04:00:07, there after 2 s
 - trouble: 04, 04:00:15: vm 108 cannot be changed
@@ -189,7 +189,7 @@ fn a_finished_run_as_markdown() {
 | | step | what | state |
 |---|---|---|---|
 | ✓ | `00d-scale-down` | scale frigate/frigate to 0 | done, 4 s |
-| = | `03-check-host` | still-fawn shows the coral | already so, 4 s |
+| ✓ | `03-check-host` | still-fawn shows the coral | there now, 4 s |
 | ✓ | `04-add-usb` | vm 108 gets the coral | done, 7 s |
 | ✓ | `11-recreate-pvcs` | recreate \\| 1 claim | done, 4 s |
 | ✓ | `10-deploy` | frigate runs on still-fawn | done, 3 s |
@@ -274,7 +274,12 @@ fn every_standing_has_its_words_and_commands() {
     let mut lines = failed();
     lines.add(Event::Undoing { key: "04-add-usb".into() });
     lines.call("04-add-usb", 3, System::Proxmox, "PUT config delete usb0", None);
-    lines.add(Event::Undone { key: "04-add-usb".into(), passed: false, notes: vec!["slot as before".into()] });
+    lines.add(Event::Undone {
+        key: "04-add-usb".into(),
+        passed: false,
+        notes: vec!["slot as before".into()],
+        stays: Vec::new(),
+    });
     cases.push((lines, Standing::Undoing, all[1..].to_vec()));
 
     let mut lines = failed();
@@ -297,9 +302,15 @@ fn every_standing_has_its_words_and_commands() {
             key: step.into(),
             passed: false,
             notes: vec![],
+            stays: vec![],
         });
     }
-    lines.add(Event::Undoing { key: key() }).add(Event::Undone { key: key(), passed: false, notes: vec![] });
+    lines.add(Event::Undoing { key: key() }).add(Event::Undone {
+        key: key(),
+        passed: false,
+        notes: vec![],
+        stays: Vec::new(),
+    });
     lines.add(Event::Closed { outcome: Outcome::Undone });
     cases.push((lines, Standing::Undone, vec![]));
     cases.push((failed(), Standing::Failed, all.to_vec()));
@@ -351,10 +362,12 @@ fn what_an_undo_left_is_said_and_what_it_passed_is_still_gone() {
     let undone = |lines: &mut Lines, key: &str, note: &str| {
         lines.add(Event::Undoing { key: key.into() });
         let passed = note.starts_with("passed");
-        lines.add(Event::Undone { key: key.into(), notes: vec![note.into()], passed });
+        let stays = if passed { vec![note.into()] } else { Vec::new() };
+        lines.add(Event::Undone { key: key.into(), notes: vec![note.into()], passed, stays });
     };
     undone(&mut lines, "11-recreate-pvcs", "passed by `--past 11-recreate-pvcs`: what it did stays");
-    undone(&mut lines, "04-add-usb", "asked over the API");
+    // A word in a note is no statement of what is left.
+    undone(&mut lines, "04-add-usb", "asked over the API, which stays up");
     let report = lines.report();
     assert_eq!(report.stays, ["11-recreate-pvcs: passed by `--past 11-recreate-pvcs`: what it did stays"]);
     assert_eq!(report.destroyed, ["11-recreate-pvcs: recreate | 1 claim"]);
@@ -371,7 +384,7 @@ fn what_an_undo_left_is_said_and_what_it_passed_is_still_gone() {
 fn a_failure_is_over_once_its_step_is_undone() {
     let mut lines = failed();
     assert!(crate::engine::state::RunState::fold(&lines.0).unwrap().unwrap().failure.is_some());
-    lines.add(Event::Undone { key: "04-add-usb".into(), notes: vec![], passed: false });
+    lines.add(Event::Undone { key: "04-add-usb".into(), notes: vec![], passed: false, stays: Vec::new() });
     assert_eq!(crate::engine::state::RunState::fold(&lines.0).unwrap().unwrap().failure, None);
 }
 

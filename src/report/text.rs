@@ -5,7 +5,7 @@ use crate::base::fault::Effect;
 use crate::base::permit::System;
 use crate::base::wait::show;
 
-use super::downtime::{End, Outage};
+use super::downtime::{Began, End, Outage};
 use super::model::{ByHand, Report, Row, Word};
 use super::track::between;
 
@@ -21,7 +21,7 @@ pub fn text(report: &Report) -> String {
     out.push('\n');
     let width = report.steps.iter().map(|row| row.key.chars().count()).max().unwrap_or(0);
     for row in &report.steps {
-        out += &format!("{} {:width$}  {}  [{}]\n", symbol(row.word), row.key, what(row), state(row));
+        out += &format!("{} {:width$}  {}  [{}]\n", symbol(row), row.key, what(row), state(row));
         let lines = details(row);
         for (i, line) in lines.iter().enumerate() {
             let branch = if i + 1 == lines.len() { "└" } else { "├" };
@@ -60,15 +60,16 @@ pub(super) const POSSIBLE: &str = "possible now";
 pub(super) fn summary(report: &Report) -> Vec<(&'static str, String)> {
     let mut lines: Vec<(&'static str, String)> = Vec::new();
     let count = |words: &[Word]| report.steps.iter().filter(|row| words.contains(&row.word)).count();
-    let (done, so) = (count(&[Word::Done]), count(&[Word::AlreadySo, Word::NotNeeded]));
+    let there = report.steps.iter().filter(|row| by_a_person(row)).count();
+    let (done, so) = (count(&[Word::Done]), count(&[Word::AlreadySo, Word::NotNeeded]) - there);
     let undone = count(&[Word::Undone]);
-    let rest = report.steps.len() - done - so - undone;
-    let counts = [(done, "done"), (so, "already so"), (undone, "undone"), (rest, "not done")];
+    let rest = report.steps.len() - done - there - so - undone;
+    let counts = [(done, "done"), (there, THERE_NOW), (so, "already so"), (undone, "undone"), (rest, "not done")];
     let counts: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
     if !counts.is_empty() {
         lines.push(("steps", counts.join(", ")));
     }
-    lines.extend(report.outages.iter().map(|outage| ("down", down(outage))));
+    lines.extend(report.outages.iter().map(|outage| ("down", down(report, outage))));
     lines.push(("changed", calls(report)));
     let routes = report.routes.iter().map(|(route, steps)| {
         let steps: Vec<_> = steps.iter().map(|key| number(key)).collect();
@@ -94,35 +95,50 @@ pub(super) fn summary(report: &Report) -> Vec<(&'static str, String)> {
     lines
 }
 
-fn down(outage: &Outage) -> String {
-    let Outage { what, by, from, elapsed, end, .. } = outage;
+fn down(report: &Report, outage: &Outage) -> String {
+    let Outage { what, by, from, began, until, elapsed, end, .. } = outage;
     let fell = if outage.fell {
         "; somebody took the hold down meanwhile, so it may have been up for a part of it"
     } else {
         ""
     };
+    // Of another day than the report's head, a time alone would mislead.
+    let clock = |at: jiff::Timestamp| dated(report.began, at);
+    let by = number(by);
     if *end == End::Unsure {
-        let failed = outage.until.map(|at| format!(" at {}", clock(at))).unwrap_or_default();
-        let by = number(by);
+        let failed = until.map(|at| format!(" at {}", clock(at))).unwrap_or_default();
         return format!("{what} maybe, from {}: {by} failed{failed} and had not seen it stop", clock(*from));
     }
-    let (until, end) = match (&outage.until, end) {
-        (Some(until), End::Ready(closer)) => (clock(*until), format!("until {} found it at work", number(closer))),
-        (Some(until), End::LetBack(closer)) => {
-            let closer = number(closer);
-            (clock(*until), format!("until {closer} let it back (when it was ready again is not written)"))
+    let unwritten = "(when it was ready again is not written)";
+    let end = match end {
+        End::Ready(closer) => format!("until {} found it at work", number(closer)),
+        End::LetBack(closer) => format!("until {} let it back {unwritten}", number(closer)),
+        End::GivenBack(_) => format!("until the undo gave it back {unwritten}"),
+        End::Elsewhere(run) => format!("and run {run} went on with that hold: `pvemig report {run}` says until when"),
+        // That nobody writes any more is no news of the workload.
+        End::Down | End::Unsure => {
+            format!("and not back by what is written (the last line is of {})", clock(report.last))
         }
-        (Some(until), End::GivenBack(_)) => {
-            (clock(*until), "until the undo gave it back (when it was ready again is not written)".to_owned())
-        }
-        _ => ("now".to_owned(), "and it is not back by what is written".to_owned()),
     };
-    format!(
-        "{what} for {} ({} to {until}), from the first change of {} {end}{fell}",
-        show(*elapsed),
-        clock(*from),
-        number(by)
-    )
+    let ended = until.map(|until| format!(" at {}", clock(until))).unwrap_or_default();
+    let change = match began {
+        Began::Here => format!("from the first change of {by}"),
+        Began::InRun(run) => format!("from the first change of {by} in run {run}, whose hold this one took over"),
+        Began::Before => {
+            let took = clock(*from);
+            return format!(
+                "{what} before this run began (since when is not known; {by} took the hold over at {took}), {end}{ended}{fell}"
+            );
+        }
+    };
+    let comma = if end.starts_with("and") || matches!(began, Began::InRun(_)) { "," } else { "" };
+    let how = format!("{change}{comma} {end}{fell}");
+    match (until, elapsed) {
+        (Some(until), Some(elapsed)) => {
+            format!("{what} for {} ({} to {}), {how}", show(*elapsed), clock(*from), clock(*until))
+        }
+        _ => format!("{what} since {}, {how}", clock(*from)),
+    }
 }
 
 fn hand(by: &ByHand) -> String {
@@ -136,6 +152,12 @@ fn hand(by: &ByHand) -> String {
 
 fn clock(at: jiff::Timestamp) -> String {
     at.strftime("%H:%M:%S").to_string()
+}
+
+/// A time with its day, where that is not the day that the report's head names.
+fn dated(began: jiff::Timestamp, at: jiff::Timestamp) -> String {
+    let day = |at: jiff::Timestamp| at.strftime("%Y-%m-%d").to_string();
+    if day(began) == day(at) { clock(at) } else { format!("{} {}", day(at), clock(at)) }
 }
 
 /// The number that a step is known by.
@@ -202,16 +224,29 @@ pub(super) fn what(row: &Row) -> String {
 
 /// The word of a step and how long it took.
 pub(super) fn state(row: &Row) -> String {
-    let word = if row.passed { "passed, stays" } else { row.word.words() };
+    let word = match row.word {
+        _ if row.passed => "passed, stays",
+        _ if by_a_person(row) => THERE_NOW,
+        word => word.words(),
+    };
     match row.elapsed {
         Some(elapsed) => format!("{word}, {}", show(elapsed)),
         None => word.to_owned(),
     }
 }
 
-pub(super) fn symbol(word: Word) -> char {
-    match word {
+/// The word for what a person was asked for and did; the display says the same.
+pub const THERE_NOW: &str = "there now";
+
+/// Whether a step is so because a person was asked for it: that is not "already so".
+fn by_a_person(row: &Row) -> bool {
+    row.word == Word::AlreadySo && !row.asks.is_empty()
+}
+
+pub(super) fn symbol(row: &Row) -> char {
+    match row.word {
         Word::Done => '✓',
+        Word::AlreadySo if by_a_person(row) => '✓',
         Word::AlreadySo => '=',
         Word::NotNeeded => '·',
         Word::Begun | Word::Undoing => '…',

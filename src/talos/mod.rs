@@ -36,4 +36,4 @@ pub use node::Node;
 pub use reset::{Reset, Wipe};
 pub use resource::{Change, Kind, Resource, Single, Watch};
 pub use talosconfig::{Context, Talosconfig, TalosconfigError};
-pub use upgrade::{Fetched, Upgrade};
+pub use upgrade::{Fetched, Upgrade, reboots_for_an_image};

@@ -10,11 +10,17 @@ use crate::base::permit::Permit;
 
 use super::api::{Talos, images, lifecycle, machine};
 use super::error::Error;
+use super::machine::minor;
 use super::proto::common::{ContainerDriver, ContainerdInstance, ContainerdNamespace};
 use super::proto::machine as wire;
 
 /// The first version that writes an image without anything else.
 const SPLIT: (u32, u32) = (1, 13);
+
+/// Whether a node of this version reboots by itself for another image.
+pub fn reboots_for_an_image(version: &str) -> bool {
+    minor(version).is_some_and(|minor| minor < SPLIT)
+}
 
 /// How far an upgrade is when its call returns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +68,7 @@ impl Talos {
     pub async fn fetch(&self, permit: &Permit, image: &str) -> Result<Fetched, Error> {
         let version = self.version().await?;
         let whole = || Fetched::Whole { image: image.to_owned() };
-        if version.minor().is_some_and(|minor| minor < SPLIT) {
+        if reboots_for_an_image(&version.tag) {
             return Ok(whole());
         }
         match self.pull(permit, image).await {

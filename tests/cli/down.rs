@@ -53,3 +53,61 @@ fn what_a_power_cycle_ends_is_told_before_and_after() {
     assert!(down.len() > 1 && down[0].contains("Deployment frigate/frigate"), "{report}");
     assert!(down.iter().any(|line| line.contains("mosquitto") && line.contains("until 06a let it back")), "{report}");
 }
+
+/// The lines of a plan that say what goes down, and its summary.
+fn downs(up: &Up) -> (Vec<String>, serde_json::Value) {
+    let plan = up.run(&["plan", "reboots"]);
+    expect(&plan, 0, &["  to do "]);
+    let lines = plan.stdout.lines().filter(|line| line.starts_with("  down ")).map(words).collect();
+    let data: serde_json::Value = serde_json::from_str(&up.run(&["plan", "reboots", "--json"]).stdout).unwrap();
+    (lines, data["summary"].clone())
+}
+
+#[test]
+fn a_plan_of_reboots_says_of_each_node_that_it_goes_down_and_for_how_long() {
+    let up = Up::new("talos-three", "auto");
+    let (lines, summary) = downs(&up);
+    let metal = "down talos-mac, talos-nuc, one after the other, each from 04 until 05 finds it at work; at the longest each \
+                 waits 15 min in 04 and 05; how long it really takes no run has shown yet";
+    let vm = "down talos-vm (vm 223), from 04 until 05 finds it at work; at the longest it waits 20 min in 04, 15 min in 05; \
+              how long it really takes no run has shown yet";
+    assert_eq!(lines[..2], [metal, vm], "{lines:#?}");
+    let down = summary["down"].as_array().unwrap();
+    let what: Vec<_> = down.iter().map(|down| down["what"].as_str().unwrap()).collect();
+    assert_eq!(what, ["talos-mac", "talos-vm (vm 223)", "talos-nuc"]);
+    assert!(down.iter().all(|down| down["from"] == "04" && down["until"] == "05"), "{down:#?}");
+    // Nothing is mended, and that is known.
+    let plan = up.run(&["plan", "reboots"]).stdout;
+    assert!(!plan.contains("kernel modules or the image"), "{plan}");
+
+    // One step alone says where its end is looked at.
+    let (_, text) = unanswered(&up, "step 04 --node talos-nuc");
+    let said = "whether it is whole again `pvemig step 05-verify-boot --node talos-nuc` looks";
+    assert!(words(&text).contains(said) || text.contains("is not drained"), "{text}");
+
+    // Afterwards how long it was is known: in the report, and in the next plan.
+    expect(&up.run(&["run", "reboots", "--yes"]), 0, &["talos-nuc was down for", "talos-vm (vm 223) was down for"]);
+    let report = up.run(&["report"]).stdout;
+    let told: Vec<_> = report.lines().filter(|line| line.starts_with("  down: talos-")).collect();
+    assert!(told.len() == 3 && told.iter().all(|line| line.contains("found it at work")), "{report}");
+    let id = up.run_id();
+    let (lines, _) = downs(&up);
+    assert!(lines[0].contains("the last time it was talos-mac ") && lines[0].contains(", talos-nuc "), "{lines:#?}");
+    assert!(lines[1].contains(&format!("in run {id} it was ")), "{lines:#?}");
+}
+
+#[test]
+fn a_plan_of_reboots_says_what_is_mended_and_what_that_takes_down() {
+    let said = |world: &str| {
+        let up = Up::new(world, "auto");
+        let plan = up.run(&["plan", "reboots"]);
+        expect(&plan, 0, &["  to do "]);
+        plan.stdout.lines().filter(|line| line.starts_with("  will be ")).map(words).collect::<Vec<_>>()
+    };
+    let modules = said("talos-three-no-modules");
+    assert_eq!(modules, ["will be 03: talos-nuc gets NVIDIA's kernel modules, without a reboot"]);
+    let image = said("talos-three-wrong-image");
+    assert_eq!(image.len(), 1, "{image:#?}");
+    assert!(image[0].starts_with("will be 03: talos-vm gets factory.talos.dev/nocloud-installer/"), "{image:#?}");
+    assert!(image[0].ends_with("and reboots for it by itself, before its own reboot in 04"), "{image:#?}");
+}

@@ -28,7 +28,7 @@ fn a_plan_says_what_it_comes_to_in_words_and_as_data() {
         "  down       Deployment frigate/frigate, from 00d until 10 finds it at work",
         "no run has shown yet",
         "`--destroy pvc/frigate/frigate-config`",
-        "01 needs you: plug coral back where it was",
+        "03 needs you: plug coral back where it was, if it was carried",
     ];
     // Off a terminal no line is broken, so that each is found.
     for words in wanted {
@@ -40,7 +40,7 @@ fn a_plan_says_what_it_comes_to_in_words_and_as_data() {
     assert_eq!((&summary["steps"], &summary["done"]), (&18.into(), &1.into()));
     assert_eq!(summary["changes"]["proxmox"], serde_json::json!(["vm 105", "vm 108"]));
     assert_eq!(summary["empties"][1]["bytes"].as_u64().map(|bytes| bytes >> 30), Some(39));
-    assert_eq!(summary["down"]["hands"], serde_json::json!(["03"]));
+    assert_eq!(summary["down"][0]["hands"], serde_json::json!(["03"]));
     assert_eq!(summary["destroys"], serde_json::json!([]));
 
     expect(&up.run(&["run", "frigate-coral", "--yes", "--wait=5m"]), 0, &["was down for", "--format markdown"]);

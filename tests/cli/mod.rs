@@ -10,6 +10,7 @@ mod ends;
 mod face;
 mod ground;
 mod looking;
+mod night;
 mod planted;
 mod privileges;
 mod secrets;
@@ -253,8 +254,8 @@ fn status_lists_a_hold_for_as_long_as_it_is_up() {
     expect(&up.run(&["status"]), 0, &["no run is open; one is over"]);
 }
 
-/// Answers the question of `args` on a terminal, after `meanwhile`; gives the exit code and what was shown.
-fn answer(up: &Up, args: &str, question: &str, meanwhile: impl FnOnce()) -> (Option<i32>, String) {
+/// Answers the question of `args` on a terminal by these keys, after `meanwhile`; gives the exit code and what was shown.
+fn answer(up: &Up, args: &str, question: &str, keys: &[u8], meanwhile: impl FnOnce()) -> (Option<i32>, String) {
     let line = format!("{} {args}", env!("CARGO_BIN_EXE_pvemig"));
     let mut terminal = Command::new("script");
     terminal.args(["-qec", &line, "/dev/null"]).envs(up.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))));
@@ -266,7 +267,7 @@ fn answer(up: &Up, args: &str, question: &str, meanwhile: impl FnOnce()) -> (Opt
     }
     meanwhile();
     let mut stdin = terminal.stdin.take().unwrap();
-    stdin.write_all(b"y\n").unwrap();
+    stdin.write_all(keys).unwrap();
     shown.read_to_end(&mut text).unwrap();
     (terminal.wait().unwrap().code(), String::from_utf8_lossy(&text).into_owned())
 }
@@ -274,12 +275,12 @@ fn answer(up: &Up, args: &str, question: &str, meanwhile: impl FnOnce()) -> (Opt
 #[test]
 fn what_began_while_a_question_stood_is_seen_under_the_lock() {
     let up = Up::new("usb-move", "manual");
-    let (code, text) = answer(&up, "run frigate-coral", "Begin?", || {
+    let (code, text) = answer(&up, "run frigate-coral", "Begin?", b"y\n", || {
         expect(&up.run(&["run", "frigate-coral", "--yes"]), 3, &["plug coral"]);
     });
     assert_eq!(code, Some(7), "{text}");
     assert!(text.contains("is not finished"), "{text}");
-    let (code, text) = answer(&up, "undo", "Undo?", || {
+    let (code, text) = answer(&up, "undo", "Undo?", b"y\n", || {
         expect(&up.run(&["resume"]), 3, &["plug coral"]);
     });
     assert_eq!(code, Some(7), "{text}");
@@ -359,7 +360,8 @@ fn a_run_that_needs_a_person_says_so_and_exits_with_3() {
         0,
         &["still-fawn"],
     );
-    expect(&up.run(&["resume"]), 0, &["done"]);
+    // Who was asked did it, whichever process asked.
+    expect(&up.run(&["resume"]), 0, &["done", "✓ 03-check-host-hardware   there now"]);
 }
 
 #[test]

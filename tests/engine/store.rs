@@ -143,3 +143,15 @@ async fn a_run_that_was_over_before_the_damage_is_given_up_all_the_same() {
     assert!(!error.is_damage() && error.to_string().contains("format 7"), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), newer);
 }
+
+#[test]
+fn a_run_that_could_not_begin_leaves_nothing_and_nothing_names_none() {
+    let bench = Bench::new();
+    let dir = bench.store.new_run().unwrap();
+    assert_eq!(bench.store.every_run().unwrap().1.len(), 1);
+    // The beginning of every id is none.
+    assert!(matches!(bench.store.run(""), Err(StoreError::NoRun { .. })));
+    dir.discard().unwrap();
+    let (runs, damaged) = bench.store.every_run().unwrap();
+    assert_eq!((runs.len(), damaged.len()), (0, 0));
+}

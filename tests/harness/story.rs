@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use pvemig::blueprint::BoxedStep;
+use pvemig::lab::World;
 use serde_json::Value;
 
 use super::estate::{Rig, at_rest};
@@ -10,13 +11,33 @@ use super::same::{assert_done, assert_same, assert_undone};
 use super::scene::Scenes;
 use super::{How, Run, calls, points_expected};
 
-/// A fresh world with its only migration's steps. `WORLD:NODE,NODE`: with a plan for these nodes of Talos only.
+/// A fresh world with its only migration's steps. `WORLD:NODE,NODE`: with a plan for these nodes of Talos only;
+/// `WORLD@VERSION`: with this version of Talos.
 pub async fn fresh(world: &str) -> Rig {
-    match world.split_once(':') {
-        None => Rig::new(world).await,
-        Some((world, nodes)) => {
-            let nodes: Vec<&str> = nodes.split(',').collect();
-            Rig::of(at_rest(world), |site| site["migrations"]["reboots"]["params"]["nodes"] = nodes.into()).await
+    let (world, nodes) = world.split_once(':').map_or((world, None), |(world, nodes)| (world, Some(nodes)));
+    let (world, version) = world.split_once('@').map_or((world, None), |(world, version)| (world, Some(version)));
+    let mut world = at_rest(world);
+    if let Some(version) = version {
+        of_version(&mut world, version);
+    }
+    let nodes: Option<Vec<&str>> = nodes.map(|nodes| nodes.split(',').collect());
+    Rig::of(world, |site| {
+        if let Some(nodes) = nodes {
+            site["migrations"]["reboots"]["params"]["nodes"] = nodes.into();
+        }
+    })
+    .await
+}
+
+/// Every node runs this version of Talos, and its configuration says so.
+pub fn of_version(world: &mut World, version: &str) {
+    for node in world.talos.nodes.values_mut() {
+        let former = format!(":v{}", node.image().version);
+        node.slots.values_mut().for_each(|image| image.version = version.to_owned());
+        node.config = node.config.replace(&former, &format!(":v{version}"));
+        assert!(node.config.contains(&format!(":v{version}")), "its configuration names no image of {former}");
+        if let Some(run) = &mut node.run {
+            run.active.clone_from(&node.config);
         }
     }
 }
@@ -74,7 +95,7 @@ impl Story {
     /// How often from the beginning to the end of an undo, wherever that began.
     pub fn reboots_with_undo(&self) -> RangeInclusive<u32> {
         // The slots are swapped back with a reboot.
-        if repairs_an_image(&self.world) { 0..=3 } else { 0..=1 }
+        if repairs_an_image(&self.world) { 0..=self.reboots().end() + 1 } else { 0..=1 }
     }
 
     /// The world is again what it was first.
@@ -119,7 +140,7 @@ fn repairs_an_image(world: &str) -> bool {
 
 /// How often a run reboots each node of its plan: up to 1.12 the node reboots for another image by itself.
 fn reboots(world: &str) -> RangeInclusive<u32> {
-    if repairs_an_image(world) { 2..=2 } else { 1..=1 }
+    if repairs_an_image(world) && !world.contains("@1.13") { 2..=2 } else { 1..=1 }
 }
 
 /// What an undo restores of a picture: kernel modules that a repair had loaded stay loaded until the next boot, and with

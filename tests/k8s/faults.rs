@@ -246,7 +246,7 @@ async fn a_context_that_is_not_there_is_told_those_that_are() {
     let path = dir.path().join("kubeconfig");
     let said = async || Kubernetes::open("k3s", &path, "hme", Clock::real()).await.unwrap_err().to_string();
     let none = said().await;
-    assert!(none.contains("cannot be read: ") && !none.contains('"'), "{none}");
+    assert!(none.contains("it cannot be read: ") && !none.contains('"'), "{none}");
     let contexts: String =
         ["home", "work"].map(|name| format!("- name: {name}\n  context: {{cluster: c, user: u}}\n")).concat();
     std::fs::write(&path, format!("apiVersion: v1\nkind: Config\ncontexts:\n{contexts}")).unwrap();

@@ -118,7 +118,7 @@ async fn where_nothing_is_in_the_way_it_says_what_it_saw() {
         "the guest of vm 108 (k3s-vm-still-fawn) has /dev/dri",
         "node k3s-vm-still-fawn is Ready",
         "3 other pods",
-        "Flux is well, and is suspended until 10: ImageUpdateAutomation flux-system/homelab, Kustomization \
+        "Flux is well, and 00b suspends it until 10: ImageUpdateAutomation flux-system/homelab, Kustomization \
          flux-system/flux-system, Kustomization flux-system/apps",
         "lacks 4 declared values; 09a commits them and pushes to origin main",
         "secrets frigate-secrets; config maps frigate-config",

@@ -113,6 +113,12 @@ async fn a_wait_outlives_a_node_that_goes_away_and_ends_at_its_limit() {
     assert_eq!(error.effect(), Effect::Maybe);
     script.end();
 
+    // Whoever was not answered at the limit does not know that it still runs.
+    let script = Script::play(vec![gone()]);
+    let error = token(&script.url).wait_task(&upid(), Duration::ZERO, &|_| {}).await.unwrap_err();
+    assert!(matches!(error, Error::TaskUnasked { .. }) && error.effect() == Effect::Maybe, "{error:?}");
+    script.end();
+
     let body = r#"{"data":null,"errors":{"upid":"no such task"},"message":"Parameter verification failed.\n"}"#;
     let (end, _) = wait(vec![Reply::Say(400, "Parameter verification failed.", body.into())]).await;
     assert!(matches!(end.unwrap_err(), Error::NoSuchTask { .. }));

@@ -7,6 +7,7 @@ use super::{ask, calls, problems, rig, starts, stop};
 use crate::harness::How;
 use crate::harness::estate::Rig;
 use crate::harness::same::{assert_done, assert_undone};
+use crate::harness::story::of_version;
 
 const ALL: [&str; 3] = ["talos-mac", "talos-vm", "talos-nuc"];
 const AGENT: &str = "ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515";
@@ -77,16 +78,7 @@ async fn a_wrong_image_is_replaced_and_the_slots_swapped_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn since_1_13_the_reboot_is_what_boots_the_image() {
-    let rig = rig("talos-three-wrong-image", &["talos-vm"], |w| {
-        for node in w.talos.nodes.values_mut() {
-            node.slots.values_mut().for_each(|image| image.version = "1.13.9".into());
-            node.config = node.config.replace(":v1.11.5", ":v1.13.9");
-            if let Some(run) = &mut node.run {
-                run.active = node.config.clone();
-            }
-        }
-    })
-    .await;
+    let rig = rig("talos-three-wrong-image", &["talos-vm"], |w| of_version(w, "1.13.9")).await;
     let run = rig.forward(None, &How::default()).await;
     assert_done(&run, "1.13");
     assert_eq!((image(&rig, "talos-vm").schematic.as_str(), starts(&rig)["talos-vm"]), (AGENT, 2));

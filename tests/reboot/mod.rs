@@ -3,13 +3,18 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod alone;
+mod applying;
+mod commands;
 mod configs;
+mod firmware;
 mod images;
 mod mending;
 mod off;
+mod power;
 mod preflight;
 mod quorum;
 mod turns;
+mod worlds;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -114,3 +114,25 @@ async fn a_certificate_that_only_reads_is_not_enough() {
     assert!(text.contains("the roles os:reader on talos-vm") && text.contains("os:admin is needed"), "{text}");
     assert_eq!(protects, "01-quorum-gate@talos-vm");
 }
+
+/// What can be nowhere else is down with its node: the plan's short end has it from here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_back_with_its_node_only_is_known_before() {
+    let rig = rig("talos-three", &["talos-vm", "talos-nuc"], |_| {}).await;
+    let labels = json!({"app": "pinned"});
+    let body = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "pinned"}, "spec": {
+        "replicas": 1, "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": "talos-vm"},
+            "containers": [{"name": "sh", "image": "busybox"}]}}}});
+    let request = http::Request::builder().method("POST").uri("/apis/apps/v1/namespaces/home/deployments");
+    let request = request.header("content-type", "application/json").body(body.to_string().into_bytes()).unwrap();
+    rig.cluster().await.request_text(request).await.unwrap();
+    drop(rig.picture().await);
+    let check = super::ask(&rig, "00-preflight").await.unwrap();
+    let ends = |node: &str| check.likely[&format!("02-drain@{node}")].ends.clone();
+    assert!(ends("talos-vm").len() == 1 && ends("talos-vm")[0].starts_with("home/pinned-"), "{:#?}", check.likely);
+    assert_eq!(ends("talos-nuc"), Vec::<String>::new());
+    // Nothing is wrong with any image here.
+    assert!(check.likely["03-repair@talos-vm"].what.is_empty(), "{:#?}", check.likely);
+}

@@ -21,7 +21,7 @@ pub(super) fn step(site: &Site, id: &str, given: &Given) -> Result<BoxedStep, Ve
     Ok(match id {
         "01-quorum-gate" => Box::new(QuorumGate { machine, peers }),
         "02-drain" => Box::new(DrainNode { machine }),
-        "04-reboot" => Box::new(RebootNode { machine, peers }),
+        "04-reboot" => Box::new(RebootNode { machine, peers, staged: false }),
         "05-verify-boot" => Box::new(VerifyBoot { machine, peers }),
         "06-uncordon" => Box::new(UncordonNode { machine }),
         _ => return Err(vec!["it needs more than flags can say: a migration in the site file".into()]),

@@ -69,12 +69,13 @@ mod tests {
 
     use super::*;
     use crate::base::hold::{MARK, Mark};
+    use crate::base::names::Dial;
     use crate::blueprint::node::KubeNode;
     use crate::k8s::meta::Meta;
 
     fn machine() -> Machine {
         let node = KubeNode { cluster: "k".into(), name: "node-1".into() };
-        Machine { cluster: "c".into(), name: "n1".into(), node, vm: None }
+        Machine { cluster: "c".into(), name: "n1".into(), node, vm: None, dial: Dial::default() }
     }
 
     fn node(unschedulable: bool, mark: Option<&str>) -> Node {

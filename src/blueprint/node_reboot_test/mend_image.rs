@@ -7,13 +7,14 @@ use crate::base::digest::sha256;
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::Permit;
-use crate::blueprint::machine::{Boot, Machine, boot_id};
+use crate::blueprint::machine::{Boot, Machine};
 use crate::blueprint::quorum::{self, Peer};
 use crate::engine::step::{Got, RunInfo};
 use crate::estate::Estate;
 use crate::talos::{Fetched, Talos, Upgrade};
 
-use super::s04_reboot::begun;
+use super::mend_config::{configs, none_waits};
+use super::sight::begun;
 use super::stand::{is_on_its_way, up_again};
 
 /// The run file with the image that is written.
@@ -110,8 +111,8 @@ impl Swap<'_> {
             Check::blocked(vec![Problem::new(
                 format!("{name} was to boot {}, and has booted {} again", self.to, now.image()),
                 format!(
-                    "the boot failed and fell back: `talosctl -n {name} dmesg`, and its console, say why; `pvemig undo` \
-                     ends the run"
+                    "the boot failed and fell back: {}, and its console, say why; `pvemig undo` ends the run",
+                    self.machine.talosctl("dmesg")
                 ),
             )])
         } else {
@@ -148,13 +149,19 @@ impl Swap<'_> {
             return Ok(Check::waiting(format!("{name} is on its way down")));
         }
         if now.runs(self.to) {
-            return Ok(Check::todo(vec![Change::set(format!("{name} image"), self.to, was)], ()));
+            // The slots are swapped with a reboot.
+            let waits = configs(self.machine, &*self.machine.open(cx).await?).await?.waits(self.machine);
+            if let Some(waits) = waits {
+                return Ok(Check::blocked(vec![waits]));
+            }
+            let reboot = Change::act(format!("{name} is drained, and reboots into it"));
+            return Ok(Check::todo(vec![Change::set(format!("{name} image"), self.to, was), reboot], ()));
         }
-        let installer = self.from.unwrap_or("INSTALLER");
+        let upgrade = self.machine.talosctl(&format!("upgrade --image {}", self.from.unwrap_or("INSTALLER")));
         if (&now.version, &now.schematic) != (&self.boot.version, &self.boot.schematic) {
             return Ok(Check::blocked(vec![Problem::new(
                 format!("{name} ran {was}, this run wrote {}, and now it runs {}", self.to, now.image()),
-                format!("`talosctl -n {name} upgrade --image {installer}` brings the first one back; then undo again"),
+                format!("{upgrade} brings the first one back; then undo again"),
             )]));
         }
         if self.waits(&now)? {
@@ -165,10 +172,7 @@ impl Swap<'_> {
                          be told",
                         self.to
                     ),
-                    format!(
-                        "`talosctl -n {name} upgrade --image {installer}` with the installer of {was} brings it back; then \
-                         undo again"
-                    ),
+                    format!("{upgrade} with the installer of {was} brings it back; then undo again"),
                 )]));
             }
             let what = format!("{name} image of the next boot");
@@ -176,7 +180,7 @@ impl Swap<'_> {
         }
         Ok(match up_again(cx, self.machine, self.peers).await? {
             Some(why) => Check::waiting(why),
-            None => Check::done().note(format!("the slot that {name} does not boot may still hold {}", self.to)),
+            None => Check::done().stays([format!("the slot that {name} does not boot may still hold {}", self.to)]),
         })
     }
 
@@ -188,8 +192,9 @@ impl Swap<'_> {
         }
         let now = self.machine.boot(cx).await?;
         if now.runs(self.to) {
+            none_waits(self.machine, &talos).await?;
             self.gate(cx, permit).await?;
-            return Ok(talos.roll_back(permit).await?);
+            return Ok(talos.roll_back(&permit.in_boot(&now.id)).await?);
         }
         match self.from {
             Some(from) if self.waits(&now)? => self.write(cx, &talos, from, Mark::Returned, permit).await,
@@ -216,9 +221,11 @@ impl Swap<'_> {
         self.gate(cx, permit).await?;
         let fetched = talos.fetch(permit, image).await?;
         // A pull takes minutes.
-        let boot = boot_id(talos).await?;
-        if matches!(fetched, Fetched::Pulled { .. }) {
-            self.keep(&Mark::Writing.file(&boot), permit)?;
+        let boot = talos.this_boot().await?;
+        let permit = &permit.in_boot(&boot);
+        match fetched {
+            Fetched::Pulled { .. } => self.keep(&Mark::Writing.file(&boot), permit)?,
+            Fetched::Whole { .. } => none_waits(self.machine, talos).await?,
         }
         match talos.put(permit, &fetched).await? {
             Upgrade::Begun { actor } => begun(talos, &actor).await,

@@ -21,6 +21,7 @@ mod s03_repair;
 mod s04_reboot;
 mod s05_verify_boot;
 mod s06_uncordon;
+mod sight;
 mod stand;
 
 use super::{Blueprint, BoxedStep, Row};
@@ -73,7 +74,7 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
         steps.push(Box::new(QuorumGate { machine: machine.clone(), peers: peers.clone() }));
         steps.push(Box::new(DrainNode { machine: machine.clone() }));
         steps.push(Box::new(RepairNode { machine: machine.clone(), peers: peers.clone(), repair: p.repair, image }));
-        steps.push(Box::new(RebootNode { machine: machine.clone(), peers: peers.clone() }));
+        steps.push(Box::new(RebootNode { machine: machine.clone(), peers: peers.clone(), staged: p.staged }));
         steps.push(Box::new(VerifyBoot { machine: machine.clone(), peers }));
         steps.push(Box::new(UncordonNode { machine }));
     }

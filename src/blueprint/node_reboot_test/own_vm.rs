@@ -1,6 +1,7 @@
 //! Whether the VM that is switched is the one that the node runs in: by the uuid of its firmware, which both tell.
 
 use crate::base::check::Problem;
+use crate::blueprint::machine::Machine;
 use crate::proxmox::Pending;
 use crate::talos::{Error, Talos, kind};
 
@@ -31,8 +32,8 @@ pub(super) fn off(name: &str, vmid: u32) -> Problem {
 }
 
 /// Why the VM with this number is not to be switched for the node. What is not known is no yes.
-pub(super) fn amiss(name: &str, vmid: u32, runs: bool, vm: Option<&str>, own: Option<&str>) -> Vec<Problem> {
-    let mut problems = Vec::new();
+pub(super) fn amiss(machine: &Machine, vmid: u32, runs: bool, vm: Option<&str>, own: Option<&str>) -> Vec<Problem> {
+    let (name, mut problems) = (&machine.name, Vec::new());
     if !runs {
         problems.push(off(name, vmid));
     }
@@ -53,7 +54,7 @@ pub(super) fn amiss(name: &str, vmid: u32, runs: bool, vm: Option<&str>, own: Op
         )),
         (Some(_), None) => Some(Problem::new(
             format!("{name} tells no uuid of its machine: whether it runs in vm {vmid} is not known"),
-            format!("see `talosctl -n {name} get systeminformation` and `qm config {vmid}`"),
+            format!("see {} and `qm config {vmid}`", machine.talosctl("get systeminformation")),
         )),
     });
     problems
@@ -64,11 +65,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::base::names::Dial;
+    use crate::blueprint::node::KubeNode;
 
     #[test]
     fn only_the_same_uuid_on_both_sides_will_do() {
+        let node = KubeNode { cluster: "k".into(), name: "n1".into() };
+        let machine = Machine { cluster: "c".into(), name: "n1".into(), node, vm: None, dial: Dial::default() };
         let text = |runs, vm, own| -> Vec<String> {
-            let problems = amiss("n1", 120, runs, vm, own);
+            let problems = amiss(&machine, 120, runs, vm, own);
             assert!(problems.iter().all(|problem| !problem.help.is_empty()));
             problems.into_iter().map(|problem| problem.text).collect()
         };

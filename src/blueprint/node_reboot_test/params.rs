@@ -19,11 +19,13 @@ pub struct Params {
     pub peers: Vec<Peer>,
     /// Whether what is wrong with a node's image and modules is mended.
     pub repair: bool,
+    /// Whether a machine configuration that is staged on a node may come into effect with its reboot.
+    pub staged: bool,
     /// Installer images by node, for those that need another one.
     pub images: BTreeMap<String, String>,
 }
 
-const KEYS: &[&str] = &["talos", "nodes", "repair", "images"];
+const KEYS: &[&str] = &["talos", "nodes", "repair", "staged", "images"];
 
 impl Params {
     /// Reads the parameters; what is wrong goes into the item's sink.
@@ -57,6 +59,7 @@ impl Params {
             names.into_iter().collect::<Option<Vec<String>>>()
         });
         let repair = fields.get("repair").map_or(Some(false), |i| i.flag());
+        let staged = fields.get("staged").map_or(Some(false), |i| i.flag());
         let images = fields.get("images").map_or(Some(BTreeMap::new()), |i| {
             let entries = i.entries();
             let image = |(name, item): &(&str, Item<'_>)| {
@@ -93,6 +96,6 @@ impl Params {
         let cluster = cluster?;
         let nodes = nodes?.iter().map(|name| Machine::of(site, name)).collect::<Option<Vec<_>>>()?;
         let peers = Machine::peers(site, &cluster);
-        Some(Self { cluster, nodes, peers, repair: repair?, images: images? })
+        Some(Self { cluster, nodes, peers, repair: repair?, staged: staged?, images: images? })
     }
 }

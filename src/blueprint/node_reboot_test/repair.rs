@@ -13,7 +13,7 @@ use crate::blueprint::machine::{Machine, Running, running};
 use crate::estate::Estate;
 use crate::talos::kind;
 use crate::talos::patch::Patch;
-use crate::talos::{Error, Talos};
+use crate::talos::{Error, MachineConfig, Talos};
 
 use super::installer::Origin;
 use super::mend_config::{Configs, configs};
@@ -136,6 +136,10 @@ pub(super) fn judge(machine: &Machine, facts: &Facts, named: Option<&str>) -> Re
             );
         }
         if !facts.running.is(to) {
+            // Up to 1.12 the node boots into it by itself, and with it into what waits.
+            if let Some(waits) = facts.configs.waits(machine) {
+                return Err(Refused::Waits(waits));
+            }
             let installed = facts.installed();
             // A machine that does not say whether it has SecureBoot is given what somebody has chosen.
             if let (Some(_), Err(why)) = (facts.secure_boot, facts.origin(installed.as_deref()).signed_as(to)) {
@@ -144,7 +148,7 @@ pub(super) fn judge(machine: &Machine, facts: &Facts, named: Option<&str>) -> Re
             return Ok(Repair::Image(facts.image(to.to_owned(), why)));
         }
     } else if without_gpu {
-        if let Some(waits) = facts.configs.waits(name) {
+        if let Some(waits) = facts.configs.waits(machine) {
             return Err(Refused::Waits(waits));
         }
         return match facts.installs() {
@@ -160,18 +164,21 @@ pub(super) fn judge(machine: &Machine, facts: &Facts, named: Option<&str>) -> Re
         let help = "name another image for it: the one that the site file names is what it runs";
         return untold(why, help.to_owned());
     }
-    if let Some(waits) = facts.configs.waits(name) {
-        return Err(Refused::Waits(waits));
-    }
     let patches = patches();
-    match crate::talos::patch::patch(facts.configs.active.expose(), &patches) {
-        Ok(patched) if patched.same => {
+    let has =
+        |config: &MachineConfig| crate::talos::patch::patch(config.expose(), &patches).map(|patched| patched.same);
+    let waits = facts.configs.waits(machine);
+    match has(&facts.configs.active) {
+        // Nothing is written then, and so nothing takes the place of what waits; unless that would take it away again.
+        Ok(true)
+            if waits.is_none() || facts.configs.persistent.as_ref().is_some_and(|config| has(config) == Ok(true)) =>
+        {
             Ok(Repair::Nothing(format!("{name} has NVIDIA's extensions, device and modules")))
         }
-        Ok(_) => Ok(Repair::Config(patches)),
+        Ok(_) => waits.map_or_else(|| Ok(Repair::Config(patches.clone())), |waits| Err(Refused::Waits(waits))),
         Err(error) => untold(
             format!("{name}: {error}"),
-            "change it by hand with `talosctl edit machineconfig`, and run again".to_owned(),
+            format!("change it by hand with {}, and run again", machine.talosctl("edit machineconfig")),
         ),
     }
 }
@@ -265,8 +272,8 @@ fn install_image(config: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::names::Dial;
     use crate::blueprint::node::KubeNode;
-    use crate::talos::MachineConfig;
 
     const AGENT: &str = "ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515";
     const BOTH: &str = "990731763242a6b3cf735e49d0f550ce4068b4d0e7f4dfbb49a31799b698877e";
@@ -274,7 +281,7 @@ mod tests {
 
     fn machine() -> Machine {
         let node = KubeNode { cluster: "k".into(), name: "n1".into() };
-        Machine { cluster: "c".into(), name: "n1".into(), node, vm: None }
+        Machine { cluster: "c".into(), name: "n1".into(), node, vm: None, dial: Dial::default() }
     }
 
     fn facts(gpu: bool, modules: &str, image: &str) -> Facts {

@@ -49,9 +49,9 @@ impl Step<Estate> for QuorumGate {
                 .into(),
             "04 asks the same again right before its call: a drain takes its time.".into(),
             format!(
-                "By hand: `talosctl etcd status`, `talosctl etcd members`, `talosctl etcd alarm list`, and \
-                 `talosctl -n {} etcd forfeit-leadership`.",
-                self.machine.name
+                "By hand: {}, `etcd members`, `etcd alarm list`, and {}.",
+                self.machine.talosctl("etcd status"),
+                self.machine.talosctl("etcd forfeit-leadership")
             ),
         ]
     }
@@ -84,6 +84,6 @@ impl Step<Estate> for QuorumGate {
     }
 
     async fn back(&self, _: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        Ok(Check::done().note("the leadership of etcd stays where it is by now"))
+        Ok(Check::done().stays(["the leadership of etcd stays where it is by now".to_owned()]))
     }
 }

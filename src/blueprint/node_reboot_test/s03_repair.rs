@@ -66,7 +66,6 @@ impl Step<Estate> for RepairNode {
     }
 
     fn why(&self) -> Vec<String> {
-        let name = &self.machine.name;
         vec![
             "NVIDIA's extensions without their kernel modules, or without such a device, leave a service waiting for a \
              file that never comes: Talos stays `booting`, and reboots after 70 minutes, while `kubectl` says Ready."
@@ -85,8 +84,10 @@ impl Step<Estate> for RepairNode {
              image stays in the other slot, and an undo swaps the two, with a reboot."
                 .into(),
             format!(
-                "By hand: `talosctl -n {name} patch machineconfig`, or `talosctl -n {name} upgrade --image ..`; to see: \
-                 `talosctl -n {name} get extensions`, `get pcidevices`, `services`."
+                "By hand: {}, or {}; to see: {}, `get pcidevices`, `services`.",
+                self.machine.talosctl("patch machineconfig"),
+                self.machine.talosctl("upgrade --image .."),
+                self.machine.talosctl("get extensions")
             ),
             "What the machine configuration says by then must be said by its source as well (talhelper, git): the report \
              has the lines."
@@ -100,8 +101,11 @@ impl Step<Estate> for RepairNode {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        let what = format!("{} gets the kernel modules or the image that it needs", self.machine.name);
-        if self.repair { Outlook::default().maybe(what) } else { Outlook::default() }
+        let name = &self.machine.name;
+        let what =
+            format!("{name} gets the kernel modules or the image that it needs; up to Talos 1.12 it reboots into that");
+        let back = format!("drains {name} and reboots it, where it has booted another image by then");
+        if self.repair { Outlook::default().maybe(what).maybe_back(back) } else { Outlook::default() }
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

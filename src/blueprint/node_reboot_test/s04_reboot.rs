@@ -9,22 +9,26 @@ use crate::base::check::{Answer, Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
 use crate::base::wait::{Backoff, show};
-use crate::blueprint::machine::{Boot, Machine, boot_id};
+use crate::blueprint::machine::{Boot, Machine};
 use crate::blueprint::power::{SHUTDOWN, finish, locked, start, start_again};
 use crate::blueprint::quorum::{self, Peer, judge, look};
 use crate::blueprint::vm::Vm;
-use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::engine::step::{Got, Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::proxmox::{Pending, Proxmox, VmRef, VmStatus};
-use crate::talos::{RebootMode, Talos};
+use crate::talos::{Error, RebootMode, Talos};
 
+use super::mend_config::configs;
+use super::sight::{Sight, begun, deaf, sight};
 use super::stand::goes_down;
-use super::{drained, own_vm};
+use super::{drained, on, own_vm};
 
 /// How long a machine may take from the call to its own answer: firmware of servers takes minutes.
 const LIMIT: Duration = Duration::from_secs(900);
+/// The least that it is waited for a VM to go off, however fast the clock.
+const QUICKEST: Duration = Duration::from_secs(15);
 /// How long a node may take to say that it has begun.
-const BEGINS: Duration = Duration::from_secs(10);
+pub(super) const BEGINS: Duration = Duration::from_secs(10);
 /// The run file with what was booted before, for 05.
 pub(super) const BOOT: &str = "boot.json";
 
@@ -35,6 +39,9 @@ pub struct RebootNode {
     pub machine: Machine,
     /// All nodes of its cluster.
     pub peers: Vec<Peer>,
+    /// `staged:` of the site: a machine configuration that waits on the node's disk may come into effect.
+    #[serde(default)]
+    pub staged: bool,
 }
 
 /// What ran before.
@@ -64,11 +71,13 @@ impl Step<Estate> for RebootNode {
 
     fn why(&self) -> Vec<String> {
         let by_hand = match &self.machine.vm {
-            Some(vm) => format!("`talosctl -n {} shutdown`, then `qm start {}`", self.machine.name, vm.vmid),
-            None => format!("`talosctl -n {} reboot --mode powercycle`", self.machine.name),
+            Some(vm) => format!("{}, then `qm start {}`", self.machine.talosctl("shutdown"), vm.vmid),
+            None => self.machine.talosctl("reboot --mode powercycle"),
         };
         vec![
-            "Each run reboots each node once, and never twice: after a crash the boot id tells whether it did.".into(),
+            "This step reboots its node once in a run, and never twice: after a crash the boot id tells whether it did. (Up \
+             to Talos 1.12 the node boots into another image by itself, so that 03 has rebooted it once before.)"
+                .into(),
             "By kexec, which is Talos's own way, neither firmware nor boot order are gone through, and a VM keeps its old \
              process: that proves nothing about the disk it boots from, and applies no pending config."
                 .into(),
@@ -78,6 +87,9 @@ impl Step<Estate> for RebootNode {
                 .into(),
             "A VM is switched only where its uuid is the one that the node sees: by a wrong number in the site file the \
              node would go down, and another machine would be started."
+                .into(),
+            "A boot puts the machine configuration on the disk into effect, also one that somebody has staged there: that is \
+             shown, and refused unless the site file has `staged: true`."
                 .into(),
             "Talos answers before it begins; that another sequence holds its lock is told in its events alone.".into(),
             format!("By hand: {by_hand}."),
@@ -94,6 +106,8 @@ impl Step<Estate> for RebootNode {
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let mut changes = vec![(System::Talos, format!("node {} reboots", self.machine.name))];
         changes.extend(self.machine.vm.iter().map(|vm| (System::Proxmox, format!("vm {}", vm.vmid))));
+        let name = &self.machine.name;
+        let what = self.machine.vm.as_ref().map_or_else(|| name.clone(), |vm| format!("{name} (vm {})", vm.vmid));
         let longest = if self.machine.vm.is_some() { SHUTDOWN } else { Duration::ZERO };
         Outlook {
             changes,
@@ -101,11 +115,18 @@ impl Step<Estate> for RebootNode {
             ..Outlook::default()
         }
         .longest(longest)
+        .stops_until(what, on::VERIFY)
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let Some(since) = seen.since else { return self.ahead(cx, &seen).await };
-        Ok(match sight(&*self.machine.open(cx).await?, since).await? {
+        let sight = match sight(&*self.machine.open(cx).await?, since).await {
+            Err(failure) if !seen.got.is_empty() && is_another(&failure) => {
+                return Ok(Check::blocked(vec![self.another()]));
+            }
+            other => other?,
+        };
+        Ok(match sight {
             Sight::Gone(id) => Check::done().note(format!("boot {id}; before it {}", since.boot.id)),
             Sight::Going => Check::waiting(format!("{} is going down", self.machine.name)),
             // Nothing is sent yet: what has to hold before must hold still.
@@ -113,7 +134,8 @@ impl Step<Estate> for RebootNode {
             Sight::There => Check::todo(self.changes(), since.clone()),
             Sight::Silent(why) => match self.off(cx).await? {
                 Some(off) => Check::todo(vec![Change::act(format!("{off} starts"))], since.clone()),
-                None => Check::waiting(why.to_string()),
+                None if seen.got.is_empty() => Check::waiting(why.to_string()),
+                None => Check::waiting(format!("{why}; what it boots, says its console")),
             },
         })
     }
@@ -122,6 +144,7 @@ impl Step<Estate> for RebootNode {
         let Some(since) = seen.since else { return Ok(()) };
         let known = serde_json::to_vec(since).map_err(|e| Failure::plain(format!("{BOOT}: {e}"), None))?;
         permit.file(BOOT, &known)?;
+        let permit = &permit.in_boot(&since.boot.id);
         let talos = self.machine.open(cx).await?;
         match &self.machine.vm {
             Some(vm) => self.cycle_vm(cx, (&talos, vm), (&seen, since), permit).await,
@@ -144,10 +167,11 @@ impl Step<Estate> for RebootNode {
                 return start_again(&pve, &at, seen.got).await;
             }
         }
-        Ok(match self.falling(cx, before).await? {
-            Some(why) => Check::waiting(why),
-            None => Check::done().note("a reboot cannot be taken back, and need not be"),
-        })
+        let falling = self.falling(cx, before, seen.got).await?;
+        Ok(falling.unwrap_or_else(|| {
+            Check::done()
+                .stays([format!("the reboot of {}: it cannot be taken back, and need not be", self.machine.name)])
+        }))
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
@@ -164,14 +188,24 @@ impl RebootNode {
     /// Before anything was sent: what would be, unless etcd, what runs on it, another's VM, or a lock is in the way.
     async fn ahead(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let etcd = async { judge(&self.machine.name, &look(cx, &self.machine.cluster, &self.peers).await) };
-        let (verdict, pods, own) = futures::join!(etcd, drained::look(cx, &self.machine, seen.run), self.own(cx));
+        let (verdict, pods, own, at_boot) =
+            futures::join!(etcd, drained::look(cx, &self.machine, seen.run), self.own(cx), self.at_boot(cx));
         let (mut problems, mut unasked) = (verdict.problems, Vec::new());
+        let mut comes = None;
+        match at_boot {
+            Ok(Ok(note)) => comes = note,
+            Ok(Err((problem, note))) => {
+                problems.push(problem);
+                comes = note;
+            }
+            Err(failure) => unasked.push(failure),
+        }
         let pods = pods.map_err(|failure| unasked.push(failure)).unwrap_or_default();
         let own = own.map_err(|failure| unasked.push(failure)).unwrap_or_default();
         problems.extend(pods.problems);
         problems.extend(own.iter().flat_map(|own| own.problems.clone()));
         if !problems.is_empty() {
-            return Ok(Check::blocked(problems).notes(unasked.iter().map(ToString::to_string)));
+            return Ok(Check::blocked(problems).notes(unasked.iter().map(ToString::to_string)).notes(comes));
         }
         if let Some(failure) = unasked.into_iter().next() {
             return Err(failure);
@@ -189,9 +223,20 @@ impl RebootNode {
                 Before { boot: self.machine.boot(cx).await?, pid }
             }
         };
-        let waits: Vec<&str> = own.iter().flat_map(|own| own.config.changed()).map(|(key, _)| key).collect();
-        let note = (!waits.is_empty()).then(|| format!("applies what waits in its config: {}", waits.join(", ")));
-        Ok(Check::todo(self.changes(), before).notes(note))
+        // A new process takes up what waits in the VM's config, whoever wrote it there.
+        let mut changes = self.changes();
+        if let Some(own) = &own {
+            let change = |(key, now, then): (String, Option<String>, Option<String>)| Change {
+                from: now.or_else(|| Some("not set".to_owned())),
+                ..Change::set(
+                    format!("vm {} {key}, which waits in its config", own.at.vmid),
+                    "",
+                    then.unwrap_or_else(|| "not set".to_owned()),
+                )
+            };
+            changes.extend(own.config.waiting().into_iter().map(change));
+        }
+        Ok(Check::todo(changes, before).notes(comes))
     }
 
     fn changes(&self) -> Vec<Change> {
@@ -202,6 +247,12 @@ impl RebootNode {
         }]
     }
 
+    /// What of the machine configuration comes into effect with the boot, if that is wanted; else why not, and what it is.
+    async fn at_boot(&self, cx: &Estate) -> Result<AtBoot, Failure> {
+        let configs = configs(&self.machine, &*self.machine.open(cx).await?).await?;
+        Ok(configs.with_a_boot(&self.machine, self.staged).map_err(|problem| (problem, configs.staged(&self.machine))))
+    }
+
     /// The VM, and whether it is the node's own; None: a machine of its own.
     async fn own(&self, cx: &Estate) -> Result<Option<Own>, Failure> {
         let Some(vm) = &self.machine.vm else { return Ok(None) };
@@ -209,20 +260,42 @@ impl RebootNode {
         let node = async { Ok(own_vm::of_node(&talos).await?) };
         let vm_side = vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?));
         let (node, (pve, at, (status, config))) = futures::try_join!(node, vm_side)?;
-        let (name, uuid) = (&self.machine.name, own_vm::of_vm(&config));
-        let problems = own_vm::amiss(name, vm.vmid, status.is_running(), uuid.as_deref(), node.as_deref());
+        let uuid = own_vm::of_vm(&config);
+        let problems = own_vm::amiss(&self.machine, vm.vmid, status.is_running(), uuid.as_deref(), node.as_deref());
         Ok(Some(Own { pve, at, status, config, problems }))
     }
 
     /// The last questions before the call that takes it down. Whether it is drained the check has just asked, unless an
     /// earlier call of this step was refused.
     async fn gate(&self, cx: &Estate, seen: &Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let mut problems = self.own(cx).await?.map(|own| own.problems).unwrap_or_default();
+        let own = self.own(cx).await?;
+        let mut problems = own.as_ref().map(|own| own.problems.clone()).unwrap_or_default();
+        // Off, it could not be started again.
+        let lock = own.as_ref().and_then(|own| Some((own.at.vmid, own.status.lock.as_ref()?)));
+        problems.extend(lock.map(|(vmid, lock)| {
+            let help = "wait until it is let go of; `pvemig resume` asks again";
+            Problem::new(format!("vm {vmid} is locked ({lock}), and could not be started again"), help)
+        }));
+        problems.extend(self.at_boot(cx).await?.err().map(|(problem, _)| problem));
         if !seen.got.is_empty() {
             problems.extend(drained::look(cx, &self.machine, seen.run).await?.problems);
         }
         refuse(&self.machine.name, problems)?;
         quorum::pass(cx, &self.machine.cluster, &self.machine.name, &self.peers, permit).await
+    }
+
+    /// It went down as ours, and came up as somebody else.
+    fn another(&self) -> Problem {
+        let name = &self.machine.name;
+        Problem::new(
+            format!(
+                "{name} shows a certificate that is not this cluster's: it is in maintenance mode, or has booted another \
+                 installation"
+            ),
+            format!(
+                "see the boot order of its firmware, and what else is plugged in: `talosctl get disks --insecure -n {name}`"
+            ),
+        )
     }
 
     /// A node that does not answer, and was not told anything either.
@@ -237,18 +310,22 @@ impl RebootNode {
 
     /// Why it may still go off by what this step sent, so that it is not let go of yet. How it is otherwise does not
     /// matter here: a VM with another process has been started, and a machine that is down comes up by itself.
-    async fn falling(&self, cx: &Estate, before: &Before) -> Result<Option<String>, Failure> {
+    async fn falling(&self, cx: &Estate, before: &Before, got: &[Got]) -> Result<Option<Check<()>>, Failure> {
+        let mut old = None;
         if let Some(vm) = &self.machine.vm {
             let (_, _, status) = vm.status(cx).await?;
             if status.pid != before.pid {
                 return Ok(None);
             }
+            old = Some((vm.vmid, status));
         }
         let talos = self.machine.open(cx).await?;
         Ok(match goes_down(&talos).await {
-            Ok(true) => Some(format!("{} is going down", self.machine.name)),
+            Ok(true) => Some(Check::waiting(format!("{} is going down", self.machine.name))),
             Ok(false) => None,
-            Err(error) if error.is_down() => self.machine.vm.as_ref().map(|_| Failure::from(error).to_string()),
+            Err(error) if error.is_down() => {
+                old.map(|(vmid, status)| deaf(&self.machine, vmid, &status, got, &error.into()))
+            }
             Err(error) => return Err(error.into()),
         })
     }
@@ -299,6 +376,8 @@ impl RebootNode {
                 true
             }
         };
+        // By the estate's own clock, as a machine of the lab goes off at the lab's speed.
+        let patience = cx.clock().scaled(SHUTDOWN).max(QUICKEST);
         let began = cx.clock().instant();
         let mut pauses = Backoff::poll(cx.clock());
         loop {
@@ -309,7 +388,7 @@ impl RebootNode {
             if now.pid != since.pid {
                 return Ok(());
             }
-            if began.elapsed() > SHUTDOWN {
+            if began.elapsed() > patience {
                 return Err(not_off(&self.machine.name, vm.vmid, told));
             }
             permit.go_on()?;
@@ -318,30 +397,12 @@ impl RebootNode {
     }
 }
 
-/// How a node stands against what it had booted before.
-enum Sight {
-    /// It is in the same boot, and stays there.
-    There,
-    /// It is in the same boot, and on its way down.
-    Going,
-    /// It is in this other boot.
-    Gone(String),
-    /// It does not answer: it may be off, on its way, or cut off.
-    Silent(Failure),
-}
+/// A note of what comes into effect with a boot, or why it must not, with that note.
+type AtBoot = Result<Option<String>, (Problem, Option<String>)>;
 
-async fn sight(talos: &Talos, since: &Before) -> Result<Sight, Failure> {
-    let asked = match boot_id(talos).await {
-        Ok(id) if id != since.boot.id => return Ok(Sight::Gone(id)),
-        Ok(_) => goes_down(talos).await,
-        Err(error) => Err(error),
-    };
-    match asked {
-        Ok(true) => Ok(Sight::Going),
-        Ok(false) => Ok(Sight::There),
-        Err(error) if error.is_down() => Ok(Sight::Silent(error.into())),
-        Err(error) => Err(error.into()),
-    }
+/// Whether the certificate is of another authority than the cluster's.
+fn is_another(failure: &Failure) -> bool {
+    failure.downcast_ref::<Error>().is_some_and(|error| matches!(error, Error::UnknownIssuer { .. }))
 }
 
 /// A VM that stays on. Only one that this step told to go off is stopped by hand.
@@ -369,12 +430,4 @@ fn refuse(name: &str, problems: Vec<Problem>) -> Result<(), Failure> {
     let Some(help) = problems.first().map(|problem| problem.help.clone()) else { return Ok(()) };
     let texts: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
     Err(Failure::plain(format!("{name} must not go down now: {}", texts.join("; ")), Some(help)))
-}
-
-/// Waits until the node says that it has begun. Where it goes away before it says so, the check sees what came of it.
-pub(super) async fn begun(talos: &Talos, actor: &str) -> Result<(), Failure> {
-    match talos.sequence_began(actor, BEGINS).await {
-        Err(error) if !error.is_down() => Err(error.into()),
-        _ => Ok(()),
-    }
 }

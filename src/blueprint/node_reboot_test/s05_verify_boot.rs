@@ -44,7 +44,6 @@ impl Step<Estate> for VerifyBoot {
     }
 
     fn why(&self) -> Vec<String> {
-        let name = &self.machine.name;
         vec![
             "`kubectl` says Ready long before Talos is through: one service that waits keeps it `booting` for 70 minutes, \
              and then it reboots, without end."
@@ -55,9 +54,11 @@ impl Step<Estate> for VerifyBoot {
             "A voter counts once it has caught up. Whether another node may go down then is asked when its turn comes."
                 .into(),
             format!(
-                "By hand: `talosctl -n {name} get machinestatus`, `talosctl -n {name} services`, \
-                 `talosctl -n {name} get systemdisk`, `talosctl etcd status`, and \
-                 `kubectl get node {} -o jsonpath='{{.status.nodeInfo.bootID}}'`.",
+                "By hand: {}, {}, {}, {}, and `kubectl get node {} -o jsonpath='{{.status.nodeInfo.bootID}}'`.",
+                self.machine.talosctl("get machinestatus"),
+                self.machine.talosctl("services"),
+                self.machine.talosctl("get systemdisk"),
+                self.machine.talosctl("etcd status"),
                 self.machine.node.name
             ),
         ]
@@ -149,9 +150,8 @@ impl VerifyBoot {
         (former, boot): (&s04_reboot::Before, &Boot),
         up: bool,
     ) -> Result<Vec<Problem>, Failure> {
-        let name = &self.machine.name;
         let written = self.written(run)?;
-        let mut problems = differences(name, (&former.boot, boot), written.as_deref(), up);
+        let mut problems = differences(&self.machine, (&former.boot, boot), written.as_deref(), up);
         if let Some(vm) = &self.machine.vm {
             let (_, _, status) = vm.status(cx).await?;
             if status.pid.is_some() && status.pid == former.pid {
@@ -180,7 +180,8 @@ impl VerifyBoot {
 
 /// How a boot differs from the one before, where it must not. `written`: the image that was written in between. What a
 /// node does not tell counts once it is `up`: before that it is only not there yet.
-fn differences(name: &str, (then, now): (&Boot, &Boot), written: Option<&str>, up: bool) -> Vec<Problem> {
+fn differences(machine: &Machine, (then, now): (&Boot, &Boot), written: Option<&str>, up: bool) -> Vec<Problem> {
+    let (name, dmesg) = (&machine.name, machine.talosctl("dmesg"));
     let mut problems = Vec::new();
     let mut add = |text: String, help: String| problems.push(Problem::new(text, help));
     if now.id == then.id {
@@ -207,7 +208,7 @@ fn differences(name: &str, (then, now): (&Boot, &Boot), written: Option<&str>, u
                 add(
                     format!("{name} ran {}, and has booted {}", of(then), of(now)),
                     format!(
-                        "the boot loader took the other slot: `talosctl -n {name} dmesg`, and its console, say why"
+                        "the boot loader took the other slot, or the firmware another disk: {dmesg}, and its console, say why"
                     ),
                 );
             }
@@ -217,7 +218,7 @@ fn differences(name: &str, (then, now): (&Boot, &Boot), written: Option<&str>, u
             if !now.runs(image) {
                 add(
                     format!("{name} was to boot {image}, and has booted {}", now.image()),
-                    format!("the boot failed and fell back: `talosctl -n {name} dmesg`, and its console, say why"),
+                    format!("the boot failed and fell back: {dmesg}, and its console, say why"),
                 );
             }
         }
@@ -234,6 +235,13 @@ fn differences(name: &str, (then, now): (&Boot, &Boot), written: Option<&str>, u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::names::Dial;
+    use crate::blueprint::node::KubeNode;
+
+    fn machine() -> Machine {
+        let node = KubeNode { cluster: "k".into(), name: "n1".into() };
+        Machine { cluster: "c".into(), name: "n1".into(), node, vm: None, dial: Dial::default() }
+    }
 
     fn boot(id: &str) -> Boot {
         Boot {
@@ -253,7 +261,7 @@ mod tests {
     #[test]
     fn a_boot_must_be_another_one_of_the_same() {
         let text = |now: Boot, written: Option<&str>| -> Vec<String> {
-            differences("n1", (&boot("a"), &now), written, true).into_iter().map(|p| p.text).collect()
+            differences(&machine(), (&boot("a"), &now), written, true).into_iter().map(|p| p.text).collect()
         };
         assert_eq!(text(boot("b"), None), Vec::<String>::new());
         let (other, later) = (&installer('b', "v1.11.5"), &installer('a', "v1.12.0"));
@@ -281,7 +289,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_no_other_machine() {
-        let count = |now: &Boot, written, up| differences("n1", (&boot("a"), now), written, up).len();
+        let count = |now: &Boot, written, up| differences(&machine(), (&boot("a"), now), written, up).len();
         let fresh = boot("b");
         let cases = [
             Boot { disk: None, ..fresh.clone() },

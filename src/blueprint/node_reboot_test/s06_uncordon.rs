@@ -62,7 +62,8 @@ impl Step<Estate> for UncordonNode {
     }
 
     async fn back(&self, _: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        Ok(Check::done().note("02 looks after how the node was before"))
+        Ok(Check::done()
+            .note("how the node was before is for 02 to bring back: of this run, or of the one that held it"))
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a machine stands: what it, its kubelet and its etcd say, against what they should.
 
 use crate::base::fault::{Failure, Fault};
-use crate::blueprint::machine::{Machine, boot_id};
+use crate::blueprint::machine::Machine;
 use crate::blueprint::node::not_yet;
 use crate::blueprint::quorum::{Peer, amiss, look};
 use crate::estate::Estate;
@@ -45,7 +45,7 @@ pub(super) async fn up_again(cx: &Estate, machine: &Machine, peers: &[Peer]) -> 
     if is_on_its_way(&talos).await? {
         return Ok(Some(format!("{} is going down", machine.name)));
     }
-    let boot = boot_id(&talos).await?;
+    let boot = talos.this_boot().await?;
     let node = cx.kubernetes(&machine.node.cluster).await?.node(&machine.node.name).await?;
     if let Some(why) = kubelet(machine, node.as_ref(), &boot) {
         return Ok(Some(why));

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::Problem;
 use crate::base::fault::Failure;
+use crate::base::names::Dial;
 use crate::base::permit::Permit;
 use crate::base::wait::{Backoff, show};
 use crate::estate::Estate;
@@ -38,6 +39,9 @@ pub struct Peer {
     pub name: String,
     /// Its name in Kubernetes, which is its host name.
     pub node_name: String,
+    /// How `talosctl` gets to it, for what a person types.
+    #[serde(default)]
+    pub dial: Dial,
 }
 
 /// What a node said of etcd.
@@ -122,7 +126,8 @@ pub async fn pass(cx: &Estate, cluster: &str, node: &str, peers: &[Peer], permit
     let mut pauses = Backoff::poll(cx.clock());
     let mut asked: Option<Instant> = None;
     loop {
-        let verdict = judge(node, &look(cx, cluster, peers).await);
+        let etcd = look(cx, cluster, peers).await;
+        let verdict = judge(node, &etcd);
         match verdict.gate(asked.map(|at| at.elapsed())) {
             Gate::Open => return Ok(()),
             Gate::Shut => {
@@ -134,7 +139,7 @@ pub async fn pass(cx: &Estate, cluster: &str, node: &str, peers: &[Peer], permit
                 let text = format!("{node} still leads etcd {} after it was told to hand that over", show(ELECTION));
                 return Err(Failure::plain(
                     text,
-                    Some("see `talosctl etcd status`; `pvemig resume` asks again".into()),
+                    Some(format!("see {}; `pvemig resume` asks again", etcd.everywhere("etcd status"))),
                 ));
             }
             Gate::HandOver => {
@@ -186,7 +191,7 @@ pub fn judge(node: &str, etcd: &Etcd) -> Verdict {
         }
         Some(Said::Silent(why)) => {
             let text = format!("how etcd is on {node} is not known: {why}");
-            return refused(vec![Problem::new(text, format!("`talosctl -n {node} service etcd` tells more"))]);
+            return refused(vec![Problem::new(text, format!("{} tells more", etcd.talosctl(node, "service etcd")))]);
         }
         None => {
             let text = format!("{node} is no node of Talos cluster {} in the site file", etcd.cluster);
@@ -200,9 +205,9 @@ pub fn judge(node: &str, etcd: &Etcd) -> Verdict {
     let newest = views.values().map(|(_, view)| view.status.raft_applied).max().unwrap_or_default();
     let names: BTreeMap<u64, String> = view.members.iter().map(|member| (member.id, member.name())).collect();
     for member in &view.members {
-        problems.extend(member_problem(member, &views, newest, etcd));
+        problems.extend(member_problem(node, member, (&views, newest), etcd));
     }
-    problems.extend(alarms(etcd, &names));
+    problems.extend(alarms(node, etcd, &names));
     problems.extend(majority(node, view));
     let electing = problems.is_empty() && !election.is_empty();
     problems.extend(election);
@@ -221,6 +226,24 @@ impl Etcd {
         self.said.iter().find(|(peer, _)| peer.name == node).map(|(_, said)| said)
     }
 
+    /// A command to a node that can be pasted, in back-quotes.
+    fn talosctl(&self, node: &str, rest: &str) -> String {
+        let peer = self.said.iter().map(|(peer, _)| peer).find(|peer| peer.name == node);
+        peer.map(|peer| peer.dial.clone()).unwrap_or_default().talosctl(node, rest)
+    }
+
+    /// The same to each node of the control plane, by way of one that answers.
+    fn everywhere(&self, rest: &str) -> String {
+        let all: Vec<&Peer> =
+            self.said.iter().filter(|(_, said)| !matches!(said, Said::Worker)).map(|(peer, _)| peer).collect();
+        let Some(first) = self.views().map(|(peer, _)| peer).next().or(all.first().copied()) else {
+            return format!("`talosctl {rest}`");
+        };
+        let host = |peer: &&Peer| if peer.dial.host.is_empty() { peer.name.clone() } else { peer.dial.host.clone() };
+        let hosts = all.iter().map(host).collect::<Vec<_>>().join(",");
+        Dial { endpoint: first.dial.endpoint.clone(), host: hosts.clone() }.talosctl(&hosts, rest)
+    }
+
     /// The nodes whose etcd answered.
     fn views(&self) -> impl Iterator<Item = (&Peer, &View)> {
         self.said.iter().filter_map(|(peer, said)| match said {
@@ -237,7 +260,7 @@ fn agree(node: &str, view: &View, etcd: &Etcd) -> Vec<Problem> {
     let problem = |(peer, _): (&Peer, _)| {
         Problem::new(
             format!("{node} and {} do not know the same members of etcd", peer.name),
-            "compare `talosctl etcd members` on both; wait until a change of members is through",
+            format!("compare {}; wait until a change of members is through", etcd.everywhere("etcd members")),
         )
     };
     others.map(problem).collect()
@@ -249,7 +272,7 @@ fn leaders(node: &str, view: &View, etcd: &Etcd) -> Vec<Problem> {
     if view.status.leader == 0 {
         problems.push(Problem::new(
             format!("etcd has no leader, as {node} sees it"),
-            "`talosctl etcd status` on each control plane shows which of them are up; a majority must be",
+            format!("{} shows which of them are up; a majority must be", etcd.everywhere("etcd status")),
         ));
     }
     for (peer, other) in etcd.views().filter(|(peer, _)| peer.name != node) {
@@ -265,60 +288,59 @@ fn leaders(node: &str, view: &View, etcd: &Etcd) -> Vec<Problem> {
 
 /// What is wrong with one member.
 fn member_problem(
+    node: &str,
     member: &EtcdMember,
-    views: &BTreeMap<u64, (&Peer, &View)>,
-    newest: u64,
+    (views, newest): (&BTreeMap<u64, (&Peer, &View)>, u64),
     etcd: &Etcd,
 ) -> Option<Problem> {
     let (name, id) = (member.name(), member.hex());
+    let remove = || etcd.talosctl(node, &format!("etcd remove-member {id}"));
     if member.is_unstarted() {
         return Some(Problem::new(
             format!("member {id} of etcd was added and has never started"),
-            format!("let it start, or `talosctl etcd remove-member {id}`"),
+            format!("let it start, or {}", remove()),
         ));
     }
     // A learner answers little more than its status, so its own word is not waited for.
     if member.is_learner {
-        return Some(learner(&name, &name));
+        let host = etcd.said.iter().map(|(peer, _)| peer).find(|peer| peer.node_name == name);
+        return Some(learner(&name, host.map_or(name.as_str(), |peer| &peer.name), etcd));
     }
     let Some((peer, view)) = views.get(&member.id) else {
         let host = etcd.said.iter().find(|(peer, _)| peer.node_name == name || peer.name == name);
         return Some(match host {
             Some((peer, Said::Silent(why))) => Problem::new(
                 format!("member {name} of etcd cannot be asked: {why}"),
-                format!("let {} answer first: `talosctl -n {} service etcd`", peer.name, peer.name),
+                format!("let {} answer first: {}", peer.name, etcd.talosctl(&peer.name, "service etcd")),
             ),
             Some((peer, Said::Worker)) => Problem::new(
                 format!("{} is a member of etcd ({id}) and says that it is no control plane", peer.name),
-                format!("a machine that has gone leaves its member behind: `talosctl etcd remove-member {id}`"),
+                format!("a machine that has gone leaves its member behind: {}", remove()),
             ),
             Some((peer, Said::View(view))) => Problem::new(
                 format!(
                     "member {name} ({id}) of etcd is not the one that runs on {} ({:016x})",
                     peer.name, view.status.member
                 ),
-                format!("the older one is a left-over: `talosctl etcd remove-member {id}`, once that is certain"),
+                format!("the older one is a left-over: {}, once that is certain", remove()),
             ),
             None => Problem::new(
                 format!(
                     "member {name} ({id}) of etcd is on no node of Talos cluster {} in the site file",
                     etcd.cluster
                 ),
-                format!(
-                    "add its node to `talos.{}.nodes`; where the machine is gone, `talosctl etcd remove-member {id}`",
-                    etcd.cluster
-                ),
+                format!("add its node to `talos.{}.nodes`; where the machine is gone, {}", etcd.cluster, remove()),
             ),
         });
     };
     if view.status.is_learner {
-        return Some(learner(&name, &peer.name));
+        return Some(learner(&name, &peer.name, etcd));
     }
     let errors = troubles(view);
     if !errors.is_empty() {
         return Some(Problem::new(
             format!("member {name} of etcd is not healthy: {}", errors.join("; ")),
-            format!("`talosctl -n {} logs etcd` tells more", peer.name),
+            format!("{} tells more", etcd.talosctl(&peer.name, "logs etcd")),
         ));
     }
     let behind = newest.saturating_sub(view.status.raft_applied);
@@ -326,8 +348,8 @@ fn member_problem(
         Problem::new(
             format!("member {name} of etcd is {behind} entries behind the others"),
             format!(
-                "wait until it has caught up; where it does not, see its disk: `talosctl -n {} logs etcd`",
-                peer.name
+                "wait until it has caught up; where it does not, see its disk: {}",
+                etcd.talosctl(&peer.name, "logs etcd")
             ),
         )
     })
@@ -339,22 +361,26 @@ fn troubles(view: &View) -> Vec<&str> {
     view.status.errors.iter().map(|e| e.trim()).filter(own).collect()
 }
 
-fn learner(name: &str, node: &str) -> Problem {
+fn learner(name: &str, node: &str, etcd: &Etcd) -> Problem {
     Problem::new(
         format!("member {name} of etcd is a learner: it has no vote yet"),
-        format!("wait for its vote; where it never comes, `talosctl -n {node} logs etcd` says why"),
+        format!("wait for its vote; where it never comes, {} says why", etcd.talosctl(node, "logs etcd")),
     )
 }
 
 /// Alarms, each once, whoever told of it.
-fn alarms(etcd: &Etcd, names: &BTreeMap<u64, String>) -> Vec<Problem> {
+fn alarms(node: &str, etcd: &Etcd, names: &BTreeMap<u64, String>) -> Vec<Problem> {
     let all: BTreeSet<(u64, &str)> =
         etcd.views().flat_map(|(_, view)| &view.alarms).map(|alarm| (alarm.member, alarm.alarm.as_str())).collect();
     let problem = |(member, alarm): (u64, &str)| {
         let name = names.get(&member).cloned().unwrap_or_else(|| format!("{member:016x}"));
         let help = match alarm {
-            "NOSPACE" => "make room (`talosctl etcd defrag` on each member in turn), then `talosctl etcd alarm disarm`",
-            _ => "its data may be damaged: take a snapshot of a healthy member, and mend that first",
+            "NOSPACE" => format!(
+                "make room ({} for each member in turn), then {}",
+                etcd.talosctl(node, "etcd defrag"),
+                etcd.talosctl(node, "etcd alarm disarm")
+            ),
+            _ => "its data may be damaged: take a snapshot of a healthy member, and mend that first".to_owned(),
         };
         Problem::new(format!("member {name} of etcd has raised the alarm {alarm}"), help)
     };

@@ -6,13 +6,13 @@ use crate::base::check::Problem;
 /// What a node's member still misses: it has started, has its vote and has caught up, and knows a leader. None on a
 /// worker, and where nothing is missing.
 pub fn amiss(node: &str, etcd: &Etcd) -> Option<Problem> {
-    let logs = || format!("`talosctl -n {node} logs etcd` tells more");
+    let logs = || format!("{} tells more", etcd.talosctl(node, "logs etcd"));
     let view = match etcd.said_by(node) {
         Some(Said::View(view)) => view,
         Some(Said::Worker) => return None,
         Some(Said::Silent(why)) => {
             let text = format!("how etcd is on {node} is not known: {why}");
-            return Some(Problem::new(text, format!("`talosctl -n {node} service etcd` tells more")));
+            return Some(Problem::new(text, format!("{} tells more", etcd.talosctl(node, "service etcd"))));
         }
         None => {
             let text = format!("{node} is no node of Talos cluster {} in the site file", etcd.cluster);
@@ -25,10 +25,10 @@ pub fn amiss(node: &str, etcd: &Etcd) -> Option<Problem> {
         return Some(Problem::new(text, logs()));
     };
     if own.is_learner || view.status.is_learner {
-        return Some(learner(&own.name(), node));
+        return Some(learner(&own.name(), node, etcd));
     }
     if view.status.leader == 0 {
-        let help = "`talosctl etcd status` on each control plane shows which of them are up; a majority must be";
+        let help = format!("{} shows which of them are up; a majority must be", etcd.everywhere("etcd status"));
         return Some(Problem::new(format!("etcd has no leader, as {node} sees it"), help));
     }
     let errors = troubles(view);

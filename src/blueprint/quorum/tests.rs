@@ -4,6 +4,18 @@ use super::*;
 
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
+fn peer(name: &str) -> Peer {
+    let host = format!("10.0.0.{name}");
+    Peer { name: name.into(), node_name: name.into(), dial: Dial { endpoint: host.clone(), host } }
+}
+
+/// Every command to a node says where it is.
+fn can_be_pasted(help: &str) {
+    for command in help.split("`talosctl ").skip(1) {
+        assert!(command.starts_with("-e 10.0.0.") && command.contains(" -n 10.0.0."), "{help}");
+    }
+}
+
 fn member(id: u64, name: &str) -> EtcdMember {
     EtcdMember { id, hostname: name.into(), peer_urls: Vec::new(), client_urls: Vec::new(), is_learner: false }
 }
@@ -28,7 +40,7 @@ fn etcd() -> Etcd {
     let members: Vec<EtcdMember> = NAMES.iter().zip(1..).map(|(name, id)| member(id, name)).collect();
     let said = NAMES.iter().zip(1..).map(|(name, id)| {
         let view = View { members: members.clone(), status: status(id), alarms: Vec::new() };
-        (Peer { name: (*name).into(), node_name: (*name).into() }, Said::View(view))
+        (peer(name), Said::View(view))
     });
     Etcd { cluster: "homelab".into(), said: said.collect() }
 }
@@ -46,7 +58,19 @@ fn texts(node: &str, change: impl Fn(&mut Etcd)) -> Vec<String> {
     change(&mut etcd);
     let verdict = judge(node, &etcd);
     assert!(verdict.problems.iter().all(|problem| !problem.help.is_empty()));
+    verdict.problems.iter().for_each(|problem| can_be_pasted(&problem.help));
     verdict.problems.into_iter().map(|problem| problem.text).collect()
+}
+
+#[test]
+fn a_command_to_all_goes_by_one_that_answers() {
+    let mut etcd = etcd();
+    etcd.said[0].1 = Said::Silent("no route".into());
+    etcd.said.push((peer("w"), Said::Worker));
+    let said = "`talosctl -e 10.0.0.n2 -n 10.0.0.n1,10.0.0.n2,10.0.0.n3 etcd status`";
+    assert_eq!(etcd.everywhere("etcd status"), said);
+    let problem = judge("n1", &etcd).problems.remove(0);
+    assert!(problem.help.starts_with("`talosctl -e 10.0.0.n1 -n 10.0.0.n1 service etcd`"), "{}", problem.help);
 }
 
 #[test]
@@ -57,7 +81,7 @@ fn of_three_that_are_well_one_may_go() {
         assert_eq!(verdict.notes, ["n1 leads etcd"]);
     }
     let mut with_worker = etcd();
-    with_worker.said.push((Peer { name: "w".into(), node_name: "w".into() }, Said::Worker));
+    with_worker.said.push((peer("w"), Said::Worker));
     assert!(judge("w", &with_worker).worker && judge("n2", &with_worker).problems.is_empty());
 }
 
@@ -163,7 +187,7 @@ fn each_refusal_has_a_text_of_its_own() {
     // A member that is missing in a count of four leaves a majority of two short.
     let four = texts("n1", |e| {
         every(e, |view| view.members.push(member(4, "n4")));
-        e.said.push((Peer { name: "n4".into(), node_name: "n4".into() }, Said::Silent("off".into())));
+        e.said.push((peer("n4"), Said::Silent("off".into())));
     });
     assert_eq!(four, ["member n4 of etcd cannot be asked: off"]);
     // All that is wrong at once.
@@ -204,7 +228,7 @@ fn a_member_is_whole_whatever_the_others_are() {
     // All but the first of them keep it from going down.
     assert_eq!(well.iter().filter(|etcd| judge("n2", etcd).problems.is_empty()).count(), 1);
     let mut with_worker = etcd();
-    with_worker.said.push((Peer { name: "w".into(), node_name: "w".into() }, Said::Worker));
+    with_worker.said.push((peer("w"), Said::Worker));
     assert_eq!(amiss("w", &with_worker), None);
     let cases = [
         (silent(1), "how etcd is on n2 is not known: no route"),

@@ -432,7 +432,10 @@ mod tests {
             let (seq, at) = (all.len() as u64, all[0].at);
             let undone = |seq, event| Record { v: 1, seq, at, event };
             all.push(undone(seq, Event::Undoing { key: key.into() }));
-            all.push(undone(seq + 1, Event::Undone { key: key.into(), passed: false, notes: Vec::new() }));
+            all.push(undone(
+                seq + 1,
+                Event::Undone { key: key.into(), passed: false, notes: Vec::new(), stays: Vec::new() },
+            ));
         }
         let owners: Vec<_> = of(&all).into_iter().map(|fold| fold.owner).collect();
         assert_eq!(owners, ["Manifests of volumes and claims, where there are any"]);
@@ -473,7 +476,7 @@ mod tests {
         let (seq, at) = (all.len() as u64, all[0].at);
         let events = [
             Event::Undoing { key: RecreatePvcs::ID.into() },
-            Event::Undone { key: RecreatePvcs::ID.into(), passed: true, notes: Vec::new() },
+            Event::Undone { key: RecreatePvcs::ID.into(), passed: true, notes: Vec::new(), stays: Vec::new() },
         ];
         all.extend(events.into_iter().zip(seq..).map(|(event, seq)| Record { v: 1, seq, at, event }));
         let why = of(&all).into_iter().find(|fold| fold.owner.starts_with("Manifests of volumes")).unwrap().why;

@@ -114,7 +114,7 @@ impl Step<Estate> for RetainVolumes {
 
     async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let k8s = cx.kubernetes(&self.work.cluster).await?;
-        let (mut changes, mut problems, mut waits, mut notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut changes, mut problems, mut waits, mut stays) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for was in &before.volumes {
             let volume = k8s.volume(&was.name).await?;
             let reference = volume.as_ref().and_then(|v| v.claim.as_ref());
@@ -124,7 +124,7 @@ impl Step<Estate> for RetainVolumes {
             };
             match way_back(was, volume.as_ref(), claim.as_ref()) {
                 Way::Is => {}
-                Way::Gone(note) => notes.push(note),
+                Way::Gone(note) => stays.push(note),
                 Way::Set(change) => changes.push(change),
                 Way::Wait(reason) => waits.push(reason),
                 Way::Blocked(problem) => problems.push(problem),
@@ -139,7 +139,7 @@ impl Step<Estate> for RetainVolumes {
         } else {
             Check::done()
         };
-        Ok(check.notes(notes))
+        Ok(check.stays(stays))
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {

@@ -178,34 +178,35 @@ impl Step<Estate> for SuspendGitops {
 
     async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let kube = cx.kubernetes(&self.work.cluster).await?;
-        let (mut changes, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut changes, mut problems, mut stays) = (Vec::new(), Vec::new(), Vec::new());
         let owners = match self.to_release(&kube, before, seen.run).await? {
             Ok(owners) => owners,
             Err(problem) => return Ok(Check::blocked(vec![problem])),
         };
         for was in owners.iter().rev() {
             match release::judge(was, was.read(&kube).await?.as_ref(), seen.run) {
-                release::Stand::Former(note) => notes.extend(note),
+                release::Stand::Former(note) => stays.extend(note),
                 release::Stand::Held(change) => changes.push(change),
                 release::Stand::Changed(problem) => problems.push(problem),
             }
         }
         if !problems.is_empty() {
-            return Ok(Check::blocked(problems).notes(notes));
+            return Ok(Check::blocked(problems).stays(stays));
         }
         if !changes.is_empty() {
-            return Ok(Check::todo(changes, ()).notes(notes));
+            return Ok(Check::todo(changes, ()).stays(stays));
         }
+        let mut notes = Vec::new();
         if let Some(gitops) = &self.gitops {
             let was = (owners.as_slice(), before.unlike.as_slice());
             let settled = release::settled(cx, &kube, self.declared(gitops), was, seen.got).await?;
             if !settled.is_done() {
-                return Ok(settled.notes(notes));
+                return Ok(settled.stays(stays));
             }
             notes.extend(settled.notes);
         }
         let unready = if before.ready { self.unready(&kube).await? } else { None };
-        Ok(unready.map_or_else(Check::done, Check::waiting).notes(notes))
+        Ok(unready.map_or_else(Check::done, Check::waiting).stays(stays).notes(notes))
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {

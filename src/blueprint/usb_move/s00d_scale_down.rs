@@ -115,10 +115,10 @@ impl Step<Estate> for ScaleDown {
         };
         Ok(match release(workload.replicas, marked, before.replicas) {
             Release::Is => Check::done(),
-            Release::Kept => Check::done().note(format!(
+            Release::Kept => Check::done().stays([format!(
                 "the replicas of {} are {}, before they were {}: somebody else scaled it, and that stays",
                 self.work, workload.replicas, before.replicas
-            )),
+            )]),
             Release::Mark if workload.replicas == before.replicas => {
                 Check::todo(vec![Change::act(format!("{}: the hold's mark goes", self.work))], ())
             }

@@ -52,7 +52,7 @@ impl Step<Estate> for RemoveUsb {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        let back = format!("plug {} back where it was", self.device.name);
+        let back = format!("plug {} back where it was, if it was carried", self.device.name);
         Outlook::changes(System::Proxmox, [format!("vm {}", self.vm.vmid)]).asks_back(back).hits()
     }
 
@@ -98,13 +98,13 @@ impl Step<Estate> for RemoveUsb {
 
     async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let (pve, at, config) = self.vm.config(cx).await?;
-        let (mut changes, mut notes) = (Vec::new(), Vec::new());
+        let (mut changes, mut stays) = (Vec::new(), Vec::new());
         for (slot, value) in &before.entries {
             match config.configured(slot) {
                 now if same_usb(now, Some(value)) => {
                     if config.keys.get(slot).is_some_and(PendingKey::is_pending) {
                         let vmid = self.vm.vmid;
-                        notes.push(format!(
+                        stays.push(format!(
                             "{slot} is back in the config and stays pending until vm {vmid}'s next power cycle"
                         ));
                     }
@@ -119,7 +119,7 @@ impl Step<Estate> for RemoveUsb {
             }
         }
         if changes.is_empty() {
-            return Ok(Check::done().notes(notes));
+            return Ok(Check::done().stays(stays));
         }
         let Some(place) = &before.place else {
             let check = Check::todo(changes, ()).note("where the device was before is not known: see to it yourself");

@@ -52,7 +52,8 @@ impl Step<Estate> for CheckHostHardware {
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let vm = format!("vm {} ({})", self.vm.vmid, self.vm.node);
-        Outlook::default().asks(format!("plug {} into the host of {vm}", self.device.title()))
+        let back = format!("plug {} back where it was, if it was carried", self.device.name);
+        Outlook::default().asks(format!("plug {} into the host of {vm}", self.device.title())).asks_back(back)
     }
 
     async fn check(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
@@ -119,11 +120,11 @@ impl Step<Estate> for CheckHostHardware {
     async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let Some(place) = &before.place else {
             let found = before.on_its_way.as_ref().map(|place| format!(", as {place}")).unwrap_or_default();
-            return Ok(Check::done().note(format!(
+            return Ok(Check::done().stays([format!(
                 "the device was on its way already when a person was asked for it{found}: it stays where it is, unless \
                  step 01 took it from vm {}, whose undo asks for it back",
                 self.source.vmid
-            )));
+            )]));
         };
         let sight = self.device.look(cx, &self.vm.cluster, &place.host).await?;
         if let Sight::CannotSee(reasons) = &sight {

@@ -146,12 +146,12 @@ impl Step<Estate> for AddUsb {
 
     async fn back(&self, cx: &Estate, before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let (pve, at, (config, mappings)) = self.entries(cx).await?;
-        let (mut changes, mut problems, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut changes, mut problems, mut stays) = (Vec::new(), Vec::new(), Vec::new());
         for (slot, set) in &before.set {
             let what = format!("vm {} {slot}", self.vm.vmid);
             match (way_back(&config, before, slot, set), config.configured(slot), before.slots.get(slot)) {
                 (Way::Is, ..) if config.keys.get(slot).is_some_and(|key| key.delete) => {
-                    notes.push(format!("{slot} stays in vm {} until its next power cycle", self.vm.vmid));
+                    stays.push(format!("{slot} stays in vm {} until its next power cycle", self.vm.vmid));
                 }
                 (Way::Is, ..) => {}
                 (Way::Free, now, _) => changes.push(Change::remove(what, now.unwrap_or(set))),
@@ -179,9 +179,9 @@ impl Step<Estate> for AddUsb {
             return Ok(Check::blocked(problems));
         }
         if changes.is_empty() {
-            return Ok(Check::done().notes(notes));
+            return Ok(Check::done().stays(stays));
         }
-        let todo = Check::todo(changes, ()).notes(notes);
+        let todo = Check::todo(changes, ()).stays(stays);
         if of_vm { unless_locked(&pve, &at, todo).await } else { Ok(todo) }
     }
 

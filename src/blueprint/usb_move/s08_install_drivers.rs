@@ -112,7 +112,7 @@ impl Step<Estate> for InstallDrivers {
     async fn back(&self, cx: &Estate, _before: &Before, _seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let Some(drivers) = &self.drivers else { return Ok(Check::done()) };
         let Some(remove) = &drivers.remove else {
-            return Ok(Check::done().note("drivers stay: the site declares no command that removes them"));
+            return Ok(Check::done().stays(["drivers stay: the site declares no command that removes them".to_owned()]));
         };
         let answer = self.ask(cx, drivers).await?;
         Ok(match verdict(&answer.value) {

@@ -128,14 +128,16 @@ impl Step<Estate> for UpdateManifests {
             // The clone that held the commit is gone: what it changed is not known any more, only what was declared.
             let tip = checkout.fetch().await?;
             let there = missing(&checkout, &tip, &self.edits).await?.is_empty();
-            return Ok(if there { Check::blocked(vec![forgotten(commit)]) } else { Check::done() });
+            return Ok(if there { Check::blocked(vec![forgotten(&checkout, commit)]) } else { Check::done() });
         };
         let tip = checkout.fetch().await?;
         let files = match checkout.reverted(&made).await? {
             Reverted::Already => return Ok(Check::done()),
             Reverted::Todo(files) => files,
             Reverted::Changed(files) => {
-                return Ok(Check::blocked(files.iter().map(|file| changed(file, &made, before, &tip)).collect()));
+                return Ok(Check::blocked(
+                    files.iter().map(|file| changed(&checkout, file, &made, before, &tip)).collect(),
+                ));
             }
         };
         if !checkout.push
@@ -200,7 +202,7 @@ fn by_hand<B>(checkout: &Checkout, gitops: &Gitops, made: &Made) -> Check<B> {
     Check::manual(ask, Some(checkout.push_by_hand(made)), Some(hands))
 }
 
-fn changed(file: &str, made: &Made, before: &Before, tip: &str) -> Problem {
+fn changed(checkout: &Checkout, file: &str, made: &Made, before: &Before, tip: &str) -> Problem {
     Problem::new(
         format!(
             "{file} was as in commit {}, this run changed it with {}, and at {} it is neither",
@@ -208,7 +210,7 @@ fn changed(file: &str, made: &Made, before: &Before, tip: &str) -> Problem {
             short(&made.id),
             short(tip)
         ),
-        format!("take back by hand what `git show {}` shows for {file}, push it, then undo again", made.id),
+        format!("take back by hand what `{}` shows, push it, then undo again", checkout.show(made, file)),
     )
 }
 
@@ -217,10 +219,10 @@ fn committed(got: &[Got]) -> Option<&str> {
     got.iter().rev().find(|g| g.handle.kind == "commit").map(|g| g.handle.value.as_str())
 }
 
-fn forgotten(commit: &str) -> Problem {
+fn forgotten(checkout: &Checkout, commit: &str) -> Problem {
     Problem::new(
         format!("this run made commit {}, and pvemig's clone that held it is gone", short(commit)),
-        format!("take back by hand what `git show {commit}` shows, push it, then undo again"),
+        format!("take back by hand what `{}` shows, push it, then undo again", checkout.show_fetched(commit)),
     )
 }
 
@@ -255,7 +257,20 @@ mod tests {
         let mut second = got("commit");
         second.handle.value = "def".into();
         assert_eq!(committed(&[got("commit"), second]), Some("def"));
-        assert!(forgotten("abc").help.contains("git show abc"));
+        let checkout = Checkout {
+            path: "/my ops".into(),
+            remote: "origin".into(),
+            branch: "main".into(),
+            push: true,
+            author: ("pvemig".into(), "pvemig@localhost".into()),
+            state_clone: "/state/ops.git".into(),
+            lender: None,
+        };
+        let help = forgotten(&checkout, "abc").help;
+        assert!(help.contains("`git -C '/my ops' fetch origin && git -C '/my ops' show abc`"), "{help}");
+        let made = Made { id: "abc".into(), parent: "0".into(), branch: "pvemig/7k2".into() };
+        let help = changed(&checkout, "a/b.yaml", &made, &Before { tip: "0".into() }, "1").help;
+        assert!(help.contains("`git -C /state/ops.git show abc -- a/b.yaml`"), "{help}");
     }
 
     #[test]

@@ -198,11 +198,11 @@ impl Step<Estate> for DeployAndVerify {
     }
 
     async fn back(&self, _: &Estate, _: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        Ok(Check::done().note(if seen.held.is_empty() {
-            "what this step let go stays so: its holds were another run's"
+        Ok(if seen.held.is_empty() {
+            Check::done().stays(["what this step let go stays so: its holds were another run's".to_owned()])
         } else {
-            "what this step let go is put back by 00b and 00d, and its values by 09a"
-        }))
+            Check::done().note("what this step let go is put back by 00b and 00d, and its values by 09a")
+        })
     }
 }
 

@@ -73,7 +73,7 @@ fn undoing(key: &str) -> Event {
     Event::Undoing { key: key.into() }
 }
 fn undone(key: &str) -> Event {
-    Event::Undone { key: key.into(), passed: false, notes: Vec::new() }
+    Event::Undone { key: key.into(), passed: false, notes: Vec::new(), stays: Vec::new() }
 }
 fn undo_failed(key: &str, effect: Effect) -> Event {
     Event::UndoFailed { key: key.into(), error: vec!["no".into()], effect, help: Vec::new() }

@@ -8,7 +8,6 @@ use tokio::sync::{Notify, OnceCell};
 use super::super::Estate;
 use super::{Why, layer};
 use crate::base::fault::Failure;
-use crate::base::redact;
 use crate::base::survey::{Agent, Fact, Guest, Layer, PendingChange, Place, Vm};
 use crate::guest::{self, AgentTried, Route};
 use crate::proxmox::config::Props;
@@ -219,14 +218,6 @@ fn channel(vm: &Vm) -> Fact {
     }
 }
 
-/// Keys of a config whose values are secret, or could be: into the description people write what they log in with.
-const SECRET: [&str; 4] = ["cipassword", "sshkeys", "args", "description"];
-
-/// A value as it may be shown.
-fn value(key: &str, text: &str) -> String {
-    if SECRET.contains(&key) { "…".to_owned() } else { redact::text(text) }
-}
-
 fn shown(at: &VmRef, config: &Pending, status: &VmStatus) -> Vm {
     let text = |value: Option<&str>| value.map(str::to_owned);
     let number = |key: &str| config.configured(key).and_then(|value| value.parse().ok());
@@ -250,14 +241,7 @@ fn shown(at: &VmRef, config: &Pending, status: &VmStatus) -> Vm {
         uptime_s: status.uptime.filter(|_| running),
         lock: status.lock.clone(),
         ha: status.is_ha_managed(),
-        pending: config
-            .changed()
-            .map(|(key, change)| PendingChange {
-                key: key.to_owned(),
-                now: change.value.as_deref().map(|text| value(key, text)),
-                then: change.configured().map(|text| value(key, text)),
-            })
-            .collect(),
+        pending: config.waiting().into_iter().map(|(key, now, then)| PendingChange { key, now, then }).collect(),
         agent: agent(if running { config.value("agent") } else { config.configured("agent") }),
         agent_configured: agent(config.configured("agent")),
         memory_mib: number("memory"),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::base::survey::{Agent, Fact, Layer};
+use crate::base::survey::{Agent, Fact, Kubelet, Layer};
 
 use super::super::*;
 use super::estate::{self, at, members, seat_of, sound, there, vm_of};
@@ -90,6 +90,31 @@ fn an_agent_that_could_not_be_asked_is_said() {
     let no = Fact::No { why: "the VM's config has no `agent`".into() };
     at(&mut survey, "k3s").agent = Layer::Known(Agent { channel: no, ping: unknown(), exec: unknown() });
     assert_eq!(look(&survey).unlooked, []);
+}
+
+#[test]
+fn a_kubelet_whose_machine_is_off_is_not_restarted() {
+    let mut survey = sound();
+    *there(&mut at(&mut survey, "tvm").kubelet) = Kubelet::default();
+    let help = |survey: &Survey| {
+        // Of a machine that is off that alone is told.
+        let found = look(survey).findings.into_iter().find(|f| matches!(f.rule, "L27" | "L32"));
+        found.map(|found| (found.what, found.help))
+    };
+    assert!(help(&survey).unwrap().1.contains("service kubelet restart"), "{:?}", help(&survey));
+    let tvm = at(&mut survey, "tvm");
+    there(&mut tvm.vm).power = "stopped".into();
+    (tvm.talos, tvm.talos_silent) = (unknown_layer(), true);
+    let (what, said) = help(&survey).unwrap();
+    assert_eq!(what, "tvm");
+    assert!(said.contains("`qm start 223`") && !said.contains("kubelet restart"), "{said}");
+    // Whether it runs is not known: nothing is said of a start.
+    at(&mut survey, "tvm").vm = unknown_layer();
+    assert!(!help(&survey).unwrap().1.contains("qm start"), "{:?}", help(&survey));
+}
+
+fn unknown_layer<T>() -> Layer<T> {
+    Layer::unknown("no answer")
 }
 
 #[test]

@@ -6,14 +6,21 @@ use super::*;
 fn how_long_it_was_down_is_told_by_the_journal() {
     let stopper = StepKey::from("00d-scale-down");
     let of = |lines: &Lines| outages(&lines.0, "Deployment frigate/frigate", &stopper, "10-deploy");
-    let seconds = |outage: &Outage| outage.elapsed.as_secs();
+    let seconds = |outage: &Outage| outage.elapsed.map(|elapsed| elapsed.as_secs());
     assert!(of(&Lines::open()).is_empty());
     // It goes on as long as nobody brings it back.
     let down = of(&failed());
-    assert_eq!((down.len(), seconds(&down[0]), &down[0].end), (1, 11, &End::Down));
+    assert_eq!((down.len(), seconds(&down[0]), &down[0].end), (1, None, &End::Down));
+    // The journal's last line is no end, and a report of the next morning says so.
+    let mut report = failed().report();
+    report.outages = down;
+    let line = "down: Deployment frigate/frigate since 04:00:04, from the first change of 00d, and not back by what is \
+                written (the last line is of 04:00:15)";
+    assert!(text(&report).contains(line), "{}", text(&report));
+    assert_eq!(json(&report).unwrap()["outages"][0]["elapsed_ms"], Value::Null);
     // From the first change, not from the intent, to the closer's end.
     let ready = of(&done());
-    assert_eq!((ready.len(), seconds(&ready[0])), (1, 20));
+    assert_eq!((ready.len(), seconds(&ready[0])), (1, Some(20)));
     assert_eq!(ready[0].end, End::Ready("10-deploy".into()));
     let mut report = done().report();
     report.outages = ready;
@@ -32,11 +39,38 @@ fn how_long_it_was_down_is_told_by_the_journal() {
     lines.add(Event::HoldFell { key: stopper.clone(), changes: vec![], notes: vec![] });
     lines.add(Event::Undoing { key: stopper.clone() });
     lines.call("00d-scale-down", 6, System::Kubernetes, "PATCH deployments/frigate", None);
-    lines.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![] });
+    lines.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![], stays: Vec::new() });
     let both = of(&lines);
     assert_eq!(both.len(), 2);
-    assert_eq!((seconds(&both[1]), both[1].fell), (5, true));
+    assert_eq!((seconds(&both[1]), both[1].fell), (Some(5), true));
     assert_eq!(both[1].end, End::GivenBack("00d-scale-down".into()));
+}
+
+#[test]
+fn what_another_run_stopped_was_down_since_then() {
+    let stopper = StepKey::from("00d-scale-down");
+    let of = |lines: &Lines| outages(&lines.0, "Deployment frigate/frigate", &stopper, "10-deploy").remove(0);
+    let shown = |outage: Outage| {
+        let mut report = done().report();
+        report.outages = vec![outage];
+        (text(&report), json(&report).unwrap()["outages"][0].clone())
+    };
+    let evening = of(&done()).from.checked_sub(jiff::SignedDuration::from_hours(5)).unwrap();
+    let (said, data) = shown(of(&done()).begun(Some(("6jq".into(), evening))));
+    let line = "down: Deployment frigate/frigate for 5 h 0 min (2026-11-20 23:00:04 to 04:00:24), from the first change of 00d in \
+                run 6jq, whose hold this one took over, until 10 found it at work";
+    assert!(said.contains(line), "{said}");
+    assert_eq!((&data["began"], &data["elapsed_ms"]), (&json!({"is": "in-run", "run": "6jq"}), &json!(18_020_000)));
+    let (said, data) = shown(of(&done()).begun(None));
+    let line = "down: Deployment frigate/frigate before this run began (since when is not known; 00d took the hold over at \
+                04:00:04), until 10 found it at work at 04:00:24";
+    assert!(said.contains(line), "{said}");
+    assert_eq!((&data["began"]["is"], &data["elapsed_ms"]), (&json!("before"), &Value::Null));
+    // The report of the run that was given up ends where the other one's begins.
+    let mut left = of(&failed());
+    left.end = End::Elsewhere("00d".into());
+    let (said, _) = shown(left);
+    assert!(said.contains("and run 00d went on with that hold: `pvemig report 00d` says until when"), "{said}");
 }
 
 #[test]
@@ -71,7 +105,7 @@ fn a_stop_that_failed_is_no_time_of_being_down() {
     assert_eq!(ends(&lost), [End::Down]);
     // An undo that has nothing to send found it at work.
     refused.add(Event::Undoing { key: stopper.clone() });
-    refused.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![] });
+    refused.add(Event::Undone { key: stopper.clone(), passed: false, notes: vec![], stays: Vec::new() });
     assert_eq!(ends(&refused), [End::Unsure]);
 }
 

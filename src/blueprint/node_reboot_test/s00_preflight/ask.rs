@@ -17,6 +17,7 @@ use crate::proxmox::Permissions;
 use crate::talos::Service;
 use crate::talos::kind::{self, MachineStatus};
 
+use super::super::mend_config::{Configs, configs};
 use super::super::repair::{self, Facts as RepairFacts};
 use super::super::{own_vm, rights};
 use super::Preflight;
@@ -38,6 +39,8 @@ pub(super) struct TalosFacts {
     pub(super) services: Vec<Service>,
     /// The uuid of its firmware, where it tells one.
     pub(super) uuid: Option<String>,
+    /// What it has booted with, and what it boots with.
+    pub(super) configs: Asked<Configs>,
     /// None where nothing is to be mended.
     pub(super) repair: Option<Asked<RepairFacts>>,
 }
@@ -88,6 +91,7 @@ async fn talos(cx: &Estate, machine: &Machine, repair: bool) -> Result<TalosFact
         status: status.map(|status| status.spec).unwrap_or_default(),
         services,
         uuid,
+        configs: asked(configs(machine, &talos).await),
         repair,
     })
 }

@@ -58,7 +58,7 @@ fn node(p: &Preflight, machine: &Machine, talos: &Asked<TalosFacts>) -> Findings
             "name a talosconfig with that role in the site file (`pvemig privileges` says what for)",
         );
     }
-    let mut mends = false;
+    let (mut mends, mut waits) = (false, false);
     match &f.repair {
         None => {}
         Some(Err(why)) => out.unknown(at(on::REPAIR, machine), &format!("{name} what has to be mended"), why),
@@ -81,9 +81,13 @@ fn node(p: &Preflight, machine: &Machine, talos: &Asked<TalosFacts>) -> Findings
                 out.note(at(on::REPAIR, machine), format!("{}: 03 gives it {}{lost}", image.why, image.to));
             }
             Err(Refused::Untold(problem)) => out.borrowed(&known::NO_IMAGE, at(on::REPAIR, machine), problem),
-            Err(Refused::Waits(problem)) => out.borrowed(&known::CONFIG_WAITS, at(on::REPAIR, machine), problem),
+            Err(Refused::Waits(problem)) => {
+                waits = true;
+                out.borrowed(&known::CONFIG_WAITS, at(on::REPAIR, machine), problem);
+            }
         },
     }
+    at_boot(p, machine, f, waits, &mut out);
     let lines = missing(machine, &f.status, &f.services);
     if lines.is_empty() {
         return out;
@@ -93,13 +97,31 @@ fn node(p: &Preflight, machine: &Machine, talos: &Asked<TalosFacts>) -> Findings
         out.note(at(on::REBOOT, machine), text);
     } else {
         let help = if p.repair {
-            format!("mend that first: `talosctl -n {name} services`; or leave {name} out of `nodes`")
+            format!("mend that first: {}; or leave {name} out of `nodes`", machine.talosctl("services"))
         } else {
             format!("mend that first, or try `repair: true`; or leave {name} out of `nodes`")
         };
         out.problem(&known::NOT_WHOLE, at(on::REBOOT, machine), text, help);
     }
     out
+}
+
+/// What of its machine configuration comes into effect with the reboot: seen before, whether or not that is wanted.
+/// `said`: that it is there is said of 03 already.
+fn at_boot(p: &Preflight, machine: &Machine, f: &TalosFacts, said: bool, out: &mut Findings) {
+    // Without the role it is not told, and that has a line of its own.
+    if !f.roles.iter().any(|role| role == rights::ROLE) {
+        return;
+    }
+    let reboot = at(on::REBOOT, machine);
+    let what = format!("{} its machine configuration", machine.name);
+    let Some(configs) = out.need(reboot.clone(), &what, &f.configs) else { return };
+    if let Some(note) = configs.staged(machine) {
+        out.note(reboot.clone(), note);
+    }
+    if let (Err(problem), false) = (configs.with_a_boot(machine, p.staged), said) {
+        out.borrowed(&known::CONFIG_WAITS, reboot, problem);
+    }
 }
 
 fn quorum(machine: &Machine, facts: &Facts) -> Findings {
@@ -182,7 +204,7 @@ fn virtual_machine(machine: &Machine, vm: &Asked<VmFacts>, talos: &Asked<TalosFa
     let Some(f) = out.need(reboot.clone(), &format!("vm {vmid}"), vm) else { return out };
     // A node that does not answer has a line of its own.
     let problems = match talos {
-        Ok(talos) => own_vm::amiss(&machine.name, vmid, f.runs, f.uuid.as_deref(), talos.uuid.as_deref()),
+        Ok(talos) => own_vm::amiss(machine, vmid, f.runs, f.uuid.as_deref(), talos.uuid.as_deref()),
         Err(_) if f.runs => Vec::new(),
         Err(_) => vec![own_vm::off(&machine.name, vmid)],
     };
@@ -236,6 +258,7 @@ fn order(nodes: &[Machine], etcd: &Etcd) -> Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::names::Dial;
     use crate::blueprint::node::KubeNode;
     use crate::blueprint::quorum::{Peer, View};
     use crate::talos::EtcdStatus;
@@ -263,8 +286,9 @@ mod tests {
                 name: (*name).into(),
                 node: KubeNode { cluster: "k".into(), name: (*name).into() },
                 vm: None,
+                dial: Dial::default(),
             };
-            let peer = |name: &str| Peer { name: name.into(), node_name: name.into() };
+            let peer = |name: &str| Peer { name: name.into(), node_name: name.into(), dial: Dial::default() };
             let said = names.iter().map(|name| peer(name)).zip(all).collect();
             let nodes: Vec<Machine> = names.iter().map(machine).collect();
             order(&nodes, &Etcd { cluster: "c".into(), said }).all.into_iter().map(|found| found.text).collect()

@@ -65,10 +65,12 @@ pub(super) static NO_IMAGE: Known = Known {
 };
 pub(super) static CONFIG_WAITS: Known = Known {
     name: "machine-config-waits",
-    steps: &[on::REPAIR],
+    steps: &[on::REPAIR, on::REBOOT],
     means: "The machine configuration in effect is not the one on the disk: one is staged, or one is on trial.",
-    matters: "What is applied takes the place of the staged one, and the one on trial would stay for good.",
-    by_hand: "`talosctl get machineconfig v1alpha1` and `persistent` show both; `talosctl apply-config` with the right one.",
+    matters: "What a repair applies takes the place of the staged one, and the one on trial would stay for good; a reboot \
+              puts the staged one into effect, whoever waits with it for what.",
+    by_hand: "`talosctl get machineconfig v1alpha1` and `persistent` show both; `talosctl apply-config` with the right one. \
+              `staged: true` in the parameters where it is to come with the reboot.",
 };
 pub(super) static VM_AMISS: Known = Known {
     name: "vm-is-another",

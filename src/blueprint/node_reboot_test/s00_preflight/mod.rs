@@ -3,6 +3,7 @@
 mod ask;
 mod find;
 pub(super) mod known;
+mod likely;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ pub struct Preflight {
     pub peers: Vec<Peer>,
     /// Whether what is wrong is mended.
     pub repair: bool,
+    /// Whether a machine configuration that is staged may come into effect.
+    #[serde(default)]
+    pub staged: bool,
     /// Installer images by node.
     pub images: std::collections::BTreeMap<String, String>,
 }
@@ -42,6 +46,7 @@ impl From<&Params> for Preflight {
             nodes: p.nodes.clone(),
             peers: p.peers.clone(),
             repair: p.repair,
+            staged: p.staged,
             images: p.images.clone(),
         }
     }
@@ -74,6 +79,6 @@ impl Step<Estate> for Preflight {
             let text = format!("neither Talos nor Kubernetes can be asked: {}; {}", why.text, kube.text);
             return Err(Failure::plain(text, why.help.clone().or(kube.help.clone())));
         }
-        Ok(finding::check(find::all(self, &facts, seen.run)))
+        Ok(finding::check(find::all(self, &facts, seen.run)).likely(likely::all(self, &facts)))
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn find(p: &Preflight, f: &KubeFacts, run: &RunInfo) -> Findings {
         }
     }
     if !well.is_empty() {
-        out.note(on::SUSPEND, format!("Flux is well, and is suspended until 10: {}", well.join(", ")));
+        out.note(on::SUSPEND, format!("Flux is well, and 00b suspends it until 10: {}", well.join(", ")));
     }
     if p.edits.is_empty() {
         return out;

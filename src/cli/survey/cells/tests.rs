@@ -106,6 +106,34 @@ fn talos_at(stage: Layer<Stage>, ready: bool) -> Talos {
 }
 
 #[test]
+fn a_guest_is_named_by_the_way_that_answered_and_those_that_did_not() {
+    let of = |route: &str, others: &[&str]| Guest {
+        route: route.into(),
+        boot_id: "b".into(),
+        others: others.iter().map(|other| (*other).to_owned()).collect(),
+    };
+    let cases = vec![
+        (of("ssh", &[]), Mark::Good, "ssh", "ssh"),
+        (of("agent", &["ssh: no answer within 8 s"]), Mark::Good, "agent", "agent, not ssh"),
+        (of("host-ssh", &["ssh: refused", "agent: vm 108: off"]), Mark::Good, "host-ssh", "host-ssh, not ssh, agent"),
+    ];
+    check(guest, cases, 3);
+    // No way answered, and a machine that has no guest of ours.
+    let cells = |layer: Layer<Guest>| of_guest(&Node { guest: layer, ..node() });
+    assert_eq!(cells(Layer::unknown("ssh: refused; agent: off")), (Mark::Unknown, ("?".into(), "?".into())));
+    assert_eq!(cells(Layer::Absent), (Mark::Absent, ("-".into(), "-".into())));
+    let answered = cells(Layer::Known(of("agent", &["ssh: refused"])));
+    assert_eq!(answered, (Mark::Good, ("agent".into(), "agent, not ssh".into())));
+}
+
+/// The cell below GUEST.
+fn of_guest(node: &Node) -> (Mark, (String, String)) {
+    let at = COLUMNS.iter().position(|column| *column == "GUEST").unwrap();
+    let cells = of(node, &[]);
+    (cells[at].mark, shown(&cells[at]))
+}
+
+#[test]
 fn talos_is_good_where_it_runs_is_ready_and_nothing_in_it_waits() {
     let running = || talos_at(Layer::Known(Stage::Running), true);
     let unmet = vec![Unmet { name: "services".into(), reason: "etcd not healthy".into() }];
