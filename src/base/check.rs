@@ -157,13 +157,17 @@ pub struct Problem {
     pub help: String,
     /// The step id of the same plan that would mend it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mended_by: Option<String>,
+    pub mended_by: Option<Box<str>>,
     /// Preflight only: its name, which `explain` knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finding: Option<String>,
     /// Preflight only: the step that this problem protects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protects: Option<StepKey>,
+    /// Preflight only: a run that is not known here is at work on what this one needs, so that no step of it changes
+    /// anything, one that stands alone neither.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 /// A manual act as data.
@@ -351,7 +355,7 @@ impl fmt::Display for Change {
 impl Problem {
     /// A problem with its help line.
     pub fn new(text: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { text: clean(text), help: clean(help), mended_by: None, finding: None, protects: None }
+        Self { text: clean(text), help: clean(help), mended_by: None, finding: None, protects: None, foreign: false }
     }
 
     /// What stands behind it in brackets: the number of the step that it protects, and its name. Without
@@ -364,9 +368,21 @@ impl Problem {
 
     /// Names the step of the same plan that would mend it.
     #[must_use]
-    pub fn mended_by(mut self, id: impl Into<String>) -> Self {
+    pub fn mended_by(mut self, id: impl Into<Box<str>>) -> Self {
         self.mended_by = Some(id.into());
         self
+    }
+
+    /// Says that somebody else is at work.
+    #[must_use]
+    pub fn foreign(mut self) -> Self {
+        self.foreign = true;
+        self
+    }
+
+    /// Whether this problem of a preflight keeps a step from its work that stands alone.
+    pub fn bars(&self, key: &StepKey, changes: bool) -> bool {
+        self.protects.as_ref() == Some(key) || (self.foreign && changes)
     }
 
     /// Names the step that it protects.

@@ -58,6 +58,9 @@ pub struct Note {
     /// says of itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unseen: bool,
+    /// The boot that the node was in: where it is in another one, the call is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
 }
 
 /// Enough to find a pve task in the task list: node, guest and task type (`qmshutdown`).
@@ -76,12 +79,12 @@ pub struct TaskTrace {
 impl Note {
     /// A call that may be sent again.
     pub fn safe(system: System, text: impl Into<String>) -> Self {
-        Self { system, text: text.into(), again: Again::Safe, task: None, node: None, unseen: false }
+        Self { system, text: text.into(), again: Again::Safe, task: None, node: None, unseen: false, boot: None }
     }
 
     /// A call that must not be sent twice.
     pub fn once(system: System, text: impl Into<String>) -> Self {
-        Self { system, text: text.into(), again: Again::Once, task: None, node: None, unseen: false }
+        Self { system, text: text.into(), again: Again::Once, task: None, node: None, unseen: false, boot: None }
     }
 
     /// Says where its pve task can be found.
@@ -219,6 +222,7 @@ pub trait Ledger: Send + Sync {
 /// The token itself. Calls may overlap: it is `Sync`.
 pub struct Permit {
     ledger: Arc<dyn Ledger>,
+    boot: Option<String>,
 }
 
 impl std::fmt::Debug for Permit {
@@ -230,7 +234,13 @@ impl std::fmt::Debug for Permit {
 impl Permit {
     /// Made by the engine alone; `tests/layers.rs` searches for any other caller in `src/`.
     pub fn mint(ledger: Arc<dyn Ledger>) -> Self {
-        Self { ledger }
+        Self { ledger, boot: None }
+    }
+
+    /// This permit, for calls to a node that is in this boot: their notes say so.
+    #[must_use]
+    pub fn in_boot(&self, boot: &str) -> Self {
+        Self { ledger: self.ledger.clone(), boot: Some(boot.to_owned()) }
     }
 
     /// Called inside a provider right before a changing request goes out. Nothing may be sent if it fails.
@@ -238,7 +248,8 @@ impl Permit {
     /// # Errors
     /// [`Refused`] where the journal cannot be written or the run was interrupted.
     pub fn note(&self, note: &Note) -> Result<CallId, Refused> {
-        self.ledger.note(&Note { text: redact::text(&note.text), ..note.clone() })
+        let boot = self.boot.clone().filter(|_| note.node.is_some());
+        self.ledger.note(&Note { text: redact::text(&note.text), boot, ..note.clone() })
     }
 
     /// Called inside a provider as soon as the answer names something to recognise the call by.
@@ -289,7 +300,7 @@ impl Notebook {
     /// A permit that writes here, and the notebook to read from.
     pub fn permit() -> (Permit, Arc<Self>) {
         let notebook = Arc::new(Self::default());
-        (Permit { ledger: notebook.clone() }, notebook)
+        (Permit { ledger: notebook.clone(), boot: None }, notebook)
     }
 
     /// What was noted so far.

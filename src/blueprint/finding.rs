@@ -45,12 +45,14 @@ pub struct Finding {
     pub text: String,
     /// What to do; None: nothing has to be done.
     pub help: Option<String>,
+    /// Somebody else is at work (see [`Problem::foreign`]).
+    pub foreign: bool,
 }
 
 impl Finding {
     fn problem(self) -> Problem {
         let problem = Problem::new(self.text, self.help.unwrap_or_default()).protects(self.step);
-        Problem { finding: self.known.map(|known| known.name.to_owned()), ..problem }
+        Problem { finding: self.known.map(|known| known.name.to_owned()), foreign: self.foreign, ..problem }
     }
 }
 
@@ -76,18 +78,26 @@ impl Findings {
         text: impl Into<String>,
         help: impl Into<String>,
     ) {
-        let (text, help) = (text.into(), Some(help.into()));
-        self.all.push(Finding { known: Some(known), step: step.into(), system: self.system, text, help });
+        self.borrowed(known, step, Problem::new(text, help));
     }
 
     /// A problem that another step words.
     pub fn borrowed(&mut self, known: &'static Known, step: impl Into<StepKey>, problem: Problem) {
-        self.problem(known, step, problem.text, problem.help);
+        let Problem { text, help, foreign, .. } = problem;
+        let (known, step, help) = (Some(known), step.into(), Some(help));
+        self.all.push(Finding { known, step, system: self.system, text, help, foreign });
     }
 
     /// Something to know.
     pub fn note(&mut self, step: impl Into<StepKey>, text: impl Into<String>) {
-        self.all.push(Finding { known: None, step: step.into(), system: self.system, text: text.into(), help: None });
+        self.all.push(Finding {
+            known: None,
+            step: step.into(),
+            system: self.system,
+            text: text.into(),
+            help: None,
+            foreign: false,
+        });
     }
 
     /// A question without an answer, which a step needs.

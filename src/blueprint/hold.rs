@@ -54,7 +54,12 @@ pub fn held(what: &str, meta: &Meta, run: &RunInfo) -> Result<Held, Problem> {
                 _ => ("which is still open", format!("`pvemig resume {id}`, ")),
             };
             let text = format!("{what} is held by run {id}, {is}");
-            let help = format!("first {resume}`pvemig undo {id}`, or `pvemig abandon {id} --comment '...'`");
+            let help = match &run.at_work {
+                Some((at, process)) if at == id => {
+                    format!("{process} is at work on it: let it end (`pvemig status` shows where it is)")
+                }
+                _ => format!("first {resume}`pvemig undo {id}`, or `pvemig abandon {id} --comment '...'`"),
+            };
             Held::Theirs(mark, Problem::new(text, help))
         }
         // Not even a closer may go by it: the operator gives it up first.
@@ -68,7 +73,7 @@ pub fn held(what: &str, meta: &Meta, run: &RunInfo) -> Result<Held, Problem> {
             );
             return Err(Problem::new(text, help));
         }
-        None if mark.host == run.host => return Err(lost(what, meta, &mark)),
+        None if mark.host == run.host => return Err(lost(what, meta, &mark, run)),
         None => {
             let problem = foreign(what, &mark);
             Held::Theirs(mark, problem)
@@ -112,7 +117,15 @@ pub fn mark<B: Serialize>(run: &RunInfo, before: &B) -> Result<Mark, Failure> {
 }
 
 /// A mark of a run that was begun on this machine and whose journal is gone, or is in another state directory.
-fn lost(what: &str, meta: &Meta, mark: &Mark) -> Problem {
+fn lost(what: &str, meta: &Meta, mark: &Mark, run: &RunInfo) -> Problem {
+    if let Some(site) = run.elsewhere.get(&mark.run) {
+        let text = format!("{what} is held by run {} of site `{site}`, in this state directory", mark.run);
+        let help = format!(
+            "was `name` in the site file changed? with `name: {site}` the run is found again: end it (`pvemig status`), then \
+             rename"
+        );
+        return Problem::new(text, help).foreign();
+    }
     let kind = what.split(' ').next().unwrap_or_default().to_lowercase();
     let place = if meta.namespace.is_empty() { String::new() } else { format!(" -n {}", meta.namespace) };
     let object = format!("{kind} {}{place}", meta.name);
@@ -127,7 +140,7 @@ fn lost(what: &str, meta: &Meta, mark: &Mark) -> Problem {
         former(&mark.was),
         by_hand(&kind, &object, &mark.was).map(|command| format!(" (`{command}`)")).unwrap_or_default()
     );
-    Problem::new(text, help)
+    Problem::new(text, help).foreign()
 }
 
 /// What a mark says of the state before: null stands for what was not set at all.
@@ -159,7 +172,7 @@ fn foreign(what: &str, mark: &Mark) -> Problem {
         "somebody may be at work there: `pvemig status` on {} shows it; let that run end or abandon it there",
         mark.host
     );
-    Problem::new(text, help)
+    Problem::new(text, help).foreign()
 }
 
 fn unreadable(what: &str, error: &str) -> Problem {
@@ -243,6 +256,11 @@ mod tests {
         }
         let was = json!({"unschedulable": false});
         assert_eq!(by_hand("node", "node n1", &was).as_deref(), Some("kubectl uncordon n1"));
+        // The same state directory, under the name that the site had before.
+        let renamed = RunInfo { elsewhere: [("far".to_owned(), "home".to_owned())].into(), host: "alpha".into(), ..me };
+        let problem = held("x", &meta("far"), &renamed).unwrap_err();
+        assert!(problem.foreign && problem.text.contains("of site `home`"), "{problem:?}");
+        assert!(problem.help.contains("with `name: home`"), "{problem:?}");
         // A plan has no run of its own.
         assert!(
             matches!(held("x", &meta("open"), &run("")), Ok(Held::Theirs(_, open)) if open.text.contains("still open"))

@@ -9,6 +9,7 @@ use crate::base::names::Dial;
 use crate::base::schematic;
 use crate::estate::Estate;
 use crate::site::{Site, TalosNode};
+use crate::talos::kind::Disk;
 use crate::talos::{Error, Talos, kind};
 
 use super::node::KubeNode;
@@ -176,13 +177,21 @@ pub async fn running(talos: &Talos) -> Result<Running, Error> {
     })
 }
 
-/// The disk that it is installed on. Its kernel name moves from boot to boot, so it is named by what stays.
+/// The disk that it is installed on. Its kernel name moves from boot to boot, so it is named by the first thing that stays
+/// and that no other of its disks has.
 async fn disk(talos: &Talos) -> Result<Option<String>, Error> {
-    let Some(system) = talos.single(&kind::SYSTEM_DISK).await? else { return Ok(None) };
-    let disk = talos.get(&kind::DISKS, &system.spec.disk_id).await?.map(|disk| disk.spec).unwrap_or_default();
-    let named = [("serial", &disk.serial), ("wwid", &disk.wwid), ("uuid", &disk.uuid), ("bus path", &disk.bus_path)];
-    let named = named.into_iter().find(|(_, value)| !value.is_empty());
-    Ok(Some(named.map_or(system.spec.dev_path, |(what, value)| format!("{} ({what} {value})", disk.model))))
+    let Some(system) = talos.single(&kind::SYSTEM_DISK).await?.map(|system| system.spec) else { return Ok(None) };
+    let disks = talos.list(&kind::DISKS).await?;
+    let Some(disk) = disks.iter().find(|disk| disk.id == system.disk_id) else { return Ok(Some(system.dev_path)) };
+    type Of = fn(&Disk) -> &String;
+    let names: [(&str, Of); 4] =
+        [("serial", |d| &d.serial), ("wwid", |d| &d.wwid), ("uuid", |d| &d.uuid), ("bus path", |d| &d.bus_path)];
+    let alone = |of: Of| {
+        let value = of(&disk.spec);
+        !value.is_empty() && disks.iter().filter(|other| of(&other.spec) == value).count() == 1
+    };
+    let named = names.into_iter().find(|(_, of)| alone(*of)).map(|(what, of)| (what, of(&disk.spec)));
+    Ok(Some(named.map_or(system.dev_path, |(what, value)| format!("{} ({what} {value})", disk.spec.model))))
 }
 
 /// The boot loader's entry.

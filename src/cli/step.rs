@@ -78,7 +78,7 @@ pub(super) async fn step(global: &Global, args: &StepArgs, out: &Out) -> anyhow:
 async fn ask(session: &Session, blueprint: &Blueprint, fit: Fit) -> anyhow::Result<(Fit, Option<Exit>)> {
     let Fit { migration, step, guard } = fit;
     let out = &session.out;
-    let own = step.key();
+    let (own, changes) = (step.key(), step.risk() != Risk::Reads);
     let mut both: Vec<_> = guard.into_iter().chain([step]).collect();
     let mut lines = plan::look(session, blueprint, migration.as_deref(), &both).await?;
     let foot = Foot::of_plan(session, migration.as_deref(), &both, &lines).of_one();
@@ -90,7 +90,7 @@ async fn ask(session: &Session, blueprint: &Blueprint, fit: Fit) -> anyhow::Resu
         if let Said::Answer(check) = &mut line.said
             && let Answer::Blocked { problems } = &mut check.answer
         {
-            problems.retain(|problem| problem.protects.as_ref() == Some(&own));
+            problems.retain(|problem| problem.bars(&own, changes));
         }
     }
     let nothing_to_do = matches!(lines.last().map(|l| &l.said), Some(Said::Answer(check)) if check.is_done());

@@ -13,7 +13,7 @@ use crate::base::wait::{Backoff, show};
 use super::event::Event;
 use super::recorder::RecordError;
 use super::run::{Besides, Engine, Hand, Memory, Question, Reach, Why, failed};
-use super::step::{AnyStep, Settle};
+use super::step::{AnyStep, Risk, Settle};
 use super::stir::{Listening, Stir};
 
 /// What ends the asking, besides Done, a limit, and what stops the run.
@@ -56,7 +56,8 @@ impl<Cx: Settle> Engine<'_, Cx> {
             Err(failure) => return Ok(Some(failed(&failure))),
         };
         let Answer::Blocked { problems } = check.answer else { return Ok(None) };
-        let problems: Vec<_> = problems.into_iter().filter(|p| p.protects.as_ref() == Some(&step.key())).collect();
+        let problems: Vec<_> =
+            problems.into_iter().filter(|p| p.bars(&step.key(), step.risk() != Risk::Reads)).collect();
         // Nothing has to be protected where nothing will be done.
         if problems.is_empty() || self.is_so(step).await? {
             return Ok(None);

@@ -66,6 +66,10 @@ pub struct RunInfo {
     pub host: String,
     /// The other runs of the site, by id.
     pub others: BTreeMap<String, Standing>,
+    /// Runs of other sites of the same state directory, by id: the site's name.
+    pub elsewhere: BTreeMap<String, String>,
+    /// The process that is at work on the site at this moment, where it is another one: `process 7 on HOST`, by run.
+    pub at_work: Option<(String, String)>,
     /// The machines on which the runs of this state directory were opened, this run's too, by id; none of a run of which
     /// nothing can be read.
     pub hosts: BTreeMap<String, String>,

@@ -54,7 +54,7 @@ pub enum StoreError {
         run: String,
     },
     /// Another process holds the site.
-    #[error("site {site} is held by another run: {holder}")]
+    #[error("site {site} is held by a process at work: {holder}")]
     Held {
         /// The site.
         site: String,
@@ -267,7 +267,32 @@ impl Store {
         others.extend(runs.into_iter().map(|run| (run.id.clone(), run.state.standing())));
         others.remove(id);
         let files = (!id.is_empty()).then(|| self.dir_of(id).path.join("files"));
-        Ok(RunInfo { id: id.to_owned(), host: host.to_owned(), others, hosts, files, filed })
+        let holder = self.at_work()?.filter(|it| (it.pid, it.host.as_str()) != (std::process::id(), host));
+        let at_work = holder.map(|holder| (holder.run, format!("process {} on {}", holder.pid, holder.host)));
+        let elsewhere = self.runs_of_other_sites()?;
+        Ok(RunInfo { id: id.to_owned(), host: host.to_owned(), others, elsewhere, at_work, hosts, files, filed })
+    }
+
+    /// The runs of the sites beside this one, by id.
+    fn runs_of_other_sites(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        let mut found = BTreeMap::new();
+        let Some(root) = self.dir.parent() else { return Ok(found) };
+        let sites = match std::fs::read_dir(root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            sites => sites.map_err(io(root, "cannot list the sites"))?,
+        };
+        for site in sites {
+            let site = site.map_err(io(root, "cannot list the sites"))?.file_name().to_string_lossy().into_owned();
+            if site == self.site {
+                continue;
+            }
+            // What lies there besides is no site of ours, and may be nobody's to read.
+            let Ok(runs) = std::fs::read_dir(root.join(&site).join("runs")) else { continue };
+            for run in runs.flatten() {
+                found.insert(run.file_name().to_string_lossy().into_owned(), site.clone());
+            }
+        }
+        Ok(found)
     }
 
     /// The site's own directory, for clones of checkouts.

@@ -8,7 +8,10 @@ use crate::base::permit::System;
 use crate::base::settle::{Lost, Settle, Settled};
 use crate::base::wait::{Backoff, limit, show};
 use crate::proxmox::{self, Upid};
-use crate::talos::kind::{self, Stage};
+use crate::talos::{
+    self,
+    kind::{self, Stage},
+};
 
 use super::Estate;
 
@@ -20,7 +23,7 @@ const AWAY: Duration = Duration::from_secs(1_200);
 impl Settle for Estate {
     async fn settle(&self, lost: &Lost) -> Result<Settled, Failure> {
         match &lost.note.node {
-            Some(node) => self.settle_node(node, lost.note.unseen).await,
+            Some(node) => self.settle_node(node, lost).await,
             None => self.settle_task(lost).await,
         }
     }
@@ -99,14 +102,17 @@ impl Estate {
 impl Estate {
     /// By the node itself: a sequence that a call began ends with the node down, or up again. Whether it was this call
     /// that did it the check finds out, by the boot id; here it counts that nothing is under way any more.
-    async fn settle_node(&self, node: &str, unseen: bool) -> Result<Settled, Failure> {
-        let start = self.clock.instant();
+    async fn settle_node(&self, node: &str, lost: &Lost) -> Result<Settled, Failure> {
+        let (start, unseen) = (self.clock.instant(), lost.note.unseen);
         let mut pauses = Backoff::poll(self.clock);
         let mut was_away = false;
         loop {
             let why = match self.sight(node).await? {
                 Sight::Off(vmid) => return Ok(Settled::Over(format!("vm {vmid} is off"))),
                 Sight::There if was_away => return Ok(Settled::Over(format!("{node} is through and answers"))),
+                Sight::There if self.booted_since(node, lost).await? => {
+                    return Ok(Settled::Over(format!("{node} has booted since, and answers")));
+                }
                 Sight::There if start.elapsed() > watched(unseen, self.clock) => {
                     return Ok(nothing_shown(node, unseen));
                 }
@@ -118,6 +124,18 @@ impl Estate {
                 return Ok(Settled::Unknown(format!("{why}, for {}", show(AWAY))));
             }
             pauses.pause().await;
+        }
+    }
+
+    /// Whether the node is in another boot than the one in which it got the call, where that is known.
+    async fn booted_since(&self, node: &str, lost: &Lost) -> Result<bool, Failure> {
+        let Some(before) = &lost.note.boot else { return Ok(false) };
+        match self.talos(node).await?.this_boot().await {
+            Ok(now) => Ok(now != *before),
+            // It went down between two questions, or does not tell who asks: then it is watched as one of which nothing
+            // is known.
+            Err(error) if error.is_down() || matches!(error, talos::Error::Denied { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The worlds that come with the lab.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::LabError;
@@ -8,7 +9,8 @@ use super::world::World;
 /// The name of a world that comes with the lab.
 pub type WorldName = str;
 
-/// Name and text. A world that says `extends` is another one with a merge patch (RFC 7386).
+/// Name and text. A world that says `extends` is another one with a merge patch (RFC 7386), and with `edits` of the texts
+/// in it: machine configurations, which a patch could only write anew.
 const WORLDS: &[(&str, &str)] = &[
     ("usb-move", include_str!("worlds/usb-move.yaml")),
     ("usb-move-old", include_str!("worlds/usb-move-old.yaml")),
@@ -17,6 +19,16 @@ const WORLDS: &[(&str, &str)] = &[
     ("talos-three", include_str!("worlds/talos-three.yaml")),
     ("talos-three-no-modules", include_str!("worlds/talos-three-no-modules.yaml")),
     ("talos-three-wrong-image", include_str!("worlds/talos-three-wrong-image.yaml")),
+    ("talos-three-agent", include_str!("worlds/talos-three-agent.yaml")),
+    ("talos-three-stick", include_str!("worlds/talos-three-stick.yaml")),
+    ("talos-three-stick-boots", include_str!("worlds/talos-three-stick-boots.yaml")),
+    ("talos-three-old-disk", include_str!("worlds/talos-three-old-disk.yaml")),
+    ("talos-three-boot-order", include_str!("worlds/talos-three-boot-order.yaml")),
+    ("talos-three-two-voters", include_str!("worlds/talos-three-two-voters.yaml")),
+    ("talos-three-learner", include_str!("worlds/talos-three-learner.yaml")),
+    ("talos-three-alarm", include_str!("worlds/talos-three-alarm.yaml")),
+    ("talos-three-equal-serials", include_str!("worlds/talos-three-equal-serials.yaml")),
+    ("talos-three-hugepages", include_str!("worlds/talos-three-hugepages.yaml")),
 ];
 
 /// Names and one line about each.
@@ -50,14 +62,41 @@ fn text(name: &str) -> Result<&'static str, LabError> {
 
 fn merged(world: &str) -> Result<Value, LabError> {
     let mut value: Value = serde_saphyr::from_str(world).map_err(|e| LabError::BadWorld(e.to_string()))?;
-    let base = value.as_object_mut().and_then(|map| map.remove("extends"));
-    match base.as_ref().and_then(Value::as_str) {
-        None => Ok(value),
-        Some(base) => {
-            let mut whole = merged(text(base)?)?;
-            merge(&mut whole, value);
-            Ok(whole)
+    let mut take = |key: &str| value.as_object_mut().and_then(|map| map.remove(key)).unwrap_or_default();
+    let (base, edits) = (take("extends"), take("edits"));
+    if let Some(base) = base.as_str() {
+        let mut whole = merged(text(base)?)?;
+        merge(&mut whole, value);
+        value = whole;
+    }
+    let edits: Option<Vec<Edit>> = serde_json::from_value(edits).map_err(|e| LabError::BadWorld(e.to_string()))?;
+    for edit in edits.unwrap_or_default() {
+        edit.make(&mut value)?;
+    }
+    Ok(value)
+}
+
+/// A change of a text of the world that is extended.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Edit {
+    /// The text, as a JSON pointer: `/talos/nodes/NAME/config`.
+    at: String,
+    /// What is in it, once.
+    from: String,
+    /// What comes in its place.
+    to: String,
+}
+
+impl Edit {
+    fn make(&self, world: &mut Value) -> Result<(), LabError> {
+        let bad = |what: String| LabError::BadWorld(format!("edits: {}: {what}", self.at));
+        let Some(Value::String(text)) = world.pointer_mut(&self.at) else { return Err(bad("there is no text".into())) };
+        match text.matches(&self.from).count() {
+            1 => *text = text.replace(&self.from, &self.to),
+            times => return Err(bad(format!("`{}` is in it {times} times, and once is meant", self.from))),
         }
+        Ok(())
     }
 }
 
@@ -83,12 +122,29 @@ mod tests {
 
     #[test]
     fn every_world_loads_under_its_own_name() {
-        assert_eq!(names().len(), 7);
+        assert_eq!(names().len(), 17);
         for (name, about) in names() {
             let world = load(name).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(world.name, name);
             assert!(!about.is_empty(), "{name}");
         }
         assert!(matches!(load("nowhere"), Err(LabError::NoWorld { .. })));
+    }
+    #[test]
+    fn a_text_is_edited_where_what_is_meant_is_in_it_once() {
+        let mac = |world: &World| world.talos.nodes["talos-mac"].config.clone();
+        let edit = |from: &str| {
+            read(&format!(
+                "extends: talos-three\nedits: [{{ at: /talos/nodes/talos-mac/config, from: '{from}', to: 'type: worker' }}]\n"
+            ))
+        };
+        let old = mac(&load("talos-three").unwrap());
+        assert_eq!(mac(&edit("type: controlplane").unwrap()), old.replace("type: controlplane", "type: worker"));
+        for (from, times) in [("type: master", "0 times"), ("192.168.4.", "3 times")] {
+            let said = edit(from).unwrap_err().to_string();
+            assert!(said.contains(times) && said.contains("/talos/nodes/talos-mac/config"), "{said}");
+        }
+        let said = read("extends: talos-three\nedits: [{ at: /talos/nodes/nobody/config, from: a, to: b }]\n");
+        assert!(said.unwrap_err().to_string().contains("there is no text"));
     }
 }

@@ -8,6 +8,7 @@ use crate::base::secret::Secret;
 
 use super::api::{Talos, machine};
 use super::error::Error;
+use super::kind;
 use super::proto::common::Data;
 use super::proto::machine as wire;
 
@@ -47,6 +48,22 @@ impl Talos {
         let bytes = self.file("/proc/sys/kernel/random/boot_id").await?;
         let id = String::from_utf8_lossy(&bytes).trim().to_owned();
         if id.is_empty() { Err(self.unreadable("boot_id", "it is empty")) } else { Ok(id) }
+    }
+
+    /// The boot id; to read the file takes os:admin, the resource (from 1.14 on) does not.
+    ///
+    /// # Errors
+    /// What keeps the node from answering.
+    pub async fn this_boot(&self) -> Result<String, Error> {
+        let denied = match self.boot_id().await {
+            Err(error @ Error::Denied { .. }) => error,
+            other => return other,
+        };
+        match self.single(&kind::BOOT_ID).await {
+            Ok(Some(boot)) => Ok(boot.spec.boot_id),
+            Ok(None) | Err(Error::NoSuchKind { .. }) => Err(denied),
+            Err(error) => Err(error),
+        }
     }
 
     /// The kernel's log so far.

@@ -212,6 +212,16 @@ fn under_nohup_the_end_of_a_terminal_is_nothing_and_a_run_at_work_is_named() {
     let held = up.run(&["run", "frigate-coral", "--yes"]);
     expect(&held, 7, &["is not finished: process", &process, "pvemig status"]);
     assert!(!held.stderr.contains("pvemig undo"), "{}", held.stderr);
+    // A plan sends nobody to verbs that would be refused now.
+    let plan = up.run(&["plan", "frigate-coral"]);
+    expect(&plan, 4, &["which is still open", &process, "is at work on it: let it end"]);
+    // From another desk not even a step that stands alone changes anything.
+    let changes = up.changes();
+    for step in [["step", "04", "--yes"], ["step", "09", "--yes"]] {
+        let other = up.run(&[&["--state", "desk2"], &step[..]].concat());
+        expect(&other, 4, &["is held by run", "which this state directory does not know"]);
+    }
+    assert_eq!(up.changes(), changes);
     let lab = up.shell.path().join("lab");
     expect(&up.run(&["lab", "move", "coral", "--to", "still-fawn:2-3", "--dir", lab.to_str().unwrap()]), 0, &[]);
     let rest: Vec<_> = lines.collect();

@@ -7,6 +7,7 @@ mod boots;
 mod configs;
 mod drains;
 mod etcd;
+mod firmware;
 mod resets;
 mod upgrades;
 mod waiting;

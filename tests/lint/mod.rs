@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+mod worlds;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,18 +87,6 @@ async fn of_three_sound_nodes_two_name_their_disk_by_what_moves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stick_at_boot_makes_the_configured_disk_another_one() {
-    let world = changed("talos-three", |world| {
-        let mac = world.talos.nodes.get_mut("talos-mac").unwrap();
-        mac.disks.iter_mut().for_each(|disk| disk.unplugged = false);
-    });
-    let looked = looked(world, &[]).await;
-    assert_eq!(told(&looked), NAMES, "{looked:#?}");
-    let text = &looked.findings[0].text;
-    assert!(text.contains("now it is sda (Ultra Fit") && text.contains("it runs from sdb (APPLE SSD"), "{text}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn without_modules_the_patch_is_shown() {
     let looked = looked(changed("talos-three-no-modules", |_| {}), &[]).await;
     assert_eq!(told(&looked), [&[("L01", "talos-nuc")][..], &NAMES].concat(), "{looked:#?}");
@@ -122,18 +112,6 @@ async fn on_the_wrong_image_the_right_one_is_named() {
     let image =
         "factory.talos.dev/nocloud-installer/ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515:v1.11.5";
     assert!(help.contains(&format!("upgrade --image {image}`")), "{help}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_the_agents_channel_the_extension_waits_for_it() {
-    let world = changed("talos-three", |world| {
-        world.vms.get_mut(&223).unwrap().config.remove("agent");
-    });
-    let looked = looked(world, &[]).await;
-    assert_eq!(told(&looked), [&[("L04", "talos-vm")][..], &NAMES].concat(), "{looked:#?}");
-    let Finding { text, help, .. } = only(&looked, "L04");
-    assert!(text.contains("`ext-qemu-guest-agent` is Waiting"), "{text}");
-    assert_eq!(help, "on pve: `qm set 223 --agent 1 && qm reboot 223`");
 }
 
 #[tokio::test(flavor = "multi_thread")]

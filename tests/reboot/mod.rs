@@ -6,6 +6,7 @@ mod alone;
 mod applying;
 mod commands;
 mod configs;
+mod firmware;
 mod images;
 mod mending;
 mod off;
@@ -13,6 +14,7 @@ mod power;
 mod preflight;
 mod quorum;
 mod turns;
+mod worlds;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

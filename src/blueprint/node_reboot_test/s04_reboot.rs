@@ -16,7 +16,7 @@ use crate::blueprint::vm::Vm;
 use crate::engine::step::{Got, Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::proxmox::{Pending, Proxmox, VmRef, VmStatus};
-use crate::talos::{RebootMode, Talos};
+use crate::talos::{Error, RebootMode, Talos};
 
 use super::mend_config::configs;
 use super::sight::{Sight, begun, deaf, sight};
@@ -118,7 +118,13 @@ impl Step<Estate> for RebootNode {
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let Some(since) = seen.since else { return self.ahead(cx, &seen).await };
-        Ok(match sight(&*self.machine.open(cx).await?, since).await? {
+        let sight = match sight(&*self.machine.open(cx).await?, since).await {
+            Err(failure) if !seen.got.is_empty() && is_another(&failure) => {
+                return Ok(Check::blocked(vec![self.another()]));
+            }
+            other => other?,
+        };
+        Ok(match sight {
             Sight::Gone(id) => Check::done().note(format!("boot {id}; before it {}", since.boot.id)),
             Sight::Going => Check::waiting(format!("{} is going down", self.machine.name)),
             // Nothing is sent yet: what has to hold before must hold still.
@@ -126,7 +132,8 @@ impl Step<Estate> for RebootNode {
             Sight::There => Check::todo(self.changes(), since.clone()),
             Sight::Silent(why) => match self.off(cx).await? {
                 Some(off) => Check::todo(vec![Change::act(format!("{off} starts"))], since.clone()),
-                None => Check::waiting(why.to_string()),
+                None if seen.got.is_empty() => Check::waiting(why.to_string()),
+                None => Check::waiting(format!("{why}; what it boots, says its console")),
             },
         })
     }
@@ -260,6 +267,20 @@ impl RebootNode {
         quorum::pass(cx, &self.machine.cluster, &self.machine.name, &self.peers, permit).await
     }
 
+    /// It went down as ours, and came up as somebody else.
+    fn another(&self) -> Problem {
+        let name = &self.machine.name;
+        Problem::new(
+            format!(
+                "{name} shows a certificate that is not this cluster's: it is in maintenance mode, or has booted another \
+                 installation"
+            ),
+            format!(
+                "see the boot order of its firmware, and what else is plugged in: `talosctl get disks --insecure -n {name}`"
+            ),
+        )
+    }
+
     /// A node that does not answer, and was not told anything either.
     fn untold(&self, why: &Failure, what: &str) -> Failure {
         let name = &self.machine.name;
@@ -361,6 +382,11 @@ impl RebootNode {
 
 /// A note of what comes into effect with a boot, or why it must not, with that note.
 type AtBoot = Result<Option<String>, (Problem, Option<String>)>;
+
+/// Whether the certificate is of another authority than the cluster's.
+fn is_another(failure: &Failure) -> bool {
+    failure.downcast_ref::<Error>().is_some_and(|error| matches!(error, Error::UnknownIssuer { .. }))
+}
 
 /// A VM that stays on. Only one that this step told to go off is stopped by hand.
 fn not_off(name: &str, vmid: u32, told: bool) -> Failure {

@@ -207,7 +207,9 @@ fn differences(machine: &Machine, (then, now): (&Boot, &Boot), written: Option<&
                     |b: &Boot| format!("{} (schematic {}, entry {})", b.version, show(&b.schematic), show(&b.entry));
                 add(
                     format!("{name} ran {}, and has booted {}", of(then), of(now)),
-                    format!("the boot loader took the other slot: {dmesg}, and its console, say why"),
+                    format!(
+                        "the boot loader took the other slot, or the firmware another disk: {dmesg}, and its console, say why"
+                    ),
                 );
             }
         }

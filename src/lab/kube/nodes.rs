@@ -12,6 +12,8 @@ use super::kinds;
 /// siderolabs/talos pkg/machinery/constants, `AnnotationCordonedKey`; its value is `true`.
 const CORDONED: &str = "talos.dev/cordoned";
 const TALOS: Writer<'static> = Writer::new("talos");
+/// Talos labels its control planes with it.
+const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 /// How long a pod may take to end.
 const GRACE: i64 = 60;
 
@@ -40,6 +42,16 @@ impl Kube {
             });
         }
         own
+    }
+
+    /// A node that is a worker is not labelled as one of the control plane.
+    pub(in crate::lab) fn talos_worker(&mut self, name: &str) {
+        let Some(node) = self.store.get(kinds::nodes(), "", name).cloned() else { return };
+        if json::label(&node, CONTROL_PLANE).is_some() {
+            self.store.edit(kinds::nodes(), &node, TALOS, |n| {
+                json::unset(n, &["metadata", "labels", CONTROL_PLANE]);
+            });
+        }
     }
 
     /// Evicts what can be evicted from a node: all but static pods, pods of DaemonSets, and pods of nobody. How many of

@@ -91,11 +91,16 @@ fn partition(disk: &str, number: u32) -> String {
 pub(super) fn discovered(node: &Node, run: &Run) -> Vec<Spec> {
     let mut all = Vec::new();
     for (name, disk) in named(node, run) {
-        let found = if disk.system { "gpt" } else { disk.holds.as_str() };
+        let installed = disk.system || disk.installed.is_some();
+        let found = match (installed, &disk.live) {
+            (true, _) => "gpt",
+            (false, Some(_)) => "iso9660",
+            (false, None) => disk.holds.as_str(),
+        };
         let spec = json!({ "dev_path": format!("/dev/{name}"), "type": "disk", "parent": "", "size": disk.size,
             "pretty_size": pretty(disk.size), "sector_size": 512, "name": found });
         all.push((name.clone(), spec));
-        for (number, label, found, size) in PARTITIONS.iter().filter(|_| disk.system) {
+        for (number, label, found, size) in PARTITIONS.iter().filter(|_| installed) {
             let (part, size) = (partition(name, *number), if *size == 0 { disk.size / 100 * 98 } else { *size });
             let spec = json!({
                 "dev_path": format!("/dev/{part}"), "type": "partition", "parent": name,

@@ -107,6 +107,9 @@ impl World {
             Ok((at, image)) => {
                 node.slots.insert(node.boots, image);
                 node.disks.iter_mut().enumerate().for_each(|(place, disk)| disk.system = place == at);
+                if let Some(disk) = node.disks.get_mut(at) {
+                    disk.wipe();
+                }
                 if let Some(run) = node.run.as_mut() {
                     run.log.sequence("install", Step::Stop);
                 }

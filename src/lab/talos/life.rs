@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::config::{Config, Wants};
 use super::event::{Log, Step, What};
-use super::node::{Going, Image, Node, Run, Slot};
+use super::firmware::{HALTS, Outcome};
+use super::node::{Going, Image, Node, Run, Slot, Source};
 use super::reset::Wiped;
 use super::services::Service;
 use crate::lab::World;
@@ -37,6 +38,8 @@ pub(in crate::lab) enum Way {
     Kexec,
     /// Through the firmware.
     Firmware,
+    /// By what the world says that it has booted, long ago.
+    Before,
 }
 
 fn ms(n: u64) -> Duration {
@@ -61,7 +64,11 @@ impl World {
         let on = |node: &Node| node.vmid.is_none() && !node.off;
         let names: Vec<String> = self.talos.nodes.iter().filter(|(_, n)| on(n)).map(|(name, _)| name.clone()).collect();
         for name in names {
-            self.talos_boot(&name, up, Way::Firmware);
+            self.talos_boot(&name, up, Way::Before);
+        }
+        let worker = |node: &Node| !wants(&node.config, &node.image()).control_plane;
+        for (name, _) in self.talos.nodes.iter().filter(|(_, node)| worker(node)) {
+            self.kube.talos_worker(name);
         }
     }
 
@@ -73,18 +80,33 @@ impl World {
         let Some(node) = self.talos.nodes.get_mut(name) else { return };
         let in_vm = node.vmid.and_then(|vmid| self.vms.get(&vmid)).and_then(|vm| vm.running.as_ref());
         let boot_id = in_vm.map_or(uuid, |running| running.boot_id.clone());
-        let starts = |image: &Image| !image.broken && (image.signed || !node.secure_boot);
+        node.run = None;
+        node.screen.clear();
+        let vm = node.vmid.and_then(|vmid| self.vms.get(&vmid));
+        let source = match way {
+            Way::Before if !node.slots.is_empty() => Source::Slot,
+            // The loader of its own disk says which kernel.
+            Way::Kexec if !node.slots.is_empty() => node.comes_up(Source::Slot),
+            _ => match node.boot_by_firmware(vm) {
+                Outcome::Boots(source) => source,
+                Outcome::Stays(why) => {
+                    node.starts += u32::from(why == HALTS);
+                    why.clone_into(&mut node.screen);
+                    return;
+                }
+            },
+        };
+        let starts = |image: &Image| node.starts(image);
         if !node.slots.get(&node.boots).is_some_and(starts) && node.slots.contains_key(&node.boots.other()) {
             node.boots = node.boots.other();
         }
-        node.run = None;
-        let from_medium = node.slots.is_empty();
-        if from_medium && node.medium.is_none() {
-            // Its firmware finds nothing to boot.
-            return;
+        if node.starts > 0 {
+            // Right after a boot memory is in one piece.
+            node.huge_pages = None;
         }
         node.starts += 1;
-        let maintenance = node.config.is_empty();
+        let maintenance = node.config.is_empty() || source != Source::Slot && !node.is_installed();
+        let names = node.name_disks();
         let mut run = Run {
             boot_id: boot_id.clone(),
             since: at,
@@ -93,13 +115,13 @@ impl World {
             kubelet_at: at + ms(timing.kubelet),
             slot: node.boots,
             kexec: way == Way::Kexec,
-            from_medium,
+            source,
             maintenance,
-            names: node.name_disks(),
+            names,
             booted: false,
             going: None,
             active: node.config.clone(),
-            wants: wants(&node.config, &node.image()),
+            wants: wants(&node.config, &node.image_of(source, node.boots)),
             loaded: BTreeSet::new(),
             generation: 1,
             trying: None,
@@ -111,6 +133,7 @@ impl World {
             etcd_error: None,
             log: Log::default(),
         };
+        node.disks.iter_mut().for_each(|disk| disk.late = false);
         if maintenance {
             run.log.sequence("initialize", Step::Start);
             self.agenda.at(run.api_at, Event::Look);
@@ -222,11 +245,15 @@ impl World {
     /// Something falls due on a node, if it is still the same boot.
     pub(in crate::lab) fn talos_due(&mut self, name: &str, boot_id: &str, due: Due) {
         let Some(node) = self.talos.nodes.get_mut(name) else { return };
-        let vmid = node.vmid;
+        let (vmid, can_kexec) = (node.vmid, node.can_kexec());
         let Some(run) = node.run.as_mut().filter(|run| run.boot_id == boot_id) else { return };
         match (due, run.going) {
             (Due::Gone, Some(Going::ShuttingDown)) => self.talos_off(name, vmid),
-            (Due::Gone, Some(Going::Rebooting { kexec })) => self.talos_again(name, vmid, kexec),
+            (Due::Gone, Some(Going::Rebooting { kexec })) => {
+                let kexec = kexec && can_kexec;
+                run.going = Some(Going::Rebooting { kexec });
+                self.talos_again(name, vmid, kexec);
+            }
             (Due::Gone, Some(Going::Resetting)) => match self.talos_wipe(name) {
                 Wiped::Reboots => self.talos_again(name, vmid, false),
                 Wiped::GoesOff => self.talos_off(name, vmid),
@@ -341,7 +368,8 @@ impl World {
     /// The guest agent of a VM is one of the image's extensions; it runs no programs.
     fn talos_guest(&mut self, name: &str) {
         let Some(node) = self.talos.nodes.get(name) else { return };
-        let there = node.image().has("qemu-guest-agent");
+        // Where nothing comes up no agent does.
+        let there = node.image().has("qemu-guest-agent") && node.screen.is_empty();
         if let Some(vm) = node.vmid.and_then(|vmid| self.vms.get_mut(&vmid)) {
             vm.guest.agent = AgentManner { installed: there, enabled: there, silent: false, exec_allowed: false };
         }

@@ -11,6 +11,8 @@ use super::event::Log;
 use super::reset::Wiping;
 use crate::lab::clock::LabTime;
 
+pub use super::disk::{Disk, Installation, Pci};
+
 /// All Talos nodes of a world and what they share.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -61,6 +63,8 @@ pub struct Node {
     pub pci: BTreeMap<String, Pci>,
     /// Memory in kB.
     pub memory: u64,
+    /// How many huge pages the boot that the world begins with has memory in one piece for; none: as many as are asked for.
+    pub huge_pages: Option<u64>,
     /// The machine configuration on its disk, byte for byte.
     pub config: String,
     /// A real etcd is the node's: its clients reach it there, and calls about etcd are handed on to it.
@@ -71,8 +75,14 @@ pub struct Node {
     pub off: bool,
     /// Images that were pulled, by name.
     pub images: BTreeSet<String>,
-    /// What it boots where no image is installed: a stick, a CD, the net.
+    /// What its firmware boots first: serial numbers of disks and sticks, and `medium`. What is installed comes next, then
+    /// what else is there. A VM has the order of its Proxmox config.
+    pub boot_order: Vec<String>,
+    /// The image in its CD drive, or that it gets by the net.
     pub medium: Option<Image>,
+    /// What its screen shows where nothing comes up that could be asked.
+    #[serde(skip)]
+    pub screen: String,
     /// Its present boot.
     #[serde(skip)]
     pub run: Option<Run>,
@@ -136,59 +146,6 @@ impl Image {
     }
 }
 
-/// A disk.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Disk {
-    /// `nvme`, `sata`, `scsi`, `virtio` or `usb`.
-    pub transport: String,
-    /// The model.
-    pub model: String,
-    /// The serial number; may be empty.
-    pub serial: String,
-    /// The World Wide Name; may be empty.
-    pub wwid: String,
-    /// Where it is plugged in.
-    pub bus_path: String,
-    /// In bytes.
-    pub size: u64,
-    /// It has platters.
-    pub rotational: bool,
-    /// Talos is installed on it.
-    pub system: bool,
-    /// It lies in a drawer.
-    pub unplugged: bool,
-    /// The file system that is found on it; of the system disk nothing needs to be said.
-    pub holds: String,
-}
-
-/// A PCI device.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Pci {
-    /// `0x10de`
-    pub vendor_id: String,
-    /// `0x1f82`
-    pub product_id: String,
-    /// `0x03`
-    pub class_id: String,
-    /// Who made it.
-    pub vendor: String,
-    /// What it is.
-    pub product: String,
-    /// Its class in words.
-    pub class: String,
-    /// The driver of the plain kernel; an NVIDIA GPU has the one of the extension.
-    pub driver: String,
-}
-
-impl Pci {
-    /// True for what NVIDIA's kernel modules drive.
-    pub fn is_nvidia(&self) -> bool {
-        self.vendor_id.eq_ignore_ascii_case("0x10de")
-    }
-}
-
 /// One boot of a node.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -206,8 +163,8 @@ pub struct Run {
     pub slot: Slot,
     /// It was started by the running kernel: the firmware was not gone through.
     pub kexec: bool,
-    /// It is not an installed image that runs, but the medium's.
-    pub from_medium: bool,
+    /// Where that came from.
+    pub source: Source,
     /// It has no configuration, and waits for one.
     pub maintenance: bool,
     /// The kernel's names of the disks, by their place in the list.
@@ -240,6 +197,18 @@ pub struct Run {
     pub etcd_error: Option<String>,
     /// What it told of itself.
     pub log: Log,
+}
+
+/// Where the image that runs was booted from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Source {
+    /// The node's own installation.
+    #[default]
+    Slot,
+    /// A CD, or the net.
+    Medium,
+    /// The disk at this place of the list.
+    Disk(usize),
 }
 
 impl Run {
@@ -313,10 +282,25 @@ impl Default for Timing {
 impl Node {
     /// The image that runs, or that would be booted next.
     pub fn image(&self) -> Image {
-        let slot = self.run.as_ref().map_or(self.boots, |run| run.slot);
-        let medium = self.run.as_ref().map_or(self.slots.is_empty(), |run| run.from_medium);
-        let image = if medium { self.medium.as_ref() } else { self.slots.get(&slot) };
+        let next = if self.slots.is_empty() { Source::Medium } else { Source::Slot };
+        let (source, slot) = self.run.as_ref().map_or((next, self.boots), |run| (run.source, run.slot));
+        self.image_of(source, slot)
+    }
+
+    /// The image that is booted from there.
+    pub fn image_of(&self, source: Source, slot: Slot) -> Image {
+        let image = match source {
+            Source::Slot => self.slots.get(&slot),
+            Source::Medium => self.medium.as_ref(),
+            Source::Disk(at) => self.disks.get(at).and_then(Disk::image),
+        };
         image.cloned().unwrap_or_default()
+    }
+
+    /// The huge pages of 2 MiB that the kernel has made.
+    pub fn pages(&self) -> Option<u64> {
+        let asked = self.run.as_ref()?.wants.sysctls.get("vm.nr_hugepages").and_then(|n| n.parse().ok()).unwrap_or(0);
+        Some(self.huge_pages.map_or(asked, |room| room.min(asked)))
     }
 
     /// The boot of a node whose apid answers.
@@ -335,7 +319,7 @@ impl Node {
 
     /// Gives the disk at a place the next free name, where it is plugged in and has none.
     pub fn name_one(&self, names: &mut BTreeMap<usize, String>, at: usize) {
-        let Some(disk) = self.disks.get(at).filter(|d| !d.unplugged && !names.contains_key(&at)) else { return };
+        let Some(disk) = self.disks.get(at).filter(|d| d.is_there() && !names.contains_key(&at)) else { return };
         let name = |n: u8| match disk.transport.as_str() {
             "nvme" => format!("nvme{n}n1"),
             "virtio" => format!("vd{}", char::from(b'a' + n)),
@@ -345,6 +329,19 @@ impl Node {
         if let Some(name) = free {
             names.insert(at, name);
         }
+    }
+
+    /// Whether an installation is there, with its configuration.
+    pub fn is_installed(&self) -> bool {
+        let plugged = |disk: &Disk| disk.system && disk.is_there();
+        !self.slots.is_empty() && (self.disks.iter().any(plugged) || !self.disks.iter().any(|disk| disk.system))
+    }
+
+    /// Whether it can start a kernel from the running one: the loader of its disk says which, and the kernel may be told
+    /// to load none (siderolabs/talos `KexecPrepare`).
+    pub fn can_kexec(&self) -> bool {
+        let off = |run: &Run| run.wants.sysctls.get("kernel.kexec_load_disabled").is_some_and(|value| value == "1");
+        self.is_installed() && self.run.as_ref().is_some_and(|run| !off(run))
     }
 
     /// The kernel modules that can be loaded: those that the configuration asks for, that the image has, and whose

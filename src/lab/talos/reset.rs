@@ -118,7 +118,7 @@ impl World {
         }
         for at in &wiping.disks {
             if let Some(disk) = node.disks.get_mut(*at) {
-                disk.holds.clear();
+                disk.wipe();
             }
         }
         if wiping.reboot { Wiped::Reboots } else { Wiped::GoesOff }

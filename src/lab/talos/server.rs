@@ -77,8 +77,8 @@ impl Server {
         })
     }
 
-    fn memory_of(node: &Node, run: &Run) -> MemInfo {
-        let pages = run.wants.sysctls.get("vm.nr_hugepages").and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+    fn memory_of(node: &Node) -> MemInfo {
+        let pages = node.pages().unwrap_or(0);
         let free = node.memory / 10 * 6;
         MemInfo {
             memtotal: node.memory,
@@ -124,7 +124,7 @@ impl MachineService for Server {
     }
 
     async fn memory(&self, _: Request<()>) -> Said<MemoryResponse> {
-        let meminfo = self.look(|_, node, run| Self::memory_of(node, run))?;
+        let meminfo = self.look(|_, node, _| Self::memory_of(node))?;
         Ok(Response::new(MemoryResponse { messages: vec![Memory { metadata: None, meminfo: Some(meminfo) }] }))
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Machine {
     pub(crate) used: BTreeMap<String, u64>,
     /// It is a Talos node that runs the programs of the control plane.
     pub(crate) control_plane: bool,
+    /// The huge pages of 2 MiB of a Talos node.
+    pub(crate) pages: Option<u64>,
     /// It sees a Coral whose firmware is not loaded.
     pub(crate) fresh_coral: bool,
 }
@@ -48,6 +50,7 @@ impl Facts {
                 paths: vm.guest.paths.clone(),
                 used: vm.guest.used.clone(),
                 control_plane: false,
+                pages: None,
                 fresh_coral: !fresh.is_empty() && world.guest_usb(*vmid).iter().any(|d| fresh.contains(&d.id.as_str())),
             };
             Some((node, machine))
@@ -58,6 +61,7 @@ impl Facts {
                 boot: world.talos_kubelet(name),
                 ip: node.ip.clone(),
                 control_plane: node.run.as_ref().is_some_and(|run| run.wants.control_plane),
+                pages: node.pages(),
                 ..Machine::default()
             };
             (name.clone(), machine)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Round;
+use super::facts::Machine;
 use crate::lab::kube::fields::Writer;
 use crate::lab::kube::json::{self, flag, list, text};
 use crate::lab::kube::kinds;
@@ -29,7 +30,7 @@ impl Round<'_> {
             match machine.and_then(|m| m.boot.as_ref().map(|b| (m, b))) {
                 Some((machine, boot)) if self.held(&format!("kubelet/{name}/{boot}"), KUBELET) => {
                     self.kube.control.alive.insert(name.clone());
-                    self.report(&node, boot, &machine.ip);
+                    self.report(&node, boot, machine);
                 }
                 _ => {
                     if self.kube.control.alive.remove(&name) {
@@ -45,7 +46,7 @@ impl Round<'_> {
     }
 
     /// The kubelet's status update; written where it says something new.
-    fn report(&mut self, node: &Value, boot: &str, ip: &str) {
+    fn report(&mut self, node: &Value, boot: &str, machine: &Machine) {
         let name = json::name(node).to_owned();
         let ready = json::holds(node, "Ready");
         let known = text(node, "/status/nodeInfo/bootID").to_owned();
@@ -53,12 +54,19 @@ impl Round<'_> {
             self.lease(&name);
             return;
         }
-        let (boot, ip) = (boot.to_owned(), ip.to_owned());
+        let (boot, ip) = (boot.to_owned(), machine.ip.clone());
+        // Counted when it starts, and never again.
+        let pages = machine.pages.filter(|_| known != boot).map(pages_of);
         let now = self.kube.store.now.clone();
         self.kube.store.edit(kinds::nodes(), node, KUBELET_STATUS, |n| {
             json::set(n, &["status", "nodeInfo", "bootID"], boot.as_str());
             let addresses = json!([{ "type": "InternalIP", "address": ip }, { "type": "Hostname", "address": name }]);
             json::set(n, &["status", "addresses"], addresses);
+            for part in ["capacity", "allocatable"] {
+                if let Some(pages) = &pages {
+                    json::set(n, &["status", part, "hugepages-2Mi"], pages.as_str());
+                }
+            }
             for (kind, status, reason, message) in CONDITIONS {
                 json::set_condition(n, kind, status, reason, message, &now);
             }
@@ -179,6 +187,15 @@ impl Round<'_> {
                 self.kube.store.delete(&key, grace);
             }
         }
+    }
+}
+
+/// Huge pages of 2 MiB as a quantity, in its canonical form.
+fn pages_of(pages: u64) -> String {
+    match pages.saturating_mul(2) {
+        0 => "0".to_owned(),
+        mib if mib % 1_024 == 0 => format!("{}Gi", mib / 1_024),
+        mib => format!("{mib}Mi"),
     }
 }
 

@@ -1,0 +1,99 @@
+//! What is plugged into a node: disks and what can be booted from them, PCI devices.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::node::{Image, Slot};
+
+/// An installation of Talos that is not the node's own: from before, or of another machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Installation {
+    /// Its two places of an image.
+    pub slots: BTreeMap<Slot, Image>,
+    /// The one that is booted.
+    pub boots: Slot,
+    /// Its machine configuration; none: the same as the node's, empty: it waits for one.
+    pub config: Option<String>,
+    /// The member of etcd whose data it has.
+    pub member: Option<u64>,
+}
+
+/// A disk.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Disk {
+    /// `nvme`, `sata`, `scsi`, `virtio` or `usb`.
+    pub transport: String,
+    /// The model.
+    pub model: String,
+    /// The serial number; may be empty.
+    pub serial: String,
+    /// The World Wide Name; may be empty.
+    pub wwid: String,
+    /// Where it is plugged in.
+    pub bus_path: String,
+    /// In bytes.
+    pub size: u64,
+    /// It has platters.
+    pub rotational: bool,
+    /// Talos is installed on it.
+    pub system: bool,
+    /// It lies in a drawer.
+    pub unplugged: bool,
+    /// It was plugged in after the boot that the world begins with.
+    pub late: bool,
+    /// It can be booted, to install from it: a stick with an image of Talos.
+    pub live: Option<Image>,
+    /// Another installation than the node's own is on it.
+    pub installed: Option<Installation>,
+    /// The file system that is found on it; of the system disk nothing needs to be said.
+    pub holds: String,
+}
+
+impl Disk {
+    /// The machine has it at a boot.
+    pub fn is_there(&self) -> bool {
+        !self.unplugged && !self.late
+    }
+
+    /// What can be booted from it, beside the node's own installation.
+    pub fn image(&self) -> Option<&Image> {
+        let installed = self.installed.as_ref().and_then(|other| other.slots.get(&other.boots));
+        installed.or(self.live.as_ref())
+    }
+
+    /// Nothing is on it any more.
+    pub fn wipe(&mut self) {
+        (self.live, self.installed) = (None, None);
+        self.holds.clear();
+    }
+}
+
+/// A PCI device.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pci {
+    /// `0x10de`
+    pub vendor_id: String,
+    /// `0x1f82`
+    pub product_id: String,
+    /// `0x03`
+    pub class_id: String,
+    /// Who made it.
+    pub vendor: String,
+    /// What it is.
+    pub product: String,
+    /// Its class in words.
+    pub class: String,
+    /// The driver of the plain kernel; an NVIDIA GPU has the one of the extension.
+    pub driver: String,
+}
+
+impl Pci {
+    /// True for what NVIDIA's kernel modules drive.
+    pub fn is_nvidia(&self) -> bool {
+        self.vendor_id.eq_ignore_ascii_case("0x10de")
+    }
+}

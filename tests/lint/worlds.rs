@@ -1,0 +1,106 @@
+//! The worlds of one incident each: which rules speak in them beside those of the world that they extend, and in which
+//! words.
+
+use super::*;
+
+/// A world, the rule that speaks there and of what, parts of its text, and a part of its way out.
+struct Incident {
+    world: &'static str,
+    rule: (&'static str, &'static str),
+    text: &'static [&'static str],
+    help: &'static str,
+}
+
+const INCIDENTS: &[Incident] = &[
+    Incident {
+        world: "talos-three-agent",
+        rule: ("L04", "talos-vm"),
+        text: &["`ext-qemu-guest-agent` is Waiting"],
+        help: "on pve: `qm set 223 --agent 1 && qm reboot 223`",
+    },
+    Incident { world: "talos-three-boot-order", rule: ("L30", "talos-vm"), text: &["boot"], help: "qm" },
+    Incident {
+        world: "talos-three-two-voters",
+        rule: ("L12", "homelab"),
+        text: &["`talos-nuc` and `talos-vm` are its only voters: the Kubernetes API stops with the reboot of either"],
+        help: "add a third control plane",
+    },
+    Incident {
+        world: "talos-three-learner",
+        rule: ("L13", "talos-mac"),
+        text: &["is a learner and has no vote; there are 2 voters beside it"],
+        help: "logs etcd`",
+    },
+    Incident {
+        world: "talos-three-alarm",
+        rule: ("L14", "talos-vm"),
+        text: &["has the alarm NOSPACE: it takes no more writes"],
+        help: "etcd defrag`, on the other members too, then `",
+    },
+    Incident {
+        world: "talos-three-equal-serials",
+        rule: ("L10", "talos-vm"),
+        text: &["`sda` and `sdb` have the same serial number talos-vm-root"],
+        help: "then give each line a `serial=` of its own",
+    },
+    Incident {
+        world: "talos-three-hugepages",
+        rule: ("L20", "talos-nuc"),
+        text: &["asks for 1024 huge pages of 2 MiB, and pods can have 512 MiB", "the kernel could make 256 of them"],
+        help: "reboot`",
+    },
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_incident_is_told_by_its_rule() {
+    for Incident { world, rule, text, help } in INCIDENTS {
+        let looked = looked(changed(world, |_| {}), &[]).await;
+        let mut wanted = [&NAMES[..], &[*rule]].concat();
+        wanted.sort_unstable();
+        let mut found = told(&looked);
+        found.sort_unstable();
+        assert_eq!(found, wanted, "{world}: {looked:#?}");
+        assert_eq!(looked.unlooked, [], "{world}");
+        let finding = only(&looked, rule.0);
+        for part in *text {
+            assert!(finding.text.contains(part), "{world}: {part}: {finding:?}");
+        }
+        assert!(finding.help.contains(help), "{world}: {finding:?}");
+    }
+    assert_eq!(INCIDENTS.len(), 7);
+}
+
+/// No rule of its own: the disk that is named by what moves has moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stick_at_boot_makes_the_configured_disk_another_one() {
+    let looked = looked(changed("talos-three-stick", |_| {}), &[]).await;
+    assert_eq!(told(&looked), NAMES, "{looked:#?}");
+    let text = &only_of(&looked, "talos-mac").text;
+    assert!(text.contains("now it is sda (Ultra Fit") && text.contains("it runs from sdb (APPLE SSD"), "{text}");
+}
+
+/// What a firmware will boot is told by no API: a power cycle shows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_firmware_will_boot_nobody_tells() {
+    for (world, stick) in [("talos-three-stick-boots", "Ultra Fit"), ("talos-three-old-disk", "PSSD T7")] {
+        let looked = looked(changed(world, |_| {}), &[]).await;
+        assert_eq!(told(&looked), NAMES, "{world}: {looked:#?}");
+        let text = &only_of(&looked, "talos-mac").text;
+        assert!(text.contains("now it is sda (APPLE SSD") && !text.contains(stick), "{text}");
+    }
+}
+
+fn only_of<'l>(looked: &'l Looked, what: &str) -> &'l Finding {
+    let found: Vec<&Finding> = looked.findings.iter().filter(|finding| finding.what == what).collect();
+    let [one] = found.as_slice() else { panic!("{:#?}", looked.findings) };
+    one
+}
+
+#[test]
+fn every_world_of_talos_is_looked_at() {
+    let here = include_str!("worlds.rs").to_owned() + include_str!("mod.rs");
+    let worlds: Vec<&str> =
+        lab::names().into_iter().map(|(name, _)| name).filter(|name| name.starts_with("talos-")).collect();
+    let missing: Vec<_> = worlds.iter().filter(|name| !here.contains(&format!("\"{name}\""))).collect();
+    assert_eq!((worlds.len(), missing), (13, Vec::new()));
+}
