@@ -411,7 +411,9 @@ proofs! {
     a_reboot_test_of_another_image_survives_a_cut_and_an_undo: crash("talos-three-wrong-image:talos-vm", Then::Undo);
     a_reboot_test_of_another_image_survives_a_cut_of_its_undo: crash("talos-three-wrong-image:talos-vm", Then::UndoAgain);
     a_reboot_test_that_boots_an_image_itself_survives_a_cut_and_a_resume: crash("talos-three-wrong-image@1.13.9:talos-vm", Then::Resume);
+    #[ignore = "takes long: ./scripts/test --long"]
     a_reboot_test_that_boots_an_image_itself_survives_a_cut_and_an_undo: crash("talos-three-wrong-image@1.13.9:talos-vm", Then::Undo);
+    #[ignore = "takes long: ./scripts/test --long"]
     a_reboot_test_that_boots_an_image_itself_survives_a_cut_of_its_undo: crash("talos-three-wrong-image@1.13.9:talos-vm", Then::UndoAgain);
     a_reboot_test_survives_failing_changes: faults("talos-three");
     a_reboot_test_survives_failing_reads: faults_on_reads("talos-three");
