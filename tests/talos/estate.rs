@@ -79,7 +79,7 @@ async fn what_keeps_a_node_from_being_opened_is_said_with_what_to_do() {
     failures.push(open("home", "a").await);
     let cannot = "the nodes of Talos cluster `homelab` cannot be asked";
     let expected = [
-        ("has no Talos node `b`", "", "site check"),
+        ("has no Talos node `b`", "", "it has `a`"),
         (cannot, "has no context `work`: it has home", "talosctl config contexts"),
         (cannot, "context `home`: `key` is missing", "gen config --with-secrets"),
         (cannot, "is no talosconfig", "talosctl gen config"),
