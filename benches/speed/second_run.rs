@@ -12,6 +12,9 @@ use crate::script;
 /// So much more than the sum of what it had to wait for may a run take.
 const WITHIN: f64 = 1.5;
 
+/// Round trips one after the other that the run needs: each step asks after the one before it, and a step mostly asks two
+/// systems side by side; with them the handshakes (TCP, TLS, login, ssh) of the first questions. More are needless ones.
+const TRIPS: f64 = 40.0;
 /// What a run with nothing to do may ask, and by how many connections: a question more in each step, or a connection for
 /// each question, is seen here. How many are open side by side varies with what else the machine does.
 const REQUESTS: usize = 116;
@@ -71,7 +74,9 @@ pub(crate) async fn measure(scale: Scale) {
             && most > least
         {
             let slope = far.saturating_sub(*near).as_secs_f64() * 1_000.0 / (most - least) as f64;
-            println!("{who}: {slope:.0} round trips one after the other, by how wall time grows with the rtt");
+            let judged =
+                if who == "(script)" { String::new() } else { format!("; at most {TRIPS}: {}", yes(slope <= TRIPS)) };
+            println!("{who}: {slope:.0} round trips one after the other, by how wall time grows with the rtt{judged}");
         }
     }
 }
