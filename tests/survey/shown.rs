@@ -15,6 +15,8 @@ pub(super) fn row<'t>(text: &'t str, node: &str) -> Vec<&'t str> {
 async fn the_table_and_the_json_say_the_same() {
     let mut world = load("talos-three-no-modules").unwrap();
     world.talos.timing.stuck = 1_000_000_000;
+    let mac = &mut world.talos.nodes.get_mut("talos-mac").unwrap().config;
+    *mac = mac.replace("/dev/disk/by-id/ata-APPLE_SSD_SM0256G_S2ZRNYAH500749", "/dev/sda");
     let bench = Bench::of(Lab::at_rest(world, tempfile::tempdir().unwrap().path()).unwrap()).await;
     let (code, text) = bench.run(&["survey"]);
     assert_eq!(code, Some(0), "{text}");

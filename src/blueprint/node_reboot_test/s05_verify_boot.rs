@@ -97,6 +97,7 @@ impl VerifyBoot {
             let now = judge(&self.machine.name, &etcd).problems;
             others
                 .extend(now.into_iter().map(|problem| format!("as to etcd it must not go down now: {}", problem.text)));
+            lines.extend(self.not_served(cx).await?);
         }
         let former = self.former(run)?;
         let wrong = match &former {
@@ -110,6 +111,15 @@ impl VerifyBoot {
         } else {
             Check::waiting(lines.join("; "))
         })
+    }
+
+    /// The static pods of the node that are not ready: its part of the control plane.
+    async fn not_served(&self, cx: &Estate) -> Result<Vec<String>, Failure> {
+        let pods = cx.kubernetes(&self.machine.node.cluster).await?.pods_on(&self.machine.node.name).await?;
+        let waits = pods.iter().filter(|pod| pod.is_mirror() && !pod.is_ready());
+        Ok(waits
+            .map(|pod| format!("pod {}/{}: {}", pod.meta.namespace, pod.meta.name, pod.trouble().join(", ")))
+            .collect())
     }
 
     async fn away(&self, cx: &Estate, failure: &Failure) -> Result<Check<Before>, Failure> {
