@@ -118,28 +118,34 @@ pub fn mark<B: Serialize>(run: &RunInfo, before: &B) -> Result<Mark, Failure> {
 
 /// A mark of a run that was begun on this machine and whose journal is gone, or is in another state directory.
 fn lost(what: &str, meta: &Meta, mark: &Mark, run: &RunInfo) -> Problem {
-    if let Some(site) = run.elsewhere.get(&mark.run) {
-        let text = format!("{what} is held by run {} of site `{site}`, in this state directory", mark.run);
-        let help = format!(
-            "was `name` in the site file changed? with `name: {site}` the run is found again: end it (`pvemig status`), then \
-             rename"
-        );
-        return Problem::new(text, help).foreign();
-    }
     let kind = what.split(' ').next().unwrap_or_default().to_lowercase();
     let place = if meta.namespace.is_empty() { String::new() } else { format!(" -n {}", meta.namespace) };
     let object = format!("{kind} {}{place}", meta.name);
-    let text = format!(
-        "{what} is held by run {} of this machine ({}), which this state directory does not know",
-        mark.run, mark.host
-    );
-    let help = format!(
-        "where that run has another state directory, end it there (`pvemig --state DIR status`); where its journal is \
-         lost, bring back by hand what annotation {MARK} says was before, {}{}, then take it off: \
-         `kubectl annotate {object} {MARK}-`",
+    let restore = format!(
+        "bring back by hand what annotation {MARK} says was before, {}{}, then take it off: `kubectl annotate {object} \
+         {MARK}-`",
         former(&mark.was),
         by_hand(&kind, &object, &mark.was).map(|command| format!(" (`{command}`)")).unwrap_or_default()
     );
+    let (text, help) = match run.elsewhere.get(&mark.run) {
+        Some(site) => (
+            format!("{what} is held by run {} of site `{site}`, in this state directory", mark.run),
+            format!(
+                "was `name` in the site file changed? with `name: {site}` the run is found again, and can be ended \
+                 (`pvemig status --all`); where it is over already, {restore}"
+            ),
+        ),
+        None => (
+            format!(
+                "{what} is held by run {} of this machine ({}), which this state directory does not know",
+                mark.run, mark.host
+            ),
+            format!(
+                "where that run has another state directory, end it there (`pvemig --state DIR status`); where its \
+                 journal is lost, {restore}"
+            ),
+        ),
+    };
     Problem::new(text, help).foreign()
 }
 

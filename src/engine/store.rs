@@ -281,6 +281,8 @@ impl Store {
         let Some(root) = self.dir.parent() else { return Ok(found) };
         let sites = match std::fs::read_dir(root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            // It may be for others alone to list; then a mark of such a run is told as one of a run that is not known.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(found),
             sites => sites.map_err(io(root, "cannot list the sites"))?,
         };
         for site in sites {

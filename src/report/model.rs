@@ -393,6 +393,8 @@ fn by_hand(records: &[Record]) -> Vec<ByHand> {
 pub fn stays(records: &[Record]) -> impl Iterator<Item = (&StepKey, &str)> {
     records.iter().flat_map(|record| {
         let (key, stays) = match &record.event {
+            // Before that was a field of its own, it stood in the notes.
+            Event::Undone { key, stays, passed: true, notes } if stays.is_empty() => (Some(key), notes.as_slice()),
             Event::Undone { key, stays, .. } => (Some(key), stays.as_slice()),
             _ => (None, Default::default()),
         };

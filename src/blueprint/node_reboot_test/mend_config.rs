@@ -55,7 +55,11 @@ impl Configs {
             return Ok(self.staged(machine));
         }
         let text = format!("{}; a reboot would settle that", waits.text);
-        let help = format!("{}; or `staged: true` in the parameters, where it is to come with the reboot", waits.help);
+        let help = format!(
+            "{}; or, where it is to come with the reboot, `staged: true` in the parameters of a new run (one that is open keeps \
+             its plan)",
+            waits.help
+        );
         Err(Problem::new(text, if self.persistent.is_some() { help } else { waits.help }))
     }
 

@@ -192,9 +192,11 @@ impl Swap<'_> {
         }
         let now = self.machine.boot(cx).await?;
         if now.runs(self.to) {
-            none_waits(self.machine, &talos).await?;
+            // The gate may wait for an election.
             self.gate(cx, permit).await?;
-            return Ok(talos.roll_back(&permit.in_boot(&now.id)).await?);
+            none_waits(self.machine, &talos).await?;
+            let boot = talos.this_boot().await?;
+            return Ok(talos.roll_back(&permit.in_boot(&boot)).await?);
         }
         match self.from {
             Some(from) if self.waits(&now)? => self.write(cx, &talos, from, Mark::Returned, permit).await,

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Answer, Change, Check, Problem};
 use crate::base::fault::Failure;
+use crate::base::names::StepKey;
 use crate::base::permit::{Permit, System};
 use crate::base::wait::{Backoff, show};
 use crate::blueprint::machine::{Boot, Machine};
 use crate::blueprint::power::{SHUTDOWN, finish, locked, start, start_again};
 use crate::blueprint::quorum::{self, Peer, judge, look};
 use crate::blueprint::vm::Vm;
-use crate::engine::step::{Got, Outlook, Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::proxmox::{Pending, Proxmox, VmRef, VmStatus};
 use crate::talos::{Error, RebootMode, Talos};
@@ -167,7 +168,7 @@ impl Step<Estate> for RebootNode {
                 return start_again(&pve, &at, seen.got).await;
             }
         }
-        let falling = self.falling(cx, before, seen.got).await?;
+        let falling = self.falling(cx, before, &seen).await?;
         Ok(falling.unwrap_or_else(|| {
             Check::done()
                 .stays([format!("the reboot of {}: it cannot be taken back, and need not be", self.machine.name)])
@@ -310,7 +311,12 @@ impl RebootNode {
 
     /// Why it may still go off by what this step sent, so that it is not let go of yet. How it is otherwise does not
     /// matter here: a VM with another process has been started, and a machine that is down comes up by itself.
-    async fn falling(&self, cx: &Estate, before: &Before, got: &[Got]) -> Result<Option<Check<()>>, Failure> {
+    async fn falling(
+        &self,
+        cx: &Estate,
+        before: &Before,
+        seen: &Seen<'_, Before>,
+    ) -> Result<Option<Check<()>>, Failure> {
         let mut old = None;
         if let Some(vm) = &self.machine.vm {
             let (_, _, status) = vm.status(cx).await?;
@@ -324,7 +330,10 @@ impl RebootNode {
             Ok(true) => Some(Check::waiting(format!("{} is going down", self.machine.name))),
             Ok(false) => None,
             Err(error) if error.is_down() => {
-                old.map(|(vmid, status)| deaf(&self.machine, vmid, &status, got, &error.into()))
+                // What was sent without an answer leaves nothing here; but nothing is sent before this is written.
+                let key = StepKey::new(Self::ID, Some(&self.machine.name));
+                let told = !seen.got.is_empty() || !matches!(seen.run.file(&key, BOOT), Ok(None));
+                old.map(|(vmid, status)| deaf(&self.machine, vmid, &status, told, &error.into()))
             }
             Err(error) => return Err(error.into()),
         })

@@ -116,7 +116,7 @@ impl VerifyBoot {
     /// The static pods of the node that are not ready: its part of the control plane.
     async fn not_served(&self, cx: &Estate) -> Result<Vec<String>, Failure> {
         let pods = cx.kubernetes(&self.machine.node.cluster).await?.pods_on(&self.machine.node.name).await?;
-        let waits = pods.iter().filter(|pod| pod.is_mirror() && !pod.is_ready());
+        let waits = pods.iter().filter(|pod| pod.is_mirror() && !pod.is_ready() && pod.phase != "Succeeded");
         Ok(waits
             .map(|pod| format!("pod {}/{}: {}", pod.meta.namespace, pod.meta.name, pod.trouble().join(", ")))
             .collect())

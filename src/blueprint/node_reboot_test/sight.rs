@@ -5,7 +5,6 @@ use crate::base::fault::Failure;
 use crate::base::wait::show;
 use crate::blueprint::machine::Machine;
 use crate::blueprint::power::SHUTDOWN;
-use crate::engine::step::Got;
 use crate::proxmox::VmStatus;
 use crate::talos::Talos;
 
@@ -51,8 +50,9 @@ pub(super) async fn begun(talos: &Talos, actor: &str) -> Result<(), Failure> {
 }
 
 /// The answer of a `back` for a node in a VM that still has its old process, and that does not answer (`why`): what is
-/// known is said at once, and it is waited for only as long as something that this step sent may still take it off.
-pub(super) fn deaf(machine: &Machine, vmid: u32, status: &VmStatus, got: &[Got], why: &Failure) -> Check<()> {
+/// known is said at once, and it is waited for only as long as something that this step sent, or may have sent (`told`),
+/// may still take it off.
+pub(super) fn deaf(machine: &Machine, vmid: u32, status: &VmStatus, told: bool, why: &Failure) -> Check<()> {
     let name = &machine.name;
     let stands = format!("{name} does not answer ({why}), and vm {vmid} still has the process that it had before");
     // QEMU's own word: CPUs that do not run bring no shutdown to its end.
@@ -64,14 +64,13 @@ pub(super) fn deaf(machine: &Machine, vmid: u32, status: &VmStatus, got: &[Got],
             help,
         )]);
     }
-    // A call whose answer was lost is settled by now.
-    if got.is_empty() {
+    if !told {
         return Check::done().stays([format!(
             "{stands}: nothing that this run sent is under way there, so that stays; its console says more"
         )]);
     }
     Check::waiting(format!(
-        "{stands}: this run told it to go down, which takes up to {}; its console says what keeps it, and `qm stop \
+        "{stands}: this run told it to go down, or may have, which takes up to {}; its console says what keeps it, and `qm stop \
          {vmid}` ends it",
         show(SHUTDOWN)
     ))
@@ -84,37 +83,29 @@ mod tests {
     use super::*;
     use crate::base::check::Answer;
     use crate::base::names::Dial;
-    use crate::base::permit::{Handle, Note, System};
     use crate::blueprint::node::KubeNode;
 
     #[test]
     fn a_vm_that_is_silent_in_its_old_process_is_waited_for_only_where_it_was_told_to_go() {
         let node = KubeNode { cluster: "k".into(), name: "n1".into() };
         let machine = Machine { cluster: "c".into(), name: "n1".into(), node, vm: None, dial: Dial::default() };
-        let got = Got {
-            note: Note::once(System::Talos, "n1 Shutdown"),
-            handle: Handle::new("actor", "0b5c"),
-            at: jiff::Timestamp::UNIX_EPOCH,
-        };
-        let ask = |word: Option<&str>, got: &[Got]| {
+        let ask = |word: Option<&str>, told: bool| {
             let status = json!({"status": "running", "pid": 7, "qmpstatus": word});
             let status: VmStatus = serde_json::from_value(status).unwrap();
-            deaf(&machine, 120, &status, got, &Failure::plain("no route", None))
+            deaf(&machine, 120, &status, told, &Failure::plain("no route", None))
         };
         let known = "n1 does not answer (no route), and vm 120 still has the process that it had before";
         for word in [None, Some("running"), Some("shutdown")] {
-            let Answer::Waiting { reason, foreign: false } = ask(word, std::slice::from_ref(&got)).answer else {
-                panic!()
-            };
+            let Answer::Waiting { reason, foreign: false } = ask(word, true).answer else { panic!() };
             assert!(
                 reason.starts_with(known) && reason.contains("up to 5 min") && reason.contains("`qm stop 120`"),
                 "{reason}"
             );
-            let left = ask(word, &[]);
+            let left = ask(word, false);
             assert!(left.is_done() && left.stays.len() == 1 && left.stays[0].starts_with(known), "{left:?}");
         }
         for word in ["paused", "io-error", "internal-error"] {
-            let Answer::Blocked { problems } = ask(Some(word), std::slice::from_ref(&got)).answer else { panic!() };
+            let Answer::Blocked { problems } = ask(Some(word), true).answer else { panic!() };
             assert!(problems[0].text.contains(&format!("in state {word}")), "{problems:?}");
         }
     }
