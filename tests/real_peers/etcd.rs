@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 use crate::guest::place::program;
 
-const NUC: &str = "talos-nuc";
+pub(super) const NUC: &str = "talos-nuc";
 const VM: &str = "talos-vm";
 const MAC: &str = "talos-mac";
-const NODES: [&str; 3] = [NUC, VM, MAC];
+pub(super) const NODES: [&str; 3] = [NUC, VM, MAC];
 
 const LONG: Duration = Duration::from_secs(90);
 const LIMITS: Limits = Limits { connect: LONG, read: LONG, change: LONG, image: LONG, snapshot: LONG };
@@ -47,14 +47,14 @@ impl Drop for Etcd {
     }
 }
 
-struct Cluster {
+pub(super) struct Cluster {
     members: BTreeMap<&'static str, Etcd>,
     dir: tempfile::TempDir,
     web: reqwest::Client,
 }
 
 impl Cluster {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         pvemig::base::tls::init();
         // All are held at once, so that none is given out twice.
         let held: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -79,23 +79,69 @@ impl Cluster {
         let all = with.iter().map(peers).collect::<Vec<_>>().join(",");
         let [clients, peers] = [self.members[name].clients, self.members[name].peers].map(|at| format!("http://{at}"));
         let mut etcd = program("etcd");
-        etcd.args(["--name", name, "--initial-cluster", &all, "--initial-cluster-state", state, "--logger", "zap"])
-            .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
-            .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
-            .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
-            .arg("--data-dir")
-            .arg(&data)
-            .arg("--log-outputs")
-            .arg(data.with_extension("log"));
+        etcd.args([
+            "--name",
+            name,
+            "--initial-cluster",
+            &all,
+            "--initial-cluster-state",
+            if state == "restored" { "existing" } else { state },
+            "--logger",
+            "zap",
+        ])
+        .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
+        .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
+        .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
+        .arg("--data-dir")
+        .arg(&data)
+        .arg("--log-outputs")
+        .arg(data.with_extension("log"));
         let process = etcd.spawn().expect("this test needs the packages etcd-server and etcd-client");
         self.members.get_mut(name).unwrap().process = Some(process);
     }
 
     /// A call of etcd's own JSON gateway.
-    async fn ask(&self, name: &str, call: &str, body: Value) -> Value {
+    pub(super) async fn ask(&self, name: &str, call: &str, body: Value) -> Value {
+        self.try_ask(name, call, body).await.unwrap()
+    }
+
+    /// The same of a member that may not be up yet.
+    pub(super) async fn try_ask(&self, name: &str, call: &str, body: Value) -> Option<Value> {
         let url = format!("http://{}/v3/{call}", self.members[name].clients);
-        let answer = self.web.post(url).body(body.to_string()).send().await.unwrap();
-        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+        let answer = self.web.post(url).body(body.to_string()).send().await.ok()?;
+        serde_json::from_slice(&answer.bytes().await.ok()?).ok()
+    }
+
+    /// Where a member listens for clients.
+    pub(super) fn clients(&self, name: &str) -> SocketAddr {
+        self.members[name].clients
+    }
+
+    /// Which etcd it is.
+    pub(super) async fn version(&self, name: &str) -> String {
+        let answer = self.web.get(format!("http://{}/version", self.members[name].clients)).send().await.unwrap();
+        let said: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        said["etcdserver"].as_str().unwrap().to_owned()
+    }
+
+    /// Ends all members, and begins one alone with the data of a snapshot; what etcdctl said of it.
+    pub(super) fn restored(&mut self, name: &'static str, file: &Path) -> std::process::Output {
+        self.members.values_mut().for_each(Etcd::stop);
+        let peers = format!("http://{}", self.members[name].peers);
+        let data = self.dir.path().join(format!("{name}-restored"));
+        let mut ctl = program("etcdctl");
+        ctl.env("ETCDCTL_API", "3").args(["snapshot", "restore"]).arg(file).arg("--data-dir").arg(data);
+        ctl.args([
+            "--name",
+            name,
+            "--initial-cluster",
+            &format!("{name}={peers}"),
+            "--initial-advertise-peer-urls",
+            &peers,
+        ]);
+        let said = ctl.output().expect("this test needs the package etcd-client");
+        self.spawn(name, "restored", &[name]);
+        said
     }
 }
 
@@ -211,7 +257,7 @@ impl Bench {
 }
 
 /// Asks until it is so. A real one lives in real time.
-async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(super) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asked = async {
         loop {
             match ask().await {

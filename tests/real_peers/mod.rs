@@ -14,3 +14,4 @@ mod etcd;
 mod machine;
 mod openssh;
 mod proxmoxer;
+mod snapshot;
