@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(found, 58 * 32);
     }
 
-    /// The sizes of a file: whether `age` reads them, `tests/real_peers` asks it.
+    /// The sizes of a file: whether `age` reads them, `tests/cli/etcd` asks it.
     #[test]
     fn chunks_are_sealed_once_more_is_known_and_no_file_is_like_another() {
         let to = [GOOD.parse::<Recipient>().unwrap()];

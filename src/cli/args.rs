@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::etcd::EtcdArgs;
 use super::exit::Exit;
 
 /// Infrastructure migrations as numbered steps that survive a crash, can be undone, and can be rehearsed.
@@ -241,54 +242,6 @@ pub(super) struct SurveyArgs {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "5",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) watch: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct EtcdArgs {
-    #[command(subcommand)]
-    pub(super) verb: EtcdVerb,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum EtcdVerb {
-    /// Take a snapshot from a healthy member, hold it against its digest, and keep it as a file
-    Snapshot(SnapshotArgs),
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = super::etcd::RESTORE)]
-pub(super) struct SnapshotArgs {
-    /// The Talos cluster, by its name in the site file [default: the only one]
-    #[arg(value_name = "TALOS")]
-    pub(super) talos: Option<String>,
-    /// The directory for it, which must be there; the file is named CLUSTER-TIME.snapshot, with `.age` where it is encrypted
-    #[arg(long, value_name = "DIR")]
-    pub(super) to: PathBuf,
-    /// Keep so many snapshots of this cluster and remove the oldest ones, once the new one is safe [default: keep all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) keep: Option<u32>,
-    /// Encrypt it with age to this public key; may be repeated
-    #[arg(long, value_name = "age1..")]
-    pub(super) recipient: Vec<String>,
-    /// Encrypt it to the public keys of a file, one a line; may be repeated
-    #[arg(long, value_name = "FILE")]
-    pub(super) recipients_file: Vec<PathBuf>,
-    /// Take none: print a systemd timer and a Kubernetes CronJob that take one every night, or one part alone
-    #[arg(long, value_enum, value_name = "PART", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
-    pub(super) schedule: Option<Schedule>,
-}
-
-/// What a schedule is printed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Schedule {
-    /// Everything, with where it belongs
-    All,
-    /// The unit of systemd that takes a snapshot
-    Service,
-    /// The unit of systemd that begins it
-    Timer,
-    /// Manifests for `kubectl apply`
-    Cronjob,
 }
 
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use tonic::Status;
 
 use crate::base::digest::hex;
 use crate::base::permit::Permit;
-use crate::base::wait;
+use crate::base::wait::{self, limit};
 
 use super::api::{Talos, machine};
 use super::error::Error;
@@ -89,7 +89,12 @@ impl Talos {
         let open = async { Ok(client.etcd_snapshot(wire::EtcdSnapshotRequest {}).await?.into_inner()) };
         let mut stream = self.once("EtcdSnapshot", self.limits.read, open).await?;
         let (mut hash, mut tail, mut size) = (Sha256::new(), Vec::new(), 0_u64);
-        while let Some(piece) = stream.message().await.map_err(|status| self.broken(&status))? {
+        let silence = limit::SILENCE.min(self.limits.snapshot);
+        let silent =
+            |elapsed| Error::NoAnswer { at: self.at(), why: format!("in the middle of the snapshot: {elapsed}") };
+        loop {
+            let piece = wait::within(silence, stream.message()).await.map_err(silent)?;
+            let Some(piece) = piece.map_err(|status| self.broken(&status))? else { break };
             file.write_all(&piece.bytes).await.map_err(failed)?;
             size += piece.bytes.len() as u64;
             tail.extend_from_slice(&piece.bytes);

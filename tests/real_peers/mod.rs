@@ -10,6 +10,7 @@
 )]
 
 mod agent;
+mod cluster;
 mod etcd;
 mod machine;
 mod openssh;

@@ -5,7 +5,7 @@ use std::path::Path;
 use pvemig::lab::{Lab, LabOptions, load};
 use serde_json::{Value, json};
 
-use super::etcd::{Cluster, NODES, NUC, until};
+use super::cluster::{Cluster, NODES, NUC, until};
 use crate::guest::place::program;
 
 fn etcdctl(args: &[&str]) -> std::process::Output {
@@ -25,7 +25,7 @@ async fn a_real_etcd_comes_back_from_what_the_verb_took() {
     let mut cluster = Cluster::start();
     let mut world = load("talos-three").unwrap();
     for name in NODES {
-        world.talos.nodes.get_mut(name).unwrap().etcd_at = Some(cluster.clients(name));
+        world.talos.nodes.get_mut(name).unwrap().etcd_at = Some(cluster.members[name].clients);
     }
     let dir = tempfile::tempdir().unwrap();
     let lab = Lab::start(LabOptions { world, dir: dir.path().join("lab"), speed: 100 }).await.unwrap();

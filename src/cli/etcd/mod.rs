@@ -1,14 +1,14 @@
 //! `pvemig etcd snapshot [TALOS] --to DIR`: etcd's data, verified, on this machine's disk. It only reads: no permit, no
 //! journal, nobody's lock.
 
+mod args;
 mod member;
 mod press;
 mod schedule;
 mod shelf;
+mod told;
 
-use std::path::{Path, PathBuf};
-
-use serde::Serialize;
+use std::path::PathBuf;
 
 use crate::base::age::Recipient;
 use crate::base::check::bytes;
@@ -16,17 +16,21 @@ use crate::base::clock::Clock;
 use crate::site::Site;
 use crate::talos::{Error, Snapshot};
 
-use super::args::{EtcdArgs, EtcdVerb, Global, SnapshotArgs};
+use super::args::Global;
 use super::exit::Exit;
 use super::fail::{self, Words};
 use super::out::Out;
 use super::plan::stopped;
-use super::session::{Session, plural};
+use super::session::Session;
 use super::words::quoted;
 
+use args::{EtcdVerb, SnapshotArgs};
 use member::{Heard, Member};
 use press::{Press, Pressed};
 use shelf::{Partial, Shelf, Tidied};
+use told::Told;
+
+pub(super) use args::EtcdArgs;
 
 /// The role that a snapshot takes at least.
 const ROLE: &str = "os:etcd:backup";
@@ -36,7 +40,7 @@ pub(super) const RESTORE: &str = "\
 Restoring: a snapshot is for a cluster that has lost its quorum for good; while a majority of the members lives it \
 takes back everything since. Decrypt it (`age -d -i KEYFILE -o etcd.snapshot FILE.age`), read Talos' \
 \"Disaster Recovery\", empty etcd on every control plane (`talosctl -n NODE reset --graceful=false --reboot \
---system-labels-to-wipe=EPHEMERAL`), wait until `talosctl -n NODE service etcd` says Preparing on each, and begin on one \
+--system-labels-to-wipe=EPHEMERAL`, with `,ETCD` where that is a volume of its own), wait until `talosctl -n NODE service etcd` says Preparing on each, and begin on one \
 of them: `talosctl -n NODE bootstrap --recover-from=etcd.snapshot`. The secrets of the cluster's machine configurations \
 are not in it: keep those too.";
 
@@ -118,47 +122,6 @@ fn nth(n: usize) -> String {
     }
 }
 
-/// A snapshot that was taken.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Taken<'a> {
-    cluster: &'a str,
-    file: &'a Path,
-    /// Of the file.
-    size: u64,
-    sha256: &'a str,
-    /// How many can decrypt it; 0: it is not encrypted.
-    recipients: usize,
-    node: &'a str,
-    member: String,
-    leader: bool,
-    etcd: Content<'a>,
-    talos_version: Option<&'a str>,
-    passed: Vec<Passed<'a>>,
-    kept: &'a [String],
-    removed: &'a [String],
-}
-
-/// What is in it.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Content<'a> {
-    size: u64,
-    /// Etcd's own, of the data before it.
-    sha256: &'a str,
-    /// When it began, in entries of the log; at least so much is in it.
-    raft_index: u64,
-    raft_term: u64,
-    version: Option<&'a str>,
-}
-
-/// Somebody who gave none.
-#[derive(Serialize)]
-struct Passed<'a> {
-    node: &'a str,
-    why: &'a str,
-}
-
 /// Takes one of the first member that gives it whole.
 async fn take(
     session: &Session,
@@ -181,7 +144,14 @@ async fn take(
     }
     let mut got = None;
     for member in members {
-        match copy(&member, &mut partial, to).await {
+        if out.live {
+            out.write(&format!("  … {} sends {} or so", member.node, bytes(member.status.size)));
+        }
+        let copied = copy(&member, &mut partial, to).await;
+        if out.live {
+            out.write("\r\x1b[2K");
+        }
+        match copied {
             Ok(copied) => {
                 got = Some((member, copied));
                 break;
@@ -228,82 +198,6 @@ async fn copy(member: &Member, partial: &mut Partial, to: &[Recipient]) -> Resul
     let snapshot = member.talos.etcd_snapshot_into(&mut press, &path).await?;
     let pressed = press.finish().await.map_err(failed)?;
     Ok((snapshot, pressed))
-}
-
-/// What is said of a snapshot that was taken.
-struct Told<'a> {
-    cluster: &'a str,
-    file: &'a Path,
-    member: &'a Member,
-    snapshot: &'a Snapshot,
-    pressed: &'a Pressed,
-    others: &'a [(String, String)],
-}
-
-impl Told<'_> {
-    fn tell(&self, tidied: &Tidied, recipients: usize, keep: bool, out: &Out) -> anyhow::Result<()> {
-        let Self { cluster, file, member, snapshot, pressed, others } = *self;
-        let version = Some(member.status.version.as_str()).filter(|version| !version.is_empty());
-        if out.json {
-            let taken = Taken {
-                cluster,
-                file,
-                size: pressed.size,
-                sha256: &pressed.sha256,
-                recipients,
-                node: &member.node,
-                member: format!("{:016x}", member.status.member),
-                leader: member.status.leads(),
-                etcd: Content {
-                    size: snapshot.size,
-                    sha256: &snapshot.sha256,
-                    raft_index: member.status.raft_applied,
-                    raft_term: member.status.raft_term,
-                    version,
-                },
-                talos_version: member.version.as_deref(),
-                passed: others.iter().map(|(node, why)| Passed { node, why }).collect(),
-                kept: &tidied.kept,
-                removed: &tidied.removed,
-            };
-            out.data(&format!("{:#}\n", serde_json::to_value(&taken)?))?;
-        } else {
-            out.data(&format!("{}\n", file.display()))?;
-        }
-        let of = [version.map(|v| format!("etcd {v}")), member.version.as_ref().map(|v| format!("Talos {v}"))];
-        let of: String = of.into_iter().flatten().map(|text| format!(", {text}")).collect();
-        let sealed = match recipients {
-            0 => "not encrypted".to_owned(),
-            n => format!("encrypted to {}", plural(n, "recipient")),
-        };
-        out.tell(
-            "",
-            &format!(
-                "snapshot of {cluster} by {}, {}, at raft index {}{of}: {}, its digest is right; {sealed}",
-                member.node,
-                member.seat(),
-                member.status.raft_applied,
-                bytes(snapshot.size)
-            ),
-            2,
-        );
-        out.tell("  sha256 of the file: ", &pressed.sha256, 4);
-        for (node, why) in others {
-            out.tell("  not from ", &format!("{node}: {why}"), 4);
-        }
-        if keep {
-            tidied.kept.iter().for_each(|name| out.tell("  kept ", name, 4));
-            tidied.removed.iter().for_each(|name| out.tell("  removed ", name, 4));
-        }
-        for name in &tidied.hollow {
-            out.notice(&format!("{name} is too small to be a snapshot: it does not count, and is left alone"));
-        }
-        if recipients == 0 {
-            out.notice("whoever reads the file has all secrets of the cluster: `--recipient age1..` encrypts it");
-        }
-        out.tell("  to restore: ", "`pvemig etcd snapshot --help` says how, and when not to", 4);
-        Ok(())
-    }
 }
 
 /// The role of the talosconfig is not enough.

@@ -6,13 +6,13 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::base::names::TalosAddress;
-use crate::cli::args::{Schedule, SnapshotArgs};
 use crate::cli::exit::Exit;
 use crate::cli::fail::{self, Words};
 use crate::cli::out::Out;
 use crate::cli::session::Session;
 use crate::cli::words::quoted;
 
+use super::args::{Schedule, SnapshotArgs};
 use super::{ROLE, member};
 
 const CRONJOB: &str = include_str!("cronjob.yaml");

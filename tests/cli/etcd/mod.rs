@@ -2,16 +2,18 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use sha2::{Digest, Sha256};
 
-use super::{Said, Shell, Up, expect, said};
+use super::{Said, Shell, expect};
 use crate::talos::fake::{Fake, Says, msg, num, raw, text};
 use crate::talos::pki::{NOW, Pki, talosconfig};
 
+mod ends;
 mod lab;
 mod schedule;
+
+const TAKE: [&str; 6] = ["etcd", "snapshot", "--to", "to", "--keep", "1"];
 
 /// The content of a snapshot and the digest behind it.
 fn whole(size: usize) -> Vec<u8> {
@@ -199,6 +201,23 @@ async fn where_nobody_gives_one_each_is_quoted_and_nothing_is_left() {
     expect(&said, 1, &["talos.homelab.talosconfig"]);
     assert_eq!((there(&nodes.dir()).len(), nodes.asked()), (0, vec![0, 1, 0]));
 
+    // Nor is a disk that takes no more another member's matter.
+    for recipient in [&[][..], &["--recipient", "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa"]] {
+        let nodes = Nodes::new().await;
+        nodes.gives(1, &whole(300_000));
+        std::fs::write(nodes.dir().join(kept), [0; 100]).unwrap();
+        let line = [
+            &["-c", "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_pvemig")],
+            &TAKE[..],
+            recipient,
+        ];
+        let own = nodes.shell.command(&[]);
+        let mut sh = std::process::Command::new("bash");
+        sh.args(line.concat()).current_dir(nodes.shell.path()).envs(own.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        expect(&super::said(sh.output().unwrap()), 1, &["the snapshot cannot be written: File too large", "ulimit -f"]);
+        assert_eq!((there(&nodes.dir()), nodes.asked()), (vec![kept.to_owned()], vec![0, 1, 0]));
+    }
+
     // Where nothing can be written nobody is asked.
     let nodes = Nodes::new().await;
     for (to, code, words) in [
@@ -246,78 +265,4 @@ async fn learners_workers_and_lost_members_are_known_by_what_they_say() {
     nodes.fakes[1].instead("/machine.MachineService/Version", Says::Status(Vec::new(), 7, "not authorized"));
     let said = nodes.take(&["--json"]);
     assert!(said.code == 0 && said.stdout.contains("\"talos-version\": null"), "{}{}", said.stdout, said.stderr);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_or_interrupted_attempt_leaves_is_no_snapshot() {
-    let nodes = Nodes::new().await;
-    let bytes = whole(300_000);
-    nodes.says(1, Says::Hangs(pieces(&bytes)));
-    nodes.says(1, Says::Hangs(pieces(&bytes)));
-    nodes.gives(1, &bytes);
-    let begin = || {
-        let mut command = nodes.shell.command(&["etcd", "snapshot", "--to", "to"]);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let has_begun = || {
-            let of = |name: &String| std::fs::metadata(nodes.dir().join(name)).map_or(0, |found| found.len());
-            there(&nodes.dir()).iter().any(|name| name.ends_with(".partial") && of(name) > 100_000)
-        };
-        while !has_begun() {
-            std::thread::yield_now();
-        }
-        child
-    };
-    // Ctrl-C: nothing is left.
-    let child = begin();
-    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    expect(&said(child.wait_with_output().unwrap()), 130, &["interrupted: no snapshot was taken"]);
-    assert_eq!(there(&nodes.dir()), [""; 0]);
-    // A kill leaves what is no snapshot, and the next attempt takes it away.
-    let mut child = begin();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let left = there(&nodes.dir());
-    assert!(
-        left.len() == 1 && left[0].starts_with(".homelab-20") && left[0].ends_with(".snapshot.partial"),
-        "{left:?}"
-    );
-    let other = ".homelab-of-somebody.partial";
-    std::fs::write(nodes.dir().join(other), "x").unwrap();
-    expect(&nodes.take(&["--keep", "1"]), 0, &[&format!("notice: removed {}", left[0])]);
-    let names = there(&nodes.dir());
-    assert_eq!((names.len(), names[0].as_str()), (2, other), "{names:?}");
-    assert_eq!(std::fs::read(nodes.dir().join(&names[1])).unwrap(), bytes);
-}
-
-#[test]
-fn wrong_command_lines_of_it_are_told_what_is_right() {
-    let up = Up::new("usb-move", "manual");
-    let shell = Shell::new();
-    let secret = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
-    std::fs::write(up.shell.path().join("none"), "# nobody\n\n").unwrap();
-    std::fs::write(up.shell.path().join("keys"), format!("# mine\n{secret}\n")).unwrap();
-    let cases: &[(&[&str], &[&str])] = &[
-        (&["etcd"], &["snapshot"]),
-        (&["etcd", "snapshot"], &["--to"]),
-        (&["etcd", "snapshot", "--to", ".", "--keep", "0"], &["0 is not in 1.."]),
-        (&["etcd", "snapshot", "--to", "."], &["the site file has no Talos cluster", "`talos:`"]),
-        (&["etcd", "snapshot", "x", "--to", "."], &["no Talos cluster `x`"]),
-        (&["etcd", "snapshot", "--to", ".", "--recipient", "age1x"], &["first `--recipient`", "mistyped"]),
-        (&["etcd", "snapshot", "--to", ".", "--recipient", secret], &["it is a secret key", "age-keygen -y"]),
-        (
-            &["etcd", "snapshot", "--to", ".", "--recipients-file", "keys"],
-            &["keys:2: this is no recipient", "secret key"],
-        ),
-        (&["etcd", "snapshot", "--to", ".", "--recipients-file", "none"], &["there is no recipient in none"]),
-        (&["etcd", "snapshot", "--to", ".", "--recipients-file", "no"], &["the recipients file no cannot be read"]),
-        (&["etcd", "snapshot", "--to", ".", "--schedule", "--json"], &["`--schedule` prints no JSON"]),
-    ];
-    for (args, words) in cases {
-        let said = up.run(args);
-        expect(&said, 2, words);
-        assert!(!said.stderr.contains("GFPYY"), "{}", said.stderr);
-    }
-    assert_eq!(cases.len(), 11);
-    expect(&shell.run(&["etcd", "snapshot", "--to", "."]), 2, &["there is no site file"]);
-    expect(&shell.run(&["etcd", "snapshot", "--help"]), 0, &["Restoring: ", "age -d -i KEYFILE", "--recover-from"]);
 }
