@@ -137,23 +137,28 @@ async fn take(
         out.notice(&format!("removed {name}, which an attempt that was killed had left"));
     }
     // Where nothing can be written nobody need be asked.
-    let mut partial = shelf.begin(Clock::real().now(), !to.is_empty())?;
+    let begin = || shelf.begin(Clock::real().now(), !to.is_empty());
+    let mut first = Some(begin()?);
     let Heard { members, mut others, denied } = member::ask(session, cluster).await.map_err(fail::failure)?;
     if members.iter().all(|member| member.status.leader == 0) && !members.is_empty() {
         out.notice("etcd has no leader: what its members have not agreed on any more is not in the snapshot");
     }
     let mut got = None;
     for member in members {
+        let partial = match first.take() {
+            Some(partial) => partial,
+            None => begin()?,
+        };
         if out.live {
             out.write(&format!("  … {} sends {} or so", member.node, bytes(member.status.size)));
         }
-        let copied = copy(&member, &mut partial, to).await;
+        let copied = copy(&member, &partial, to).await;
         if out.live {
             out.write("\r\x1b[2K");
         }
         match copied {
             Ok(copied) => {
-                got = Some((member, copied));
+                got = Some((member, partial, copied));
                 break;
             }
             Err(Error::Denied { at, roles, why }) => {
@@ -167,14 +172,14 @@ async fn take(
             }
         }
     }
-    let Some((member, (snapshot, pressed))) = got else {
+    let Some((member, partial, (snapshot, pressed))) = got else {
         return Err(match denied {
             Some(error) => no_role(session, cluster, &error).into(),
             None => nobody(cluster, &others).into(),
         });
     };
     let name = partial.name.clone();
-    let file = partial.keep().map_err(|error| failed("the snapshot cannot be kept", &error))?;
+    let file = partial.keep(&pressed).map_err(|error| failed("the snapshot cannot be kept", &error))?;
     // From here on it is safe, whatever becomes of the older ones.
     let tidied = shelf.tidy(&name, args.keep);
     let empty = Tidied::default();
@@ -191,7 +196,7 @@ async fn take(
 }
 
 /// Copies the data of a member to the disk.
-async fn copy(member: &Member, partial: &mut Partial, to: &[Recipient]) -> Result<(Snapshot, Pressed), Error> {
+async fn copy(member: &Member, partial: &Partial, to: &[Recipient]) -> Result<(Snapshot, Pressed), Error> {
     let path = PathBuf::from(&partial.name);
     let failed = |source| Error::File { path: path.clone(), source };
     let mut press = partial.writer().and_then(|file| Press::new(file, to)).map_err(failed)?;

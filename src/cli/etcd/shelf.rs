@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
+use sha2::{Digest, Sha256};
 
+use super::press::Pressed;
+use crate::base::digest::hex;
 use crate::cli::exit::Exit;
 use crate::cli::fail::Words;
 use crate::cli::words::quoted;
@@ -182,10 +185,8 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Empty again, to be written to from the beginning.
-    pub(super) fn writer(&mut self) -> io::Result<tokio::fs::File> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
+    /// For one attempt alone: what an attempt that failed has still in hand would be written into the next one's.
+    pub(super) fn writer(&self) -> io::Result<tokio::fs::File> {
         Ok(tokio::fs::File::from_std(self.file.try_clone()?))
     }
 
@@ -196,9 +197,15 @@ impl Partial {
         matches!((there, self.file.metadata().map(of)), (Ok(a), Ok(b)) if a == b)
     }
 
-    /// Gives it its name once all of it is on the disk; where it is then.
-    pub(super) fn keep(mut self) -> io::Result<PathBuf> {
+    /// Gives it its name once all of it is on the disk and is what was written; where it is then.
+    pub(super) fn keep(mut self, pressed: &Pressed) -> io::Result<PathBuf> {
         self.file.sync_all()?;
+        self.file.rewind()?;
+        let mut hash = Hashed(Sha256::new());
+        io::copy(&mut self.file, &mut hash)?;
+        if hex(&hash.0.finalize()) != pressed.sha256 {
+            return Err(io::Error::new(ErrorKind::InvalidData, "what is on the disk is not what was written to it"));
+        }
         let path = self.dir.join(&self.name);
         if !self.is_there() {
             return Err(io::Error::new(ErrorKind::NotFound, "somebody removed it meanwhile"));
@@ -208,6 +215,20 @@ impl Partial {
         // Only with that is the name on the disk as well.
         File::open(&self.dir)?.sync_all()?;
         Ok(path)
+    }
+}
+
+/// A digest to write to.
+struct Hashed(Sha256);
+
+impl io::Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -44,7 +44,7 @@ async fn what_a_killed_or_interrupted_attempt_leaves_is_no_snapshot() {
     expect(&nodes.take(&["--keep", "1"]), 0, &[&format!("notice: removed {}", left[0])]);
     let names = there(&nodes.dir());
     assert_eq!((names.len(), names[0].as_str()), (2, other), "{names:?}");
-    assert_eq!(std::fs::read(nodes.dir().join(&names[1])).unwrap(), bytes);
+    assert!(std::fs::read(nodes.dir().join(&names[1])).unwrap() == bytes);
 }
 
 #[test]

@@ -81,6 +81,21 @@ fn the_newest_stay_and_what_is_foreign_is_left_alone() {
     assert_eq!((tidied.kept, tidied.removed.len()), (vec![late], 3));
 }
 
+/// What an empty file is.
+fn nothing() -> Pressed {
+    Pressed { size: 0, sha256: crate::base::digest::sha256(b"") }
+}
+
+#[test]
+fn what_is_not_on_the_disk_as_it_was_written_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let partial = shelf(&dir).begin(now(), false).unwrap();
+    std::fs::write(&partial.path, "late").unwrap();
+    let error = partial.keep(&nothing()).unwrap_err();
+    assert!(error.to_string().contains("is not what was written"), "{error}");
+    assert_eq!(there(&dir), [""; 0]);
+}
+
 #[test]
 fn a_partial_goes_unless_it_is_made_a_snapshot() {
     let dir = tempfile::tempdir().unwrap();
@@ -94,12 +109,12 @@ fn a_partial_goes_unless_it_is_made_a_snapshot() {
     assert_eq!(there(&dir), [format!(".{name}.partial")]);
     // In the same second: while it is being written, and afterwards.
     assert_eq!(shelf.begin(now(), false).unwrap().name, "homelab-2026-11-21T223016Z.snapshot");
-    assert_eq!(one.keep().unwrap(), dir.path().join(name));
+    assert_eq!(one.keep(&nothing()).unwrap(), dir.path().join(name));
     assert_eq!(shelf.begin(now(), false).unwrap().name, "homelab-2026-11-21T223016Z.snapshot");
     assert_eq!(there(&dir), [name]);
     let gone = shelf.begin(now(), true).unwrap();
     std::fs::remove_file(&gone.path).unwrap();
-    assert!(gone.keep().unwrap_err().to_string().contains("somebody removed it"));
+    assert!(gone.keep(&nothing()).unwrap_err().to_string().contains("somebody removed it"));
     assert_eq!(there(&dir), [name]);
 }
 
