@@ -1,5 +1,6 @@
 //! A Talos machine as steps name it, and how it stands.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ use crate::talos::{Error, Talos, kind};
 use super::node::KubeNode;
 use super::quorum::Peer;
 use super::vm::Vm;
+
+/// Where a disk is plugged in: it moves with the disk's socket.
+const PLACE: &str = "bus path";
 
 /// A Talos machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +47,9 @@ pub struct Boot {
     pub schematic: Option<String>,
     /// The disk that it is installed on, by what does not move from boot to boot; None where it runs from an image.
     pub disk: Option<String>,
+    /// What no other of its disks has of that one: `serial`, `wwid`, `uuid`, `bus path`. Empty in what former versions wrote.
+    #[serde(default)]
+    pub marks: BTreeMap<String, String>,
     /// The boot loader's entry; None under GRUB, which names none.
     pub entry: Option<String>,
     /// The uid of the Node object; None where there is none.
@@ -53,6 +60,19 @@ impl Boot {
     /// Whether this image is what was booted.
     pub fn runs(&self, image: &str) -> bool {
         schematic::names(image, self.schematic.as_deref(), &self.version)
+    }
+
+    /// Whether both run from the same disk. Another disk may have come that shares one of its marks, so those that both
+    /// know count; where it is plugged in only where they have nothing else in common.
+    pub fn is_on_the_disk_of(&self, other: &Self) -> bool {
+        let mut common: Vec<_> = self.marks.iter().filter(|(what, _)| other.marks.contains_key(*what)).collect();
+        if common.iter().any(|(what, _)| *what != PLACE) {
+            common.retain(|(what, _)| *what != PLACE);
+        }
+        match common.as_slice() {
+            [] => self.disk == other.disk,
+            all => all.iter().all(|(what, value)| other.marks.get(*what) == Some(*value)),
+        }
     }
 
     /// What was booted, in words.
@@ -131,7 +151,7 @@ impl Machine {
     pub async fn boot(&self, cx: &Estate) -> Result<Boot, Failure> {
         let talos = self.open(cx).await?;
         let kube = cx.kubernetes(&self.node.cluster).await?;
-        let (id, running, disk, entry) =
+        let (id, running, (disk, marks), entry) =
             futures::try_join!(talos.this_boot(), running(&talos), disk(&talos), entry(&talos))?;
         let node = kube.node(&self.node.name).await?;
         Ok(Boot {
@@ -139,6 +159,7 @@ impl Machine {
             version: running.version,
             schematic: running.schematic,
             disk,
+            marks,
             entry,
             uid: node.map(|node| node.meta.uid),
         })
@@ -161,21 +182,29 @@ pub async fn running(talos: &Talos) -> Result<Running, Error> {
     })
 }
 
-/// The disk that it is installed on. Its kernel name moves from boot to boot, so it is named by the first thing that stays
-/// and that no other of its disks has.
-async fn disk(talos: &Talos) -> Result<Option<String>, Error> {
-    let Some(system) = talos.single(&kind::SYSTEM_DISK).await?.map(|system| system.spec) else { return Ok(None) };
+/// The disk that it is installed on, with what no other of its disks has of it. Its kernel name moves from boot to boot, so
+/// it is named by the first of those.
+async fn disk(talos: &Talos) -> Result<(Option<String>, BTreeMap<String, String>), Error> {
+    let none = BTreeMap::new();
+    let Some(system) = talos.single(&kind::SYSTEM_DISK).await?.map(|system| system.spec) else {
+        return Ok((None, none));
+    };
     let disks = talos.list(&kind::DISKS).await?;
-    let Some(disk) = disks.iter().find(|disk| disk.id == system.disk_id) else { return Ok(Some(system.dev_path)) };
+    let Some(disk) = disks.iter().find(|disk| disk.id == system.disk_id) else {
+        return Ok((Some(system.dev_path), none));
+    };
     type Of = fn(&Disk) -> &String;
     let names: [(&str, Of); 4] =
-        [("serial", |d| &d.serial), ("wwid", |d| &d.wwid), ("uuid", |d| &d.uuid), ("bus path", |d| &d.bus_path)];
+        [("serial", |d| &d.serial), ("wwid", |d| &d.wwid), ("uuid", |d| &d.uuid), (PLACE, |d| &d.bus_path)];
     let alone = |of: Of| {
         let value = of(&disk.spec);
         !value.is_empty() && disks.iter().filter(|other| of(&other.spec) == value).count() == 1
     };
-    let named = names.into_iter().find(|(_, of)| alone(*of)).map(|(what, of)| (what, of(&disk.spec)));
-    Ok(Some(named.map_or(system.dev_path, |(what, value)| format!("{} ({what} {value})", disk.spec.model))))
+    let own: Vec<_> =
+        names.into_iter().filter(|(_, of)| alone(*of)).map(|(what, of)| (what, of(&disk.spec).clone())).collect();
+    let named = own.first().map(|(what, value)| format!("{} ({what} {value})", disk.spec.model));
+    let marks = own.into_iter().map(|(what, value)| (what.to_owned(), value)).collect();
+    Ok((Some(named.unwrap_or(system.dev_path)), marks))
 }
 
 /// The boot loader's entry.
@@ -185,5 +214,39 @@ async fn entry(talos: &Talos) -> Result<Option<String>, Error> {
         // The version before it had the kind tells nothing of it.
         Err(Error::NoSuchKind { .. }) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_the_same_by_what_both_boots_know_of_it() {
+        let boot = |disk: &str, marks: &[(&str, &str)]| Boot {
+            id: String::new(),
+            version: String::new(),
+            schematic: None,
+            disk: Some(disk.to_owned()),
+            marks: marks.iter().map(|(what, value)| ((*what).to_owned(), (*value).to_owned())).collect(),
+            entry: None,
+            uid: None,
+        };
+        let cases: &[(&[_], &[_], bool)] = &[
+            // A stick with its serial number came: the other mark is left.
+            (&[("serial", "S"), ("wwid", "W"), (PLACE, "1")], &[("wwid", "W"), (PLACE, "1")], true),
+            (&[("serial", "S"), ("wwid", "W")], &[("serial", "S"), ("wwid", "X")], false),
+            // It moved to another socket.
+            (&[("serial", "S"), (PLACE, "1")], &[("serial", "S"), (PLACE, "2")], true),
+            (&[(PLACE, "1")], &[(PLACE, "2")], false),
+            (&[("serial", "S"), (PLACE, "1")], &[(PLACE, "1")], true),
+            // Written by a former version.
+            (&[], &[("serial", "S")], false),
+        ];
+        for (then, now, same) in cases {
+            assert_eq!(boot("a", then).is_on_the_disk_of(&boot("b", now)), *same, "{then:?} {now:?}");
+        }
+        assert!(boot("a", &[]).is_on_the_disk_of(&boot("a", &[("serial", "S")])));
+        assert_eq!(cases.len(), 6);
     }
 }

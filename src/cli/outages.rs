@@ -39,6 +39,10 @@ impl Session {
             return Vec::new();
         }
         let mut all = report::outages(&run.records, &what, &key, closer);
+        // Nor is it an undo that brings it back: nobody saw it at work.
+        for outage in all.iter_mut().filter(|outage| !held && matches!(outage.end, End::GivenBack(_))) {
+            (outage.end, outage.until, outage.elapsed) = (End::Down, None, None);
+        }
         if held
             && found_down(run, &key)
             && !all.is_empty()

@@ -114,18 +114,23 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
     Ok(exit)
 }
 
-/// Whether each migration that a lost run may have been of was gone through since: that takes over what it left.
+/// Whether each migration that a lost run may have been of was gone through to its end since, with all that is known to
+/// have been held: that takes over what it left. An undo may have ended before it came to a hold.
 fn outlived(runs: &[RunRead], run: &RunRead, session: &Session) -> bool {
+    let covered = |later: &RunRead, hold: &Planned| {
+        later.state.opened.plan.iter().any(|p| p.key == hold.key && same_subject(&p.step, &hold.step))
+    };
     let through = |name: &String| {
         runs.iter().any(|later| {
             let of = &later.state.opened;
-            let closed = matches!(later.state.phase, Phase::Done | Phase::Undone);
-            later.state.since > run.state.last && closed && !of.single && of.migration.as_ref() == Some(name)
+            let whole = later.state.phase == Phase::Done && !of.single && of.migration.as_ref() == Some(name);
+            let mut holds = run.state.opened.plan.iter().filter(|p| p.holds_until.is_some());
+            later.state.since > run.state.last && whole && holds.all(|hold| covered(later, hold))
         })
     };
     match &run.state.opened.migration {
         Some(name) => through(name),
-        None => session.site.migrations.keys().all(through),
+        None => !session.site.migrations.is_empty() && session.site.migrations.keys().all(through),
     }
 }
 
@@ -146,7 +151,15 @@ pub(super) fn whole_text(error: &StoreError) -> String {
 pub(super) fn same_subject(a: &Value, b: &Value) -> bool {
     let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return false };
     let mut both = a.iter().filter_map(|(name, value)| Some((value, b.get(name)?))).peekable();
-    both.peek().is_some() && both.all(|(a, b)| a == b)
+    both.peek().is_some() && both.all(|(a, b)| is_same(a, b))
+}
+
+/// Equal but for `dial`: how a machine is reached is no part of which one it is.
+fn is_same(a: &Value, b: &Value) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
+    let of = |map: &serde_json::Map<String, Value>| map.keys().filter(|key| *key != "dial").count();
+    let mut parts = a.iter().filter(|(key, _)| *key != "dial");
+    of(a) == of(b) && parts.all(|(key, value)| b.get(key).is_some_and(|other| is_same(value, other)))
 }
 
 /// How a run stands, in a word.
@@ -165,4 +178,29 @@ pub(super) fn word(run: &RunRead) -> &'static str {
 fn not_needed(run: &RunRead) -> impl Iterator<Item = String> {
     let needless = |p: &&Planned| run.state.steps.get(&p.key).is_some_and(|s| s.stage == Stage::Already && s.needless);
     run.state.opened.plan.iter().filter(needless).map(|p| p.key.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_machine_is_the_same_however_it_is_reached() {
+        let step = |name: &str, at: &str| json!({"machine": {"name": name, "dial": {"address": at}}, "since": at});
+        let mut own = step("talos-mac", "192.168.4.49");
+        own["repair"] = json!(true);
+        let cases = [
+            (step("talos-mac", "192.168.4.49"), true),
+            (json!({"machine": {"name": "talos-mac", "dial": {"address": "10.0.0.9"}}}), true),
+            (json!({"machine": {"name": "talos-vm", "dial": {"address": "192.168.4.49"}}}), false),
+            (json!({"machine": {"name": "talos-mac", "vm": 105}}), false),
+            (json!({"vm": 105}), false),
+        ];
+        for (other, same) in &cases {
+            assert_eq!(same_subject(&own, other), *same, "{other}");
+            assert_eq!(same_subject(other, &own), *same, "{other}");
+        }
+        assert_eq!(cases.len(), 5);
+    }
 }

@@ -103,6 +103,9 @@ pub fn write(dir: &Path, shared: &Arc<Shared>, reach: &Reach, keys: &Keys) -> Re
     ];
     if !reach.talos.nodes.is_empty() {
         put(dir, "talosconfig", &reach.talos.talosconfig, 0o600)?;
+        for (name, text, mode) in &reach.talos.made {
+            put(dir, name, text, *mode)?;
+        }
         let nodes: Vec<String> = reach.talos.nodes.iter().map(|(name, address)| format!("{name}={address}")).collect();
         lines.extend([("TALOSCONFIG", path("talosconfig")), ("TALOS_NODES", nodes.join(" "))]);
     }

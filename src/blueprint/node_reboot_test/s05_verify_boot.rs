@@ -14,8 +14,8 @@ use crate::estate::Estate;
 use crate::talos::kind;
 
 use super::s04_reboot::{self, BOOT};
-use super::stand::{kubelet, may_pass, missing};
 use super::{RebootNode, RepairNode, mend_image};
+use crate::blueprint::stand::{kubelet, may_pass, missing};
 
 /// Waits until the node is what it was, booted anew.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -203,7 +203,7 @@ fn differences(machine: &Machine, (then, now): (&Boot, &Boot), written: Option<&
     }
     let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
     let differs = |then: &Option<String>, now: &Option<String>| now != then && (up || now.is_some());
-    if differs(&then.disk, &now.disk) {
+    if differs(&then.disk, &now.disk) && !now.is_on_the_disk_of(then) {
         add(
             format!("{name} was installed on {}, and has booted from {}", show(&then.disk), show(&now.disk)),
             "see the boot order of its firmware, and what else is plugged in".to_owned(),
@@ -259,6 +259,7 @@ mod tests {
             version: "v1.11.5".into(),
             schematic: Some("a".repeat(64)),
             disk: Some("Samsung (serial 1)".into()),
+            marks: std::collections::BTreeMap::new(),
             entry: Some("Talos-v1.11.5.efi".into()),
             uid: Some("u".into()),
         }
