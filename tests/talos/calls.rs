@@ -60,7 +60,7 @@ pub(super) const CHANGES: [Call; 13] = [
 ];
 
 /// Each method that takes none.
-pub(super) const QUESTIONS: [Call; 21] = [
+pub(super) const QUESTIONS: [Call; 22] = [
     call("boot_id", READ, Shape::Stream),
     call("boot_time", "/machine.MachineService/SystemStat", Shape::Envelope),
     call("dmesg", "/machine.MachineService/Dmesg", Shape::Stream),
@@ -68,6 +68,7 @@ pub(super) const QUESTIONS: [Call; 21] = [
     call("etcd_alarms", "/machine.MachineService/EtcdAlarmList", Shape::Envelope),
     call("etcd_members", "/machine.MachineService/EtcdMemberList", Shape::Envelope),
     call("etcd_snapshot", "/machine.MachineService/EtcdSnapshot", Shape::Stream),
+    call("etcd_snapshot_into", "/machine.MachineService/EtcdSnapshot", Shape::Stream),
     call("etcd_status", "/machine.MachineService/EtcdStatus", Shape::Envelope),
     call("events", "/machine.MachineService/Events", Shape::Stream),
     call("file", READ, Shape::Stream),
@@ -87,7 +88,7 @@ pub(super) const QUESTIONS: [Call; 21] = [
 impl Call {
     /// Asked again where nothing came of it; a stream that may be long is begun anew by who reads it.
     pub(super) fn is_asked_again(&self) -> bool {
-        !matches!(self.method, "etcd_snapshot" | "events" | "sequence_began" | "watch")
+        !matches!(self.method, "etcd_snapshot" | "etcd_snapshot_into" | "events" | "sequence_began" | "watch")
     }
 
     /// By what its events are known is in the answer.
@@ -123,7 +124,7 @@ impl Call {
                 let archive = archive();
                 data([&archive[..20], &archive[20..]])
             }
-            "etcd_snapshot" => {
+            "etcd_snapshot" | "etcd_snapshot_into" => {
                 use sha2::{Digest, Sha256};
                 let content: Vec<u8> = (0..1000_u32).flat_map(u32::to_be_bytes).collect();
                 data([&content, &Sha256::digest(&content)])
@@ -248,12 +249,12 @@ impl Bench {
         let good = |method: &str| QUESTIONS.iter().find(|question| question.method == method).unwrap().good();
         for method in ["etcd_status", "etcd_members", "list"] {
             let question = QUESTIONS.iter().find(|question| question.method == method).unwrap();
-            self.fake.only(question.path, Says::Ok(good(method)));
+            self.fake.instead(question.path, Says::Ok(good(method)));
         }
-        self.fake.only(GET, Says::Ok(vec![raw(1, &resource("system-disk", "diskID: sda\ndevPath: /dev/sda\n"))]));
+        self.fake.instead(GET, Says::Ok(vec![raw(1, &resource("system-disk", "diskID: sda\ndevPath: /dev/sda\n"))]));
         let tag = if call.method == "upgrade" { "v1.12.11" } else { "v1.13.9" };
-        self.fake.only(&machine("Version"), Says::Ok(vec![version(tag)]));
-        self.fake.only(call.path, Says::Ok(call.good()));
+        self.fake.instead(&machine("Version"), Says::Ok(vec![version(tag)]));
+        self.fake.instead(call.path, Says::Ok(call.good()));
     }
 
     /// The snapshot that is sent to a node has this size.
@@ -302,6 +303,7 @@ impl Bench {
                 assert_eq!(to.exists(), outcome.is_ok(), "{outcome:?}");
                 shown(outcome)
             }
+            "etcd_snapshot_into" => shown(talos.etcd_snapshot_into(&mut Vec::new(), self.dir.path()).await),
             "etcd_status" => shown(talos.etcd_status().await),
             "events" => {
                 let (mut events, mut all) = (talos.events(0, None).await?, Vec::new());

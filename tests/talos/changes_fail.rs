@@ -54,7 +54,7 @@ async fn each_status_of_each_change_has_its_cause() {
         let bench = Bench::start(LIMITS).await;
         for (code, said, wanted, effect, _) in STATUSES {
             bench.ready(call);
-            bench.fake.only(call.path, Says::Status(vec![], *code, said));
+            bench.fake.instead(call.path, Says::Status(vec![], *code, said));
             match (call.method, *wanted) {
                 // A member that is gone is gone, and a node without the new way to an image goes the old one.
                 ("etcd_remove", "NotFound") | ("fetch", "NotImplemented") => {
@@ -109,7 +109,7 @@ async fn a_change_without_a_whole_answer_may_have_been_made() {
         }
         for (how, says, wanted) in ways {
             bench.ready(call);
-            bench.fake.only(call.path, says);
+            bench.fake.instead(call.path, says);
             let found = failed(&bench, call, how).await;
             assert_eq!((found.0.as_str(), found.1), (wanted, Effect::Maybe), "{}: {how}", call.method);
             cases += 1;
@@ -123,7 +123,7 @@ async fn a_change_that_is_met_with_silence_may_have_been_made() {
     let silence = |call: &'static Call, behind: Vec<Vec<u8>>| async move {
         let bench = Bench::start(LIMITS).await;
         bench.ready(call);
-        bench.fake.only(call.path, Says::Hangs(behind));
+        bench.fake.instead(call.path, Says::Hangs(behind));
         failed(&bench, call, "silence").await
     };
     // All at once: each takes as long as its limit is.
@@ -140,12 +140,12 @@ async fn an_installer_has_its_say_in_its_exit_code() {
     let bench = Bench::start(LIMITS).await;
     let failed_with = |code: u64| vec![msg(1, &[text(1, "no space left on device")]), msg(1, &[num(2, code)])];
     for code in [1, 137] {
-        bench.fake.only(put.path, Says::Ok(failed_with(code)));
+        bench.fake.instead(put.path, Says::Ok(failed_with(code)));
         assert_eq!(failed(&bench, put, "exit code").await, ("InstallerFailed".to_owned(), Effect::Partial));
     }
     // Its word got lost on the way, whatever it was.
     for says in [Says::Breaks(failed_with(0)), Says::Ends(failed_with(1))] {
-        bench.fake.only(put.path, says);
+        bench.fake.instead(put.path, says);
         assert_eq!(failed(&bench, put, "exit code, and lost").await, ("LostAnswer".to_owned(), Effect::Maybe));
     }
 }
@@ -216,7 +216,7 @@ async fn a_change_is_not_sent_where_what_it_goes_by_cannot_be_asked() {
             (Says::Breaks(vec![]), "NoAnswer"),
         ] {
             bench.ready(call);
-            bench.fake.only(path, says);
+            bench.fake.instead(path, says);
             let error = bench.make(call).await.unwrap_err();
             assert_eq!((kind(&error).as_str(), error.effect()), (wanted, Effect::None), "{method}: {path}");
             assert_eq!((bench.times(call), bench.diary.notes().len()), (0, 0), "{method}: {path}");
@@ -240,8 +240,7 @@ async fn what_must_not_be_sent_twice_says_so_in_its_note() {
             once.push(call.method);
         }
     }
-    let wanted =
-        ["bootstrap", "etcd_leave", "etcd_recover", "put", "reboot", "reset", "roll_back", "shutdown", "upgrade"];
+    let wanted = ["etcd_leave", "etcd_recover", "put", "reboot", "reset", "roll_back", "shutdown", "upgrade"];
     assert_eq!(once, wanted);
 }
 
@@ -251,6 +250,6 @@ async fn a_snapshot_that_was_not_taken_in_as_a_whole_is_none() {
     let bench = Bench::start(LIMITS).await;
     // More than a connection takes without somebody who reads it.
     bench.snapshot(16 << 20);
-    bench.fake.only(recover.path, Says::Early(recover.good()));
+    bench.fake.instead(recover.path, Says::Early(recover.good()));
     assert_eq!(failed(&bench, recover, "OK in the middle").await, ("BadAnswer".to_owned(), Effect::Maybe));
 }

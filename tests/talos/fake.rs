@@ -81,14 +81,14 @@ impl Fake {
         self.script.lock().unwrap().entry(path.to_owned()).or_default().push(says);
     }
 
-    /// From now on the calls of a path are answered with this alone.
-    pub(crate) fn only(&self, path: &str, says: Says) {
-        self.script.lock().unwrap().insert(path.to_owned(), vec![says]);
-    }
-
     /// How often a path was asked so far.
     pub(crate) fn times(&self, path: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|asked| asked.path == path).count()
+    }
+
+    /// Says this from now on, in place of what was to be said.
+    pub(crate) fn instead(&self, path: &str, says: Says) {
+        self.script.lock().unwrap().insert(path.to_owned(), vec![says]);
     }
 
     /// What was asked so far, in order.

@@ -8,7 +8,7 @@ mod changes_fail;
 mod changing;
 mod estate;
 mod failing;
-mod fake;
+pub(crate) mod fake;
 mod kept;
 pub(crate) mod pki;
 mod protos;

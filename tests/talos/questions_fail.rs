@@ -34,8 +34,8 @@ async fn each_status_of_each_question_has_its_cause() {
         for (code, said, wanted, _, times) in STATUSES {
             bench.ready(call);
             // Who may not read the file asks for the resource, which this version does not have.
-            bench.fake.only(GET, Says::Status(vec![], 7, "resource type \"BootIDs\" is not supported"));
-            bench.fake.only(call.path, Says::Status(vec![], *code, said));
+            bench.fake.instead(GET, Says::Status(vec![], 7, "resource type \"BootIDs\" is not supported"));
+            bench.fake.instead(call.path, Says::Status(vec![], *code, said));
             if call.path == GET && *wanted == "NotFound" {
                 // What is not there is data.
                 assert_eq!(bench.make(call).await.unwrap(), "None");
@@ -48,7 +48,7 @@ async fn each_status_of_each_question_has_its_cause() {
             refused += 1;
         }
     }
-    assert_eq!((refused, none), (21 * 19 - 3, vec!["get", "machine_config", "single"]));
+    assert_eq!((refused, none), (22 * 19 - 3, vec!["get", "machine_config", "single"]));
 }
 
 #[tokio::test]
@@ -65,10 +65,10 @@ async fn half_an_answer_is_none_and_is_asked_for_again() {
             ("half a message", Says::Half(good.clone())),
         ] {
             bench.ready(call);
-            bench.fake.only(call.path, says.clone());
+            bench.fake.instead(call.path, says.clone());
             assert_eq!(failed(&bench, call, how).await, ("NoAnswer".to_owned(), 4), "{}: {how}", call.method);
             // Once is not always.
-            bench.fake.only(call.path, says);
+            bench.fake.instead(call.path, says);
             bench.fake.on(call.path, Says::Ok(good.clone()));
             let before = bench.times(call);
             assert!(bench.make(call).await.is_ok(), "{}: {how}", call.method);
@@ -102,7 +102,7 @@ async fn an_answer_that_is_another_one_is_not_read_as_nothing() {
         }
         for (how, says, wanted, times) in ways {
             bench.ready(call);
-            bench.fake.only(call.path, says);
+            bench.fake.instead(call.path, says);
             assert_eq!(failed(&bench, call, how).await, (wanted.to_owned(), times), "{}: {how}", call.method);
             cases += 1;
         }
@@ -117,7 +117,7 @@ async fn a_question_that_is_met_with_silence_ends() {
     let silence = |call: &'static Call, behind: Vec<Vec<u8>>| async move {
         let bench = Bench::start(limits).await;
         bench.ready(call);
-        bench.fake.only(call.path, Says::Hangs(behind));
+        bench.fake.instead(call.path, Says::Hangs(behind));
         // Who watches waits as long as it takes: what was told so far does not end it.
         if matches!(call.method, "events" | "watch") {
             assert!(wait::within(limit, bench.make(call)).await.is_err(), "{}", call.method);
@@ -127,7 +127,7 @@ async fn a_question_that_is_met_with_silence_ends() {
     };
     // What has heard that its sequence began waits no more.
     let all = QUESTIONS.iter().flat_map(|call| [silence(call, vec![]), silence(call, call.begun())]);
-    assert_eq!(join_all(all).await, vec!["NoAnswer"; 42]);
+    assert_eq!(join_all(all).await, vec!["NoAnswer"; 44]);
 }
 
 #[tokio::test]
@@ -138,9 +138,9 @@ async fn a_message_is_as_large_as_talos_makes_it_and_no_larger() {
     let file = QUESTIONS.iter().find(|call| call.method == "file").unwrap();
     let bench = Bench::start(LIMITS).await;
     assert_eq!((file.path, large(LARGEST).len()), (READ, LARGEST));
-    bench.fake.only(READ, Says::Ok(vec![large(LARGEST)]));
+    bench.fake.instead(READ, Says::Ok(vec![large(LARGEST)]));
     assert!(bench.make(file).await.is_ok());
-    bench.fake.only(READ, Says::Ok(vec![large(LARGEST + 1)]));
+    bench.fake.instead(READ, Says::Ok(vec![large(LARGEST + 1)]));
     assert_eq!(failed(&bench, file, "one above").await, ("BadAnswer".to_owned(), 1));
 
     // The other way it is not even sent: the text, its tag and length, and the mode.

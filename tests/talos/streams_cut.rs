@@ -29,8 +29,10 @@ async fn half_a_stream_is_none() {
         ];
         for (how, says, wanted) in ways {
             bench.ready(call);
-            bench.fake.only(super::calls::GET, Says::Status(vec![], 7, "resource type \"BootIDs\" is not supported"));
-            bench.fake.only(call.path, says);
+            bench
+                .fake
+                .instead(super::calls::GET, Says::Status(vec![], 7, "resource type \"BootIDs\" is not supported"));
+            bench.fake.instead(call.path, says);
             // What is said while a node goes down is no result.
             let down = matches!(wanted, "NoAnswer" | "Unavailable" | "GaveUp");
             let times = if down && call.is_asked_again() { 4 } else { 1 };
@@ -38,7 +40,7 @@ async fn half_a_stream_is_none() {
             cases += 1;
         }
     }
-    assert_eq!(cases, 10 * 10);
+    assert_eq!(cases, 11 * 10);
 }
 
 #[tokio::test]
@@ -49,13 +51,13 @@ async fn all_of_a_stream_without_its_status_is_none() {
         let bench = Bench::start(LIMITS).await;
         for (how, says) in [("reset", Says::Breaks(call.good())), ("no status", Says::Ends(call.good()))] {
             bench.ready(call);
-            bench.fake.only(call.path, says);
+            bench.fake.instead(call.path, says);
             let times = if call.is_asked_again() { 4 } else { 1 };
             assert_eq!(failed(&bench, call, how).await, ("NoAnswer".to_owned(), times), "{}: {how}", call.method);
             cases += 1;
         }
     }
-    assert_eq!(cases, 9 * 2);
+    assert_eq!(cases, 10 * 2);
 }
 
 #[tokio::test]
@@ -66,7 +68,7 @@ async fn a_stream_that_broke_once_is_asked_for_again_from_its_beginning() {
         bench.ready(call);
         let whole = bench.make(call).await.unwrap();
         for says in [Says::Breaks(call.begun()), Says::Ends(call.begun()), Says::Status(call.begun(), 14, "EOF")] {
-            bench.fake.only(call.path, says);
+            bench.fake.instead(call.path, says);
             bench.fake.on(call.path, Says::Ok(call.good()));
             let before = bench.times(call);
             assert_eq!(bench.make(call).await.unwrap(), whole, "{}", call.method);
@@ -81,6 +83,7 @@ async fn a_stream_that_broke_once_is_asked_for_again_from_its_beginning() {
 async fn what_can_be_seen_to_be_half_is_none_under_ok_too() {
     let ended = [
         ("etcd_snapshot", "BadSnapshot", 1),
+        ("etcd_snapshot_into", "BadSnapshot", 1),
         ("kubeconfig", "BadAnswer", 1),
         ("sequence_began", "NoAnswer", 1),
         // It has not said that all that is there was told.
@@ -90,12 +93,12 @@ async fn what_can_be_seen_to_be_half_is_none_under_ok_too() {
         let call = streams().find(|call| call.method == method).unwrap();
         let bench = Bench::start(LIMITS).await;
         bench.ready(call);
-        bench.fake.only(call.path, Says::Ok(call.begun()));
+        bench.fake.instead(call.path, Says::Ok(call.begun()));
         assert_eq!(failed(&bench, call, "OK in the middle").await, (wanted.to_owned(), times), "{method}");
-        bench.fake.only(call.path, Says::Ok(vec![]));
+        bench.fake.instead(call.path, Says::Ok(vec![]));
         assert_eq!(failed(&bench, call, "OK at once").await, (wanted.to_owned(), times), "{method}");
     }
-    assert_eq!(ended.len(), 4);
+    assert_eq!(ended.len(), 5);
 }
 
 #[tokio::test]
@@ -105,10 +108,10 @@ async fn an_error_in_a_piece_ends_the_stream() {
     for call in streams().filter(|call| !matches!(call.method, "list" | "watch")) {
         let bench = Bench::start(LIMITS).await;
         bench.ready(call);
-        bench.fake.only(call.path, Says::Ok([call.begun(), vec![error()]].concat()));
+        bench.fake.instead(call.path, Says::Ok([call.begun(), vec![error()]].concat()));
         let wanted = if matches!(call.method, "events" | "sequence_began") { "NoAnswer" } else { "Unexpected" };
         assert_eq!(failed(&bench, call, "an error in a piece").await, (wanted.to_owned(), 1), "{}", call.method);
         cases += 1;
     }
-    assert_eq!(cases, 8);
+    assert_eq!(cases, 9);
 }

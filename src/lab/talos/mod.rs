@@ -131,7 +131,7 @@ impl World {
     pub(super) fn talos_compared(&self) -> Value {
         let node = |(name, node): (&String, &node::Node)| {
             let run = node.run.as_ref().map(|run| {
-                json!({ "image": node.slots.get(&run.slot), "config": run.active, "modules": run.loaded, "booted": run.booted,
+                json!({ "image": node.slots.get(&run.slot), "config": run.active, "modules": run.loaded, "booted": run.booted, "maintenance": run.maintenance,
                     "left_etcd": run.left_etcd })
             });
             let it = json!({
