@@ -8,6 +8,7 @@ mod commands;
 mod configs;
 mod firmware;
 mod images;
+mod locked;
 mod mending;
 mod off;
 mod power;
