@@ -244,6 +244,11 @@ fn qm(node: &Node, commands: &str) -> String {
     format!("on {host}: `{}`", commands.replace("{}", &vmid))
 }
 
+/// What a command takes down besides, said behind it.
+fn reboots(node: &Node) -> &'static str {
+    if node.etcd.is_absent() { " (it reboots the node)" } else { " (it reboots the node: see that etcd can spare it)" }
+}
+
 /// What starts a node's VM where it is known to be off.
 fn start(node: &Node) -> Option<String> {
     node.vm().filter(|vm| !vm.is_running()).map(|_| qm(node, "qm start {}"))

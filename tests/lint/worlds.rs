@@ -16,7 +16,7 @@ const INCIDENTS: &[Incident] = &[
         world: "talos-three-agent",
         rule: ("L04", "talos-vm"),
         text: &["`ext-qemu-guest-agent` is Waiting"],
-        help: "on pve: `qm set 223 --agent 1 && qm reboot 223`",
+        help: "on pve: `qm set 223 --agent 1 && qm reboot 223` (it reboots the node: see that etcd can spare it)",
     },
     Incident { world: "talos-three-boot-order", rule: ("L30", "talos-vm"), text: &["boot"], help: "qm" },
     Incident {

@@ -1,6 +1,7 @@
 //! `pvemig survey [NODE]...`: every node across all layers, what is wrong with it, and the next command.
 
 mod cells;
+mod mended;
 #[cfg(test)]
 mod said;
 mod screen;
@@ -66,7 +67,8 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
             out.write("\r\x1b[2K");
         }
         let survey = survey.map_err(fail::failure)?;
-        let looked = lint::look(&survey);
+        let mut looked = lint::look(&survey);
+        mended::by_migrations(session, &mut looked.findings);
         // A terminal may have been given another size meanwhile.
         let stage = Stage::of(out);
         let shown = Shown { survey: &survey, findings: &looked.findings, not_looked_at: looked.blind() };
