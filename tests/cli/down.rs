@@ -102,12 +102,25 @@ fn a_plan_of_reboots_says_what_is_mended_and_what_that_takes_down() {
         let up = Up::new(world, "auto");
         let plan = up.run(&["plan", "reboots"]);
         expect(&plan, 0, &["  to do "]);
-        plan.stdout.lines().filter(|line| line.starts_with("  will be ")).map(words).collect::<Vec<_>>()
+        let of = |head: &str| plan.stdout.lines().filter(|line| line.starts_with(head)).map(words).collect::<Vec<_>>();
+        // Who leads now hands over; another one may lead by then.
+        let may = of("  may be ");
+        assert!(!may.is_empty() && !may.iter().any(|line| line.contains("talos-nuc")), "{may:#?}");
+        let mut surely = of("  will be ");
+        let leads = "will be 01: talos-nuc hands the leadership of etcd over";
+        assert_eq!(surely.iter().filter(|line| *line == leads).count(), 1, "{surely:#?}");
+        surely.retain(|line| line != leads);
+        (surely, of("  undo ").concat())
     };
-    let modules = said("talos-three-no-modules");
+    let (modules, undo) = said("talos-three-no-modules");
     assert_eq!(modules, ["will be 03: talos-nuc gets NVIDIA's kernel modules, without a reboot"]);
-    let image = said("talos-three-wrong-image");
+    assert!(!undo.contains("drains"), "{undo}");
+    let (nothing, undo) = said("talos-three");
+    assert!(nothing.is_empty() && !undo.contains("drains"), "{nothing:#?} {undo}");
+    let (image, undo) = said("talos-three-wrong-image");
     assert_eq!(image.len(), 1, "{image:#?}");
     assert!(image[0].starts_with("will be 03: talos-vm gets factory.talos.dev/nocloud-installer/"), "{image:#?}");
     assert!(image[0].ends_with("and reboots for it by itself, before its own reboot in 04"), "{image:#?}");
+    assert_eq!(undo.matches("drains").count(), 1, "{undo}");
+    assert!(undo.contains("03: drains talos-vm and reboots it into the image that it runs now"), "{undo}");
 }
