@@ -2,6 +2,7 @@
 //!
 //! A blueprint is a list of rows. The list is the order, the number in a step's id is its name.
 
+pub mod cluster_build;
 pub mod cordon;
 pub mod fault;
 pub mod finding;
@@ -10,9 +11,11 @@ pub mod known;
 pub mod machine;
 pub mod node;
 pub mod node_reboot_test;
+pub mod own_vm;
 pub mod power;
 pub mod quorum;
 pub mod rights;
+pub mod stand;
 pub mod uncordon;
 pub mod usb_move;
 pub mod vm;

@@ -76,7 +76,7 @@ pub(super) enum Verb {
 /// What running and undoing have in common.
 #[derive(Debug, Args)]
 pub(super) struct Going {
-    /// Consent to the loss of a thing (pvc/NAMESPACE/NAME, pv/NAME); may be repeated
+    /// Consent to the loss of a thing (pvc/NAMESPACE/NAME, pv/NAME, disk/SERIAL, etcd/MEMBER); may be repeated
     #[arg(long, value_name = "THING")]
     pub(super) destroy: Vec<String>,
     /// Where a person must act, wait (for at most so long) instead of stopping
@@ -124,6 +124,9 @@ pub(super) struct PlanArgs {
     /// Exit with 5 where changes are pending, 3 where a person must act (4 where something is in the way, as always)
     #[arg(long)]
     pub(super) exit_code: bool,
+    /// Show it as with this consent (see `run`); may be repeated
+    #[arg(long, value_name = "THING")]
+    pub(super) destroy: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -7,12 +7,14 @@ use console::{style, truncate_str};
 
 use crate::base::check::{Answer, Problem, not_needed};
 use crate::base::names::StepKey;
+use crate::base::permit::Thing;
 use crate::base::wait::{show, within};
 use crate::blueprint::{self, Blueprint, BoxedStep};
 use crate::engine::lately::Lately;
 use crate::engine::plan::{Line, Said};
 use crate::engine::recorder::{Recorder, Wiring};
 use crate::engine::run::{Engine, Hand, Policy};
+use crate::engine::step::RunInfo;
 
 use super::args::{Global, PlanArgs};
 use super::exit::Exit;
@@ -21,13 +23,15 @@ use super::out::Out;
 use super::scratch::Scratch;
 use super::session::{Session, plural};
 use super::words::lay;
+use super::work::refuse_consents;
 
 pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow::Result<Exit> {
     let out = &out.for_data();
     let scratch = Scratch::new()?;
     let session = Session::asking(global, out, &scratch)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
-    let looked = look(&session, blueprint, Some(&args.migration), &steps);
+    refuse_consents(&steps, &args.destroy)?;
+    let looked = look(&session, blueprint, Some(&args.migration), &steps, &args.destroy);
     // A signal ends it here, so that the scratch directory goes as well.
     let lines = tokio::select! {
         lines = looked => lines,
@@ -70,6 +74,7 @@ pub(super) async fn look(
     blueprint: &Blueprint,
     migration: Option<&str>,
     steps: &[BoxedStep],
+    consents: &[String],
 ) -> anyhow::Result<Vec<Line>> {
     let opened = session.opened(blueprint, migration, steps, false)?;
     let recorder = Recorder::scratch(opened, &Wiring { clock: session.clock, ..Wiring::default() })?;
@@ -79,7 +84,10 @@ pub(super) async fn look(
         guard: None,
         recorder,
         policy: Policy { hand: Hand::Stop, patience: session.site.patience, limit: Some(Duration::ZERO) },
-        info: session.store.info("", &session.host)?,
+        info: RunInfo {
+            consents: consents.iter().map(|thing| Thing(thing.clone())).collect(),
+            ..session.store.info("", &session.host)?
+        },
         lately: Lately::default(),
     };
     Ok(patiently(session, engine.look()).await?)

@@ -23,7 +23,8 @@ pub(super) async fn run(global: &Global, args: &RunArgs, out: &Out) -> anyhow::R
             let help = format!("add `--yes`; `pvemig plan {}` shows what would be done", args.migration);
             return Err(Words::usage("nobody can be asked here whether to begin", help).into());
         }
-        let lines = plan::look(&session, blueprint, Some(&args.migration), &steps).await?;
+        let (name, consents) = (Some(args.migration.as_str()), &args.going.destroy);
+        let lines = plan::look(&session, blueprint, name, &steps, consents).await?;
         out.say(&plan::text(&lines, *out));
         // Waiting will not help: there is nothing to begin, and no run that would have to be given up.
         let barred = plan::barred(&lines);

@@ -40,7 +40,7 @@ pub(super) async fn step(global: &Global, args: &StepArgs, out: &Out) -> anyhow:
         return Err(Words::usage("nobody can be asked here whether to begin", help).into());
     }
     if out.asks && !args.yes && changes {
-        let (asked, exit) = ask(&session, blueprint, fit).await?;
+        let (asked, exit) = ask(&session, blueprint, fit, &args.going.destroy).await?;
         fit = asked;
         if let Some(exit) = exit {
             return Ok(exit);
@@ -75,12 +75,17 @@ pub(super) async fn step(global: &Global, args: &StepArgs, out: &Out) -> anyhow:
 }
 
 /// On a terminal nothing is changed unasked. Gives the step back, and how it ends where it does not begin.
-async fn ask(session: &Session, blueprint: &Blueprint, fit: Fit) -> anyhow::Result<(Fit, Option<Exit>)> {
+async fn ask(
+    session: &Session,
+    blueprint: &Blueprint,
+    fit: Fit,
+    consents: &[String],
+) -> anyhow::Result<(Fit, Option<Exit>)> {
     let Fit { migration, step, guard } = fit;
     let out = &session.out;
     let (own, changes) = (step.key(), step.risk() != Risk::Reads);
     let mut both: Vec<_> = guard.into_iter().chain([step]).collect();
-    let mut lines = plan::look(session, blueprint, migration.as_deref(), &both).await?;
+    let mut lines = plan::look(session, blueprint, migration.as_deref(), &both, consents).await?;
     let foot = Foot::of_plan(session, migration.as_deref(), &both, &lines).of_one();
     let (step, guard) = (both.pop(), both.pop());
     let step = step.ok_or_else(|| anyhow!("the step went missing"))?;

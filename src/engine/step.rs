@@ -1,6 +1,6 @@
 //! What a step is: typed where people write one, erased where the engine keeps one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -75,6 +75,9 @@ pub struct RunInfo {
     pub hosts: BTreeMap<String, String>,
     /// The run's directory of files, if there is one.
     pub files: Option<PathBuf>,
+    /// What the operator consented to lose: for this run, or for the plan that is asked for. Whether it may be destroyed
+    /// the permit says, right before the call; this is for what can be said beforehand.
+    pub consents: BTreeSet<Thing>,
     /// The digests (SHA-256, hexadecimal) of the run files that the journal had when the run was opened, by `STEP/NAME`.
     pub filed: BTreeMap<String, String>,
 }

@@ -254,6 +254,7 @@ impl Store {
         let (runs, damaged) = self.every_run()?;
         let mut others = BTreeMap::new();
         let own = runs.iter().find(|run| run.id == id);
+        let consents = own.map(|run| run.state.consents.clone()).unwrap_or_default();
         let digests = own.iter().flat_map(|run| &run.records).filter_map(|record| match &record.event {
             Event::Filed { key, name, sha256, .. } => Some((filed(key, name), sha256.clone())),
             _ => None,
@@ -272,7 +273,8 @@ impl Store {
         let holder = self.at_work()?.filter(|it| (it.pid, it.host.as_str()) != (std::process::id(), host));
         let at_work = holder.map(|holder| (holder.run, format!("process {} on {}", holder.pid, holder.host)));
         let elsewhere = self.runs_of_other_sites()?;
-        Ok(RunInfo { id: id.to_owned(), host: host.to_owned(), others, elsewhere, at_work, hosts, files, filed })
+        let (id, host) = (id.to_owned(), host.to_owned());
+        Ok(RunInfo { id, host, others, elsewhere, at_work, hosts, files, consents, filed })
     }
 
     /// The runs of the sites beside this one, by id.

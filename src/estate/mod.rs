@@ -20,6 +20,9 @@ use crate::checkout::Checkout;
 use crate::guest::{ByHost, Entrance, Guest, KeySource, Route, Sessions, Silent, SshTarget, Targets};
 use crate::k8s::Kubernetes;
 use crate::proxmox::{Auth, Endpoint, Limits, Proxmox};
+pub use survey::config::read as read_config;
+
+use crate::base::tls::Fingerprint;
 use crate::site::{self, Access, ProxmoxAuth, SecretError, SecretRef, Site};
 use crate::talos::{self, Talos, Talosconfig, TalosconfigError};
 
@@ -233,20 +236,48 @@ impl Estate {
             return Ok(talos.clone());
         }
         let (name, settings) = self.site.talos_node(node).ok_or_else(|| self.unknown("Talos node", node))?;
-        let cluster = self.site.talos.get(name).ok_or_else(|| self.unknown("Talos cluster", name))?;
-        let config = Talosconfig::read(&cluster.talosconfig);
-        let context = config.and_then(|config| config.context(cluster.context.as_deref()));
-        let context = context.map_err(|source| OpenError::Talosconfig { name: name.to_owned(), source })?;
+        let context = self.talosconfig(name)?;
         let place = talos::Node {
             name: node.to_owned(),
             address: settings.address.clone(),
             tls_name: settings.tls_name.clone(),
         };
-        let (read, change) = self.deadlines.unwrap_or((limit::READ, limit::CHANGE));
-        let limits = talos::Limits { read, change, ..talos::Limits::default() };
-        let talos = Arc::new(Talos::connect(place, &context, self.clock)?.limits(limits));
+        let talos = Arc::new(Talos::connect(place, &context, self.clock)?.limits(self.talos_limits()));
         open.insert(node.to_owned(), talos.clone());
         Ok(talos)
+    }
+
+    /// The context of a Talos cluster's talosconfig.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn talosconfig(&self, name: &str) -> Result<talos::Context, OpenError> {
+        let cluster = self.site.talos.get(name).ok_or_else(|| self.unknown("Talos cluster", name))?;
+        let config = Talosconfig::read(&cluster.talosconfig);
+        let context = config.and_then(|config| config.context(cluster.context.as_deref()));
+        context.map_err(|source| OpenError::Talosconfig { name: name.to_owned(), source })
+    }
+
+    /// A Talos node that waits for its first configuration, where nobody vouches for anybody: with fingerprints only one of
+    /// them is accepted. `at`: where it answers by now, where that is not its own address.
+    ///
+    /// # Errors
+    /// [`OpenError`], or the address cannot be used.
+    pub fn talos_in_maintenance(
+        &self,
+        node: &str,
+        at: Option<&str>,
+        pin: Option<Fingerprint>,
+    ) -> Result<Talos, Failure> {
+        let (_, settings) = self.site.talos_node(node).ok_or_else(|| self.unknown("Talos node", node))?;
+        let address = at.unwrap_or(&settings.address).to_owned();
+        let place = talos::Node { name: node.to_owned(), address, tls_name: None };
+        Ok(Talos::maintenance(place, pin.map(|pin| vec![pin]), self.clock)?.limits(self.talos_limits()))
+    }
+
+    fn talos_limits(&self) -> talos::Limits {
+        let (read, change) = self.deadlines.unwrap_or((limit::READ, limit::CHANGE));
+        talos::Limits { read, change, ..talos::Limits::default() }
     }
 
     /// A git checkout by its name in the site file; its own clone is below the state directory.

@@ -132,6 +132,7 @@ impl Reader {
             talos_node_names,
             device_names: keys(&fields, "devices"),
             document: document.clone(),
+            places: self.places.clone(),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::base::tls::{Fingerprint, Trust};
 use super::document::{Document, Invalid, Location, Problem, join};
 use super::fields::{Item, Sink};
 use super::secret::SecretRef;
+use super::values::Places;
 
 /// A checked site file.
 #[derive(Debug, Clone)]
@@ -46,6 +47,7 @@ pub struct Site {
     /// The names of all devices of the file, likewise.
     pub device_names: Vec<String>,
     pub(super) document: Document,
+    pub(super) places: Places,
 }
 
 /// A Proxmox cluster.
@@ -349,6 +351,11 @@ impl Site {
     /// A Talos node by its name, with the name of its Talos cluster.
     pub fn talos_node(&self, name: &str) -> Option<(&str, &TalosNode)> {
         self.talos.iter().find_map(|(cluster, found)| Some((cluster.as_str(), found.nodes.get(name)?)))
+    }
+
+    /// A path of a migration's parameters, absolute: relative ones start at the site file, `~/` at home.
+    pub fn place(&self, item: &Item<'_>) -> Option<PathBuf> {
+        self.places.path(item)
     }
 
     /// The file's directory.

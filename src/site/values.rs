@@ -12,6 +12,7 @@ use super::secret::SecretRef;
 pub(super) const SECRET: &str = "write `{ file: PATH }`, `{ env: NAME }` or `{ command: [PROGRAM, ARGUMENT] }`";
 
 /// Where relative paths start.
+#[derive(Debug, Clone)]
 pub(super) struct Places {
     pub(super) dir: PathBuf,
     pub(super) home: Home,

@@ -362,7 +362,8 @@ impl Talos {
     /// [`Error::Exists`] where it was started before, [`Error::NotReady`] where the node is not so far, and what else
     /// keeps the node from it.
     pub async fn bootstrap(&self, permit: &Permit, recover: bool, skip_hash: bool) -> Result<(), Error> {
-        let note = self.note_once(if recover { "Bootstrap, from a snapshot" } else { "Bootstrap" });
+        // A node whose etcd has data refuses it, so that it begins no second one however often it is asked.
+        let note = self.note_safe(if recover { "Bootstrap, from a snapshot" } else { "Bootstrap" });
         let send = |channel| async move {
             let request = wire::BootstrapRequest { recover_etcd: recover, recover_skip_hash_check: skip_hash };
             Ok(machine(channel).bootstrap(request).await?.into_inner())

@@ -161,6 +161,16 @@ impl From<RawContext> for Fields {
     }
 }
 
+impl Context {
+    /// Whether nodes with a certificate of this authority (PEM) are trusted by it.
+    pub fn is_of(&self, ca: &str) -> bool {
+        let read = |pem: &[u8]| CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect::<Vec<_>>();
+        let own = read(&self.ca);
+        let asked = read(ca.as_bytes());
+        !asked.is_empty() && asked.iter().any(|certificate| own.contains(certificate))
+    }
+}
+
 impl Talosconfig {
     /// Reads a file; only its owner may read it where it holds keys, which it always does.
     ///

@@ -15,7 +15,7 @@ use crate::talos::{Error, Fetched, Talos, Upgrade};
 
 use super::mend_config::{configs, none_waits};
 use super::sight::begun;
-use super::stand::{is_on_its_way, up_again};
+use crate::blueprint::stand::{is_on_its_way, up_again};
 
 /// The run file with the image that is written.
 const IMAGE: &str = "image.json";

@@ -10,7 +10,6 @@ mod installer;
 mod mend_config;
 mod mend_image;
 mod on;
-mod own_vm;
 pub mod params;
 mod repair;
 mod rights;
@@ -22,7 +21,6 @@ mod s04_reboot;
 mod s05_verify_boot;
 mod s06_uncordon;
 mod sight;
-mod stand;
 
 use super::{Blueprint, BoxedStep, Row};
 use crate::site::Site;

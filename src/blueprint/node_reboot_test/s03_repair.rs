@@ -17,7 +17,7 @@ use crate::talos::KeptConfig;
 use super::mend_config;
 use super::mend_image::Swap;
 use super::repair::{Image, Repair, facts, judge, unloaded};
-use super::stand::may_pass;
+use crate::blueprint::stand::may_pass;
 
 /// Mends what keeps a node from coming up whole.
 #[derive(Debug, Clone, Serialize, Deserialize)]

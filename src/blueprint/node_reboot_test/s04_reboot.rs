@@ -21,8 +21,9 @@ use crate::talos::{Error, RebootMode, Talos};
 
 use super::mend_config::configs;
 use super::sight::{Sight, begun, deaf, sight};
-use super::stand::goes_down;
-use super::{drained, on, own_vm};
+use super::{drained, on};
+use crate::blueprint::own_vm;
+use crate::blueprint::stand::goes_down;
 
 /// How long a machine may take from the call to its own answer: firmware of servers takes minutes.
 const LIMIT: Duration = Duration::from_secs(900);

@@ -14,8 +14,8 @@ use crate::estate::Estate;
 use crate::talos::kind;
 
 use super::s04_reboot::{self, BOOT};
-use super::stand::{kubelet, may_pass, missing};
 use super::{RebootNode, RepairNode, mend_image};
+use crate::blueprint::stand::{kubelet, may_pass, missing};
 
 /// Waits until the node is what it was, booted anew.
 #[derive(Debug, Clone, Serialize, Deserialize)]

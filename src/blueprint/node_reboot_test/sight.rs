@@ -9,7 +9,7 @@ use crate::proxmox::VmStatus;
 use crate::talos::Talos;
 
 use super::s04_reboot::{BEGINS, Before};
-use super::stand::goes_down;
+use crate::blueprint::stand::goes_down;
 
 /// How a node stands against what it had booted before.
 pub(super) enum Sight {

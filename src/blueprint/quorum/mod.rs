@@ -19,8 +19,10 @@ use crate::base::wait::{Backoff, show};
 use crate::estate::Estate;
 use crate::talos::{Error, EtcdAlarm, EtcdMember, EtcdStatus};
 
+mod join;
 mod own;
 
+pub use join::{Join, Votes, join, votes};
 pub use own::amiss;
 
 /// By how many entries a voter may be behind the others: answers of a cluster at work are some milliseconds apart, and
@@ -250,6 +252,32 @@ impl Etcd {
             Said::View(view) => Some((peer, view)),
             Said::Worker | Said::Silent(_) => None,
         })
+    }
+}
+
+impl Etcd {
+    /// The names of all members, as the first that answers knows them.
+    pub fn members(&self) -> Vec<String> {
+        self.views().next().map(|(_, view)| view.members.iter().map(EtcdMember::name).collect()).unwrap_or_default()
+    }
+
+    /// Whether a node's own etcd answers.
+    pub fn knows(&self, node: &str) -> bool {
+        matches!(self.said_by(node), Some(Said::View(_)))
+    }
+
+    /// Those that could not be asked, and why.
+    pub fn silent(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.said.iter().filter_map(|(peer, said)| match said {
+            Said::Silent(why) => Some((peer.name.as_str(), why.as_str())),
+            Said::Worker | Said::View(_) => None,
+        })
+    }
+
+    /// Alarms, each once.
+    pub fn alarms(&self) -> BTreeSet<String> {
+        let all = self.views().flat_map(|(_, view)| &view.alarms);
+        all.map(|alarm| format!("etcd has raised the alarm {} ({:016x})", alarm.alarm, alarm.member)).collect()
     }
 }
 

@@ -36,7 +36,7 @@ fn status(member: u64) -> EtcdStatus {
 }
 
 /// Three voters, all well; n1 leads.
-fn etcd() -> Etcd {
+pub(super) fn etcd() -> Etcd {
     let members: Vec<EtcdMember> = NAMES.iter().zip(1..).map(|(name, id)| member(id, name)).collect();
     let said = NAMES.iter().zip(1..).map(|(name, id)| {
         let view = View { members: members.clone(), status: status(id), alarms: Vec::new() };
@@ -45,7 +45,7 @@ fn etcd() -> Etcd {
     Etcd { cluster: "homelab".into(), said: said.collect() }
 }
 
-fn every(etcd: &mut Etcd, change: impl Fn(&mut View)) {
+pub(super) fn every(etcd: &mut Etcd, change: impl Fn(&mut View)) {
     for (_, said) in &mut etcd.said {
         if let Said::View(view) = said {
             change(view);

@@ -11,7 +11,7 @@ use crate::base::survey::{MachineConfig, NamedSelector};
 ///
 /// # Errors
 /// Where it is no YAML, by the place alone: the text around it may be secret.
-pub(super) fn read(text: &str) -> Result<MachineConfig, String> {
+pub fn read(text: &str) -> Result<MachineConfig, String> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
         let place = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
         format!("it is no YAML{}", place.unwrap_or_default())

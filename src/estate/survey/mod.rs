@@ -3,7 +3,7 @@
 //! A system that does not answer costs its own deadline once: what hangs on its first answer is not asked then, and gets
 //! the same reason.
 
-mod config;
+pub(super) mod config;
 mod kubernetes;
 mod machine;
 mod talos;

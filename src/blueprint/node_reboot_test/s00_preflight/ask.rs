@@ -19,8 +19,9 @@ use crate::talos::kind::{self, MachineStatus};
 
 use super::super::mend_config::{Configs, configs};
 use super::super::repair::{self, Facts as RepairFacts};
-use super::super::{own_vm, rights};
+use super::super::rights;
 use super::Preflight;
+use crate::blueprint::own_vm;
 
 /// Everything that was asked.
 pub(super) struct Facts {

@@ -11,10 +11,11 @@ use crate::engine::step::RunInfo;
 use crate::k8s::drain::plan;
 
 use super::super::repair::{self, Refused, Repair};
-use super::super::stand::missing;
-use super::super::{on, own_vm, rights};
+use super::super::{on, rights};
 use super::ask::{Facts, KubeFacts, TalosFacts, VmFacts};
 use super::{Preflight, known};
+use crate::blueprint::own_vm;
+use crate::blueprint::stand::missing;
 
 pub(super) fn all(p: &Preflight, facts: &Facts, run: &RunInfo) -> Vec<Finding> {
     let mut all = Vec::new();

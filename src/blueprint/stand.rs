@@ -13,7 +13,7 @@ use crate::talos::{Error, Service, Talos};
 ///
 /// # Errors
 /// What keeps it from answering.
-pub(super) async fn is_on_its_way(talos: &Talos) -> Result<bool, Error> {
+pub async fn is_on_its_way(talos: &Talos) -> Result<bool, Error> {
     match goes_down(talos).await {
         Err(error) if error.is_down() => Ok(true),
         other => other,
@@ -24,14 +24,14 @@ pub(super) async fn is_on_its_way(talos: &Talos) -> Result<bool, Error> {
 ///
 /// # Errors
 /// What keeps it from answering, that it is gone already too.
-pub(super) async fn goes_down(talos: &Talos) -> Result<bool, Error> {
+pub async fn goes_down(talos: &Talos) -> Result<bool, Error> {
     let status = talos.single(&kind::MACHINE_STATUS).await?;
     let stage = status.map(|status| status.spec.stage).unwrap_or_default();
     Ok(matches!(stage, Stage::Rebooting | Stage::ShuttingDown | Stage::Upgrading | Stage::Resetting))
 }
 
 /// Whether a question may be answered once a machine is up: the API server may run on this very one.
-pub(super) fn may_pass(failure: &Failure) -> bool {
+pub fn may_pass(failure: &Failure) -> bool {
     failure.downcast_ref::<Error>().is_some_and(Error::is_down)
         || failure.downcast_ref::<KubeError>().is_some_and(Fault::retryable)
 }
@@ -40,7 +40,7 @@ pub(super) fn may_pass(failure: &Failure) -> bool {
 ///
 /// # Errors
 /// What keeps it, or Kubernetes, from answering.
-pub(super) async fn up_again(cx: &Estate, machine: &Machine, peers: &[Peer]) -> Result<Option<String>, Failure> {
+pub async fn up_again(cx: &Estate, machine: &Machine, peers: &[Peer]) -> Result<Option<String>, Failure> {
     let talos = machine.open(cx).await?;
     if is_on_its_way(&talos).await? {
         return Ok(Some(format!("{} is going down", machine.name)));
@@ -54,7 +54,7 @@ pub(super) async fn up_again(cx: &Estate, machine: &Machine, peers: &[Peer]) -> 
 }
 
 /// What Talos itself misses: all of it, or nothing.
-pub(super) fn missing(machine: &Machine, status: &MachineStatus, services: &[Service]) -> Vec<String> {
+pub fn missing(machine: &Machine, status: &MachineStatus, services: &[Service]) -> Vec<String> {
     let name = &machine.name;
     let mut lines = Vec::new();
     if status.stage != Stage::Running {
@@ -74,7 +74,7 @@ pub(super) fn missing(machine: &Machine, status: &MachineStatus, services: &[Ser
 }
 
 /// Why the kubelet does not speak for this boot. None: it does, and is Ready.
-pub(super) fn kubelet(machine: &Machine, node: Option<&Node>, boot: &str) -> Option<String> {
+pub fn kubelet(machine: &Machine, node: Option<&Node>, boot: &str) -> Option<String> {
     let name = &machine.node.name;
     let Some(node) = node else { return Some(format!("kubernetes `{}` has no node {name} yet", machine.node.cluster)) };
     not_yet(node, &machine.name, boot)

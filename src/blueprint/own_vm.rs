@@ -6,7 +6,7 @@ use crate::proxmox::Pending;
 use crate::talos::{Error, Talos, kind};
 
 /// The uuid that the VM's process has.
-pub(super) fn of_vm(config: &Pending) -> Option<String> {
+pub fn of_vm(config: &Pending) -> Option<String> {
     let smbios = config.value("smbios1")?;
     known(smbios.split(',').find_map(|part| part.strip_prefix("uuid="))?)
 }
@@ -15,7 +15,7 @@ pub(super) fn of_vm(config: &Pending) -> Option<String> {
 ///
 /// # Errors
 /// What keeps it from answering.
-pub(super) async fn of_node(talos: &Talos) -> Result<Option<String>, Error> {
+pub async fn of_node(talos: &Talos) -> Result<Option<String>, Error> {
     let system = talos.single(&kind::SYSTEM_INFORMATION).await?;
     Ok(system.and_then(|system| known(&system.spec.uuid)))
 }
@@ -26,13 +26,13 @@ fn known(uuid: &str) -> Option<String> {
 }
 
 /// It does not run: then it may be another one, or there is nothing to reboot.
-pub(super) fn off(name: &str, vmid: u32) -> Problem {
+pub fn off(name: &str, vmid: u32) -> Problem {
     let help = format!("`qm start {vmid}`, or correct `vm` in the site file");
     Problem::new(format!("vm {vmid}, which is to be {name}, does not run"), help)
 }
 
 /// Why the VM with this number is not to be switched for the node. What is not known is no yes.
-pub(super) fn amiss(machine: &Machine, vmid: u32, runs: bool, vm: Option<&str>, own: Option<&str>) -> Vec<Problem> {
+pub fn amiss(machine: &Machine, vmid: u32, runs: bool, vm: Option<&str>, own: Option<&str>) -> Vec<Problem> {
     let (name, mut problems) = (&machine.name, Vec::new());
     if !runs {
         problems.push(off(name, vmid));

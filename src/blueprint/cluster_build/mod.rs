@@ -1,0 +1,90 @@
+//! `cluster-build`: machines that wait for their first configuration become the nodes of a Talos cluster; one of them
+//! begins etcd, the others join it one at a time.
+//!
+//! The steps 01 to 03 and 05 are those of one machine, with its name in the site file as instance.
+
+mod bare;
+mod disk;
+mod image;
+mod known;
+mod on;
+pub mod params;
+mod rights;
+mod s00_preflight;
+mod s01_check_disks;
+mod s02_apply_config;
+mod s03_wait_installed;
+mod s04_bootstrap;
+mod s05_join;
+mod s07_verify;
+mod source;
+
+use super::{Blueprint, BoxedStep, Given, Row};
+use crate::site::Site;
+use crate::site::fields::Item;
+
+use params::Params;
+
+pub use bare::Bare;
+pub use s00_preflight::Preflight;
+pub use s01_check_disks::CheckDisks;
+pub use s02_apply_config::ApplyConfig;
+pub use s03_wait_installed::WaitInstalled;
+pub use s04_bootstrap::Bootstrap;
+pub use s05_join::JoinCluster;
+pub use s07_verify::VerifyCluster;
+pub use source::Source;
+
+/// The blueprint.
+pub const BLUEPRINT: Blueprint = Blueprint {
+    name: "cluster-build",
+    version: 1,
+    summary: "make a Talos cluster of machines that wait for their first configuration",
+    world: "talos-fresh",
+    rows: ROWS,
+    findings: known::ALL,
+    build,
+    alone,
+    fold_back: |_, _| Vec::new(),
+    rights: |site, item| Some(rights::of(&Params::read(site, item)?)),
+};
+
+const NODE: super::Flag = ("node", "/bare/machine/name", "the node, by its name in the site file");
+
+const ROWS: &[Row] = &[
+    Row::of::<Preflight>(&[], &[]),
+    Row::of::<CheckDisks>(&[], &[NODE]).asks(),
+    Row::of::<ApplyConfig>(&[], &[NODE]),
+    Row::of::<WaitInstalled>(&[], &[NODE]).asks(),
+    Row::of::<Bootstrap>(&[], &[]),
+    Row::of::<JoinCluster>(&[], &[NODE]),
+    Row::of::<VerifyCluster>(&[], &[]),
+];
+
+/// All disks are looked at before anything is written to one. Then the first machine becomes a cluster of one, and each
+/// other one joins it before the next is begun: etcd has room for one learner.
+fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
+    let p = Params::read(site, item)?;
+    let first = p.first()?.clone();
+    let mut steps: Vec<BoxedStep> = vec![Box::new(Preflight::from(&p))];
+    for bare in &p.machines {
+        steps.push(Box::new(CheckDisks { bare: bare.clone() }));
+    }
+    for bare in &p.machines {
+        let peers = p.peers.clone();
+        steps.push(Box::new(ApplyConfig { bare: bare.clone(), peers: peers.clone() }));
+        steps.push(Box::new(WaitInstalled { bare: bare.clone() }));
+        if *bare == first {
+            let others = p.machines.iter().filter(|other| **other != first).cloned().collect();
+            steps.push(Box::new(Bootstrap { bare: bare.clone(), others, peers: peers.clone() }));
+        }
+        steps.push(Box::new(JoinCluster { bare: bare.clone(), peers }));
+    }
+    let machines = p.machines.iter().map(|bare| bare.machine.clone()).collect();
+    steps.push(Box::new(VerifyCluster { cluster: p.cluster.clone(), machines, peers: p.peers.clone() }));
+    Some(steps)
+}
+
+fn alone(_: &Site, _: &str, _: &Given) -> Result<BoxedStep, Vec<String>> {
+    Err(vec!["it needs more than flags can say: a migration in the site file".into()])
+}

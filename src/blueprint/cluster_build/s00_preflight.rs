@@ -1,0 +1,193 @@
+//! 00: everything that can be known beforehand to keep a machine from becoming a node, of all of them at once.
+
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::Check;
+use crate::base::fault::Failure;
+use crate::base::names::StepKey;
+use crate::base::permit::System;
+use crate::blueprint::finding::{self, Asked, Finding, Findings, asked};
+use crate::engine::step::{Risk, Seen, Step};
+use crate::estate::Estate;
+use crate::talos::{ApplyMode, Error};
+
+use super::bare::{Bare, Stand};
+use super::params::Params;
+use super::source::Wanted;
+use super::{image, known, on, rights};
+
+/// Looks at everything that all machines need.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Preflight {
+    /// The Talos cluster's name in the site file.
+    pub cluster: String,
+    /// The machines, in the order of their turns.
+    pub machines: Vec<Bare>,
+}
+
+/// Nothing is owed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {}
+
+/// What was asked about one machine.
+struct Facts {
+    wanted: Asked<Wanted>,
+    /// What it is like, and what it says of its configuration.
+    found: Asked<Found>,
+    /// The roles of the talosconfig, and whether its authority is the configuration's.
+    ours: Asked<(Vec<String>, Option<bool>)>,
+}
+
+/// How it stands.
+enum Found {
+    /// It waits: the findings about it.
+    Waits(Findings),
+    /// Anything else is the business of 01.
+    Other,
+}
+
+impl From<&Params> for Preflight {
+    fn from(p: &Params) -> Self {
+        Self { cluster: p.cluster.clone(), machines: p.machines.clone() }
+    }
+}
+
+impl Step<Estate> for Preflight {
+    const ID: &'static str = "00-preflight";
+    const RISK: Risk = Risk::Reads;
+    type Before = Before;
+
+    fn title(&self) -> String {
+        let names: Vec<&str> = self.machines.iter().map(Bare::name).collect();
+        format!("nothing is in the way of making {} nodes of {}", names.join(", "), self.cluster)
+    }
+
+    fn why(&self) -> Vec<String> {
+        vec![
+            "Every configuration is read, and each machine that waits is asked whether it would take its own (a dry run), before \
+             the first of them is installed."
+                .into(),
+            "The talosconfig must be of the authority that the configurations name: once a machine has one, there is no other way \
+             to it."
+                .into(),
+            "Every problem names the step and the node that it protects; where that step has begun, it is dropped.".into(),
+        ]
+    }
+
+    async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let facts = join_all(self.machines.iter().map(|bare| gather(cx, bare))).await;
+        Ok(finding::check(self.findings(facts)))
+    }
+}
+
+async fn gather(cx: &Estate, bare: &Bare) -> Facts {
+    let wanted = asked(bare.wanted().await);
+    let found = asked(found(cx, bare, wanted.as_ref().ok()).await);
+    let ours = async {
+        let talos = bare.machine.open(cx).await?;
+        let ca = wanted.as_ref().ok().and_then(|wanted| wanted.ca.as_deref());
+        let same = ca.map(|ca| cx.talosconfig(&bare.machine.cluster).map(|context| context.is_of(ca))).transpose()?;
+        Ok::<_, Failure>((talos.roles().to_vec(), same))
+    };
+    let ours = asked(ours.await);
+    Facts { wanted, found, ours }
+}
+
+async fn found(cx: &Estate, bare: &Bare, wanted: Option<&Wanted>) -> Result<Found, Failure> {
+    let Stand::Waits(talos) = bare.stand(cx).await? else { return Ok(Found::Other) };
+    let mut out = Findings::of(System::Talos);
+    let apply = at(on::APPLY, bare);
+    for problem in bare.is_another(cx, &talos).await? {
+        out.borrowed(&known::ANOTHER, apply.clone(), problem);
+    }
+    let Some(wanted) = wanted else { return Ok(Found::Waits(out)) };
+    if let Some(problem) = image::amiss(bare, &talos, wanted).await? {
+        out.borrowed(&known::IMAGE, apply.clone(), problem);
+    }
+    match talos.dry_run(wanted.expose(), ApplyMode::Auto).await {
+        Ok(trial) => trial.warnings.iter().for_each(|line| out.note(apply.clone(), format!("{}: {line}", bare.name()))),
+        Err(Error::Invalid { why, .. }) => out.problem(
+            &known::REFUSED,
+            apply,
+            format!("{} would not take its configuration: {why}", bare.name()),
+            format!("correct {}", bare.source.shown()),
+        ),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Found::Waits(out))
+}
+
+fn at(id: &str, bare: &Bare) -> StepKey {
+    StepKey::new(id, Some(bare.name()))
+}
+
+impl Preflight {
+    fn findings(&self, facts: Vec<Facts>) -> Vec<Finding> {
+        let (mut all, mut out) = (Vec::new(), Findings::of(System::Talos));
+        let mut cluster: Option<(String, String)> = None;
+        for (turn, (bare, facts)) in self.machines.iter().zip(facts).enumerate() {
+            let (name, apply) = (bare.name(), at(on::APPLY, bare));
+            match &facts.wanted {
+                Err(why) => {
+                    let help = why.help.clone().unwrap_or_else(|| "correct `config` of the node".into());
+                    out.problem(&known::SOURCE, apply.clone(), format!("{name}: {}", why.text), help);
+                }
+                Ok(wanted) => {
+                    if turn == 0 && !wanted.is_control_plane() {
+                        let kind = &wanted.facts.machine_type;
+                        let text = format!("{name} is the first of `nodes`, and its configuration is that of a {kind}");
+                        out.problem(&known::FIRST, on::BOOTSTRAP, text, "put a control plane first in `nodes`");
+                    }
+                    match (&cluster, &wanted.cluster) {
+                        (None, Some(id)) => cluster = Some((name.to_owned(), id.clone())),
+                        (Some((first, id)), own) if own.as_ref() != Some(id) => out.problem(
+                            &known::CLUSTERS,
+                            apply.clone(),
+                            format!(
+                                "the configurations of {first} and {name} are of two clusters (`cluster.id` differs)"
+                            ),
+                            "make both from the same secrets",
+                        ),
+                        _ => {}
+                    }
+                }
+            }
+            match facts.ours {
+                Err(why) => out.unknown(apply.clone(), &format!("the talosconfig of {}", self.cluster), &why),
+                Ok((roles, same)) => {
+                    if same == Some(false) {
+                        out.problem(
+                            &known::AUTHORITY,
+                            apply.clone(),
+                            format!(
+                                "the talosconfig of {} is of another authority than the configuration of {name}",
+                                self.cluster
+                            ),
+                            "name the talosconfig that was made with these configurations in the site file",
+                        );
+                    }
+                    if !roles.iter().any(|role| role == rights::ROLE) {
+                        out.problem(
+                            &known::ROLE,
+                            on::BOOTSTRAP,
+                            format!(
+                                "the talosconfig's certificate has the roles {}, and {} is needed",
+                                roles.join(", "),
+                                rights::ROLE
+                            ),
+                            "name a talosconfig with that role in the site file",
+                        );
+                    }
+                }
+            }
+            match facts.found {
+                Err(why) => out.unknown(apply, &format!("{name} how it stands"), &why),
+                Ok(Found::Waits(found)) => all.extend(found.all),
+                Ok(Found::Other) => {}
+            }
+        }
+        all.extend(out.all);
+        all
+    }
+}

@@ -1,0 +1,142 @@
+//! 01: the disk that a machine is to be installed on is there, is the one, and holds nothing that somebody wants.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::{Check, Problem};
+use crate::base::fault::Failure;
+use crate::base::permit::Thing;
+use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::estate::Estate;
+use crate::talos::{Talos, kind};
+
+use super::bare::{Bare, Stand};
+use super::disk::{Chosen, choose};
+
+/// Looks at the disks of one machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckDisks {
+    /// The machine.
+    pub bare: Bare,
+}
+
+/// Nothing is owed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {}
+
+impl Step<Estate> for CheckDisks {
+    const ID: &'static str = "01-check-disks";
+    const RISK: Risk = Risk::Reads;
+    type Before = Before;
+
+    fn instance(&self) -> Option<String> {
+        Some(self.bare.name().to_owned())
+    }
+
+    fn title(&self) -> String {
+        format!("{} can be installed on disk {}", self.bare.name(), self.bare.disk)
+    }
+
+    fn why(&self) -> Vec<String> {
+        let at = self.bare.waits_at();
+        vec![
+            "An installation makes the disk anew: whatever is on it is gone. So the disk is named by its serial number, and \
+             looked for among those that the machine has now; a device path is another disk after the next boot."
+                .into(),
+            "Talos takes the first disk that a selector means and says nothing of the others: two with one serial number are \
+             refused."
+                .into(),
+            format!(
+                "What is on it is shown, and needs `--destroy {}`; a disk without partitions needs no consent.",
+                Thing::disk(&self.bare.disk)
+            ),
+            format!("By hand: `talosctl get disks --insecure -n {at}`, and `get discoveredvolumes`."),
+        ]
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        Outlook::default().asks(self.bare.start_it().0)
+    }
+
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let talos = match self.bare.stand(cx).await? {
+            Stand::Waits(talos) => talos,
+            Stand::Ours(talos) => return self.installed(&talos).await,
+            Stand::Foreign => return Ok(Check::blocked(vec![self.bare.foreign()])),
+            Stand::Silent(why) => {
+                let (ask, hint) = self.bare.start_it();
+                return Ok(Check::manual(ask, Some(hint), None).note(why.to_string()));
+            }
+        };
+        Ok(match chosen(&self.bare, &talos).await? {
+            Err(problem) => Check::blocked(vec![problem]),
+            Ok(chosen) => match unconsented(&self.bare, &chosen, |thing| seen.run.consents.contains(thing)) {
+                Some(problem) => Check::blocked(vec![problem]),
+                None => Check::done().notes(notes(&chosen)),
+            },
+        })
+    }
+}
+
+impl CheckDisks {
+    /// It has its configuration already: then it must run from that disk.
+    async fn installed(&self, talos: &Talos) -> Result<Check<Before>, Failure> {
+        let name = self.bare.name();
+        Ok(match runs_from(talos).await? {
+            Some((_, serial)) if serial == self.bare.disk => {
+                Check::done().note(format!("{name} is installed on disk {serial} already"))
+            }
+            Some((id, serial)) => Check::blocked(vec![Problem::new(
+                format!("{name} is installed on {id} ({serial}), and not on disk {}", self.bare.disk),
+                format!(
+                    "correct `disk` of the node in the parameters; to install it anew: {}, which wipes {id}",
+                    self.bare.machine.talosctl("reset")
+                ),
+            )]),
+            None => Check::waiting(format!("{name} has its configuration and does not run from a disk yet")),
+        })
+    }
+}
+
+/// The disk that an installed machine runs from: its name and its serial number. None where it runs from an image.
+///
+/// # Errors
+/// What keeps it from answering.
+pub(super) async fn runs_from(talos: &Talos) -> Result<Option<(String, String)>, Failure> {
+    let (system, disks) = futures::try_join!(talos.single(&kind::SYSTEM_DISK), talos.list(&kind::DISKS))?;
+    let Some(system) = system.filter(|system| !system.spec.disk_id.is_empty()) else { return Ok(None) };
+    let id = system.spec.disk_id;
+    let serial = disks.into_iter().find(|disk| disk.id == id).map(|disk| disk.spec.serial).unwrap_or_default();
+    Ok(Some((id, serial)))
+}
+
+/// The disk that is meant on a machine that waits, or why there is none.
+///
+/// # Errors
+/// What keeps it from answering.
+pub(super) async fn chosen(bare: &Bare, talos: &Talos) -> Result<Result<Chosen, Problem>, Failure> {
+    let (disks, volumes) = futures::try_join!(talos.list(&kind::DISKS), talos.list(&kind::DISCOVERED_VOLUMES))?;
+    Ok(choose(bare.name(), &bare.disk, &disks, &volumes))
+}
+
+/// What is on it would be lost, and nobody said that it may be.
+pub(super) fn unconsented(bare: &Bare, chosen: &Chosen, consented: impl Fn(&Thing) -> bool) -> Option<Problem> {
+    let thing = Thing::disk(&bare.disk);
+    if chosen.holds.is_empty() || consented(&thing) {
+        return None;
+    }
+    let text = format!(
+        "an installation of {} would wipe {}, which holds {}",
+        bare.name(),
+        chosen.named,
+        chosen.holds.join("; ")
+    );
+    Some(Problem::new(text, format!("add `--destroy {thing}` where all of that may be lost, else name another disk")))
+}
+
+fn notes(chosen: &Chosen) -> Vec<String> {
+    if chosen.holds.is_empty() {
+        return vec![format!("{} is empty", chosen.named)];
+    }
+    let head = format!("{} is wiped, by your consent; it holds", chosen.named);
+    std::iter::once(head).chain(chosen.holds.iter().cloned()).collect()
+}

@@ -1,0 +1,216 @@
+//! 02: a machine that waits is given its configuration, which has it install itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::{Change, Check, Problem};
+use crate::base::digest::sha256;
+use crate::base::fault::Failure;
+use crate::base::permit::{Permit, System, Thing};
+use crate::blueprint::quorum::{Join, Peer, join, look};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::estate::Estate;
+use crate::talos::{ApplyMode, Talos, Which};
+
+use super::bare::{Bare, Stand, still_waits};
+use super::s01_check_disks::{chosen, unconsented};
+use super::source::Wanted;
+
+/// How long a machine that has taken its configuration may still say that it waits for one.
+const LEAVES: Duration = Duration::from_secs(60);
+
+/// Gives one machine its configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApplyConfig {
+    /// The machine.
+    pub bare: Bare,
+    /// All nodes of its cluster.
+    pub peers: Vec<Peer>,
+}
+
+/// What it was like. An installation is not taken back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {
+    /// The disk, in words.
+    pub disk: String,
+    /// What was on it.
+    pub holds: Vec<String>,
+    /// SHA-256 of the configuration that it is given.
+    pub config: String,
+}
+
+impl Step<Estate> for ApplyConfig {
+    const ID: &'static str = "02-apply-config";
+    const RISK: Risk = Risk::Destroys;
+    type Before = Before;
+
+    fn instance(&self) -> Option<String> {
+        Some(self.bare.name().to_owned())
+    }
+
+    fn title(&self) -> String {
+        format!("{} has its machine configuration", self.bare.name())
+    }
+
+    fn why(&self) -> Vec<String> {
+        vec![
+            format!("The configuration is {} with what the site says of the node merged in.", self.bare.source.shown()),
+            "A machine that waits proves to nobody who it is, and the configuration has the secrets of the cluster: its disk \
+             must be there, a VM must have the uuid of the site's, and `fingerprint` pins what its console shows."
+                .into(),
+            "A control plane joins etcd by itself as soon as it is up, as a learner first. So it is not given its configuration \
+             before every voter is well and no other learner waits: two at once, and a majority may never be had."
+                .into(),
+            "The node checks the configuration before it takes it (a dry run). It is sent in the mode `auto`, the one that every \
+             version takes while it waits."
+                .into(),
+            format!(
+                "By hand: `talosctl apply-config --insecure -n {} -f FILE`. To take it back: `talosctl reset`, which wipes the disk.",
+                self.bare.waits_at()
+            ),
+        ]
+    }
+
+    /// The image is pulled and written, and the machine goes through its firmware.
+    fn limit(&self) -> Duration {
+        Duration::from_secs(1_200)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let what = format!("{} installs itself on disk {}", self.bare.name(), self.bare.disk);
+        Outlook::changes(System::Talos, [what])
+    }
+
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let name = self.bare.name();
+        let sent = seen.got.last();
+        match self.bare.stand(cx).await? {
+            Stand::Ours(talos) => self.is_what_it_should_be(&talos, seen.since).await,
+            Stand::Foreign => Ok(Check::blocked(vec![self.bare.foreign()])),
+            Stand::Silent(why) if seen.since.is_some() => {
+                Ok(Check::waiting(format!("{name} installs itself and comes up again: {why}")))
+            }
+            Stand::Silent(why) => {
+                let (ask, hint) = self.bare.start_it();
+                let text = format!("{name} does not wait for a configuration: {why}");
+                Ok(Check::blocked(vec![Problem::new(text, format!("{ask}; {hint}"))]))
+            }
+            Stand::Waits(talos) => match sent {
+                Some(sent) if !still_waits(&talos).await? || sent.at + LEAVES > cx.clock().now() => {
+                    Ok(Check::waiting(format!("{name} has taken its configuration")))
+                }
+                // It has come back to where it was: its console says why, and it may be tried again.
+                _ => self.ahead(cx, &talos, &seen).await,
+            },
+        }
+    }
+
+    async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let Some(since) = seen.since else { return Ok(()) };
+        let Stand::Waits(talos) = self.bare.stand(cx).await? else { return Ok(()) };
+        let wanted = self.bare.wanted().await?;
+        if sha256(wanted.expose().as_bytes()) != since.config {
+            let text = format!("{} is not what it was when this run looked at it first", self.bare.source.shown());
+            let help = "`pvemig abandon` this run and begin another one, which shows what it is by now";
+            return Err(Failure::plain(text, Some(help.into())));
+        }
+        // Everything once more: from here on there is no way back.
+        let refused = |problem: Problem| Failure::plain(problem.text, Some(problem.help));
+        if let Some(problem) = self.amiss(cx, &talos, &wanted).await?.into_iter().next() {
+            return Err(refused(problem));
+        }
+        let found = chosen(&self.bare, &talos).await?.map_err(refused)?;
+        if !found.holds.is_empty() {
+            permit.may_destroy(&Thing::disk(&self.bare.disk))?;
+        }
+        talos.dry_run(wanted.expose(), ApplyMode::Auto).await?;
+        let applied = talos.apply_config(permit, wanted.expose(), ApplyMode::Auto).await?;
+        applied.warnings.iter().for_each(|warning| permit.progress(warning));
+        Ok(())
+    }
+
+    async fn back(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        let name = self.bare.name();
+        if let Stand::Waits(talos) = self.bare.stand(cx).await?
+            && still_waits(&talos).await?
+        {
+            return Ok(Check::done().note(format!("{name} waits for a configuration, as before")));
+        }
+        let lost = before.holds.iter().map(|part| Change::remove(format!("{} had", before.disk), part));
+        let change = Change::act(format!(
+            "{name} is installed on {}: only `talosctl reset` makes it wait again, and what was on the disk is gone",
+            before.disk
+        ));
+        Ok(Check::todo(std::iter::once(change).chain(lost).collect(), ()))
+    }
+}
+
+impl ApplyConfig {
+    /// A node that has a configuration of this cluster: it must be the one of its file.
+    async fn is_what_it_should_be(&self, talos: &Arc<Talos>, since: Option<&Before>) -> Result<Check<Before>, Failure> {
+        let (name, wanted) = (self.bare.name(), self.bare.wanted().await?);
+        let Some(now) = talos.machine_config(Which::Persistent).await? else {
+            return Ok(Check::waiting(format!("{name} has not written its configuration to its disk yet")));
+        };
+        let differs = wanted.differs(now.expose());
+        Ok(match differs {
+            Ok(None) => Check::done(),
+            // What this run sent is there; what has come to it since is somebody else's, and no reason to go back.
+            Ok(Some(_)) if since.is_some_and(|since| sha256(now.expose().as_bytes()) == since.config) => Check::done(),
+            Ok(Some(lines)) => Check::blocked(vec![Problem::new(
+                format!(
+                    "the machine configuration of {name} is not what {} comes to:\n{}",
+                    self.bare.source.shown(),
+                    lines.trim_end()
+                ),
+                format!(
+                    "a node that has its configuration is not installed again: {} with the right one, or correct the file",
+                    self.bare.machine.talosctl("apply-config --mode no-reboot -f FILE")
+                ),
+            )]),
+            Err(why) => Check::blocked(vec![Problem::new(
+                format!("whether {name} has the configuration of {} cannot be told: {why}", self.bare.source.shown()),
+                format!("look at it: {}", self.bare.machine.talosctl("get machineconfig persistent -o yaml")),
+            )]),
+        })
+    }
+
+    /// A machine that waits: what is in the way, or what would be done.
+    async fn ahead(&self, cx: &Estate, talos: &Talos, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let (name, wanted) = (self.bare.name(), self.bare.wanted().await?);
+        let found = match chosen(&self.bare, talos).await? {
+            Ok(found) => found,
+            Err(problem) => return Ok(Check::blocked(vec![problem])),
+        };
+        let mut problems = self.amiss(cx, talos, &wanted).await?;
+        problems.extend(unconsented(&self.bare, &found, |thing| seen.run.consents.contains(thing)));
+        let mut notes = Vec::new();
+        if wanted.is_control_plane() {
+            match join(name, &look(cx, &self.bare.machine.cluster, &self.peers).await) {
+                Join::NoCluster => {}
+                Join::Open(sum) => notes.push(sum),
+                Join::Wait(why) => return Ok(Check::waiting(format!("{name} joins etcd after that: {why}"))),
+                Join::Shut(why) => problems.extend(why),
+            }
+        }
+        if !problems.is_empty() {
+            return Ok(Check::blocked(problems).notes(notes));
+        }
+        let image = wanted.facts.image.clone().unwrap_or_else(|| "the image that it runs".into());
+        let mut changes = vec![Change::add(format!("{name} machine configuration"), self.bare.source.shown())];
+        changes.push(Change::add(format!("{name} installation on {}", found.named), image));
+        changes.extend(found.holds.iter().map(|part| Change::remove(format!("disk {}", self.bare.disk), part)));
+        changes.push(Change::act(format!("{name} reboots from its disk")));
+        let config = sha256(wanted.expose().as_bytes());
+        Ok(Check::todo(changes, Before { disk: found.named, holds: found.holds, config }).notes(notes))
+    }
+
+    /// Why this machine is not to be given that configuration.
+    async fn amiss(&self, cx: &Estate, talos: &Talos, wanted: &Wanted) -> Result<Vec<Problem>, Failure> {
+        let mut problems = self.bare.is_another(cx, talos).await?;
+        problems.extend(super::image::amiss(&self.bare, talos, wanted).await?);
+        Ok(problems)
+    }
+}
