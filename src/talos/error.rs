@@ -192,6 +192,9 @@ impl Fault for Error {
             Self::ClientRefused { .. } => {
                 format!("take the talosconfig that the cluster was made with, or make one from its secrets: {FROM_SECRETS}")
             }
+            Self::NoAnswer { .. } => {
+                "it is there, and does not answer: it may be starting, going down or hung; its console says more".into()
+            }
             Self::LostAnswer { .. } => "nothing is sent again blindly: `pvemig resume` looks first".into(),
             Self::Unavailable { .. } => "the node may be starting or going down: look again in a while".into(),
             Self::Denied { .. } => {

@@ -175,6 +175,12 @@ async fn one_dead_talos_node_takes_its_own_cells_alone() {
         assert_eq!(unknown(&survey), wanted, "{effect:?}");
         let mac = survey.node("talos-mac").unwrap();
         assert!(mac.talos.reason().unwrap().contains("talos-mac"), "{:?}", mac.talos);
+        let Layer::Unknown { reason, help } = &mac.talos else { panic!() };
+        if effect == FaultEffect::Hang {
+            // The whole time and how often it was asked, not the time of one try.
+            assert!(reason.ends_with("no answer: none within 6 s (3 tries)"), "{reason}");
+        }
+        assert!(effect == FaultEffect::Refuse || help.is_some(), "{reason}");
         assert_eq!(mac.talos_silent, silent, "{effect:?}");
         assert!(mac.kubelet().unwrap().ready);
         // Who refuses one call may allow another: etcd is asked too.
