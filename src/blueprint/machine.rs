@@ -126,6 +126,11 @@ impl Machine {
         })
     }
 
+    /// How what goes down with it is called.
+    pub fn as_a_whole(&self) -> String {
+        self.vm.as_ref().map_or_else(|| self.name.clone(), |vm| format!("{} (vm {})", self.name, vm.vmid))
+    }
+
     /// A command to it that can be pasted, in back-quotes.
     pub fn talosctl(&self, rest: &str) -> String {
         self.dial.talosctl(&self.name, rest)

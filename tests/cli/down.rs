@@ -124,3 +124,29 @@ fn a_plan_of_reboots_says_what_is_mended_and_what_that_takes_down() {
     assert_eq!(undo.matches("drains").count(), 1, "{undo}");
     assert!(undo.contains("03: drains talos-vm and reboots it into the image that it runs now"), "{undo}");
 }
+
+/// Up to 1.12 the node reboots for its image by itself, and once more for the test.
+#[test]
+fn both_reboots_of_a_node_that_gets_another_image_are_in_the_report() {
+    let up = Up::new("talos-three-wrong-image", "auto");
+    expect(&up.run(&["run", "reboots", "--yes"]), 0, &["talos-vm (vm 223) was down for"]);
+    let report = up.run(&["report"]).stdout;
+    let told: Vec<_> = report.lines().filter(|line| line.starts_with("  down: talos-")).map(words).collect();
+    let of = |name: &str| told.iter().filter(|line| line.contains(name)).count();
+    assert_eq!((of("talos-vm"), of("talos-mac"), of("talos-nuc")), (2, 1, 1), "{told:#?}");
+    assert!(
+        told.iter()
+            .any(|line| line.contains("from the first change of 03@talos-vm until 03@talos-vm found it at work")),
+        "{told:#?}"
+    );
+}
+
+#[test]
+fn what_is_in_the_way_of_every_node_is_said_once() {
+    let up = Up::new("talos-three-learner", "auto");
+    let plan = up.run(&["plan", "reboots"]);
+    let said = words(&plan.stdout);
+    let learner = "member talos-mac of etcd is a learner: it has no vote yet";
+    assert_eq!((plan.code, said.matches(learner).count()), (4, 1), "{said}");
+    assert!(said.contains(&format!("{learner} (at talos-")), "{said}");
+}
