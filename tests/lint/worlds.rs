@@ -58,6 +58,8 @@ async fn each_incident_is_told_by_its_rule() {
         let mut wanted = [&NAMES[..], &[*rule]].concat();
         wanted.sort_unstable();
         let mut found = told(&looked);
+        // What is wrong with the cluster stands above what is wrong with some of its nodes.
+        assert!(rule.1 != "homelab" || found.first() == Some(rule), "{world}: {found:?}");
         found.sort_unstable();
         assert_eq!(found, wanted, "{world}: {looked:#?}");
         assert_eq!(looked.unlooked, [], "{world}");

@@ -4,6 +4,7 @@
 
 mod alone;
 mod applying;
+mod budgets;
 mod commands;
 mod configs;
 mod firmware;
