@@ -1,5 +1,6 @@
 //! All tests in one program: it is linked once, and its tests share the cores to the last one.
 
+mod build;
 mod checkout;
 mod cli;
 mod engine;

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows an outside system. `base` imports no other folder of this crate.
 
+pub mod age;
 pub mod check;
 pub mod clock;
 pub mod digest;

@@ -25,6 +25,8 @@ pub enum System {
     Checkout,
     /// The Talos API.
     Talos,
+    /// A file of the machine that pvemig runs on, outside its own state (a kubeconfig).
+    Local,
     /// The engine's own toy estate in tests.
     Toy,
 }

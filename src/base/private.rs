@@ -1,7 +1,7 @@
 //! Files with secrets: only their owner may read them, or they are not used.
 
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::fault::{Effect, Fault};
@@ -103,6 +103,32 @@ pub fn read(path: &Path) -> Result<Vec<u8>, PrivateError> {
     Ok(bytes)
 }
 
+/// Puts a secret file in its place as a whole, for its owner alone: whoever reads it has the former or this one. A link
+/// stays one.
+///
+/// # Errors
+/// The directory or the file cannot be written.
+pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let name = place.file_name().ok_or_else(|| std::io::Error::other("it names no file"))?.to_string_lossy();
+    let dir = place.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let draft = dir.join(format!(".{name}.{}", std::process::id()));
+    let written = (|| {
+        // One of a process that died, with this number, is not to be added to.
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&draft, &place)?;
+        std::fs::File::open(dir)?.sync_all()
+    })();
+    if written.is_err() {
+        // What it could not write is of no use to anybody.
+        drop(std::fs::remove_file(&draft));
+    }
+    written
+}
+
 /// Opens the file and looks at the mode of what was opened, so that nobody can swap it in between.
 fn open(path: &Path) -> Result<std::fs::File, PrivateError> {
     let found = std::fs::metadata(path).map_err(|error| absent(path, error))?;
@@ -157,6 +183,21 @@ mod tests {
             }
         }
         assert_eq!(refused, 256 - 4);
+    }
+
+    #[test]
+    fn a_file_is_written_as_a_whole_and_for_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("config"), dir.path().join("link"));
+        std::fs::write(&path, "former").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for (at, text) in [(&path, "a"), (&link, "b")] {
+            write(at, text.as_bytes()).unwrap();
+            assert_eq!((read(&path).unwrap(), std::fs::read_link(&link).unwrap()), (text.into(), path.clone()));
+        }
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 2);
+        assert!(write(&dir.path().join("none/config"), b"x").is_err());
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub mod limit {
     /// Opening a channel on an ssh connection that is kept: a machine that was powered off says nothing, and a fresh
     /// login is tried after this.
     pub const SSH_CHANNEL: Duration = Duration::from_secs(3);
+    /// A node that has begun to send a snapshot and then says nothing: another member may be sound.
+    pub const SILENCE: Duration = Duration::from_secs(60);
     /// A reading command in a guest or on a host, over any route.
     pub const LOOK: Duration = Duration::from_secs(20);
     /// A question of a survey or a plan, its retries included: a person waits for the screen, and what does not answer

@@ -137,7 +137,7 @@ pub struct Blueprint {
 }
 
 /// Every blueprint.
-pub static ALL: &[Blueprint] = &[usb_move::BLUEPRINT, node_reboot_test::BLUEPRINT];
+pub static ALL: &[Blueprint] = &[usb_move::BLUEPRINT, node_reboot_test::BLUEPRINT, cluster_build::BLUEPRINT];
 
 /// Every step that a name means: an id, an alias, or exactly a number. Two blueprints may call different steps by the same.
 pub fn called(name: &str) -> Vec<(&'static Blueprint, &'static Row)> {

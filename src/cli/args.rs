@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::etcd::EtcdArgs;
 use super::exit::Exit;
 
 /// Infrastructure migrations as numbered steps that survive a crash, can be undone, and can be rehearsed.
@@ -14,7 +15,7 @@ pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,
     /// JSON on stdout: of run, step, resume, undo, abandon and rehearse the run's events, a line each; of plan, status,
-    /// report, survey, explain and privileges one value
+    /// report, survey, etcd snapshot, explain and privileges one value
     #[arg(long, global = true)]
     pub(super) json: bool,
     /// Say more (twice: every check; three times: every request as well, and what the libraries say)
@@ -54,6 +55,8 @@ pub(super) enum Verb {
     Report(ReportArgs),
     /// Show every node across all layers, what contradicts itself, and the next command; changes nothing
     Survey(SurveyArgs),
+    /// Take a snapshot of a Talos cluster's etcd, verified and on request encrypted; changes nothing in the cluster
+    Etcd(EtcdArgs),
     /// Say what a step does or what a finding means, what can go wrong, and what one would type by hand
     Explain(ExplainArgs),
     /// Print the least that a migration has to be allowed: Proxmox roles and Kubernetes rules, ready to be pasted

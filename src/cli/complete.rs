@@ -184,7 +184,9 @@ fn values(cursor: &Cursor, argument: &Arg) -> Option<Vec<Candidate>> {
         return Some(possible.iter().map(|value| candidate(value.get_name(), about(value))).collect());
     }
     Some(match argument.get_id().as_str() {
-        "site" | "state" | "dir" => return None,
+        "site" | "state" | "dir" | "recipients_file" => return None,
+        "to" if cursor.path.first().is_some_and(|verb| verb == "etcd") => return None,
+        "talos" => site(cursor, |site| site.talos.keys().map(|name| candidate(name, "a Talos cluster")).collect()),
         "migration" => site(cursor, |site| {
             site.migrations.iter().map(|(name, m)| candidate(name, format!("a migration of {}", m.blueprint))).collect()
         }),
@@ -335,14 +337,23 @@ mod tests {
             ("-v sta", &["status"]),
             ("sur", &["survey"]),
             ("survey --wat", &["--watch"]),
+            ("etcd sn", &["snapshot"]),
+            ("etcd snapshot --rec", &["--recipient", "--recipients-file"]),
+            (
+                "etcd snapshot --schedule=",
+                &["--schedule=all", "--schedule=service", "--schedule=timer", "--schedule=cronjob"],
+            ),
+            ("lab move coral --to ", &[]),
             ("run x --wait res", &[]),
             ("__", &[]),
         ];
         for (line, wanted) in cases {
             assert_eq!(of(line).unwrap(), *wanted, "{line}");
         }
-        assert_eq!(cases.len(), 19);
+        assert_eq!(cases.len(), 23);
         assert!(of("").unwrap().contains(&"undo".to_owned()));
-        assert_eq!((of("--site "), of("lab up --dir ")), (None, None));
+        for files in ["--site ", "lab up --dir ", "etcd snapshot --to ", "etcd snapshot --recipients-file "] {
+            assert_eq!(of(files), None, "{files}");
+        }
     }
 }

@@ -41,6 +41,11 @@ impl Words {
     pub(super) fn new(exit: Exit, text: impl Into<String>, help: Vec<String>) -> Self {
         Self { text: text.into(), causes: Vec::new(), help, exit }
     }
+
+    /// With what led to it, a line each.
+    pub(super) fn because(self, causes: Vec<String>) -> Self {
+        Self { causes, ..self }
+    }
 }
 
 /// A provider's failure outside of a run.

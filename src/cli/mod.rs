@@ -5,6 +5,7 @@ mod args;
 mod complete;
 mod damaged;
 mod down;
+mod etcd;
 mod exit;
 mod explain;
 mod fail;
@@ -146,6 +147,7 @@ async fn dispatch(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
         Verb::Status(args) => status::status(global, &args, out),
         Verb::Report(args) => report::report(global, &args, out),
         Verb::Survey(args) => survey::survey(global, &args, out).await,
+        Verb::Etcd(args) => etcd::etcd(global, &args, out).await,
         Verb::Explain(args) => explain::explain(global, &args, out),
         Verb::Privileges(args) => privileges::privileges(global, &args, out),
         Verb::Rehearse(args) => rehearse::rehearse(&args, out).await,

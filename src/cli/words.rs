@@ -96,7 +96,7 @@ pub(super) fn one_line(text: &str) -> String {
 }
 
 /// The verbs that meet a site.
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 13] = [
     "run",
     "plan",
     "step",
@@ -106,6 +106,7 @@ const VERBS: [&str; 12] = [
     "status",
     "report",
     "survey",
+    "etcd snapshot",
     "explain",
     "privileges",
     "site check",

@@ -226,6 +226,11 @@ impl Estate {
         Ok(cluster)
     }
 
+    /// Opens a Kubernetes cluster anew when it is asked for next: its kubeconfig is another one by now.
+    pub async fn forget_kubernetes(&self, name: &str) {
+        self.kubernetes.lock().await.remove(name);
+    }
+
     /// A Talos node by its name in the site file, asked directly as the context of its cluster's talosconfig.
     ///
     /// # Errors

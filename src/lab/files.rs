@@ -83,7 +83,10 @@ pub fn write(dir: &Path, shared: &Arc<Shared>, reach: &Reach, keys: &Keys) -> Re
     put(dir, "id_ed25519", &key, 0o600)?;
     put(dir, "id_ed25519.pub", &format!("{public}\n"), 0o644)?;
     put(dir, "known_hosts", &known_hosts(reach, keys)?, 0o644)?;
-    put(dir, "kubeconfig", &reach.kubernetes.kubeconfig, 0o600)?;
+    // Before there is a cluster there is none.
+    if reach.talos.made.is_empty() {
+        put(dir, "kubeconfig", &reach.kubernetes.kubeconfig, 0o600)?;
+    }
     let path = |name: &str| dir.join(name).display().to_string();
     let mut lines = vec![
         ("LAB_DIR", dir.display().to_string()),
@@ -103,6 +106,9 @@ pub fn write(dir: &Path, shared: &Arc<Shared>, reach: &Reach, keys: &Keys) -> Re
     ];
     if !reach.talos.nodes.is_empty() {
         put(dir, "talosconfig", &reach.talos.talosconfig, 0o600)?;
+        for (name, text, mode) in &reach.talos.made {
+            put(dir, name, text, *mode)?;
+        }
         let nodes: Vec<String> = reach.talos.nodes.iter().map(|(name, address)| format!("{name}={address}")).collect();
         lines.extend([("TALOSCONFIG", path("talosconfig")), ("TALOS_NODES", nodes.join(" "))]);
     }

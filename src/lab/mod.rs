@@ -184,7 +184,7 @@ impl Lab {
         let proxmox = pve::serve(&shared, &authority, &mut fronts).await?;
         let kubernetes = kube::serve(&shared, &authority, &mut fronts).await?;
         let ssh = ssh::serve(&shared, &keys, &mut fronts).await?;
-        let talos = talos::serve(&shared, &kubernetes.administrator, &mut fronts).await?;
+        let talos = talos::serve(&shared, &kubernetes.administrator, &authority, &mut fronts).await?;
         qemu::serve(&shared, &keys, &ssh, &dir, &mut fronts).await?;
         let reach = files::Reach { proxmox, kubernetes, ssh, talos, authority: authority.pem() };
         files::write(&dir, &shared, &reach, &keys)?;

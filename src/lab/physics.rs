@@ -62,16 +62,18 @@ impl World {
     /// What follows at once from any change.
     pub(super) fn settle(&mut self) {
         self.settle_usb();
-        // A node that takes its cordon back gives the scheduler something to do, and no second time.
-        for _ in 0..2 {
+        // A node that takes its cordon back gives the scheduler something to do, and an etcd that has a leader again all
+        // controllers.
+        for _ in 0..3 {
             for _ in 0..100 {
                 if !kube::tick(self, self.now) {
                     break;
                 }
                 self.settle_usb();
             }
+            let served = self.kube_serving();
             self.talos_settle();
-            if !self.talos_uncordon() {
+            if !self.talos_uncordon() && self.kube_serving() == served {
                 break;
             }
         }
@@ -219,7 +221,8 @@ impl World {
         let pid = running.pid;
         self.later(takes, Event::GuestOff { vmid, pid });
         if let Some(node) = self.talos_in(vmid) {
-            self.kube.talos_cordon(&node);
+            let host = self.talos_host(&node).to_owned();
+            self.kube.talos_cordon(&host);
         }
     }
 

@@ -85,6 +85,8 @@ pub struct Service {
     pub keep_alive: (u32, Duration),
     /// The largest request body.
     pub body_limit: usize,
+    /// Whether nothing listens there now: connections are closed, and requests are not even heard.
+    pub away: fn(&Shared) -> bool,
 }
 
 /// A body of known bytes.
@@ -144,6 +146,11 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// Its key, PEM.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// A server certificate for 127.0.0.1 and localhost.
     ///
     /// # Errors
@@ -187,6 +194,10 @@ pub async fn serve(
 }
 
 async fn connection(shared: Arc<Shared>, service: Service, acceptor: TlsAcceptor, stream: TcpStream) {
+    // Its port is the lab's for good, so the connection is closed instead of refused.
+    if (service.away)(&shared) {
+        return;
+    }
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
@@ -229,7 +240,7 @@ fn repeated(request: &Request<Bytes>) -> String {
 
 /// The connection is to end without an answer.
 #[derive(Debug, thiserror::Error)]
-#[error("a fault rule ended the connection")]
+#[error("a fault rule, or the end of the server, ended the connection")]
 struct Broken;
 
 /// How a request ends for the one who sent it.
@@ -242,6 +253,9 @@ enum End {
 }
 
 async fn exchange(shared: Arc<Shared>, service: Service, request: Request<Incoming>) -> Result<Answer, Broken> {
+    if (service.away)(&shared) {
+        return Err(Broken);
+    }
     let seq = shared.log.next();
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, service.body_limit).collect().await else {

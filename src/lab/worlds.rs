@@ -29,6 +29,7 @@ const WORLDS: &[(&str, &str)] = &[
     ("talos-three-alarm", include_str!("worlds/talos-three-alarm.yaml")),
     ("talos-three-equal-serials", include_str!("worlds/talos-three-equal-serials.yaml")),
     ("talos-three-hugepages", include_str!("worlds/talos-three-hugepages.yaml")),
+    ("talos-fresh", include_str!("worlds/talos-fresh.yaml")),
 ];
 
 /// Names and one line about each.
@@ -122,7 +123,7 @@ mod tests {
 
     #[test]
     fn every_world_loads_under_its_own_name() {
-        assert_eq!(names().len(), 17);
+        assert_eq!(names().len(), 18);
         for (name, about) in names() {
             let world = load(name).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(world.name, name);

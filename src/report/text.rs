@@ -307,6 +307,7 @@ pub fn system(system: System) -> &'static str {
         System::Ssh => "ssh",
         System::Checkout => "checkout",
         System::Talos => "talos",
+        System::Local => "this machine",
         System::Toy => "toy",
     }
 }

@@ -1,25 +1,12 @@
-//! Etcd on a control plane: members, health, its data.
-
-use std::path::Path;
+//! Etcd on a control plane: members and health.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tonic::Status;
 
-use crate::base::digest::hex;
 use crate::base::permit::{Permit, Thing};
-use crate::base::wait;
 
 use super::api::{Talos, machine};
 use super::error::Error;
-use super::proto::common::Data;
 use super::proto::machine as wire;
-
-/// The digest at the end of a snapshot.
-const DIGEST: usize = 32;
-/// A piece of a snapshot on its way to a node.
-const PIECE: usize = 64 << 10;
 
 /// A member of etcd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,15 +79,6 @@ pub struct EtcdAlarm {
     pub member: u64,
     /// `NOSPACE` or `CORRUPT`; `alarm 7` of one that came later.
     pub alarm: String,
-}
-
-/// A snapshot on the disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// In bytes, its digest with them.
-    pub size: u64,
-    /// The SHA-256 of the data, which is also at its end.
-    pub sha256: String,
 }
 
 /// How a consent names a member: by its host name, where no other member has that; the id is what a call goes by.
@@ -188,73 +166,6 @@ impl Talos {
         Ok(out)
     }
 
-    /// Stores a snapshot of etcd in a new file that its owner alone may read; it holds the cluster's secrets. The file is
-    /// there under its name only when the digest at its end is that of its content; one that has the name already is left
-    /// as it is. Nothing is changed on the node.
-    ///
-    /// # Errors
-    /// [`Error::BadSnapshot`], [`Error::File`], and those of any question.
-    pub async fn etcd_snapshot(&self, to: &Path) -> Result<Snapshot, Error> {
-        let failed = |source| Error::File { path: to.to_owned(), source };
-        let mut partial = to.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = std::path::PathBuf::from(partial);
-        if tokio::fs::try_exists(to).await.map_err(failed)? {
-            return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
-        }
-        // What an earlier try left may have been made wider since.
-        match tokio::fs::remove_file(&partial).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let mut options = tokio::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&partial).await.map_err(failed)?;
-        let copied = wait::within(self.limits.snapshot, self.copy_snapshot(&mut file, to)).await;
-        let copied = copied
-            .unwrap_or_else(|elapsed| Err(Error::NoAnswer { at: self.at(), why: format!("the snapshot: {elapsed}") }));
-        let done = match copied {
-            Ok(snapshot) => match file.sync_all().await {
-                Ok(()) => tokio::fs::rename(&partial, to).await.map_err(failed).map(|()| snapshot),
-                Err(error) => Err(failed(error)),
-            },
-            Err(error) => Err(error),
-        };
-        if done.is_err()
-            && let Err(error) = tokio::fs::remove_file(&partial).await
-        {
-            tracing::warn!("{} stays: {error}", partial.display());
-        }
-        done
-    }
-
-    /// Copies the stream and holds it against the digest at its end (etcd's `snapshot save` appends it).
-    async fn copy_snapshot(&self, file: &mut tokio::fs::File, to: &Path) -> Result<Snapshot, Error> {
-        let failed = |source| Error::File { path: to.to_owned(), source };
-        let mut client = machine(self.questions());
-        let open = async { Ok(client.etcd_snapshot(wire::EtcdSnapshotRequest {}).await?.into_inner()) };
-        let mut stream = self.once("EtcdSnapshot", self.limits.read, open).await?;
-        let (mut hash, mut tail, mut size) = (Sha256::new(), Vec::new(), 0_u64);
-        while let Some(piece) = stream.message().await.map_err(|status| self.broken(&status))? {
-            file.write_all(&piece.bytes).await.map_err(failed)?;
-            size += piece.bytes.len() as u64;
-            tail.extend_from_slice(&piece.bytes);
-            // The last bytes may be the digest.
-            let known = tail.len().saturating_sub(DIGEST);
-            hash.update(tail.get(..known).unwrap_or_default());
-            tail.drain(..known);
-        }
-        file.flush().await.map_err(failed)?;
-        let bad = |why: &str| Error::BadSnapshot { at: self.at(), why: format!("{why} ({size} bytes)") };
-        if size <= DIGEST as u64 {
-            return Err(bad("it is cut short"));
-        }
-        let sum = hash.finalize();
-        if sum.as_slice() != tail.as_slice() {
-            return Err(bad("the digest at its end is not that of its content"));
-        }
-        Ok(Snapshot { size, sha256: hex(sum.as_slice()) })
-    }
-
     /// Removes a member, by asking this node, which must not be the one. One that is gone already counts as removed.
     /// The consent names it by its host name, or by its id where another one has that name too.
     ///
@@ -316,43 +227,6 @@ impl Talos {
         let (_, answer) = self.change(permit, self.limits.change, note, send).await?;
         let member = self.only(answer.messages, |m| m.metadata.as_ref(), true)?.member;
         Ok(Some(member).filter(|member| !member.is_empty()))
-    }
-
-    /// Sends a snapshot to a control plane whose etcd waits in `Preparing`; [`Talos::bootstrap`] with `recover` then
-    /// starts it from that.
-    ///
-    /// # Errors
-    /// [`Error::NotReady`] where etcd is not waiting for it, [`Error::File`], and what else keeps the node from it.
-    pub async fn etcd_recover(&self, permit: &Permit, from: &Path) -> Result<(), Error> {
-        let failed = |source| Error::File { path: from.to_owned(), source };
-        let mut file = tokio::fs::File::open(from).await.map_err(failed)?;
-        let size = file.metadata().await.map_err(failed)?.len();
-        let (send_piece, pieces) = tokio::sync::mpsc::channel::<Data>(4);
-        let stream = futures::stream::unfold(pieces, |mut pieces| async {
-            let piece = pieces.recv().await?;
-            Some((piece, pieces))
-        });
-        // Where the file cannot be read to its end the call is dropped: half a snapshot is not ended as if it were one.
-        let unread = |error: std::io::Error| Status::aborted(format!("the snapshot cannot be read: {error}"));
-        let read = async move {
-            loop {
-                let mut bytes = vec![0; PIECE];
-                let count = file.read(&mut bytes).await.map_err(unread)?;
-                bytes.truncate(count);
-                // The other side stops listening where the node refuses it half way.
-                if count == 0 || send_piece.send(Data { metadata: None, bytes }).await.is_err() {
-                    return Ok(());
-                }
-            }
-        };
-        let note = self.note_once(&format!("EtcdRecover, {size} bytes"));
-        let send = |channel| async move {
-            let mut client = machine(channel);
-            let (answer, ()) = futures::try_join!(client.etcd_recover(stream), read)?;
-            Ok(answer.into_inner())
-        };
-        let (_, answer) = self.change(permit, self.limits.snapshot, note, send).await?;
-        self.only(answer.messages, |m| m.metadata.as_ref(), true).map(drop)
     }
 
     /// Starts etcd anew on one control plane, once in a cluster's life; with `recover` from the snapshot that was sent

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 mod down;
 mod ends;
+mod etcd;
 mod face;
 mod ground;
 mod looking;

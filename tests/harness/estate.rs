@@ -100,7 +100,8 @@ impl Rig {
             let objects = picture["kubernetes"]["objects"].as_object()?;
             let reconciles = |object: &Value| object.pointer("/status/conditions/Reconciling").is_some();
             let nodes = picture["talos"]["nodes"].as_object();
-            let booting = |node: &Value| node["off"] != true && node["run"]["booted"] != true;
+            let waits = |node: &Value| node["run"]["maintenance"] == true;
+            let booting = |node: &Value| node["off"] != true && node["run"]["booted"] != true && !waits(node);
             let boots = nodes.is_some_and(|nodes| nodes.values().any(booting));
             (ready && !boots && !objects.values().any(reconciles)).then_some(picture)
         };

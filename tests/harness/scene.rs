@@ -83,7 +83,7 @@ impl Rig {
     }
 
     /// A run to its end, forwards from the beginning (`id` None) or backwards, with its scenes.
-    pub async fn watched(&self, id: Option<&str>) -> (Run, Scenes) {
+    pub async fn watched(&self, id: Option<&str>, how: &How) -> (Run, Scenes) {
         let scenes: Arc<Mutex<Scenes>> = Arc::default();
         let take = {
             let (lab, dir) = (self.lab.clone(), self.bench.dir().to_owned());
@@ -101,7 +101,7 @@ impl Rig {
                 into.lock().unwrap().settled.push(now());
             }
         };
-        let how = How { watcher: Some(watcher), reader: Some(Arc::new(reader)), ..How::default() };
+        let how = How { watcher: Some(watcher), reader: Some(Arc::new(reader)), ..how.clone() };
         let run = match id {
             None => self.forward(None, &how).await,
             Some(id) => self.backward(id, &how).await,

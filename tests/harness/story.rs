@@ -58,7 +58,7 @@ impl Story {
         let rig = fresh(world).await;
         let first = rig.picture().await;
         assert!(first.as_object().is_some_and(|o| o.len() > 3), "a picture of nothing proves nothing");
-        let (run, scenes) = rig.watched(None).await;
+        let (run, scenes) = rig.watched(None, &How::default()).await;
         assert_done(&run, "undisturbed");
         let last = rig.picture().await;
         // A reboot test that mends nothing leaves everything as it was.
@@ -75,7 +75,7 @@ impl Story {
         let there = rig.forward(None, &How::default()).await;
         assert_done(&there, "undisturbed");
         let last = rig.picture().await;
-        let (run, scenes) = rig.watched(Some(&there.id)).await;
+        let (run, scenes) = rig.watched(Some(&there.id), &How::default()).await;
         assert_undone(&run, "undisturbed");
         assert_same(&undone(world, rig.picture().await), &undone(world, first.clone()), "undisturbed");
         Self::told(world, rig, first, last, run, scenes)

@@ -1,103 +1,20 @@
 //! Three real members of etcd behind the lab's Talos front, beside its model of etcd: the client sees the same of both.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::Child;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pvemig::base::clock::Clock;
 use pvemig::base::permit::{Notebook, Permit};
-use pvemig::base::wait::within;
 use pvemig::lab::talos::etcd::Member;
 use pvemig::lab::{Lab, LabOptions, load};
 use pvemig::talos::{Error, EtcdMember, EtcdStatus, Limits, Node, Talos, Talosconfig};
 use serde_json::{Value, json};
 
+use super::cluster::{Cluster, LONG, MAC, NODES, NUC, VM, until};
 use crate::guest::place::program;
 
-const NUC: &str = "talos-nuc";
-const VM: &str = "talos-vm";
-const MAC: &str = "talos-mac";
-const NODES: [&str; 3] = [NUC, VM, MAC];
-
-const LONG: Duration = Duration::from_secs(90);
 const LIMITS: Limits = Limits { connect: LONG, read: LONG, change: LONG, image: LONG, snapshot: LONG };
-
-/// One process of etcd, and where it listens.
-struct Etcd {
-    process: Option<Child>,
-    clients: SocketAddr,
-    peers: SocketAddr,
-}
-
-impl Etcd {
-    fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ended = process.kill();
-            process.wait().unwrap();
-        }
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-struct Cluster {
-    members: BTreeMap<&'static str, Etcd>,
-    dir: tempfile::TempDir,
-    web: reqwest::Client,
-}
-
-impl Cluster {
-    fn start() -> Self {
-        pvemig::base::tls::init();
-        // All are held at once, so that none is given out twice.
-        let held: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<SocketAddr> = held.iter().map(|port| port.local_addr().unwrap()).collect();
-        drop(held);
-        let member = |(number, name): (usize, &&'static str)| {
-            (*name, Etcd { process: None, clients: ports[2 * number], peers: ports[2 * number + 1] })
-        };
-        let members = NODES.iter().enumerate().map(member).collect();
-        let web = reqwest::Client::builder().no_proxy().build().unwrap();
-        let mut cluster = Self { members, dir: tempfile::tempdir().unwrap(), web };
-        for name in NODES {
-            cluster.spawn(name, "new", &NODES);
-        }
-        cluster
-    }
-
-    /// Starts a member with an empty directory.
-    fn spawn(&mut self, name: &'static str, state: &str, with: &[&str]) {
-        let data = self.dir.path().join(format!("{name}-{state}"));
-        let peers = |name: &&str| format!("{name}=http://{}", self.members[name].peers);
-        let all = with.iter().map(peers).collect::<Vec<_>>().join(",");
-        let [clients, peers] = [self.members[name].clients, self.members[name].peers].map(|at| format!("http://{at}"));
-        let mut etcd = program("etcd");
-        etcd.args(["--name", name, "--initial-cluster", &all, "--initial-cluster-state", state, "--logger", "zap"])
-            .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
-            .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
-            .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
-            .arg("--data-dir")
-            .arg(&data)
-            .arg("--log-outputs")
-            .arg(data.with_extension("log"));
-        let process = etcd.spawn().expect("this test needs the packages etcd-server and etcd-client");
-        self.members.get_mut(name).unwrap().process = Some(process);
-    }
-
-    /// A call of etcd's own JSON gateway.
-    async fn ask(&self, name: &str, call: &str, body: Value) -> Value {
-        let url = format!("http://{}/v3/{call}", self.members[name].clients);
-        let answer = self.web.post(url).body(body.to_string()).send().await.unwrap();
-        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
-    }
-}
 
 /// A lab whose etcd is real, or its model.
 struct Bench {
@@ -208,19 +125,6 @@ impl Bench {
     async fn remove(&self, member: &EtcdMember) -> Result<(), Error> {
         self.nodes[NUC].etcd_remove(&self.permit, member).await
     }
-}
-
-/// Asks until it is so. A real one lives in real time.
-async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let asked = async {
-        loop {
-            match ask().await {
-                Some(answer) => return answer,
-                None => tokio::task::yield_now().await,
-            }
-        }
-    };
-    within(LONG, asked).await.unwrap_or_else(|_| panic!("{what}"))
 }
 
 /// An error without the place that it comes from, and without ids.

@@ -10,7 +10,9 @@
 )]
 
 mod agent;
+mod cluster;
 mod etcd;
 mod machine;
 mod openssh;
 mod proxmoxer;
+mod snapshot;

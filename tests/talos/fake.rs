@@ -75,6 +75,11 @@ impl Fake {
         self.script.lock().unwrap().entry(path.to_owned()).or_default().push(says);
     }
 
+    /// Says this from now on, in place of what was to be said.
+    pub(crate) fn instead(&self, path: &str, says: Says) {
+        self.script.lock().unwrap().insert(path.to_owned(), vec![says]);
+    }
+
     /// What was asked so far, in order.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()

@@ -6,7 +6,7 @@
 mod changing;
 mod estate;
 mod failing;
-mod fake;
+pub(crate) mod fake;
 mod kept;
 pub(crate) mod pki;
 mod protos;

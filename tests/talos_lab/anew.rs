@@ -8,14 +8,14 @@ use super::*;
 
 impl Ground {
     /// A node as it is spoken to before it has a configuration.
-    fn maintenance(&self, node: &str) -> Talos {
+    pub(super) fn maintenance(&self, node: &str) -> Talos {
         let address = self.lab.reach().talos.nodes[node].to_string();
         let node = Node { name: node.to_owned(), address, tls_name: None };
         let talos = Talos::maintenance(node, None, Clock::fast(SPEED)).unwrap();
         talos.limits(pvemig::talos::Limits { read: LIMIT, change: LIMIT, ..Default::default() })
     }
 
-    async fn in_maintenance(&self, node: &str) {
+    pub(super) async fn in_maintenance(&self, node: &str) {
         self.wait("it waits for a configuration", |w| w.talos_stage(node) == Some(Stage::Maintenance)).await;
     }
 }

@@ -5,6 +5,7 @@
 
 mod anew;
 mod changing;
+mod fresh;
 mod reading;
 
 use std::sync::Arc;
@@ -46,6 +47,11 @@ impl Ground {
         let mut world = load("talos-three").unwrap();
         let slots = world.talos.nodes.values_mut().flat_map(|node| node.slots.values_mut());
         slots.for_each(|image| image.version = version.to_owned());
+        Self::of(world).await
+    }
+
+    /// A lab of a world.
+    async fn of(world: World) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let lab = Lab::start(LabOptions { world, dir: dir.path().to_owned(), speed: SPEED }).await.unwrap();
         let site = Site::load(&lab.dir().join("site.yaml")).unwrap();

@@ -7,6 +7,7 @@ mod bare;
 mod disk;
 mod image;
 mod known;
+mod kubeconfig;
 mod on;
 pub mod params;
 mod rights;
@@ -16,6 +17,7 @@ mod s02_apply_config;
 mod s03_wait_installed;
 mod s04_bootstrap;
 mod s05_join;
+mod s06_kubeconfig;
 mod s07_verify;
 mod source;
 
@@ -32,6 +34,7 @@ pub use s02_apply_config::ApplyConfig;
 pub use s03_wait_installed::WaitInstalled;
 pub use s04_bootstrap::Bootstrap;
 pub use s05_join::JoinCluster;
+pub use s06_kubeconfig::MergeKubeconfig;
 pub use s07_verify::VerifyCluster;
 pub use source::Source;
 
@@ -58,6 +61,7 @@ const ROWS: &[Row] = &[
     Row::of::<WaitInstalled>(&[], &[NODE]).asks(),
     Row::of::<Bootstrap>(&[], &[]),
     Row::of::<JoinCluster>(&[], &[NODE]),
+    Row::of::<MergeKubeconfig>(&[], &[]),
     Row::of::<VerifyCluster>(&[], &[]),
 ];
 
@@ -80,6 +84,9 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
         }
         steps.push(Box::new(JoinCluster { bare: bare.clone(), peers }));
     }
+    let (machine, to) = (first.machine, site.kubernetes.get(&site.talos.get(&p.cluster)?.kubernetes)?);
+    let (file, context) = (to.kubeconfig.clone(), to.context.clone());
+    steps.push(Box::new(MergeKubeconfig { machine, file, context }));
     let machines = p.machines.iter().map(|bare| bare.machine.clone()).collect();
     steps.push(Box::new(VerifyCluster { cluster: p.cluster.clone(), machines, peers: p.peers.clone() }));
     Some(steps)

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Change, Check, Problem};
 use crate::base::digest::sha256;
 use crate::base::fault::Failure;
+use crate::base::names::StepKey;
 use crate::base::permit::{Permit, System, Thing};
 use crate::blueprint::quorum::{Join, Peer, join, look};
-use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::{ApplyMode, Talos, Which};
 
@@ -20,6 +22,9 @@ use super::source::Wanted;
 
 /// How long a machine that has taken its configuration may still say that it waits for one.
 const LEAVES: Duration = Duration::from_secs(60);
+
+/// The run file with the time at which it was sent.
+const SENT: &str = "sent";
 
 /// Gives one machine its configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,7 +90,6 @@ impl Step<Estate> for ApplyConfig {
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let name = self.bare.name();
-        let sent = seen.got.last();
         match self.bare.stand(cx).await? {
             Stand::Ours(talos) => self.is_what_it_should_be(&talos, seen.since).await,
             Stand::Foreign => Ok(Check::blocked(vec![self.bare.foreign()])),
@@ -97,12 +101,18 @@ impl Step<Estate> for ApplyConfig {
                 let text = format!("{name} does not wait for a configuration: {why}");
                 Ok(Check::blocked(vec![Problem::new(text, format!("{ask}; {hint}"))]))
             }
-            Stand::Waits(talos) => match sent {
-                Some(sent) if !still_waits(&talos).await? || sent.at + LEAVES > cx.clock().now() => {
-                    Ok(Check::waiting(format!("{name} has taken its configuration")))
+            Stand::Waits(talos) => match self.sent(seen.run)? {
+                Some(at) if !still_waits(&talos).await? || at + LEAVES > cx.clock().now() => {
+                    Ok(Check::waiting(format!("{name} has taken its configuration and installs itself")))
                 }
                 // It has come back to where it was: its console says why, and it may be tried again.
-                _ => self.ahead(cx, &talos, &seen).await,
+                Some(at) => {
+                    let again = format!(
+                        "{name} was given its configuration at {at:.0} and waits for one again: its console says why"
+                    );
+                    Ok(self.ahead(cx, &talos, &seen).await?.note(again))
+                }
+                None => self.ahead(cx, &talos, &seen).await,
             },
         }
     }
@@ -122,10 +132,11 @@ impl Step<Estate> for ApplyConfig {
             return Err(refused(problem));
         }
         let found = chosen(&self.bare, &talos).await?.map_err(refused)?;
-        if !found.holds.is_empty() {
+        if !found.holds.is_empty() && !self.is_its_own(&seen)? {
             permit.may_destroy(&Thing::disk(&self.bare.disk))?;
         }
         talos.dry_run(wanted.expose(), ApplyMode::Auto).await?;
+        permit.file(SENT, cx.clock().now().to_string().as_bytes())?;
         let applied = talos.apply_config(permit, wanted.expose(), ApplyMode::Auto).await?;
         applied.warnings.iter().for_each(|warning| permit.progress(warning));
         Ok(())
@@ -148,6 +159,20 @@ impl Step<Estate> for ApplyConfig {
 }
 
 impl ApplyConfig {
+    /// When this run sent it, or was about to.
+    fn sent(&self, run: &RunInfo) -> Result<Option<Timestamp>, Failure> {
+        let key = StepKey::new(Self::ID, Some(self.bare.name()));
+        let unread = |why: String| Failure::plain(format!("the run's file {key}/{SENT} cannot be read: {why}"), None);
+        let Some(bytes) = run.file(&key, SENT).map_err(|error| unread(error.to_string()))? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes);
+        text.parse().map(Some).map_err(|_| unread("it is no time".into()))
+    }
+
+    /// Whether what is on the disk by now comes from an installation of this run: it was empty before.
+    fn is_its_own(&self, seen: &Seen<'_, Before>) -> Result<bool, Failure> {
+        Ok(seen.since.is_some_and(|since| since.holds.is_empty()) && self.sent(seen.run)?.is_some())
+    }
+
     /// A node that has a configuration of this cluster: it must be the one of its file.
     async fn is_what_it_should_be(&self, talos: &Arc<Talos>, since: Option<&Before>) -> Result<Check<Before>, Failure> {
         let (name, wanted) = (self.bare.name(), self.bare.wanted().await?);
@@ -185,7 +210,9 @@ impl ApplyConfig {
             Err(problem) => return Ok(Check::blocked(vec![problem])),
         };
         let mut problems = self.amiss(cx, talos, &wanted).await?;
-        problems.extend(unconsented(&self.bare, &found, |thing| seen.run.consents.contains(thing)));
+        if !self.is_its_own(seen)? {
+            problems.extend(unconsented(&self.bare, &found, |thing| seen.run.consents.contains(thing)));
+        }
         let mut notes = Vec::new();
         if wanted.is_control_plane() {
             match join(name, &look(cx, &self.bare.machine.cluster, &self.peers).await) {

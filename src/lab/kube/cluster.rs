@@ -14,6 +14,7 @@ use crate::lab::LabError;
 const CLUSTERS: &[(&str, &str)] = &[
     ("usb-move", include_str!("../worlds/usb-move.kube.yaml")),
     ("talos-three", include_str!("../worlds/talos-three.kube.yaml")),
+    ("talos-fresh", include_str!("../worlds/talos-fresh.kube.yaml")),
 ];
 
 /// A cluster as its file writes it.
@@ -29,7 +30,11 @@ struct Cluster {
     #[serde(default)]
     workloads: Vec<Workload>,
     /// Objects that nobody applies from elsewhere, in order of creation.
+    #[serde(default)]
     objects: Vec<Value>,
+    /// What Talos puts into it once it is bootstrapped, where it is not yet.
+    #[serde(default)]
+    manifests: Vec<Value>,
 }
 
 /// What the program in certain pods does to the machine that it runs on.
@@ -73,6 +78,7 @@ pub(super) fn load(kube: &mut Kube, name: &str) -> Result<(), LabError> {
     kube.version = cluster.version;
     kube.absent = cluster.absent;
     kube.workloads = cluster.workloads;
+    kube.manifests = cluster.manifests;
     for kind in kinds::KINDS.iter().filter(|k| k.custom && !kube.absent.contains(k.group)) {
         kube.store.insert(kinds::definitions(), definition(kind), Writer::new("k3s"));
     }

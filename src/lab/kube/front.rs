@@ -13,6 +13,7 @@ use super::call::{Call, Form, Target};
 use super::status::{Outcome, Refusal};
 use super::watch::Watch;
 use super::{Kube, discovery, evict, exec, rbac, read, time, write};
+use crate::lab::talos::Serving;
 use crate::lab::wire::{self, Answer, Authority, Class, Front, Service};
 use crate::lab::{Fronts, LabError, Shared, World};
 
@@ -30,6 +31,7 @@ pub(super) async fn serve(
         http2: true,
         keep_alive: (u32::MAX, Duration::from_secs(300)),
         body_limit: 3 << 20,
+        away: |shared| shared.read(World::kube_serving) == Serving::Not,
     };
     let address = wire::serve(shared, service, authority.identity(true)?, fronts).await?;
     let (token, admin) = shared.read(|world| {
@@ -60,6 +62,9 @@ fn kubeconfig(address: &str, authority: &str, contexts: &[(&str, &str)]) -> Stri
         contexts.iter().map(user).collect::<String>()
     )
 }
+
+/// How long etcd waits for a leader (`server/config/config.go`, `ReqTimeout`).
+const NO_LEADER: Duration = Duration::from_secs(7);
 
 fn reason(status: StatusCode) -> &'static str {
     match status.as_u16() {
@@ -96,6 +101,9 @@ fn handle(shared: Arc<Shared>, request: Request<Bytes>) -> BoxFuture<'static, An
         if let Err(refusal) = shared.read(|world| rbac::door(&world.kube, &request)) {
             return refused(&refusal);
         }
+        if let Some(answer) = without_etcd(&shared, &request).await {
+            return answer;
+        }
         let outcome = match *request.method() {
             Method::GET | Method::HEAD => reading(&shared, request),
             Method::POST | Method::PUT | Method::PATCH | Method::DELETE => changing(&shared, request),
@@ -104,6 +112,33 @@ fn handle(shared: Arc<Shared>, request: Request<Bytes>) -> BoxFuture<'static, An
         outcome.unwrap_or_else(|refusal| refused(&refusal))
     }
     .boxed()
+}
+
+/// What is answered where etcd does not do as it is told: without a leader nothing but what the server knows by itself,
+/// and after a while; with a full database no write. Errors of etcd have no reason of their own (apiserver
+/// `endpoints/handlers/responsewriters/status.go`).
+async fn without_etcd(shared: &Arc<Shared>, request: &Request<Bytes>) -> Option<Answer> {
+    let (path, serving) = (request.uri().path(), shared.read(World::kube_serving));
+    let refusal = match serving {
+        Serving::Headless if matches!(path, "/healthz" | "/livez" | "/readyz") => {
+            let check = path.trim_start_matches('/');
+            let text = format!("[+]ping ok\n[+]log ok\n[-]etcd failed: reason withheld\n{check} check failed\n");
+            return Some(wire::answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", text));
+        }
+        Serving::Headless => {
+            let call = Call::of(request, jiff::Timestamp::UNIX_EPOCH);
+            if *request.method() == Method::GET && shared.read(|w| discovery::answer(&w.kube, &call).is_some()) {
+                return None;
+            }
+            shared.clock.pause(NO_LEADER).await;
+            "etcdserver: request timed out"
+        }
+        Serving::Full if *request.method() != Method::GET && classify(shared, request) == Class::Change => {
+            "etcdserver: mvcc: database space exceeded"
+        }
+        _ => return None,
+    };
+    Some(refused(&Refusal::new(500, "", refusal)))
 }
 
 fn reading(shared: &Arc<Shared>, mut request: Request<Bytes>) -> Outcome<Answer> {

@@ -60,6 +60,8 @@ pub struct Kube {
     pub version: String,
     /// Objects that it begins with beside those of its file, in order of creation.
     pub more: Vec<Value>,
+    /// What is put into it when its API comes up for the first time.
+    manifests: Vec<Value>,
     /// What programs in pods do.
     workloads: Vec<cluster::Workload>,
     /// The bearer token of the kubeconfig.

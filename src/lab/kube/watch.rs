@@ -18,8 +18,9 @@ use super::status::{Outcome, Refusal};
 use super::table;
 use crate::base::clock::Clock;
 use crate::base::wait;
-use crate::lab::Shared;
+use crate::lab::talos::Serving;
 use crate::lab::wire::{self, Answer};
+use crate::lab::{Shared, World};
 
 /// How often a watch that asked for bookmarks gets one, in real time, as its deadline is.
 const BOOKMARK: Duration = Duration::from_secs(60);
@@ -131,6 +132,9 @@ impl Watch {
             loop {
                 changes.mark_unchanged();
                 let (events, on) = shared.read(|world| self.step(&world.kube, super::time(world)));
+                if shared.read(World::kube_serving) == Serving::Not {
+                    return;
+                }
                 let mut text = String::new();
                 for event in events {
                     text.push_str(&event.to_string());

@@ -24,6 +24,7 @@ pub(super) const SERVICE: Service = Service {
     http2: false,
     keep_alive: (100, Duration::from_secs(5)),
     body_limit: 512 * 1024,
+    away: |_| false,
 };
 
 /// How long the server makes a client wait whose credentials do not fit.

@@ -4,7 +4,7 @@ use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use tonic::{Status, Streaming};
 
-use super::etcd::Member;
+use super::etcd::{Etcd, Member};
 use super::server::Server;
 use crate::lab::World;
 use crate::talos::proto::common::Data;
@@ -61,20 +61,15 @@ impl Server {
             (true, None) => return Err(Status::failed_precondition("no etcd snapshot was uploaded")),
             (true, Some(bytes)) => unusable(&bytes, request.recover_skip_hash_check),
         };
-        self.shared.change(|w| {
-            if w.etcd_lives() {
-                return Err(Status::unimplemented("the lab has no second etcd beside the one whose members are there"));
-            }
-            match error {
-                Some(error) => {
-                    if let Some(run) = w.talos.nodes.get_mut(&self.node).and_then(|node| node.run.as_mut()) {
-                        run.etcd_error = Some(error);
-                    }
+        self.shared.change(|w| match error {
+            Some(error) => {
+                if let Some(run) = w.talos.nodes.get_mut(&self.node).and_then(|node| node.run.as_mut()) {
+                    run.etcd_error = Some(error);
                 }
-                None => w.etcd_found(&self.node),
             }
-            Ok(())
-        })
+            None => w.etcd_found(&self.node),
+        });
+        Ok(())
     }
 }
 
@@ -97,19 +92,26 @@ fn unusable(bytes: &[u8], skip_hash: bool) -> Option<String> {
 }
 
 impl World {
-    /// Whether a node has the data of a member that counts.
-    fn etcd_lives(&self) -> bool {
-        let etcd = &self.talos.etcd;
-        self.talos.nodes.values().filter_map(|node| node.member).any(|id| etcd.member(id).is_some())
-    }
-
-    /// A node becomes the one member of a new etcd.
+    /// A node becomes the one member of a new etcd. Nothing keeps it from that where there is one already: who asks must
+    /// look before. The Kubernetes API is that of the first one that has a leader.
     fn etcd_found(&mut self, name: &str) {
         self.counter += 1;
         let id = super::etcd::made_id(&format!("{} {name} {}", self.talos.cluster, self.counter));
-        self.talos.etcd.members = vec![Member { id, name: name.to_owned(), ..Member::default() }];
-        self.talos.etcd.leader = Some(id);
-        self.talos.etcd.term += 1;
+        let first = Member { id, name: self.talos_host(name).to_owned(), ..Member::default() };
+        let term = self.talos.etcd.term + 1;
+        let fresh = Etcd { members: vec![first], leader: Some(id), term, ..self.talos.etcd.clone() };
+        let held = |etcd: &Etcd| {
+            let mut members = self.talos.nodes.values().filter_map(|node| node.member);
+            members.any(|id| etcd.member(id).is_some())
+        };
+        let (lives, leads) = (held(&self.talos.etcd), self.talos.etcd.leader.is_some());
+        self.talos.others.retain(held);
+        if lives && leads {
+            self.talos.others.push(fresh);
+        } else {
+            let old = std::mem::replace(&mut self.talos.etcd, fresh);
+            self.talos.others.extend(Some(old).filter(|_| lives));
+        }
         if let Some(node) = self.talos.nodes.get_mut(name) {
             node.member = Some(id);
             if let Some(run) = node.run.as_mut() {

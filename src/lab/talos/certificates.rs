@@ -40,7 +40,7 @@ pub struct Client {
 }
 
 /// From yesterday on, for so many years.
-fn dated(params: &mut CertificateParams, years: i32) {
+pub(super) fn dated(params: &mut CertificateParams, years: i32) {
     let today = Clock::real().now().to_zoned(jiff::tz::TimeZone::UTC).date();
     let from = today.yesterday().unwrap_or(today);
     let day = |date: jiff::civil::Date, years: i32| {
@@ -70,6 +70,12 @@ impl Authority {
     /// Its certificate.
     pub fn pem(&self) -> String {
         self.issuer.pem()
+    }
+
+    /// Its certificate and its key as a machine configuration has them: PEM in base64.
+    pub fn written(&self) -> (String, String) {
+        let key = self.issuer.key().serialize_pem().replace("PRIVATE KEY", "ED25519 PRIVATE KEY");
+        (STANDARD.encode(self.pem()), STANDARD.encode(key))
     }
 
     /// A client certificate with one role.

@@ -13,6 +13,14 @@ pub struct Wants {
     pub modules: BTreeMap<String, Vec<String>>,
     /// Kernel parameters.
     pub sysctls: BTreeMap<String, String>,
+    /// The name that it gives the node; empty: none.
+    pub hostname: String,
+    /// Labels of its Node object.
+    pub labels: BTreeMap<String, String>,
+    /// Pods of anybody may run on a control plane.
+    pub schedulable: bool,
+    /// The certificate of the authority that it names for Talos's API, as it is written there.
+    pub authority: String,
 }
 
 /// A machine configuration as its documents.
@@ -196,6 +204,14 @@ impl Config {
         let main = &self.main;
         let mut wants =
             Wants { control_plane: matches!(text(main, "/machine/type"), "controlplane" | "init"), ..Wants::default() };
+        let named = self.of_kind("HostnameConfig").map(|document| text(document, "/hostname"));
+        let named = named.chain([text(main, "/machine/network/hostname")]).find(|name| !name.is_empty());
+        named.unwrap_or_default().clone_into(&mut wants.hostname);
+        let labels = main.pointer("/machine/nodeLabels").and_then(Value::as_object).into_iter().flatten();
+        wants.labels =
+            labels.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect();
+        wants.schedulable = main.pointer("/cluster/allowSchedulingOnControlPlanes").is_some_and(|yes| yes == true);
+        text(main, "/machine/ca/crt").clone_into(&mut wants.authority);
         let listed = main.pointer("/machine/kernel/modules").and_then(Value::as_array).into_iter().flatten();
         for module in listed.chain(self.of_kind("KernelModuleConfig")) {
             let parameters = module.get("parameters").and_then(Value::as_array).into_iter().flatten();

@@ -50,6 +50,35 @@ pub struct Disk {
     pub installed: Option<Installation>,
     /// The file system that is found on it; of the system disk nothing needs to be said.
     pub holds: String,
+    /// Partitions that are none of the node's: data, or what is left of another installation.
+    pub partitions: Vec<Partition>,
+}
+
+/// A partition of somebody else's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Partition {
+    /// Its name in the partition table; may be empty.
+    pub label: String,
+    /// The file system that is found in it; empty: nothing that is known.
+    pub holds: String,
+    /// The name of that file system; may be empty.
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// A disk that lost what was on it, for who asks afterwards whether anybody had agreed to that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wiped {
+    /// The machine.
+    pub node: String,
+    /// The disk's serial number.
+    pub serial: String,
+    /// `install` or `reset`.
+    pub by: &'static str,
+    /// What was on it; nothing where it was blank.
+    pub held: Vec<String>,
 }
 
 impl Disk {
@@ -68,6 +97,26 @@ impl Disk {
     pub fn wipe(&mut self) {
         (self.live, self.installed) = (None, None);
         self.holds.clear();
+        self.partitions.clear();
+    }
+
+    /// What is on it, in words.
+    pub fn held(&self) -> Vec<String> {
+        let version = |image: Option<&Image>| image.map(|image| image.version.clone()).unwrap_or_default();
+        let mut all = Vec::new();
+        if self.system {
+            all.push("Talos".to_owned());
+        }
+        if let Some(other) = &self.installed {
+            all.push(format!("Talos {}", version(other.slots.get(&other.boots))));
+        }
+        if self.live.is_some() {
+            all.push(format!("an image of Talos {}", version(self.live.as_ref())));
+        }
+        all.extend(Some(self.holds.clone()).filter(|found| !found.is_empty()));
+        let named = |part: &Partition| format!("{} {}", part.label, part.holds).trim().to_owned();
+        all.extend(self.partitions.iter().map(named));
+        all
     }
 }
 

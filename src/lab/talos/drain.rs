@@ -19,7 +19,8 @@ impl World {
     /// A node that has just begun a sequence drains itself first; false where Kubernetes has no such node.
     pub(super) fn talos_drain(&mut self, name: &str) -> bool {
         kube::tell_time(self);
-        if !self.kube.talos_cordon(name) {
+        let host = self.talos_host(name).to_owned();
+        if !self.kube.talos_cordon(&host) {
             return false;
         }
         let limit = self.now + LIMIT;
@@ -35,7 +36,8 @@ impl World {
     /// A node that drains looks again.
     pub(super) fn talos_drains(&mut self, name: &str) {
         kube::tell_time(self);
-        let left = self.kube.talos_evict(name);
+        let host = self.talos_host(name).to_owned();
+        let left = self.kube.talos_evict(&host);
         let now = self.now;
         let Some(run) = self.talos.nodes.get_mut(name).and_then(|node| node.run.as_mut()) else { return };
         let Some(limit) = run.draining else { return };
@@ -79,7 +81,8 @@ impl World {
                 && self.talos_kubelet_ready(name) == Some(true)
                 && self.talos_kubelet(name).is_some()
         };
-        let names: Vec<String> = self.talos.nodes.keys().filter(up).cloned().collect();
+        let names = self.talos.nodes.keys().filter(up).map(|name| self.talos_host(name).to_owned());
+        let names: Vec<String> = names.collect();
         names.iter().filter(|name| self.kube.talos_uncordon(name)).count() > 0
     }
 }

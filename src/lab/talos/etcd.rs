@@ -100,10 +100,35 @@ pub(super) fn made_id(seed: &str) -> u64 {
     id.max(1)
 }
 
+impl super::node::Talos {
+    /// The etcd that has a member; the first where none has.
+    pub fn etcd_with(&self, id: u64) -> &Etcd {
+        self.others.iter().find(|etcd| etcd.member(id).is_some()).unwrap_or(&self.etcd)
+    }
+}
+
 impl Etcd {
     /// A member by its id.
     pub fn member(&self, id: u64) -> Option<&Member> {
         self.members.iter().find(|m| m.id == id)
+    }
+
+    /// Who leads, and who gets a vote.
+    fn settle(&mut self, up: &BTreeSet<u64>, now: LabTime) {
+        if !self.majority(up) {
+            self.leader = None;
+            return;
+        }
+        let leads = |m: &&Member| !m.learner && up.contains(&m.id);
+        if !self.members.iter().filter(leads).any(|m| Some(m.id) == self.leader) {
+            self.leader = self.members.iter().find(leads).map(|m| m.id);
+            self.term += 1;
+        }
+        for member in self.members.iter_mut().filter(|m| m.learner && !m.lags && up.contains(&m.id)) {
+            if member.votes_at.is_some_and(|at| at <= now) {
+                (member.learner, member.votes_at) = (false, None);
+            }
+        }
     }
 
     fn majority(&self, up: &BTreeSet<u64>) -> bool {
@@ -121,7 +146,32 @@ impl World {
         if run.stops() || run.left_etcd || self.talos_halting(name) {
             return None;
         }
-        self.talos.etcd.member(node.member?)
+        let member = node.member?;
+        self.talos.etcd_with(member).member(member)
+    }
+
+    /// The etcd of a node, as it sees it: that of its member, or the one that it would join.
+    pub fn etcd_at(&self, name: &str) -> &Etcd {
+        match self.talos.nodes.get(name).and_then(|node| node.member) {
+            Some(member) => self.talos.etcd_with(member),
+            None => &self.talos.etcd,
+        }
+    }
+
+    /// The address of a member's node: of the one that has its data, else of the one that has its name.
+    pub(super) fn etcd_address(&self, member: &Member) -> String {
+        let nodes = &self.talos.nodes;
+        let own = nodes.values().find(|node| node.member == Some(member.id));
+        own.or_else(|| nodes.get(&member.name)).map(|node| node.ip.clone()).unwrap_or_default()
+    }
+
+    /// How many clusters of etcd there are: more than one is what a second bootstrap makes.
+    pub fn etcd_clusters(&self) -> usize {
+        let held = |etcd: &&Etcd| {
+            let mut members = self.talos.nodes.values().filter_map(|node| node.member);
+            members.any(|id| etcd.member(id).is_some())
+        };
+        std::iter::once(&self.talos.etcd).chain(&self.talos.others).filter(held).count()
     }
 
     /// The ids of the members whose etcd runs.
@@ -148,7 +198,9 @@ impl World {
             return said("Failed", error, None);
         }
         match (self.etcd_of(name), node.member) {
-            (Some(_), _) if self.talos.etcd.leader.is_some() => said("Running", "Health check successful", Some(true)),
+            (Some(_), _) if self.etcd_at(name).leader.is_some() => {
+                said("Running", "Health check successful", Some(true))
+            }
             (Some(_), _) => said("Running", "Health check failed: context deadline exceeded", Some(false)),
             (None, Some(_)) => said("Failed", "Failed to run: the member has been permanently removed", None),
             (None, None) => said("Preparing", "Running pre state: waiting for the cluster to be joined", None),
@@ -172,24 +224,13 @@ impl World {
 
     /// Who leads, who joins, who gets a vote.
     pub(super) fn etcd_settle(&mut self) {
-        let up = self.etcd_up();
-        let etcd = &mut self.talos.etcd;
-        if !etcd.majority(&up) {
-            etcd.leader = None;
-            return;
+        let (up, now) = (self.etcd_up(), self.now);
+        for etcd in std::iter::once(&mut self.talos.etcd).chain(&mut self.talos.others) {
+            etcd.settle(&up, now);
         }
-        let leads = |m: &&Member| !m.learner && up.contains(&m.id);
-        if !etcd.members.iter().filter(leads).any(|m| Some(m.id) == etcd.leader) {
-            etcd.leader = etcd.members.iter().find(leads).map(|m| m.id);
-            etcd.term += 1;
+        if self.talos.etcd.leader.is_some() {
+            self.etcd_join();
         }
-        let now = self.now;
-        for member in etcd.members.iter_mut().filter(|m| m.learner && !m.lags && up.contains(&m.id)) {
-            if member.votes_at.is_some_and(|at| at <= now) {
-                (member.learner, member.votes_at) = (false, None);
-            }
-        }
-        self.etcd_join();
     }
 
     /// A control plane without data joins: a member of its name goes, and it becomes a learner.
@@ -210,8 +251,9 @@ impl World {
         self.counter += 1;
         let id = made_id(&format!("{} {name} {}", self.talos.cluster, self.counter));
         let votes_at = now + Duration::from_millis(self.talos.timing.learn);
-        self.talos.etcd.members.retain(|m| m.name != name);
-        let member = Member { id, name: name.clone(), learner: true, votes_at: Some(votes_at), ..Member::default() };
+        let host = self.talos_host(&name).to_owned();
+        self.talos.etcd.members.retain(|m| m.name != host);
+        let member = Member { id, name: host, learner: true, votes_at: Some(votes_at), ..Member::default() };
         self.talos.etcd.members.push(member);
         if let Some(node) = self.talos.nodes.get_mut(&name) {
             node.member = Some(id);
@@ -219,13 +261,20 @@ impl World {
         self.agenda.at(votes_at, Event::Look);
     }
 
-    /// Removes a member.
+    fn etcd_at_mut(&mut self, name: &str) -> &mut Etcd {
+        let member = self.talos.nodes.get(name).and_then(|node| node.member);
+        let talos = &mut self.talos;
+        let other = talos.others.iter_mut().find(|etcd| member.is_some_and(|id| etcd.member(id).is_some()));
+        other.unwrap_or(&mut talos.etcd)
+    }
+
+    /// Removes a member of the etcd of the node `at`.
     ///
     /// # Errors
     /// What keeps etcd from it (`server/etcdserver/server.go`, `RemoveMember` with strict reconfiguration checks).
-    pub fn etcd_remove(&mut self, id: u64) -> Result<(), No> {
+    pub fn etcd_remove(&mut self, at: &str, id: u64) -> Result<(), No> {
         let up = self.etcd_up();
-        let etcd = &mut self.talos.etcd;
+        let etcd = self.etcd_at_mut(at);
         if etcd.leader.is_none() {
             return Err(No::NoLeader);
         }
@@ -251,7 +300,7 @@ impl World {
     /// As [`World::etcd_remove`].
     pub fn etcd_leave(&mut self, name: &str) -> Result<(), No> {
         let id = self.etcd_of(name).map(|m| m.id).ok_or(No::NoMember)?;
-        self.etcd_remove(id)?;
+        self.etcd_remove(name, id)?;
         if let Some(node) = self.talos.nodes.get_mut(name) {
             node.member = None;
             if let Some(run) = node.run.as_mut() {
@@ -267,18 +316,18 @@ impl World {
     /// # Errors
     /// What Talos answers (siderolabs/talos `internal/pkg/etcd/etcd.go`).
     pub fn etcd_forfeit(&mut self, name: &str) -> Result<String, String> {
-        if self.talos.etcd.leader.is_none() {
+        if self.etcd_at(name).leader.is_none() {
             return Err(format!("failed to list etcd members: {}", No::NoLeader.text()));
         }
-        if self.talos.etcd.members.len() == 1 {
+        if self.etcd_at(name).members.len() == 1 {
             return Err("cannot forfeit leadership, only one member".into());
         }
         let id = self.etcd_of(name).map(|m| m.id).ok_or("failed to find it in list of etcd members")?;
-        if self.talos.etcd.leader != Some(id) {
+        if self.etcd_at(name).leader != Some(id) {
             return Ok(String::new());
         }
         let up = self.etcd_up();
-        let etcd = &mut self.talos.etcd;
+        let etcd = self.etcd_at_mut(name);
         // The first one of the list, whatever it is: a learner, or one that does not run, cannot.
         let Some(next) = etcd.members.iter().find(|m| m.id != id) else { return Ok(String::new()) };
         if next.learner {

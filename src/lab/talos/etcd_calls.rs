@@ -55,7 +55,7 @@ impl Server {
 
     /// There is a leader among those members that can be reached.
     fn leader(&self, prefix: &str) -> Result<(), Status> {
-        if self.look(|w, _, _| w.talos.etcd.leader.is_some())? {
+        if self.look(|w, _, _| w.etcd_at(&self.node).leader.is_some())? {
             return Ok(());
         }
         Err(Status::unknown(format!("{prefix}{}", No::NoLeader.text())))
@@ -72,7 +72,7 @@ impl Server {
         self.leader("")?;
         self.look(|w, _, _| {
             let one = |member: &Member| {
-                let ip = w.talos.nodes.get(&member.name).map(|node| node.ip.clone()).unwrap_or_default();
+                let ip = w.etcd_address(member);
                 let started = !member.name.is_empty();
                 EtcdMember {
                     id: member.id,
@@ -82,7 +82,7 @@ impl Server {
                     is_learner: member.learner,
                 }
             };
-            w.talos.etcd.members.iter().map(one).collect()
+            w.etcd_at(&self.node).members.iter().map(one).collect()
         })
     }
 
@@ -94,7 +94,7 @@ impl Server {
         }
         let member = self.local("failed to create etcd client: ").await?;
         self.look(|w, _, _| {
-            let etcd = &w.talos.etcd;
+            let etcd = w.etcd_at(&self.node);
             let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
             let mut errors: Vec<String> = Vec::new();
             if etcd.leader.is_none() {
@@ -126,7 +126,7 @@ impl Server {
             return self.handed("failed to list etcd alarms: ", "failed to create etcd client: ", answer).await;
         }
         self.local_voter("failed to create etcd client: ", "failed to list etcd alarms: ").await?;
-        if self.look(|w, _, _| w.talos.etcd.leader.is_none())? {
+        if self.look(|w, _, _| w.etcd_at(&self.node).leader.is_none())? {
             self.shared.clock.pause(MAJORITY).await;
             // A proposal without a leader ends with its own deadline, and not in etcd's words.
             return Err(Status::unknown("failed to list etcd alarms: context deadline exceeded"));
@@ -140,7 +140,7 @@ impl Server {
                 };
                 Some(EtcdMemberAlarm { member_id: member.id, alarm: alarm.into() })
             };
-            w.talos.etcd.members.iter().filter_map(raised).collect()
+            w.etcd_at(&self.node).members.iter().filter_map(raised).collect()
         })
     }
 
@@ -156,7 +156,7 @@ impl Server {
                 }
             };
         }
-        let removed = self.shared.change(|w| w.etcd_remove(id));
+        let removed = self.shared.change(|w| w.etcd_remove(&self.node, id));
         removed.map_err(|no| {
             let text = format!("failed to remove member {id}: {}", no.text());
             match no {

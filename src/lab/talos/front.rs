@@ -52,6 +52,8 @@ pub(super) struct Doors {
     pub(super) members: TlsAcceptor,
     /// Everybody, in maintenance.
     pub(super) everybody: TlsAcceptor,
+    /// Those with a certificate of another authority, which its configuration names: nobody that the lab knows.
+    pub(super) strangers: TlsAcceptor,
 }
 
 /// What a connection lasts for: a boot, and whether that is in maintenance.
@@ -110,7 +112,11 @@ async fn connection(post: Arc<Post>, node: String, doors: Doors, stream: TcpStre
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let acceptor = if boot.maintenance { doors.everybody } else { doors.members };
+    let acceptor = match (boot.maintenance, post.shared.read(|w| w.talos_foreign(&node))) {
+        (true, _) => doors.everybody,
+        (false, true) => doors.strangers,
+        (false, false) => doors.members,
+    };
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let roles = Roles(leaf.map(|leaf| certificates::roles(leaf)).unwrap_or_default());

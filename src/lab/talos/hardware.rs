@@ -92,7 +92,7 @@ pub(super) fn discovered(node: &Node, run: &Run) -> Vec<Spec> {
     let mut all = Vec::new();
     for (name, disk) in named(node, run) {
         let installed = disk.system || disk.installed.is_some();
-        let found = match (installed, &disk.live) {
+        let found = match (installed || !disk.partitions.is_empty(), &disk.live) {
             (true, _) => "gpt",
             (false, Some(_)) => "iso9660",
             (false, None) => disk.holds.as_str(),
@@ -108,6 +108,16 @@ pub(super) fn discovered(node: &Node, run: &Run) -> Vec<Spec> {
                 "name": found, "label": label, "partition_label": label, "partition_index": number,
             });
             all.push((part, spec));
+        }
+        for (part, number) in disk.partitions.iter().zip(1_u32..) {
+            let id = partition(name, number);
+            let spec = json!({
+                "dev_path": format!("/dev/{id}"), "type": "partition", "parent": name,
+                "parent_dev_path": format!("/dev/{name}"), "size": part.size, "pretty_size": pretty(part.size),
+                "sector_size": 512, "name": part.holds, "label": part.name, "partition_label": part.label,
+                "partition_index": number,
+            });
+            all.push((id, spec));
         }
     }
     all

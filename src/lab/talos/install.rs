@@ -7,7 +7,7 @@ use super::config::Config;
 use super::event::{Step, What};
 use super::hardware;
 use super::life::Due;
-use super::node::{Disk, Going, Node, Run};
+use super::node::{Disk, Going, Node, Run, Wiped};
 use super::server::Server;
 use crate::lab::World;
 use crate::lab::agenda::Event;
@@ -106,8 +106,11 @@ impl World {
         match wanted {
             Ok((at, image)) => {
                 node.slots.insert(node.boots, image);
+                let held = node.disks.get(at).map(Disk::held).unwrap_or_default();
                 node.disks.iter_mut().enumerate().for_each(|(place, disk)| disk.system = place == at);
                 if let Some(disk) = node.disks.get_mut(at) {
+                    let lost = Wiped { node: name.to_owned(), serial: disk.serial.clone(), by: "install", held };
+                    self.talos.wiped.push(lost);
                     disk.wipe();
                 }
                 if let Some(run) = node.run.as_mut() {

@@ -19,11 +19,14 @@ mod hardware;
 mod install;
 pub mod kinds;
 mod life;
+pub mod made;
+mod modules;
 pub mod node;
 pub mod reset;
 mod resources;
 mod server;
 pub mod services;
+mod serving;
 mod state;
 mod stream;
 mod upgrade;
@@ -46,6 +49,7 @@ use crate::talos::proto::machine::machine_service_server::MachineServiceServer;
 
 pub use life::Due;
 pub use node::Talos;
+pub use serving::Serving;
 
 /// The largest message that Talos takes or sends.
 const MESSAGE: usize = 32 << 20;
@@ -57,6 +61,8 @@ pub struct Reach {
     pub nodes: BTreeMap<String, SocketAddr>,
     /// The text of a talosconfig; empty where there are no nodes.
     pub talosconfig: String,
+    /// Name, text and mode of the files that `talosctl gen config` made.
+    pub made: Vec<(String, String, u32)>,
 }
 
 impl std::fmt::Debug for Reach {
@@ -71,16 +77,23 @@ fn stamp(shared: &Shared, at: LabTime) -> Timestamp {
     Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }
 }
 
-/// Starts a listener for each node on a port of its own. `kubeconfig` is what control planes give out.
+/// Starts a listener for each node on a port of its own. `kubeconfig` is what control planes give out, `kubernetes` the
+/// authority of the API that it leads to.
 ///
 /// # Errors
 /// [`LabError`] where no port can be had or no certificate can be made.
-pub async fn serve(shared: &Arc<Shared>, kubeconfig: &str, fronts: &mut Fronts) -> Result<Reach, LabError> {
+pub async fn serve(
+    shared: &Arc<Shared>,
+    kubeconfig: &str,
+    kubernetes: &super::wire::Authority,
+    fronts: &mut Fronts,
+) -> Result<Reach, LabError> {
     let nodes = shared.read(|w| w.talos.nodes.clone());
     if nodes.is_empty() {
         return Ok(Reach::default());
     }
-    let authority = certificates::Authority::make()?;
+    let (authority, other) = (certificates::Authority::make()?, certificates::Authority::make()?);
+    shared.change(|w| w.talos.authority = authority.written().0);
     let routes = nodes.keys().map(|node| (node.clone(), services_of(shared, node, kubeconfig))).collect();
     let post = Arc::new(front::Post { shared: shared.clone(), routes });
     let mut addresses = BTreeMap::new();
@@ -88,11 +101,18 @@ pub async fn serve(shared: &Arc<Shared>, kubeconfig: &str, fronts: &mut Fronts) 
         let doors = front::Doors {
             members: authority.acceptor(name, node)?,
             everybody: certificates::Authority::maintenance(name, node)?,
+            strangers: other.acceptor(name, node)?,
         };
         addresses.insert(name.clone(), front::listen(&post, name, doors, fronts).await?);
     }
     let talosconfig = authority.talosconfig(&addresses)?;
-    Ok(Reach { nodes: addresses, talosconfig })
+    let made =
+        shared.read(|w| w.talos.made.clone().map(|made| (made, w.talos.cluster.clone(), w.kube.version.clone())));
+    let made = match made {
+        Some((made, cluster, version)) => made.files(&cluster, &version, &authority, kubernetes)?,
+        None => Vec::new(),
+    };
+    Ok(Reach { nodes: addresses, talosconfig, made })
 }
 
 fn services_of(shared: &Arc<Shared>, node: &str, kubeconfig: &str) -> Routes {
@@ -111,7 +131,7 @@ impl World {
     pub(super) fn talos_compared(&self) -> Value {
         let node = |(name, node): (&String, &node::Node)| {
             let run = node.run.as_ref().map(|run| {
-                json!({ "image": node.slots.get(&run.slot), "config": run.active, "modules": run.loaded, "booted": run.booted,
+                json!({ "image": node.slots.get(&run.slot), "config": run.active, "modules": run.loaded, "booted": run.booted, "maintenance": run.maintenance,
                     "left_etcd": run.left_etcd })
             });
             let it = json!({
@@ -124,6 +144,6 @@ impl World {
         let etcd = &self.talos.etcd;
         let members: BTreeMap<&String, Value> =
             etcd.members.iter().map(|m| (&m.name, json!({ "learner": m.learner, "alarm": m.alarm }))).collect();
-        json!({ "nodes": nodes, "members": members, "led": etcd.leader.is_some() })
+        json!({ "nodes": nodes, "members": members, "led": etcd.leader.is_some(), "clusters": self.etcd_clusters() })
     }
 }

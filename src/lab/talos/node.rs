@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::config::Wants;
 use super::etcd::Etcd;
 use super::event::Log;
+use super::made::Made;
 use super::reset::Wiping;
 use crate::lab::clock::LabTime;
 
-pub use super::disk::{Disk, Installation, Pci};
+pub use super::disk::{Disk, Installation, Partition, Pci, Wiped};
 
 /// All Talos nodes of a world and what they share.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -29,6 +30,17 @@ pub struct Talos {
     pub broken: BTreeSet<String>,
     /// etcd.
     pub etcd: Etcd,
+    /// Other clusters of etcd beside it, which nobody wanted: each came of a second bootstrap.
+    #[serde(skip)]
+    pub others: Vec<Etcd>,
+    /// What `talosctl gen config` wrote into the lab's folder for nodes that have no configuration yet.
+    pub made: Option<Made>,
+    /// The disks that lost what was on them, in order.
+    #[serde(skip)]
+    pub wiped: Vec<Wiped>,
+    /// The certificate of the lab's own authority, as a machine configuration writes it.
+    #[serde(skip)]
+    pub authority: String,
     /// How long things take.
     pub timing: Timing,
 }
@@ -61,6 +73,8 @@ pub struct Node {
     pub disks: Vec<Disk>,
     /// PCI devices by address.
     pub pci: BTreeMap<String, Pci>,
+    /// Processors; 0: four.
+    pub cores: u32,
     /// Memory in kB.
     pub memory: u64,
     /// How many huge pages the boot that the world begins with has memory in one piece for; none: as many as are asked for.
@@ -343,56 +357,4 @@ impl Node {
         let off = |run: &Run| run.wants.sysctls.get("kernel.kexec_load_disabled").is_some_and(|value| value == "1");
         self.is_installed() && self.run.as_ref().is_some_and(|run| !off(run))
     }
-
-    /// The kernel modules that can be loaded: those that the configuration asks for, that the image has, and whose
-    /// hardware is there, beside those that the kernel loads by itself.
-    pub fn loadable(&self) -> BTreeSet<String> {
-        let Some(run) = &self.run else { return BTreeSet::new() };
-        let image = self.image();
-        let mut loaded: BTreeSet<String> = OWN.iter().map(|m| (*m).to_owned()).collect();
-        for module in run.wants.modules.keys().map(|m| m.replace('-', "_")) {
-            let there = if NVIDIA.contains(&module.as_str()) {
-                let driver = image.has("nvidia-open-gpu-kernel-modules") || image.has("nonfree-kmod-nvidia");
-                driver && self.pci.values().any(Pci::is_nvidia)
-            } else {
-                KNOWN.contains(&module.as_str())
-            };
-            if there {
-                loaded.insert(module);
-            }
-        }
-        loaded
-    }
-
-    /// Whether a file exists that an extension's service waits for.
-    pub fn has_file(&self, path: &str, agent_port: bool) -> bool {
-        match path {
-            NVIDIA_DRIVER => self.run.as_ref().is_some_and(|run| run.loaded.contains("nvidia")),
-            AGENT_PORT => agent_port,
-            _ => false,
-        }
-    }
 }
-
-/// The sign that NVIDIA's driver is at work.
-pub const NVIDIA_DRIVER: &str = "/sys/bus/pci/drivers/nvidia";
-/// The guest agent's channel.
-pub const AGENT_PORT: &str = "/dev/virtio-ports/org.qemu.guest_agent.0";
-
-/// Modules of NVIDIA's extensions.
-const NVIDIA: &[&str] = &["nvidia", "nvidia_uvm", "nvidia_drm", "nvidia_modeset"];
-/// Modules that are loaded without being asked for.
-const OWN: &[&str] = &["virtio_pci", "nvme", "e1000e", "sd_mod", "xfs"];
-/// Modules that every image has.
-const KNOWN: &[&str] = &[
-    "nvme_tcp",
-    "br_netfilter",
-    "vfio_pci",
-    "dm_thin_pool",
-    "dm_snapshot",
-    "zram",
-    "iscsi_tcp",
-    "rbd",
-    "drbd",
-    "uvcvideo",
-];

@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::hardware;
-use super::node::{Disk, Going};
+use super::node::{Disk, Going, Wiped as Lost};
 use super::server::Server;
 use crate::lab::World;
 use crate::talos::proto::machine::ResetRequest;
@@ -85,7 +85,7 @@ impl World {
         let run = node.run.as_mut().filter(|run| run.going == Some(Going::Resetting))?;
         let leaves = run.wiping.as_ref().is_some_and(|wiping| wiping.leaves);
         let id = member.filter(|_| leaves && !run.left_etcd)?;
-        if let Err(no) = self.etcd_remove(id) {
+        if let Err(no) = self.etcd_remove(name, id) {
             return Some(format!("error running phase 2 in reset sequence: task 1/1: failed, {}", no.text()));
         }
         let node = self.talos.nodes.get_mut(name)?;
@@ -102,6 +102,18 @@ impl World {
         let Some(node) = self.talos.nodes.get_mut(name) else { return Wiped::GoesOff };
         let Some(wiping) = node.run.as_mut().and_then(|run| run.wiping.take()) else { return Wiped::Reboots };
         let goes = |label: &str| wiping.system || wiping.volumes.iter().any(|volume| volume == label);
+        for (at, disk) in node.disks.iter().enumerate() {
+            let held = match disk.system {
+                true if wiping.system => disk.held(),
+                true => wiping.volumes.clone(),
+                false if wiping.disks.contains(&at) => disk.held(),
+                false => continue,
+            };
+            if disk.system && !wiping.system && held.is_empty() {
+                continue;
+            }
+            self.talos.wiped.push(Lost { node: name.to_owned(), serial: disk.serial.clone(), by: "reset", held });
+        }
         if goes("STATE") {
             node.config.clear();
         }

@@ -85,7 +85,7 @@ fn specs(world: &World, name: &str, node: &Node, run: &Run, kind: &str) -> Vec<S
         "NodeStatuses.kubernetes.talos.dev" => node_status(world, name),
         "Nodenames.kubernetes.talos.dev" => vec![(
             "nodename".into(),
-            json!({ "nodename": name, "hostnameVersion": "2", "skipNodeRegistration": false }),
+            json!({ "nodename": world.talos_host(name), "hostnameVersion": "2", "skipNodeRegistration": false }),
         )],
         "Services.v1alpha1.talos.dev" => {
             let running = world.talos_services(name).into_iter().filter(|s| s.state == "Running");
@@ -117,7 +117,9 @@ fn specs(world: &World, name: &str, node: &Node, run: &Run, kind: &str) -> Vec<S
             run.wants.sysctls.iter().map(one).collect()
         }
         "ExtensionStatuses.runtime.talos.dev" => extensions(node),
-        "HostnameStatuses.net.talos.dev" => vec![("hostname".into(), json!({ "hostname": name, "domainname": "" }))],
+        "HostnameStatuses.net.talos.dev" => {
+            vec![("hostname".into(), json!({ "hostname": world.talos_host(name), "domainname": "" }))]
+        }
         "NetworkStatuses.net.talos.dev" => vec![(
             "status".into(),
             json!({ "addressReady": true, "connectivityReady": true, "hostnameReady": true, "etcFilesReady": true }),
@@ -155,33 +157,35 @@ fn members(world: &World) -> Vec<Spec> {
     let heard = world.talos.nodes.iter().filter_map(|(name, node)| {
         let run = node.run.as_ref().filter(|run| !run.maintenance)?;
         let kind = if run.wants.control_plane { "controlplane" } else { "worker" };
+        let host = world.talos_host(name);
         let mut spec = json!({
             "nodeId": format!("{:0<44}", name.replace('-', "")),
             "addresses": [node.ip],
-            "hostname": name,
+            "hostname": host,
             "machineType": kind,
             "operatingSystem": format!("Talos (v{})", node.image().version),
         });
         if run.wants.control_plane {
             spec["controlPlane"] = json!({ "port": 6443 });
         }
-        Some((name.clone(), spec))
+        Some((host.to_owned(), spec))
     });
     heard.collect()
 }
 
 /// The node as the API server tells of it.
 fn node_status(world: &World, name: &str) -> Vec<Spec> {
-    let Some(node) = world.kube.store.get(kinds::nodes(), "", name) else { return Vec::new() };
+    let host = world.talos_host(name);
+    let Some(node) = world.kube.store.get(kinds::nodes(), "", host) else { return Vec::new() };
     let at = |pointer: &str| node.pointer(pointer).cloned();
     let spec = json!({
-        "nodename": name,
+        "nodename": host,
         "nodeReady": world.talos_kubelet_ready(name).unwrap_or(false),
         "unschedulable": at("/spec/unschedulable").unwrap_or(Value::Bool(false)),
         "labels": at("/metadata/labels").unwrap_or_else(|| json!({})),
         "annotations": at("/metadata/annotations").unwrap_or_else(|| json!({})),
     });
-    vec![(name.to_owned(), spec)]
+    vec![(host.to_owned(), spec)]
 }
 
 /// The layers of the image; the factory adds one that is named after its schematic.

@@ -1,6 +1,7 @@
 //! A node's services, its stage, and whether it is ready: all of it follows from what the node is.
 
-use super::node::{AGENT_PORT, Going, NVIDIA_DRIVER};
+use super::modules::{AGENT_PORT, NVIDIA_DRIVER};
+use super::node::Going;
 use crate::lab::World;
 use crate::lab::kube::kinds;
 
@@ -183,7 +184,7 @@ impl World {
 
     /// The kubelet's Ready, as Kubernetes shows it; none where there is no such node.
     pub fn talos_kubelet_ready(&self, name: &str) -> Option<bool> {
-        let node = self.kube.store.get(kinds::nodes(), "", name)?;
+        let node = self.kube.store.get(kinds::nodes(), "", self.talos_host(name))?;
         let conditions = node.pointer("/status/conditions")?.as_array()?;
         let ready = conditions.iter().find(|c| c.get("type").is_some_and(|t| t == "Ready"))?;
         Some(ready.get("status").is_some_and(|s| s == "True"))

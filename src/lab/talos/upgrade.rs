@@ -64,7 +64,7 @@ impl Server {
     /// What a control plane looks at before an upgrade.
     fn etcd_permits(&self) -> Result<(), String> {
         self.shared.read(|w| {
-            let etcd = &w.talos.etcd;
+            let etcd = w.etcd_at(&self.node);
             if etcd.leader.is_none() {
                 return Err(format!("failed to acquire upgrade mutex: {}", No::NoLeader.text()));
             }

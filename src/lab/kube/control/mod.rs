@@ -13,6 +13,7 @@ mod local;
 mod node;
 mod note;
 mod pods;
+mod register;
 mod replica;
 mod schedule;
 mod start;
@@ -31,6 +32,7 @@ use super::json::{self, text};
 use super::kinds::{self, Kind};
 use crate::lab::World;
 use crate::lab::clock::LabTime;
+use crate::lab::talos::Serving;
 pub(crate) use facts::Facts;
 pub(crate) use local::path as local_path;
 
@@ -47,6 +49,12 @@ pub(crate) struct State {
     boots: BTreeMap<String, String>,
     /// Nodes whose kubelet is at work.
     alive: BTreeSet<String>,
+    /// The boot in which a kubelet last saw that it has a Node object, by node.
+    registered: BTreeMap<String, String>,
+    /// Nodes that have had no network for pods yet.
+    unwired: BTreeSet<String>,
+    /// When the API ceased to take what controllers and kubelets write; none: it does.
+    frozen: Option<jiff::Timestamp>,
     /// The world has been brought to rest once.
     settled: bool,
     /// The revision before the last pass of a controller that looks at objects alone.
@@ -122,12 +130,16 @@ impl Round<'_> {
 impl State {
     /// When a timer ends next.
     pub(crate) fn due(&self) -> Option<LabTime> {
+        if self.frozen.is_some() {
+            return None;
+        }
         let last = self.quiet.as_ref().map_or(LabTime::ZERO, |(_, _, at)| *at);
         self.timers.values().filter(|at| **at > last).min().copied()
     }
 
     /// An object as it is answered; see [`Kube::presented`].
     pub(crate) fn presented(&self, object: &Arc<Value>, now: jiff::Timestamp) -> Arc<Value> {
+        let now = self.frozen.unwrap_or(now);
         let name = json::name(object);
         if !self.alive.contains(name) {
             return object.clone();
@@ -162,6 +174,21 @@ pub(crate) fn tick(world: &mut World, now: LabTime) -> bool {
     if !world.kube.control.settled && world.kube.store.revision() > 0 {
         world.kube.control.settled = true;
         settle(world, now);
+    }
+    if world.kube_serving() != Serving::Well {
+        let now = super::time(world);
+        world.kube.control.frozen.get_or_insert(now);
+        return false;
+    }
+    if world.kube.control.frozen.take().is_some() {
+        // Whoever counted the time begins anew with the next connection.
+        world.kube.control.timers.clear();
+        world.kube.control.quiet = None;
+    }
+    if !world.kube.manifests.is_empty() {
+        world.kube.control.settled = true;
+        super::tell_time(world);
+        register::manifests(&mut world.kube);
     }
     let facts = Facts::of(world);
     let state = &world.kube.control;

@@ -12,18 +12,19 @@ use crate::lab::kube::kinds;
 use crate::lab::kube::store::Key;
 
 /// From user space to the kubelet's first word.
-const KUBELET: Duration = Duration::from_secs(5);
+pub(super) const KUBELET: Duration = Duration::from_secs(5);
 /// `--node-monitor-grace-period`
 const GRACE: Duration = Duration::from_secs(40);
 /// How soon the lifecycle controller mirrors `spec.unschedulable` as a taint.
 const TAINT: Duration = Duration::from_millis(500);
 
 const CONTROLLER: Writer<'static> = Writer::new("k3s");
-const KUBELET_STATUS: Writer<'static> = Writer::status("k3s");
+pub(super) const KUBELET_STATUS: Writer<'static> = Writer::status("k3s");
 
 impl Round<'_> {
     pub(super) fn nodes(&mut self) {
         let facts = self.facts;
+        self.register();
         for node in self.kube.store.all(kinds::nodes()) {
             let name = json::name(&node).to_owned();
             let machine = facts.machines.get(&name);
@@ -50,7 +51,7 @@ impl Round<'_> {
         let name = json::name(node).to_owned();
         let ready = json::holds(node, "Ready");
         let known = text(node, "/status/nodeInfo/bootID").to_owned();
-        if ready && known == boot {
+        if ready && known == boot || self.lacks_network(&name) {
             self.lease(&name);
             return;
         }
@@ -191,7 +192,7 @@ impl Round<'_> {
 }
 
 /// Huge pages of 2 MiB as a quantity, in its canonical form.
-fn pages_of(pages: u64) -> String {
+pub(super) fn pages_of(pages: u64) -> String {
     match pages.saturating_mul(2) {
         0 => "0".to_owned(),
         mib if mib % 1_024 == 0 => format!("{}Gi", mib / 1_024),
@@ -220,7 +221,7 @@ pub(super) fn tolerates(toleration: &Value, taint: &Value) -> bool {
 }
 
 /// Type, status, reason and message of a kubelet that is well.
-const CONDITIONS: &[(&str, &str, &str, &str)] = &[
+pub(super) const CONDITIONS: &[(&str, &str, &str, &str)] = &[
     ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
     ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),

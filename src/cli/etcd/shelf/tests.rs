@@ -1,0 +1,168 @@
+//! Names, partial files, and what `--keep` removes.
+
+use super::*;
+
+fn shelf(dir: &tempfile::TempDir) -> Shelf {
+    Shelf::open(dir.path(), "homelab").unwrap()
+}
+
+fn now() -> Timestamp {
+    "2026-11-21T22:30:15Z".parse().unwrap()
+}
+
+/// What is in a directory, by name.
+fn there(dir: &tempfile::TempDir) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn only_names_of_our_own_form_are_ours() {
+    let ours = ["homelab-2026-11-21T223015Z.snapshot", "homelab-0001-01-01T000000Z.snapshot.age"];
+    for name in ours {
+        assert_eq!(stamp("homelab", name).map(str::len), Some(18), "{name}");
+    }
+    let foreign = [
+        "homelab-2026-11-21T223015Z.snapshot.bak",
+        "homelab-2026-11-21T223015Z.snapshot.age.age",
+        "homelab-2026-11-21T223015Z",
+        "homelab-2026-11-21T22:30:15Z.snapshot",
+        "homelab-2026-11-31T223015Z.snapshot",
+        "homelab-2026-11-21T223061Z.snapshot",
+        "homelab-2026-1-21T223015Z.snapshot",
+        "homelab-26-11-21T223015Z.snapshot",
+        "homelab-2026-11-21T223015z.snapshot",
+        "homelab-2026-11-21T223015Z.snapshot ",
+        "homelab--2026-11-21T223015Z.snapshot",
+        "homelab-2-2026-11-21T223015Z.snapshot",
+        "homelab2026-11-21T223015Z.snapshot",
+        "Homelab-2026-11-21T223015Z.snapshot",
+        "old-homelab-2026-11-21T223015Z.snapshot",
+        ".homelab-2026-11-21T223015Z.snapshot.partial",
+        "homelab-+026-11-21T223015Z.snapshot",
+        "homelab.snapshot",
+        "",
+    ];
+    for name in foreign {
+        assert_eq!(stamp("homelab", name), None, "{name}");
+    }
+    assert_eq!(foreign.len(), 19);
+    assert!(stamp("homelab-2", "homelab-2-2026-11-21T223015Z.snapshot").is_some());
+}
+
+#[test]
+fn the_newest_stay_and_what_is_foreign_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |day: u32, end: &str| format!("homelab-2026-11-{day:02}T023000Z.snapshot{end}");
+    let others = ["notes.txt", "other-2026-11-01T023000Z.snapshot", "homelab-2026-11-01T023000Z.snapshot.part"];
+    for name in others.into_iter().map(str::to_owned).chain((1..=5).map(|day| of(day, ""))) {
+        std::fs::write(dir.path().join(name), [0; 100]).unwrap();
+    }
+    std::fs::write(dir.path().join(of(6, ".age")), [0; 100]).unwrap();
+    std::fs::write(dir.path().join(of(7, "")), [0; 32]).unwrap();
+    std::fs::create_dir(dir.path().join(of(8, ""))).unwrap();
+    std::os::unix::fs::symlink("notes.txt", dir.path().join(of(9, ""))).unwrap();
+    let new = of(20, "");
+    std::fs::write(dir.path().join(&new), [0; 100]).unwrap();
+
+    let all = shelf(&dir).tidy(&new, None).unwrap();
+    assert_eq!((all.kept.len(), all.removed.len(), all.hollow), (7, 0, vec![of(7, "")]));
+    let tidied = shelf(&dir).tidy(&new, Some(3)).unwrap();
+    assert_eq!(tidied.kept, [new.clone(), of(6, ".age"), of(5, "")]);
+    assert_eq!(tidied.removed, [of(4, ""), of(3, ""), of(2, ""), of(1, "")]);
+    assert_eq!(there(&dir).len(), 3 + 3 + 3);
+    assert_eq!(shelf(&dir).tidy(&new, Some(3)).unwrap().removed, Vec::<String>::new());
+    // Of a clock that was ahead: the new one stays whatever its name says.
+    let late = of(1, "");
+    std::fs::write(dir.path().join(&late), [0; 100]).unwrap();
+    let tidied = shelf(&dir).tidy(&late, Some(1)).unwrap();
+    assert_eq!((tidied.kept, tidied.removed.len()), (vec![late], 3));
+}
+
+/// What an empty file is.
+fn nothing() -> Pressed {
+    Pressed { size: 0, sha256: crate::base::digest::sha256(b"") }
+}
+
+#[test]
+fn what_is_not_on_the_disk_as_it_was_written_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let partial = shelf(&dir).begin(now(), false).unwrap();
+    std::fs::write(&partial.path, "late").unwrap();
+    let error = partial.keep(&nothing()).unwrap_err();
+    assert!(error.to_string().contains("is not what was written"), "{error}");
+    assert_eq!(there(&dir), [""; 0]);
+}
+
+#[test]
+fn a_partial_goes_unless_it_is_made_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let shelf = shelf(&dir);
+    drop(shelf.begin(now(), false).unwrap());
+    assert_eq!(there(&dir), [""; 0]);
+    let name = "homelab-2026-11-21T223015Z.snapshot";
+    let one = shelf.begin(now(), false).unwrap();
+    let mode = std::fs::metadata(&one.path).unwrap().mode();
+    assert_eq!((one.name.as_str(), mode & 0o777), (name, 0o600));
+    assert_eq!(there(&dir), [format!(".{name}.partial")]);
+    // In the same second: while it is being written, and afterwards.
+    assert_eq!(shelf.begin(now(), false).unwrap().name, "homelab-2026-11-21T223016Z.snapshot");
+    assert_eq!(one.keep(&nothing()).unwrap(), dir.path().join(name));
+    assert_eq!(shelf.begin(now(), false).unwrap().name, "homelab-2026-11-21T223016Z.snapshot");
+    assert_eq!(there(&dir), [name]);
+    let gone = shelf.begin(now(), true).unwrap();
+    std::fs::remove_file(&gone.path).unwrap();
+    assert!(gone.keep(&nothing()).unwrap_err().to_string().contains("somebody removed it"));
+    assert_eq!(there(&dir), [name]);
+}
+
+#[test]
+fn what_a_killed_attempt_left_is_swept_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let shelf = shelf(&dir);
+    let dead = ".homelab-2026-11-21T020000Z.snapshot.age.partial";
+    let others = [
+        ".other-2026-11-21T020000Z.snapshot.partial",
+        "homelab-2026-11-21T020000Z.snapshot.partial",
+        ".homelab-notes.partial",
+        "homelab-2026-11-20T020000Z.snapshot",
+    ];
+    for name in others.iter().chain([&dead]) {
+        std::fs::write(dir.path().join(name), "x").unwrap();
+    }
+    let alive = shelf.begin(now(), false).unwrap();
+    assert_eq!(shelf.sweep().unwrap(), [dead]);
+    assert_eq!(there(&dir).len(), others.len() + 1);
+    assert!(alive.is_there());
+    assert!(shelf.sweep().unwrap().is_empty());
+}
+
+#[test]
+fn what_the_disk_says_has_a_way_out() {
+    let cases = [
+        (ErrorKind::StorageFull, "df -h '/my disk'"),
+        (ErrorKind::QuotaExceeded, "`--keep`"),
+        (ErrorKind::PermissionDenied, "ls -ld '/my disk'"),
+        (ErrorKind::ReadOnlyFilesystem, "mounted read-only"),
+        (ErrorKind::FileTooLarge, "ulimit -f"),
+        (ErrorKind::Other, "findmnt -T"),
+    ];
+    for (kind, words) in cases {
+        let said = format!("{:?}", disk("x", Path::new("/my disk"), &kind.into()));
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(cases.len(), 6);
+}
+
+#[test]
+fn what_is_no_directory_is_said_before_anything_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    for (path, words) in [(dir.path().join("no such"), "there is no directory"), (file, "is no directory")] {
+        let error = Shelf::open(&path, "homelab").err().unwrap();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}

@@ -1,0 +1,182 @@
+//! What stops a build before anything is lost.
+
+use serde_json::json;
+
+use super::*;
+
+/// Stops at this step with these words, and has changed nothing.
+async fn stops(rig: &Rig, how: &How, at: &str, words: &[&str]) -> String {
+    let before = rig.changes();
+    let run = rig.forward(None, how).await;
+    let (key, text) = why(&run);
+    assert_eq!(key, at, "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert_eq!(rig.changes(), before, "{text}");
+    assert_safe(rig, at);
+    text
+}
+
+/// The parameters of the node at a place of the list.
+fn node(site: &mut Value, at: usize) -> &mut Value {
+    &mut site["migrations"]["build"]["params"]["nodes"][at]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_holds_something_is_not_wiped_unasked() {
+    let rig = fresh().await;
+    let words = ["would wipe", "EPHEMERAL: xfs", "`--destroy disk/S2ZRNYAH500749`"];
+    stops(&rig, &How::default(), "01-check-disks@talos-mac", &words).await;
+    // Consent to another disk is none to this one; films are films.
+    let rig = self::rig(|_| {}, |site| node(site, 0)["disk"] = json!("22471A806001")).await;
+    stops(&rig, &consenting(), "01-check-disks@talos-nuc", &["WD_BLACK SN770", "media", "xfs"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_not_there_or_not_alone_is_refused() {
+    let rig = self::rig(|_| {}, |site| node(site, 2)["disk"] = json!("S0NOT0HERE")).await;
+    stops(&rig, &consenting(), "01-check-disks@talos-mac", &["no disk with the serial number S0NOT0HERE", MAC]).await;
+    let rig =
+        self::rig(|w| w.talos.nodes.get_mut("talos-nuc").unwrap().disks[2].serial = "S5GXNF0R601234".into(), |_| {})
+            .await;
+    stops(&rig, &consenting(), "01-check-disks@talos-nuc", &["2 disks with the serial number", "SN770"]).await;
+    let rig = self::rig(|_| {}, |site| node(site, 0)["disk"] = json!("4C530001281205115022")).await;
+    stops(&rig, &consenting(), "01-check-disks@talos-nuc", &["on USB", "inside the machine"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_configuration_is_for_must_be_there() {
+    // The image of the card on a machine without one.
+    let nvidia =
+        "factory.talos.dev/metal-installer/26124abcbd408be693df9fe852c80ef1e6cc178e34d7d7d8430a28d1130b4227:v1.11.5";
+    let rig = self::rig(|_| {}, |site| node(site, 2)["patches"] = json!([{ "install-image": nvidia }])).await;
+    stops(&rig, &consenting(), "00-preflight", &["talos-mac has no NVIDIA device"]).await;
+    let rig = self::rig(|_| {}, |site| node(site, 0)["patches"] = json!([{ "install-image": nvidia }])).await;
+    stops(&rig, &consenting(), "00-preflight", &["loads no modules of it"]).await;
+    // A VM that is another one.
+    let rig = self::rig(
+        |w| {
+            let config = &mut w.vms.get_mut(&223).unwrap().config;
+            config.insert("smbios1".into(), "uuid=11111111-2222-3333-4444-555555555555".into());
+        },
+        |_| {},
+    )
+    .await;
+    stops(
+        &rig,
+        &consenting(),
+        "00-preflight",
+        &["vm 223 has the uuid 11111111", "talos-vm runs in a machine with 7d0f4d6e"],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_cannot_be_used_is_said_before_anything_is_installed() {
+    let rig = fresh().await;
+    std::fs::remove_file(rig.dir().join("controlplane.yaml")).unwrap();
+    stops(&rig, &consenting(), "00-preflight", &["controlplane.yaml", "there is no such file"]).await;
+    let rig = self::rig(|_| {}, |site| node(site, 1)["config"] = json!("./controlplane.sops.yaml")).await;
+    std::fs::set_permissions(
+        rig.dir().join("controlplane.sops.yaml"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    stops(&rig, &consenting(), "00-preflight", &["it is encrypted (sops)", "`decrypt: [sops, --decrypt]`"]).await;
+    let rig = self::rig(|_| {}, |site| node(site, 1)["config"] = json!("./of-another.yaml")).await;
+    let text = std::fs::read_to_string(rig.dir().join("controlplane.yaml")).unwrap();
+    let id = text.lines().find(|line| line.trim_start().starts_with("id: ")).unwrap();
+    let other = text.replace(id, "  id: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
+    let path = rig.dir().join("of-another.yaml");
+    std::fs::write(&path, other).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    stops(&rig, &consenting(), "00-preflight", &["talos-nuc and talos-vm are of two clusters"]).await;
+}
+
+/// Files that a command decrypts make the same cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn encrypted_files_are_opened_by_a_declared_command() {
+    let rig = self::rig(
+        |_| {},
+        |site| {
+            let dir = site["state"].clone();
+            drop(dir);
+            for at in 0..3 {
+                node(site, at)["config"] = json!("./controlplane.sops.yaml");
+            }
+            site["migrations"]["build"]["params"]["decrypt"] =
+                json!(["sh", "-c", "exec \"$(dirname \"$1\")/sops-stand-in\" -d \"$1\"", "sops"]);
+        },
+    )
+    .await;
+    let run = rig.forward(None, &consenting()).await;
+    assert_done(&run, "decrypted");
+    assert_built(&rig, "decrypted");
+    let all = format!("{:?}", rig.bench.read(&run.id).records);
+    let secret = std::fs::read_to_string(rig.dir().join("controlplane.yaml")).unwrap();
+    let token = secret.lines().find_map(|line| line.trim().strip_prefix("token: ")).unwrap();
+    assert!(!all.is_empty() && !all.contains(token));
+}
+
+/// The way into the deadlock: a machine joins while another one is still a learner, or a voter is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_let_in_while_another_one_is_half_in() {
+    let rig = fresh().await;
+    // Two nodes are built; the third one's turn comes with a voter away.
+    let (run, Scenes { settled, .. }) = rig.watched(None, &consenting()).await;
+    assert_done(&run, "undisturbed");
+    let mut rig = rig;
+    let turn = rig.steps.iter().position(|step| step.key().as_str() == "02-apply-config@talos-mac").unwrap();
+    rig.go_back(&settled[turn]);
+    rig.lab.shared().change(|w| w.talos_shutdown("talos-vm", true));
+    let gone = rig
+        .lab
+        .shared()
+        .until(std::time::Duration::from_secs(300), |w| w.etcd_of("talos-vm").is_none().then_some(()))
+        .await;
+    assert!(gone.is_some());
+    let before = rig.changes();
+    let stopped = rig.forward(Some(&run.id), &How::default()).await;
+    let (key, text) = why(&stopped);
+    assert_eq!(key, "02-apply-config@talos-mac", "{text}");
+    assert!(
+        text.contains("2 voters, 1 healthy, 2 needed: no majority; with talos-mac 3 voters, 2 healthy, 2 needed"),
+        "{text}"
+    );
+    assert_eq!(rig.changes(), before);
+    // A learner that never gets its vote.
+    rig.go_back(&settled[turn]);
+    rig.lab.shared().change(|w| {
+        let member = w.talos.etcd.members.iter_mut().find(|m| m.name == "talos-vm").unwrap();
+        (member.learner, member.lags, member.votes_at) = (true, true, None);
+    });
+    let how = How { limit: Some(std::time::Duration::from_secs(3)), ..How::default() };
+    let stopped = rig.forward(Some(&run.id), &how).await;
+    assert!(why(&stopped).1.contains("is a learner"), "{}", why(&stopped).1);
+    assert_eq!(rig.changes(), before);
+}
+
+/// Another machine that has an etcd, or does not tell, is in the way of a bootstrap.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_is_no_second_bootstrap() {
+    let mut rig = fresh().await;
+    let (run, Scenes { settled, .. }) = rig.watched(None, &consenting()).await;
+    assert_done(&run, "undisturbed");
+    let turn = rig.steps.iter().position(|step| step.id() == "04-bootstrap").unwrap();
+    // Nobody knows what it has: it is off.
+    rig.go_back(&settled[turn]);
+    rig.lab.shared().change(|w| {
+        let node = w.talos.nodes.get_mut("talos-mac").unwrap();
+        (node.run, node.off) = (None, true);
+    });
+    let before = rig.changes();
+    let stopped = rig.forward(Some(&run.id), &How::default()).await;
+    let (key, text) = why(&stopped);
+    assert_eq!((key, rig.changes()), ("04-bootstrap", before), "{text}");
+    assert!(
+        text.contains("whether talos-mac has an etcd is not known") && text.contains("a second cluster homelab"),
+        "{text}"
+    );
+    assert_safe(&rig, "off");
+}

@@ -1,0 +1,88 @@
+//! A snapshot of a real etcd, taken by the verb by way of the lab, started anew by etcd's own program.
+
+use std::path::Path;
+
+use pvemig::lab::{Lab, LabOptions, load};
+use serde_json::{Value, json};
+
+use super::cluster::{Cluster, NODES, NUC, until};
+use crate::guest::place::program;
+
+fn etcdctl(args: &[&str]) -> std::process::Output {
+    let run = program("etcdctl").env("ETCDCTL_API", "3").args(args).output();
+    run.expect("this test needs the package etcd-client")
+}
+
+/// The value of a key, in base64.
+async fn value(cluster: &Cluster, name: &str, key: &str) -> Option<String> {
+    let found = cluster.ask(name, "kv/range", json!({ "key": key })).await;
+    Some(found["kvs"][0]["value"].as_str()?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_real_etcd_comes_back_from_what_the_verb_took() {
+    let (key, kept, later) = ("a2V5", "a2VwdA==", "bGF0ZXI=");
+    let mut cluster = Cluster::start();
+    let mut world = load("talos-three").unwrap();
+    for name in NODES {
+        world.talos.nodes.get_mut(name).unwrap().etcd_at = Some(cluster.members[name].clients);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::start(LabOptions { world, dir: dir.path().join("lab"), speed: 100 }).await.unwrap();
+    let put = |value: &str| json!({ "key": key, "value": value });
+    // Until there is a leader nothing is taken.
+    until("it is written", async || {
+        let said = cluster.try_ask(NUC, "kv/put", put(kept)).await?;
+        said["header"].is_object().then_some(())
+    })
+    .await;
+
+    let keys = dir.path().join("key");
+    let keygen = |args: &[&str]| {
+        let said = program("age-keygen").args(args).output().expect("this test needs the package age");
+        assert!(said.status.success());
+        String::from_utf8(said.stdout).unwrap().trim().to_owned()
+    };
+    let key_file = keys.to_str().unwrap();
+    keygen(&["-o", key_file]);
+    let recipient = keygen(&["-y", key_file]);
+    let to = dir.path().join("to");
+    std::fs::create_dir(&to).unwrap();
+    let mut pvemig = program(env!("CARGO_BIN_EXE_pvemig"));
+    pvemig
+        .env_clear()
+        .env("HOME", dir.path())
+        .arg("--site")
+        .arg(lab.dir().join("site.yaml"))
+        .args(["etcd", "snapshot", "--to"]);
+    let said = pvemig.arg(&to).args(["--keep", "3", "--recipient", &recipient, "--json"]).output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let taken: Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!(
+        (&taken["leader"], &taken["etcd"]["version"]),
+        (&false.into(), &cluster.version(NUC).await.into()),
+        "{taken}"
+    );
+    cluster.ask(NUC, "kv/put", put(later)).await;
+    assert_eq!(value(&cluster, NUC, key).await.as_deref(), Some(later));
+
+    // As the words of the help have it, but for the machine: decrypt, look, and begin anew.
+    let sealed = taken["file"].as_str().unwrap();
+    let file = dir.path().join("etcd.snapshot");
+    let plain = file.to_str().unwrap();
+    let decrypted = program("age").args(["-d", "-i", key_file, "-o", plain, sealed]).status().unwrap();
+    assert!(decrypted.success());
+    let status: Value = serde_json::from_slice(&etcdctl(&["snapshot", "status", "-w", "json", plain]).stdout).unwrap();
+    assert!(status["totalKey"].as_u64().unwrap() >= 1, "{status}");
+    let restored = cluster.restored(NUC, &file);
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    // One alone, which has never heard of the others.
+    let found = until("it is there again", async || {
+        let found = cluster.try_ask(NUC, "kv/range", json!({ "key": key })).await?;
+        found["kvs"][0]["value"].as_str().map(str::to_owned)
+    });
+    assert_eq!(found.await, kept);
+    let members = cluster.ask(NUC, "cluster/member/list", json!({})).await;
+    assert_eq!(members["members"].as_array().map(Vec::len), Some(1), "{members}");
+    assert!(Path::new(sealed).exists());
+}
