@@ -37,6 +37,9 @@ pub struct Likely {
     pub sure: bool,
     /// What stops with it and does not go on elsewhere: pods, by `NAMESPACE/NAME`.
     pub ends: Vec<String>,
+    /// What its undo does besides, where it is sure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<String>,
 }
 
 /// The note of a pod that goes with its node and comes back with nothing but that node.

@@ -170,6 +170,15 @@ pub struct Dial {
     pub endpoint: String,
     /// What the node goes by (`-n`).
     pub host: String,
+    /// Whose node it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub flags: String,
+}
+
+/// What tells `talosctl` which cluster is meant.
+pub fn talosctl_flags(talosconfig: &str, context: Option<&str>) -> String {
+    let context = context.map(|context| format!(" --context {context}")).unwrap_or_default();
+    format!("--talosconfig {talosconfig}{context}")
 }
 
 impl Dial {
@@ -179,14 +188,23 @@ impl Dial {
         let endpoint = read.as_ref().map_or_else(|| address.to_owned(), TalosAddress::endpoint);
         // What a node goes by has no port. Behind a forwarded one it knows itself by the name in its certificate.
         let host = tls_name.or(read.as_ref().map(|read| read.host.as_str())).unwrap_or(address).to_owned();
-        Self { endpoint, host }
+        Self { endpoint, host, flags: String::new() }
+    }
+
+    /// With the talosconfig and context of the site file: without them it would be whatever cluster is the current one of
+    /// whoever pastes it.
+    #[must_use]
+    pub fn by(mut self, talosconfig: &str, context: Option<&str>) -> Self {
+        self.flags = talosctl_flags(talosconfig, context);
+        self
     }
 
     /// A command to it, in back-quotes. What does not know an address names the node alone (a journal of before).
     pub fn talosctl(&self, name: &str, rest: &str) -> String {
+        let talosctl = if self.flags.is_empty() { "talosctl".to_owned() } else { format!("talosctl {}", self.flags) };
         match self.endpoint.as_str() {
-            "" => format!("`talosctl -n {name} {rest}`"),
-            endpoint => format!("`talosctl -e {endpoint} -n {} {rest}`", self.host),
+            "" => format!("`{talosctl} -n {name} {rest}`"),
+            endpoint => format!("`{talosctl} -e {endpoint} -n {} {rest}`", self.host),
         }
     }
 }
@@ -223,6 +241,14 @@ mod tests {
     fn a_command_that_knows_no_address_names_the_node() {
         assert_eq!(Dial::to("10.0.0.1", None).talosctl("n1", "dmesg"), "`talosctl -e 10.0.0.1 -n 10.0.0.1 dmesg`");
         assert_eq!(Dial::default().talosctl("n1", "dmesg"), "`talosctl -n n1 dmesg`");
+        let dial = Dial::to("10.0.0.1:5443", Some("n1.lan")).by("~/t", Some("home"));
+        let wanted = "`talosctl --talosconfig ~/t --context home -e 10.0.0.1:5443 -n n1.lan dmesg`";
+        assert_eq!(dial.talosctl("n1", "dmesg"), wanted);
+        let of_now = serde_json::to_string(&dial).unwrap();
+        assert_eq!(serde_json::from_str::<Dial>(&of_now).unwrap(), dial);
+        // A journal of before.
+        let before: Dial = serde_json::from_str(r#"{"endpoint":"10.0.0.1","host":"10.0.0.1"}"#).unwrap();
+        assert_eq!(before, Dial::to("10.0.0.1", None));
     }
 
     #[test]

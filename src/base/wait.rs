@@ -54,6 +54,11 @@ pub mod limit {
 #[error("no answer within {}", show(*.0))]
 pub struct Elapsed(pub Duration);
 
+/// What is said of a question to which no try has brought an answer.
+pub fn no_answer(limit: Duration, tries: usize) -> String {
+    format!("none within {} ({tries} {})", show(limit), if tries == 1 { "try" } else { "tries" })
+}
+
 /// A duration as people write it: `250 ms`, `8 s`, `5 min`, `1 h 10 min`.
 pub fn show(duration: Duration) -> String {
     let ms = duration.as_millis();

@@ -9,7 +9,7 @@ use crate::base::fault::Failure;
 use crate::base::names::Dial;
 use crate::base::schematic;
 use crate::estate::Estate;
-use crate::site::{Site, TalosNode};
+use crate::site::{Site, TalosCluster, TalosNode};
 use crate::talos::kind::Disk;
 use crate::talos::{Error, Talos, kind};
 
@@ -105,6 +105,12 @@ impl Running {
     }
 }
 
+/// The way to a node that whoever pastes a command is to take.
+fn dial(cluster: &TalosCluster, node: &TalosNode) -> Dial {
+    let talosconfig = cluster.talosconfig.display().to_string();
+    Dial::to(&node.address, node.tls_name.as_deref()).by(&talosconfig, cluster.context.as_deref())
+}
+
 impl Machine {
     /// A Talos node of the site.
     pub fn of(site: &Site, name: &str) -> Option<Self> {
@@ -116,8 +122,13 @@ impl Machine {
             name: name.to_owned(),
             node: KubeNode { cluster: kubernetes, name: settings.node_name.clone() },
             vm: vm.map(|vm| Vm { cluster: vm.proxmox.clone(), vmid: vm.vmid, node: name.to_owned() }),
-            dial: Dial::to(&settings.address, settings.tls_name.as_deref()),
+            dial: dial(site.talos.get(cluster)?, settings),
         })
+    }
+
+    /// How what goes down with it is called.
+    pub fn as_a_whole(&self) -> String {
+        self.vm.as_ref().map_or_else(|| self.name.clone(), |vm| format!("{} (vm {})", self.name, vm.vmid))
     }
 
     /// A command to it that can be pasted, in back-quotes.
@@ -127,13 +138,13 @@ impl Machine {
 
     /// All nodes of a Talos cluster of the site.
     pub fn peers(site: &Site, cluster: &str) -> Vec<Peer> {
-        let nodes = site.talos.get(cluster).into_iter().flat_map(|cluster| &cluster.nodes);
+        let Some(cluster) = site.talos.get(cluster) else { return Vec::new() };
         let peer = |(name, node): (&String, &TalosNode)| Peer {
             name: name.clone(),
             node_name: node.node_name.clone(),
-            dial: Dial::to(&node.address, node.tls_name.as_deref()),
+            dial: dial(cluster, node),
         };
-        nodes.map(peer).collect()
+        cluster.nodes.iter().map(peer).collect()
     }
 
     /// Its API.

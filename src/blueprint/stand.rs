@@ -93,3 +93,84 @@ fn stage(stage: Stage) -> &'static str {
         Stage::Unknown => "in no stage that is known",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::names::Dial;
+    use crate::blueprint::node::KubeNode;
+    use crate::talos::kind::{Readiness, UnmetCondition};
+
+    fn machine() -> Machine {
+        let node = KubeNode { cluster: "k".into(), name: "n1".into() };
+        Machine { cluster: "c".into(), name: "n1".into(), node, vm: None, dial: Dial::default() }
+    }
+
+    fn status(stage: Stage, ready: bool, unmet: &[(&str, &str)]) -> MachineStatus {
+        let of = |(name, reason): &(&str, &str)| UnmetCondition { name: (*name).into(), reason: (*reason).into() };
+        MachineStatus { stage, status: Readiness { ready, unmet_conditions: unmet.iter().map(of).collect() } }
+    }
+
+    fn service(id: &str, state: &str, healthy: Option<bool>, message: &str) -> Service {
+        Service { id: id.into(), state: state.into(), healthy, message: message.into() }
+    }
+
+    #[test]
+    fn what_is_unmet_counts_while_it_boots_and_runs_alone() {
+        let unmet = [("services", "etcd is not up"), ("nodeReady", "NotReady")];
+        let told = ["n1: services: etcd is not up", "n1: nodeReady: NotReady"];
+        let cases = [
+            (Stage::Running, None, true),
+            (Stage::Booting, Some("n1 is booting"), true),
+            (Stage::Installing, Some("n1 is installing"), false),
+            (Stage::Maintenance, Some("n1 is in maintenance mode"), false),
+            (Stage::Rebooting, Some("n1 is rebooting"), false),
+            (Stage::ShuttingDown, Some("n1 is shutting down"), false),
+            (Stage::Resetting, Some("n1 is resetting"), false),
+            (Stage::Upgrading, Some("n1 is upgrading"), false),
+            (Stage::Unknown, Some("n1 is in no stage that is known"), false),
+        ];
+        for (stage, said, counts) in cases {
+            let said = || said.map(str::to_owned);
+            // In the others it is always ready, and says what was unmet before.
+            for ready in [true, false] {
+                let wanted: Vec<String> =
+                    said().into_iter().chain(told.map(str::to_owned).into_iter().filter(|_| counts)).collect();
+                assert_eq!(missing(&machine(), &status(stage, ready, &unmet), &[]), wanted, "{stage:?} {ready}");
+            }
+            assert_eq!(missing(&machine(), &status(stage, true, &[]), &[]), Vec::from_iter(said()), "{stage:?}");
+            let unready = said().into_iter().chain(counts.then(|| "n1 is not ready".to_owned()));
+            assert_eq!(missing(&machine(), &status(stage, false, &[]), &[]), Vec::from_iter(unready), "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_missing_where_it_waits_or_is_not_healthy() {
+        let missing = |services: &[Service]| missing(&machine(), &status(Stage::Running, true, &[]), services);
+        let through = ["Running", "Finished", "Skipped"];
+        for state in through {
+            for healthy in [None, Some(true)] {
+                assert_eq!(missing(&[service("etcd", state, healthy, "")]), Vec::<String>::new(), "{state}");
+            }
+            let said = missing(&[service("etcd", state, Some(false), "no leader")]);
+            assert_eq!(said, [format!("n1: service etcd is {state}: no leader")]);
+        }
+        let pending = ["Initialized", "Preparing", "Waiting", "Starting", "Stopping", "Failed", "Unknown", ""];
+        for state in pending {
+            for healthy in [None, Some(true), Some(false)] {
+                let said = missing(&[service("etcd", state, healthy, "why")]);
+                assert_eq!(said, [format!("n1: service etcd is {state}: why")]);
+            }
+        }
+        let several = [
+            service("ext-a", "Waiting", None, "for a file"),
+            service("kubelet", "Running", Some(true), ""),
+            service("etcd", "Running", Some(false), "alarm"),
+        ];
+        let said = missing(&several);
+        assert_eq!(said, ["n1: service ext-a is Waiting: for a file", "n1: service etcd is Running: alarm"]);
+        // Behind what the machine says.
+        let both = super::missing(&machine(), &status(Stage::Booting, false, &[]), &several[..1]);
+        assert_eq!(both, ["n1 is booting", "n1 is not ready", "n1: service ext-a is Waiting: for a file"]);
+    }
+}

@@ -301,12 +301,18 @@ fn example_steps(site: &crate::site::Site, blueprint: &Blueprint) -> anyhow::Res
 
 /// Every name of a step.
 fn names() -> impl Iterator<Item = &'static str> {
-    rows().flat_map(|(_, row)| std::iter::once(row.id).chain(row.aliases.iter().copied()))
+    rows().flat_map(|(_, row)| names_of(row))
 }
 
-/// What to do about a name that no step has: the one that was meant, else where they are listed.
-pub(super) fn known_steps(given: &str) -> String {
-    match like(given, names()) {
+fn names_of(row: &'static Row) -> impl Iterator<Item = &'static str> {
+    std::iter::once(row.id).chain(row.aliases.iter().copied())
+}
+
+/// What to do about a name that no step has: the one that was meant, of the blueprints that are in use (`used`) before
+/// any other, else where they are listed.
+pub(super) fn known_steps(given: &str, used: &[&str]) -> String {
+    let in_use = rows().filter(|(blueprint, _)| used.contains(&blueprint.name)).flat_map(|(_, row)| names_of(row));
+    match like(given, in_use.chain(names())) {
         Some(like) => format!("did you mean `{like}`? `pvemig explain` lists the steps"),
         None => "`pvemig explain` lists the steps".to_owned(),
     }
@@ -345,6 +351,11 @@ mod tests {
             assert_eq!(like(given, names()), wanted, "{given}");
         }
         assert_eq!(cases.len(), 7);
-        assert!(known_steps("99").len() < 80 && known_steps("4").starts_with("did you mean `04-add-usb`?"));
+        let suggested = |given: &str, used: &[&str]| known_steps(given, used);
+        assert!(suggested("99", &[]).len() < 80 && suggested("4", &[]).starts_with("did you mean `04-add-usb`?"));
+        // What the site has no migration of is not what was meant.
+        for (used, wanted) in [("node-reboot-test", "06-uncordon"), ("usb-move", "06-wait-for-vm")] {
+            assert!(suggested("6", &[used]).starts_with(&format!("did you mean `{wanted}`?")), "{used}");
+        }
     }
 }

@@ -117,10 +117,10 @@ fn helps() -> String {
     format!("{} ", style("help:").for_stderr().cyan())
 }
 
-fn tell_problem(out: &Out, problem: &Problem) {
+fn tell_problem(out: &Out, (problem, at): (&Problem, String)) {
     let first = problem.mended_by.as_ref().map(|id| format!(" (step {id} mends it)")).unwrap_or_default();
     let tag = problem.tag().map(|tag| format!(" {tag}")).unwrap_or_default();
-    out.tell("  - ", &format!("{}{first}{tag}", problem.text), 4);
+    out.tell("  - ", &format!("{}{at}{first}{tag}", problem.text), 4);
     out.tell(&format!("    {}", helps()), &problem.help, 6);
 }
 
@@ -130,8 +130,8 @@ pub(super) fn not_begun(out: &Out, barred: &[(&StepKey, Vec<&Problem>)]) -> Exit
     let (word, is) = if keys.len() == 1 { ("step", "is") } else { ("steps", "are") };
     let text = format!("{word} {} {is} blocked, so nothing is begun", keys.join(" and "));
     tell(out, &text, &[], Some("nothing was changed"), &[]);
-    let problems = || barred.iter().flat_map(|(_, problems)| problems);
-    problems().for_each(|problem| tell_problem(out, problem));
+    let problems = || barred.iter().flat_map(|(_, problems)| problems.iter().copied());
+    plan::alike(problems()).into_iter().for_each(|problem| tell_problem(out, problem));
     if problems().any(|problem| problem.finding.is_some()) {
         out.tell("  ", plan::MORE, 4);
     }
@@ -292,7 +292,7 @@ fn stopped(out: &Out, state: &RunState, stop: &Stop) -> Exit {
         Why::Blocked(problems) => {
             let effect = effect_words(state.effect(&stop.key, Effect::None));
             tell(out, &format!("{step} is blocked"), &[], Some(effect), &[]);
-            problems.iter().for_each(|problem| tell_problem(out, problem));
+            plan::alike(problems).into_iter().for_each(|problem| tell_problem(out, problem));
             if problems.iter().any(|problem| problem.finding.is_some()) {
                 out.tell("  ", plan::MORE, 4);
             }

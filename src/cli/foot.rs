@@ -142,6 +142,7 @@ impl Foot {
             return;
         }
         outlook.maybe = None;
+        outlook.maybe_back.clone_from(&likely.back);
         let (from, key) = (number(step.id()).to_owned(), step.key());
         // What is drained is off already when the power goes.
         if likely.what.is_empty() && likely.ends.is_empty() {

@@ -30,7 +30,8 @@ impl Left<'_> {
             Phase::Abandoned => {
                 format!("{head}, abandoned): no undo takes that back any more; `pvemig report {id}` shows what it is")
             }
-            _ => format!("{head}): `pvemig undo {id}` takes that back"),
+            // A reboot, or a cordon that is gone, is not taken back.
+            _ => format!("{head}): `pvemig undo {id}` takes back what of that can be"),
         }
     }
 }
@@ -192,7 +193,10 @@ pub(super) mod tests {
         let said = sentences(&runs, "k69");
         // The hold was taken over: it is the last run's.
         assert!(said[0].starts_with("02, 03 of run jv2 (coral, abandoned): no undo"), "{said:?}");
-        assert_eq!(said[1], "01 of run d23 (coral, step 01-one alone): `pvemig undo d23` takes that back");
+        assert_eq!(
+            said[1],
+            "01 of run d23 (coral, step 01-one alone): `pvemig undo d23` takes back what of that can be"
+        );
         assert_eq!(said.len(), 2);
     }
 
@@ -206,7 +210,7 @@ pub(super) mod tests {
         let runs = [first, left, again];
         assert_eq!(sentences(&runs, "c"), Vec::<String>::new());
         // Seen from the one before, the later one stands.
-        assert_eq!(sentences(&runs, "b"), ["01, 02 of run c (coral): `pvemig undo c` takes that back"]);
+        assert_eq!(sentences(&runs, "b"), ["01, 02 of run c (coral): `pvemig undo c` takes back what of that can be"]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::engine::recorder::Ear;
 use crate::report::THERE_NOW;
 
 use super::out::Out;
-use super::words::{lay, one_line};
+use super::words::{fresh, lay, one_line};
 
 /// Where the words below a step's line begin: under its last column, or on a narrow terminal further left.
 const INDENT: &str = "                               ";
@@ -56,7 +56,7 @@ struct Inner {
     below: String,
     /// The step whose line stands above: what another one says needs its name.
     above: Option<StepKey>,
-    /// The reasons that the present step has waited for, each said once.
+    /// What the present step has waited for, each part of a reason said once.
     reasons: BTreeSet<String>,
     /// What is said as soon as an undo begins.
     heading: Option<String>,
@@ -343,8 +343,9 @@ impl Ear for Live {
                 inner.begun = Some(key.clone());
                 inner.above = Some(key.clone());
                 // As long as nothing of it is done, the wait for it has nothing to add.
-                let all: Vec<_> = changes.iter().map(ToString::to_string).collect();
-                inner.reasons.insert(all.join("; "));
+                for change in changes {
+                    fresh(&mut inner.reasons, &change.to_string(), true);
+                }
                 self.busy(inner, key, "begins");
             }
             Event::Undoing { key } => self.busy(inner, key, "is being taken back"),
@@ -401,14 +402,15 @@ impl Ear for Live {
         self.with(|inner| {
             // What is asked of a person is said by its event; what a step set out to do stands above a moving line.
             let said = word == "manual" || (word == "todo" && self.out.live);
-            if !said && inner.reasons.insert(why.to_owned()) {
+            let part = if said { None } else { fresh(&mut inner.reasons, why, self.out.verbose > 0) };
+            if let Some(part) = part {
                 let head = format!("  … {:<24} {:<11} ", key.to_string(), word);
                 let narrow = self.out.live && self.out.width() < 100;
-                if narrow && measure_text_width(&head) + why.chars().count() > self.out.room() {
+                if narrow && measure_text_width(&head) + part.chars().count() > self.out.room() {
                     self.line(inner, head.trim_end());
-                    self.wrapped(inner, NARROW, why, &colour());
+                    self.wrapped(inner, NARROW, &part, &colour());
                 } else {
-                    self.wrapped(inner, &head, why, &colour());
+                    self.wrapped(inner, &head, &part, &colour());
                 }
                 inner.above = Some(key.clone());
             }

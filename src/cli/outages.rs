@@ -19,7 +19,7 @@ impl Session {
     /// began and how it went on. None where this version does not know the run's steps.
     pub(super) fn outages(&self, runs: &[RunRead], run: &RunRead) -> Vec<Outage> {
         let Ok((_, steps)) = self.steps_of(&run.state) else { return Vec::new() };
-        let own = steps.iter().flat_map(|step| self.outages_of(runs, run, step));
+        let own = steps.iter().flat_map(|step| besides(run, step).into_iter().chain(self.outages_of(runs, run, step)));
         let ended = |step: &BoxedStep| Some(report::ended(&run.records, &step.key(), step.holds_until()?));
         own.chain(steps.iter().filter_map(ended).flatten()).collect()
     }
@@ -39,9 +39,8 @@ impl Session {
             return Vec::new();
         }
         let mut all = report::outages(&run.records, &what, &key, closer);
-        // Nor is it an undo that brings it back: nobody saw it at work.
-        for outage in all.iter_mut().filter(|outage| !held && matches!(outage.end, End::GivenBack(_))) {
-            (outage.end, outage.until, outage.elapsed) = (End::Down, None, None);
+        if !held {
+            unseen(&mut all);
         }
         if held
             && found_down(run, &key)
@@ -90,6 +89,24 @@ impl Session {
     ) -> Option<(String, Timestamp)> {
         let planned = planned(steps).ok()?;
         self.down_since(runs, planned.iter().find(|p| p.key == *stopper)?)
+    }
+}
+
+/// Those of what a step's own work took down until its end.
+fn besides(run: &RunRead, step: &BoxedStep) -> Vec<Outage> {
+    let key = step.key();
+    let before = run.state.steps.get(&key).and_then(|step| step.before.as_ref());
+    // What cannot be read any more says nothing.
+    let Some(Ok(Some(what))) = before.map(|before| step.takes_down(before)) else { return Vec::new() };
+    let mut all = report::outages(&run.records, &what, &key, step.id());
+    unseen(&mut all);
+    all
+}
+
+/// It is no undo that brings back what comes back by itself: nobody saw it at work.
+fn unseen(all: &mut [Outage]) {
+    for outage in all.iter_mut().filter(|outage| matches!(outage.end, End::GivenBack(_))) {
+        (outage.end, outage.until, outage.elapsed) = (End::Down, None, None);
     }
 }
 

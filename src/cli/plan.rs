@@ -166,9 +166,9 @@ pub(super) fn text(lines: &[Line], out: Out) -> String {
                 Answer::Waiting { reason, .. } => line(&head("…", "waiting"), reason, hang),
                 Answer::Blocked { problems } => {
                     line(head("✗", "blocked").trim_end(), "", hang);
-                    for problem in problems {
+                    for (problem, at) in alike(problems) {
                         let tag = problem.tag().map(|tag| format!(" {tag}")).unwrap_or_default();
-                        line("      - ", &format!("{}{tag}", problem.text), 8);
+                        line("      - ", &format!("{}{at}{tag}", problem.text), 8);
                         line("        help: ", &problem.help, 10);
                     }
                     if problems.iter().any(|problem| problem.finding.is_some()) {
@@ -199,6 +199,22 @@ pub(super) const MORE: &str = "`pvemig explain NAME` says more of what is named 
 /// The number that a step is known by: `04` of `04-add-usb`.
 pub(super) fn number(id: &str) -> &str {
     id.split('-').next().unwrap_or(id)
+}
+
+/// Problems, of those that are the same at several nodes the first one with all of them.
+pub(super) fn alike<'p>(problems: impl IntoIterator<Item = &'p Problem>) -> Vec<(&'p Problem, String)> {
+    let mut all: Vec<(&Problem, Vec<&str>)> = Vec::new();
+    for problem in problems {
+        let key = |p: &'p Problem| (&p.text, &p.help, &p.mended_by, &p.finding);
+        let at = problem.protects.as_ref().and_then(|step| step.instance());
+        match all.iter_mut().find(|(first, _)| key(first) == key(problem)) {
+            Some((_, nodes)) => nodes.extend(at.filter(|at| !nodes.contains(at)).into_iter().collect::<Vec<_>>()),
+            None => all.push((problem, at.into_iter().collect())),
+        }
+    }
+    let several =
+        |nodes: Vec<&str>| if nodes.len() > 1 { format!(" (at {})", nodes.join(", ")) } else { String::new() };
+    all.into_iter().map(|(problem, nodes)| (problem, several(nodes))).collect()
 }
 
 /// What a run would stop at: a step with problems that no earlier step of the plan mends.
@@ -258,5 +274,29 @@ fn error_exit(lines: &[Line]) -> Exit {
         Exit::Done
     } else {
         Exit::Blocked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_at_several_nodes_is_said_once() {
+        let of = |text: &str, help: &str, node: Option<&str>| {
+            let key = node.map(|node| StepKey::new("01-quorum-gate", Some(node)));
+            Problem { protects: key, ..Problem::new(text, help) }
+        };
+        let all = [
+            of("a learner", "wait", Some("n1")),
+            of("a learner", "wait", Some("n2")),
+            of("a learner", "remove it", Some("n3")),
+            of("a learner", "wait", Some("n2")),
+            of("alone", "x", Some("n1")),
+            of("twice", "x", None),
+            of("twice", "x", None),
+        ];
+        let said: Vec<_> = alike(&all).into_iter().map(|(p, at)| format!("{}{at}: {}", p.text, p.help)).collect();
+        assert_eq!(said, ["a learner (at n1, n2): wait", "a learner: remove it", "alone: x", "twice: x"]);
     }
 }

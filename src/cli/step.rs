@@ -141,7 +141,10 @@ fn find(session: &Session, args: &StepArgs) -> anyhow::Result<(&'static Blueprin
     }
     match found.as_slice() {
         [one] => Ok(*one),
-        [] => Err(Words::usage(format!("there is no step `{name}`"), known_steps(name)).into()),
+        [] => {
+            let used: Vec<&str> = session.site.migrations.values().map(|of| of.blueprint.as_str()).collect();
+            Err(Words::usage(format!("there is no step `{name}`"), known_steps(name, &used)).into())
+        }
         several => {
             let each: Vec<_> = several.iter().map(|(b, row)| format!("{} of {}", row.id, b.name)).collect();
             let text = format!("several blueprints have a step `{name}`: {}", each.join(", "));

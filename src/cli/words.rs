@@ -1,5 +1,7 @@
 //! Words laid out for the width of a terminal, and commands that can be copied.
 
+use std::collections::BTreeSet;
+
 use console::measure_text_width;
 
 /// Breaks at blanks, never inside back-quotes unless what they hold is longer than a line, and in words only where they
@@ -72,6 +74,21 @@ pub(super) fn lay(head: &str, text: &str, hang: usize, width: usize) -> Vec<Stri
     laid
 }
 
+/// So many parts of a reason are shown at a time; of more only the number.
+const PARTS: usize = 2;
+
+/// What a reason has that was not said yet, of many parts the first; None: nothing. What is counted has had its turn: it
+/// would be a wall of what changes every second.
+pub(super) fn fresh(said: &mut BTreeSet<String>, why: &str, all: bool) -> Option<String> {
+    let parts: Vec<&str> = why.split("; ").filter(|part| said.insert((*part).to_owned())).collect();
+    let (first, more) = parts.split_at(if all { parts.len() } else { parts.len().min(PARTS) });
+    match (first, more.len()) {
+        ([], _) => None,
+        (first, 0) => Some(first.join("; ")),
+        (first, more) => Some(format!("{}; and {more} more (`-v` has all)", first.join("; "))),
+    }
+}
+
 /// A text in one line: its own lines behind one another, and nothing that moves a terminal's cursor.
 pub(super) fn one_line(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -119,7 +136,21 @@ pub(super) fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{lay, one_line, quoted, with_options, wrap};
+    use super::*;
+
+    #[test]
+    fn of_a_reason_only_what_is_new_is_said_and_of_much_the_first() {
+        let mut said = BTreeSet::new();
+        let mut say = |why: &str, all: bool| fresh(&mut said, why, all);
+        assert_eq!(say("a; b; c; d", false).as_deref(), Some("a; b; and 2 more (`-v` has all)"));
+        // What was counted is not said later, and neither is what is left.
+        for why in ["a; b; c; d", "c; d", "d"] {
+            assert_eq!(say(why, false), None, "{why}");
+        }
+        assert_eq!(say("d; e", false).as_deref(), Some("e"));
+        assert_eq!(say("f; g; h; a", true).as_deref(), Some("f; g; h"));
+        assert_eq!(say("", false).as_deref(), Some(""));
+    }
 
     #[test]
     fn words_are_kept_whole_where_they_fit_and_broken_where_they_do_not() {

@@ -217,6 +217,11 @@ pub trait Step<Cx: Sync>: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn was_at_work(&self, _before: &Self::Before) -> bool {
         true
     }
+
+    /// What its own work takes down, and finds at work again at its end.
+    fn takes_down(&self, _before: &Self::Before) -> Option<String> {
+        None
+    }
 }
 
 /// A step without its types.
@@ -264,6 +269,8 @@ pub trait AnyStep<Cx: Sync>: Send + Sync {
     fn undo_destroys(&self, before: &Value) -> Result<Vec<Thing>, Failure>;
     /// See [`Step::was_at_work`].
     fn was_at_work(&self, before: &Value) -> Result<bool, Failure>;
+    /// See [`Step::takes_down`].
+    fn takes_down(&self, before: &Value) -> Result<Option<String>, Failure>;
 }
 
 fn decode<B: DeserializeOwned>(id: &str, value: &Value) -> Result<B, Failure> {
@@ -344,6 +351,9 @@ impl<Cx: Sync, S: Step<Cx>> AnyStep<Cx> for S {
     }
     fn was_at_work(&self, before: &Value) -> Result<bool, Failure> {
         Ok(Step::was_at_work(self, &decode::<S::Before>(S::ID, before)?))
+    }
+    fn takes_down(&self, before: &Value) -> Result<Option<String>, Failure> {
+        Ok(Step::takes_down(self, &decode::<S::Before>(S::ID, before)?))
     }
 }
 

@@ -16,14 +16,14 @@ use serde_json::Value;
 
 use super::classify::{self, Status};
 use super::discovery::Served;
-use super::error::{Call, KubeError};
+use super::error::{Call, KubeError, Silent};
 use super::resource::{Resource, escape};
 use crate::base::clock::Clock;
 use crate::base::permit::{CallId, Handle, Note, Permit};
 use crate::base::private;
 use crate::base::request::Request;
 use crate::base::secret::Secret;
-use crate::base::wait::{Backoff, Elapsed, limit, pause, within};
+use crate::base::wait::{Backoff, Elapsed, limit, no_answer, pause, within};
 
 /// The name under which our writes appear in `managedFields`. Flux strips fields of managers that are named like
 /// `kubectl`; this name it leaves alone (kustomize-controller).
@@ -217,12 +217,13 @@ impl Kubernetes {
         body: Option<&Value>,
     ) -> Result<T, KubeError> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let mut last = None;
+        let (mut last, mut attempts) = (None, 0);
+        let part = part(self.read_limit);
         let tries = async {
             let mut backoff = Backoff::new(self.clock, Duration::from_millis(250), Duration::from_secs(2));
             loop {
-                // A connection that hangs must not use up the whole time.
-                let once = within(self.read_limit / 3, self.send(&call, &method, &uri, "application/json", &body));
+                attempts += 1;
+                let once = within(part, self.send(&call, &method, &uri, "application/json", &body));
                 let error = match once.await.unwrap_or_else(|elapsed| Err(lost(&call, elapsed))) {
                     Ok(bytes) => return parse(&call, &bytes),
                     Err(error) => error,
@@ -241,7 +242,16 @@ impl Kubernetes {
             }
         };
         let outcome = within(self.read_limit, tries).await;
-        outcome.unwrap_or_else(|elapsed| Err(last.unwrap_or_else(|| lost(&call, elapsed))))
+        outcome.unwrap_or_else(|_| {
+            // The time of one try is none that anybody has set.
+            let silent = |error: &KubeError| {
+                matches!(error, KubeError::LostAnswer { source, .. } if source.downcast_ref::<Elapsed>().is_some())
+            };
+            Err(last.filter(|error| !silent(error)).unwrap_or_else(|| {
+                let source = Box::new(Silent(no_answer(self.read_limit, attempts)));
+                KubeError::LostAnswer { call: call.clone(), source }
+            }))
+        })
     }
 
     /// A changing request: noted, then sent once.
@@ -427,6 +437,14 @@ pub(super) fn with_query(path: String, pairs: &[(&str, &str)]) -> String {
         out.push_str(&escape(value));
     }
     out
+}
+
+/// The time of one try of a question: a connection that hangs must not use up the whole time, and where there is enough of
+/// it, one that does not come about is told apart from one without an answer.
+fn part(read_limit: Duration) -> Duration {
+    let with_connect = limit::CONNECT + Duration::from_millis(200);
+    let part = read_limit / 3;
+    if read_limit > with_connect { part.max(with_connect) } else { part }
 }
 
 fn lost(call: &Call, elapsed: Elapsed) -> KubeError {

@@ -168,8 +168,8 @@ pub enum KubeError {
         /// The server's text.
         text: String,
     },
-    /// Sent, and no whole answer came back.
-    #[error("{call}: sent, but no whole answer came")]
+    /// No whole answer came back. A change was sent; a question may have been.
+    #[error("{call}: {}no whole answer came", if call.changing { "sent, but " } else { "" })]
     LostAnswer {
         /// The request.
         call: Call,
@@ -230,6 +230,11 @@ pub enum KubeError {
         source: Refused,
     },
 }
+
+/// No try has brought an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer: {0}")]
+pub(super) struct Silent(pub(super) String);
 
 /// A source in its words alone.
 #[derive(Debug, thiserror::Error)]
@@ -359,6 +364,12 @@ impl Fault for KubeError {
             }
             Self::Throttled { .. } | Self::Server { code: 503 | 504, .. } => "try again in a while".into(),
             Self::LostAnswer { call, .. } if call.changing => "`pvemig resume` looks before it sends anything".into(),
+            Self::LostAnswer { call, .. } => {
+                format!(
+                    "the API server of `{}` may be starting, overloaded or hung: look again in a while",
+                    call.cluster
+                )
+            }
             Self::NoKind { .. } => "is the add-on installed in this cluster?".into(),
             Self::Permit(refused) | Self::NotRecorded { source: refused, .. } => return refused.help(),
             _ => return None,

@@ -78,7 +78,7 @@ pub struct Blind {
 /// What all rules say.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Looked {
-    /// What is wrong, in the order of the rules.
+    /// What is wrong: of clusters first, then of nodes, each in the order of the rules.
     pub findings: Vec<Finding>,
     /// What could not be looked at.
     pub unlooked: Vec<Unlooked>,
@@ -131,6 +131,8 @@ pub fn look(survey: &Survey) -> Looked {
     }
     let heard = |rule: &str, what: &str| found.get(what).is_none_or(|found| is_heard(rule, found, &silences));
     looked.findings.retain(|finding| heard(finding.rule, &finding.what));
+    // What is wrong with a cluster is wrong for all of its nodes.
+    looked.findings.sort_by_key(|finding| survey.node(&finding.what).is_some());
     looked.unlooked.retain(|unlooked| heard(unlooked.rule, &unlooked.what));
     looked
 }
@@ -242,6 +244,11 @@ fn qm(node: &Node, commands: &str) -> String {
     let vmid = node.place.as_ref().map_or_else(|| "VMID".to_owned(), |place| place.vmid.to_string());
     let host = node.vm().map_or("its Proxmox host", |vm| vm.host.as_str());
     format!("on {host}: `{}`", commands.replace("{}", &vmid))
+}
+
+/// What a command takes down besides, said behind it.
+fn reboots(node: &Node) -> &'static str {
+    if node.etcd.is_absent() { " (it reboots the node)" } else { " (it reboots the node: see that etcd can spare it)" }
 }
 
 /// What starts a node's VM where it is known to be off.

@@ -4,7 +4,7 @@
 use crate::base::schematic::{self, FactoryImage};
 use crate::base::survey::{Node, Stage, Talos};
 
-use super::{Explain, Out, Rule, each, quoted, talosctl};
+use super::{Explain, Out, Rule, each, quoted, reboots, talosctl};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -31,7 +31,8 @@ pub(super) const RULES: &[Rule] = &[
                     `booting` until it reboots after 70 minutes, without end.",
             shows: "`kubectl get nodes` says Ready; `talosctl services` shows `ext-nvidia-persistenced` in `Waiting`, and \
                     `talosctl get pcidevices` shows nothing of NVIDIA's.",
-            by_hand: "`talosctl upgrade --image` with the same version and a schematic without NVIDIA's extensions.",
+            by_hand: "`talosctl upgrade --image` with the same version and a schematic without NVIDIA's extensions: it reboots \
+                      the node, one after the other where etcd runs on it.",
             source: "Image Factory, schematics; siderolabs/talos `startAllServices`",
         },
         silences: &["L03", "L24", "L25"],
@@ -46,7 +47,8 @@ pub(super) const RULES: &[Rule] = &[
                     that no extension brings are asked for in vain.",
             shows: "`talosctl get extensions` names another schematic than `machine.install.image`; `talosctl dmesg` has `error \
                     loading module`.",
-            by_hand: "`talosctl upgrade --image` with what the configuration names, or `talosctl patch mc` with what runs.",
+            by_hand: "`talosctl upgrade --image` with what the configuration names, which reboots the node, or `talosctl patch \
+                      mc` with what runs, which does not.",
             source: "Image Factory, schematics; siderolabs/talos machine.install.image (of use for the first installation only)",
         },
         silences: &[],
@@ -137,6 +139,11 @@ pub(super) fn image(talos: &Talos, schematic: &str, tag: &str) -> String {
     format!("{place}{schematic}:{tag}")
 }
 
+/// What gives a node another image, and what comes with that.
+fn upgrade(node: &Node, image: &str) -> String {
+    format!("{}{}", talosctl(node, &format!("upgrade --image {image}")), reboots(node))
+}
+
 fn without_gpu(node: &Node, out: &mut Out) -> Option<()> {
     let talos = out.need(&node.name, &node.talos)?;
     let extensions = out.need(&node.name, &talos.extensions)?;
@@ -151,13 +158,13 @@ fn without_gpu(node: &Node, out: &mut Out) -> Option<()> {
     let all: Vec<&str> = extensions.iter().map(|extension| extension.name.as_str()).collect();
     let right = talos.schematic.known().and_then(|id| schematic::without(id, &all, is_nvidia));
     let help = match right {
-        Some(id) => talosctl(node, &format!("upgrade --image {}", image(talos, &id, &talos.version.tag))),
+        Some(id) => upgrade(node, &image(talos, &id, &talos.version.tag)),
         // What else the schematic asks for is not told: it must not get lost.
         None => format!(
             "make a schematic at https://factory.talos.dev with what this one has, without {} (it keeps {}), and {}",
             quoted(&nvidia),
             quoted(&others),
-            talosctl(node, &format!("upgrade --image {}", image(talos, "SCHEMATIC", &talos.version.tag)))
+            upgrade(node, &image(talos, "SCHEMATIC", &talos.version.tag))
         ),
     };
     out.find(&node.name, text, help);
@@ -199,9 +206,7 @@ fn disagree(node: &Node, out: &mut Out) -> Option<()> {
             };
             talosctl(node, &format!("patch mc --mode=no-reboot --patch '{patch}'"))
         }
-        Some((_, named)) => {
-            talosctl(node, &format!("upgrade --image {}{}:{}", named.place, named.schematic, talos.version.tag))
-        }
+        Some((_, named)) => upgrade(node, &format!("{}{}:{}", named.place, named.schematic, talos.version.tag)),
         None => format!("take them out of it: {}", talosctl(node, "edit mc --mode=no-reboot")),
     };
     out.find(&node.name, text, help);

@@ -2,7 +2,7 @@
 
 use crate::base::survey::{Fact, Node, Survey, Vm};
 
-use super::{Explain, Out, Rule, each, qm, quoted};
+use super::{Explain, Out, Rule, each, qm, quoted, reboots};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -14,7 +14,7 @@ pub(super) const RULES: &[Rule] = &[
             shows: "`kubectl get nodes` says Ready, `talosctl get machinestatus` says `booting`, and `talosctl services` shows \
                     `ext-qemu-guest-agent` in `Waiting`.",
             by_hand: "`qm set VMID --agent 1`, then a power cycle by Proxmox (`qm reboot`): a reboot from inside keeps the old \
-                      QEMU process, which has no channel.",
+                      QEMU process, which has no channel. Where etcd runs on it, see before that it can spare it.",
             source: "siderolabs/talos issue 14373; qemu-server: the channel's device is made when QEMU starts",
         },
         silences: &["L24", "L25", "L29"],
@@ -101,7 +101,7 @@ fn no_channel(node: &Node, out: &mut Out) -> Option<()> {
     } else {
         qm(node, "qm set {} --agent 1 && qm reboot {}")
     };
-    out.find(&node.name, text, help);
+    out.find(&node.name, text, help + reboots(node));
     Some(())
 }
 
@@ -182,6 +182,6 @@ fn pending(node: &Node, out: &mut Out) -> Option<()> {
     } else {
         qm(node, "qm reboot {} --timeout 300")
     };
-    out.find(&node.name, text, help);
+    out.find(&node.name, text, help + reboots(node));
     Some(())
 }

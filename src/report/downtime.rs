@@ -83,7 +83,7 @@ impl Outage {
     }
 }
 
-/// The outages of `what`, which the step `stopper` stops until the step with the id `closer` is done. What it sent and
+/// The outages of `what`, which the step `stopper` stops until the step with the id `closer` is done; it may be its own. What it sent and
 /// what then failed may have stopped it or not: that is certain once the stopper is applied, or its undo has something to
 /// send. Where it goes to work anew before that, the time is counted anew.
 pub fn outages(records: &[Record], what: &str, stopper: &StepKey, closer: &str) -> Vec<Outage> {
@@ -133,7 +133,7 @@ pub fn outages(records: &[Record], what: &str, stopper: &StepKey, closer: &str) 
                 failed = failed.or(Some(record.at));
                 continue;
             }
-            Event::Applied { .. } if own => {
+            Event::Applied { .. } if own && !closes => {
                 sure = true;
                 continue;
             }

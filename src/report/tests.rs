@@ -368,13 +368,19 @@ fn what_an_undo_left_is_said_and_what_it_passed_is_still_gone() {
     undone(&mut lines, "11-recreate-pvcs", "passed by `--past 11-recreate-pvcs`: what it did stays");
     // A word in a note is no statement of what is left.
     undone(&mut lines, "04-add-usb", "asked over the API, which stays up");
+    assert!(text(&lines.report()).contains("↶ 04-add-usb        vm 108 gets the coral  [undone,"));
+    // What nothing was sent for is as it was.
+    lines.0.truncate(lines.0.len() - 1);
+    lines.call("04-add-usb", 5, System::Proxmox, "POST config", None);
+    let (notes, stays) = (Vec::new(), Vec::new());
+    lines.add(Event::Undone { key: "04-add-usb".into(), notes, passed: false, stays });
     let report = lines.report();
     assert_eq!(report.stays, ["11-recreate-pvcs: passed by `--past 11-recreate-pvcs`: what it did stays"]);
     assert_eq!(report.destroyed, ["11-recreate-pvcs: recreate | 1 claim"]);
     assert!(text(&report).contains("left as it is by the undo:\n  11-recreate-pvcs: passed"));
     assert!(text(&report).contains("↶ 11-recreate-pvcs  recreate | 1 claim  [passed, stays,"), "{}", text(&report));
     assert!(
-        text(&report).contains("↶ 04-add-usb        no more: vm 108 gets the coral  [undone,"),
+        text(&report).contains("↶ 04-add-usb        taken back: vm 108 gets the coral  [undone,"),
         "{}",
         text(&report)
     );

@@ -214,7 +214,9 @@ pub(super) fn what(row: &Row) -> String {
         Word::AlreadySo if row.holds_until.is_some() && !row.notes.is_empty() => row.notes.join("; "),
         Word::Done | Word::AlreadySo => title.clone(),
         Word::Undone if row.passed => title.clone(),
-        Word::Undone => format!("no more: {title}"),
+        // An undo that has nothing to do, as of a reboot, leaves it as it was.
+        Word::Undone if !row.calls.iter().any(|call| call.undo) && row.asks.is_empty() => title.clone(),
+        Word::Undone => format!("taken back: {title}"),
         Word::NotNeeded => not_needed(&row.notes).unwrap_or_else(|| row.notes.join("; ")),
         Word::Begun | Word::Failed | Word::Asked | Word::Pending | Word::Undoing | Word::UndoFailed => {
             format!("wanted: {title}")

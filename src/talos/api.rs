@@ -210,14 +210,14 @@ impl Talos {
     where
         F: Future<Output = Result<T, Status>>,
     {
-        let mut last = None;
+        let (mut last, mut attempts) = (None, 0);
+        // A connection that hangs must not use up the whole time.
+        let part = self.limits.read / 3;
         let asked = wait::within(self.limits.read, async {
             let mut backoff = Backoff::new(self.clock, Duration::from_millis(200), Duration::from_secs(2));
-            let mut attempts = 0;
             loop {
                 attempts += 1;
-                // A connection that hangs must not use up the whole time.
-                let error = match self.once(what, self.limits.read / 3, ask(self.channel())).await {
+                let error = match self.once(what, part, ask(self.channel())).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) => error,
                 };
@@ -231,8 +231,13 @@ impl Talos {
             }
         })
         .await;
-        asked.unwrap_or_else(|elapsed| {
-            Err(last.unwrap_or_else(|| Error::NoAnswer { at: self.at(), why: elapsed.to_string() }))
+        asked.unwrap_or_else(|_| {
+            // The time of one try is none that anybody has set.
+            let silent = |why: &str| why == wait::Elapsed(part).to_string();
+            Err(match last {
+                Some(error) if !matches!(&error, Error::NoAnswer { why, .. } if silent(why)) => error,
+                _ => Error::NoAnswer { at: self.at(), why: wait::no_answer(self.limits.read, attempts) },
+            })
         })
     }
 

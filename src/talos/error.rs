@@ -195,8 +195,11 @@ impl Fault for Error {
             Self::ClientRefused { .. } => {
                 format!("take the talosconfig that the cluster was made with, or make one from its secrets: {FROM_SECRETS}")
             }
-            Self::NoAnswer { at, .. } => {
-                format!("is the node up, or on its way? `talosctl -n {} version` asks it by hand", address_in(at))
+            Self::NoAnswer { at, .. } => format!(
+                "it is there, and does not answer: it may be starting, going down or hung; its console says more, and \
+                 `talosctl -n {} version` asks by hand",
+                address_in(at)
+            ),
             }
             Self::LostAnswer { .. } => "nothing is sent again blindly: `pvemig resume` looks first".into(),
             Self::BadAnswer { at, effect, .. } => {

@@ -102,12 +102,51 @@ fn a_plan_of_reboots_says_what_is_mended_and_what_that_takes_down() {
         let up = Up::new(world, "auto");
         let plan = up.run(&["plan", "reboots"]);
         expect(&plan, 0, &["  to do "]);
-        plan.stdout.lines().filter(|line| line.starts_with("  will be ")).map(words).collect::<Vec<_>>()
+        let of = |head: &str| plan.stdout.lines().filter(|line| line.starts_with(head)).map(words).collect::<Vec<_>>();
+        // Who leads now hands over; another one may lead by then.
+        let may = of("  may be ");
+        assert!(!may.is_empty() && !may.iter().any(|line| line.contains("talos-nuc")), "{may:#?}");
+        let mut surely = of("  will be ");
+        let leads = "will be 01: talos-nuc hands the leadership of etcd over";
+        assert_eq!(surely.iter().filter(|line| *line == leads).count(), 1, "{surely:#?}");
+        surely.retain(|line| line != leads);
+        (surely, of("  undo ").concat())
     };
-    let modules = said("talos-three-no-modules");
+    let (modules, undo) = said("talos-three-no-modules");
     assert_eq!(modules, ["will be 03: talos-nuc gets NVIDIA's kernel modules, without a reboot"]);
-    let image = said("talos-three-wrong-image");
+    assert!(!undo.contains("drains"), "{undo}");
+    let (nothing, undo) = said("talos-three");
+    assert!(nothing.is_empty() && !undo.contains("drains"), "{nothing:#?} {undo}");
+    let (image, undo) = said("talos-three-wrong-image");
     assert_eq!(image.len(), 1, "{image:#?}");
     assert!(image[0].starts_with("will be 03: talos-vm gets factory.talos.dev/nocloud-installer/"), "{image:#?}");
     assert!(image[0].ends_with("and reboots for it by itself, before its own reboot in 04"), "{image:#?}");
+    assert_eq!(undo.matches("drains").count(), 1, "{undo}");
+    assert!(undo.contains("03: drains talos-vm and reboots it into the image that it runs now"), "{undo}");
+}
+
+/// Up to 1.12 the node reboots for its image by itself, and once more for the test.
+#[test]
+fn both_reboots_of_a_node_that_gets_another_image_are_in_the_report() {
+    let up = Up::new("talos-three-wrong-image", "auto");
+    expect(&up.run(&["run", "reboots", "--yes"]), 0, &["talos-vm (vm 223) was down for"]);
+    let report = up.run(&["report"]).stdout;
+    let told: Vec<_> = report.lines().filter(|line| line.starts_with("  down: talos-")).map(words).collect();
+    let of = |name: &str| told.iter().filter(|line| line.contains(name)).count();
+    assert_eq!((of("talos-vm"), of("talos-mac"), of("talos-nuc")), (2, 1, 1), "{told:#?}");
+    assert!(
+        told.iter()
+            .any(|line| line.contains("from the first change of 03@talos-vm until 03@talos-vm found it at work")),
+        "{told:#?}"
+    );
+}
+
+#[test]
+fn what_is_in_the_way_of_every_node_is_said_once() {
+    let up = Up::new("talos-three-learner", "auto");
+    let plan = up.run(&["plan", "reboots"]);
+    let said = words(&plan.stdout);
+    let learner = "member talos-mac of etcd is a learner: it has no vote yet";
+    assert_eq!((plan.code, said.matches(learner).count()), (4, 1), "{said}");
+    assert!(said.contains(&format!("{learner} (at talos-")), "{said}");
 }

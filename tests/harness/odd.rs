@@ -85,6 +85,9 @@ impl AnyStep<Estate> for Odd {
     fn was_at_work(&self, before: &Value) -> Result<bool, Failure> {
         self.step.was_at_work(before)
     }
+    fn takes_down(&self, before: &Value) -> Result<Option<String>, Failure> {
+        self.step.takes_down(before)
+    }
     fn undo_destroys(&self, before: &Value) -> Result<Vec<Thing>, Failure> {
         self.step.undo_destroys(before)
     }

@@ -167,6 +167,23 @@ async fn a_read_ends_with_the_last_reason_when_its_time_is_up() {
     assert!(matches!(error, KubeError::LostAnswer { .. }), "{error:?}");
     assert_eq!(error.effect(), Effect::None);
     assert!(seen.lock().unwrap().len() > 1, "a connection that hangs does not use up the whole time");
+    // The whole time and how often, not that of one try; whether a question was sent nobody needs to know.
+    let help = error.help().unwrap();
+    let said = Failure::from(error).chain().join(": ");
+    let wanted = "kubernetes `k3s`: GET nodes/n: no whole answer came: no answer: none within 300 ms (";
+    assert!(said.starts_with(wanted) && said.ends_with(" tries)"), "{said}");
+    assert!(help.contains("look again"), "{help}");
+}
+
+/// A server that takes connections, and says nothing of TLS.
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_no_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("https://{}", listener.local_addr().unwrap());
+    let enough = pvemig::base::wait::limit::CONNECT + Duration::from_secs(1);
+    let error = open(&address, None).await.limits(enough, enough).node("n").await.unwrap_err();
+    assert!(matches!(error, KubeError::Unreachable { .. }), "{error:?}");
+    assert!(error.help().unwrap().contains("is the API server of `k3s` up"), "{error:?}");
 }
 
 /// A TLS server with a certificate of its own authority; that authority, base64 of PEM.

@@ -16,7 +16,7 @@ const INCIDENTS: &[Incident] = &[
         world: "talos-three-agent",
         rule: ("L04", "talos-vm"),
         text: &["`ext-qemu-guest-agent` is Waiting"],
-        help: "on pve: `qm set 223 --agent 1 && qm reboot 223`",
+        help: "on pve: `qm set 223 --agent 1 && qm reboot 223` (it reboots the node: see that etcd can spare it)",
     },
     Incident { world: "talos-three-boot-order", rule: ("L30", "talos-vm"), text: &["boot"], help: "qm" },
     Incident {
@@ -58,6 +58,8 @@ async fn each_incident_is_told_by_its_rule() {
         let mut wanted = [&NAMES[..], &[*rule]].concat();
         wanted.sort_unstable();
         let mut found = told(&looked);
+        // What is wrong with the cluster stands above what is wrong with some of its nodes.
+        assert!(rule.1 != "homelab" || found.first() == Some(rule), "{world}: {found:?}");
         found.sort_unstable();
         assert_eq!(found, wanted, "{world}: {looked:#?}");
         assert_eq!(looked.unlooked, [], "{world}");

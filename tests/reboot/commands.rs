@@ -1,6 +1,6 @@
 //! What a person is told to type has to work where it is pasted.
 
-use super::rig;
+use super::{problems, rig};
 
 const FOLDERS: [&str; 3] = ["node_reboot_test", "node_reboot_test/s00_preflight", "quorum"];
 
@@ -36,10 +36,13 @@ fn no_command_to_a_node_is_without_its_address() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn steps_name_the_address_of_the_site_file() {
+async fn steps_name_the_way_of_the_site_file() {
     let rig = rig("talos-three", &["talos-vm"], |_| {}).await;
-    let node = rig.site.talos_node("talos-vm").unwrap().1;
-    let wanted = format!("`talosctl -e {} -n {} ", node.address, node.tls_name.as_deref().unwrap());
+    let (cluster, node) = rig.site.talos_node("talos-vm").unwrap();
+    let config = rig.site.talos[cluster].talosconfig.display();
+    let context = rig.site.talos[cluster].context.as_deref().unwrap();
+    let at = format!("-e {} -n {}", node.address, node.tls_name.as_deref().unwrap());
+    let wanted = format!("`talosctl --talosconfig {config} --context {context} {at} ");
     let mut named = 0;
     for step in &rig.steps {
         for line in step.why().iter().filter(|line| line.contains("`talosctl ")) {
@@ -48,4 +51,19 @@ async fn steps_name_the_address_of_the_site_file() {
         }
     }
     assert!(named >= 4, "{named}");
+}
+
+/// The gate's commands, of one node and of all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gate_names_the_talosconfig_too() {
+    let mut helps = Vec::new();
+    for (world, node) in [("talos-three-alarm", "talos-vm"), ("talos-three-learner", "talos-mac")] {
+        let rig = rig(world, &[node], |_| {}).await;
+        let config = rig.site.talos["homelab"].talosconfig.display().to_string();
+        let found = problems(&rig, &format!("01-quorum-gate@{node}")).await;
+        helps.extend(found.into_iter().map(|problem| (problem.help, format!("`talosctl --talosconfig {config} "))));
+    }
+    let commands = helps.iter().filter(|(help, _)| help.contains("`talosctl "));
+    assert_eq!(commands.clone().find(|(help, wanted)| !help.contains(wanted)), None);
+    assert!(commands.count() >= 2, "{helps:#?}");
 }

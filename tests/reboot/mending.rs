@@ -104,6 +104,7 @@ async fn without_repair_a_sick_node_is_not_rebooted() {
     let problems = problems(&rig, "00-preflight").await;
     let sick = problems.iter().find(|p| p.finding.as_deref() == Some("node-not-whole")).unwrap();
     assert!(sick.text.contains("ext-nvidia-persistenced") && sick.help.contains("repair: true"), "{sick:#?}");
+    assert!(sick.help.contains("`pvemig survey talos-nuc` names the cause"), "{sick:#?}");
     assert_eq!(sick.protects.as_ref().unwrap().as_str(), "04-reboot@talos-nuc");
     let run = rig.forward(None, &How::default()).await;
     assert_eq!(stop(&run).key.as_str(), "00-preflight");

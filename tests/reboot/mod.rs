@@ -4,10 +4,12 @@
 
 mod alone;
 mod applying;
+mod budgets;
 mod commands;
 mod configs;
 mod firmware;
 mod images;
+mod locked;
 mod mending;
 mod off;
 mod power;

@@ -35,6 +35,7 @@ async fn without_the_agents_channel_nobody_has_a_turn() {
     let names: Vec<&str> = found.iter().filter_map(|p| p.finding.as_deref()).collect();
     assert_eq!(names, ["node-not-whole"], "{found:#?}");
     assert!(found[0].text.contains("service ext-qemu-guest-agent is Waiting"), "{found:#?}");
+    assert!(found[0].help.contains("`pvemig survey talos-vm` names the cause"), "{found:#?}");
     let before = starts(&rig);
     let run = rig.forward(None, &How::default()).await;
     assert_eq!(stop(&run).key.as_str(), "00-preflight");

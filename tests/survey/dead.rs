@@ -1,5 +1,6 @@
 //! One system does not answer: its cells are unknown with the reason, and all others are known.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,50 @@ async fn every_system_is_asked_before_any_other_has_answered() {
     assert_eq!(tried, 2);
 }
 
+/// What was asked of all but one system. The end of a program in a guest is asked for as often as it takes.
+fn of_others(bench: &Bench, hung: &str) -> BTreeMap<String, usize> {
+    let mut asked = bench.asked(0);
+    asked.retain(|line, _| !line.starts_with(hung) && !line.contains("exec-status"));
+    asked
+}
+
+/// Nothing that the others are asked waits until the one that hangs is given up, and nothing more is asked instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_that_hangs_holds_up_no_question_to_another() {
+    let cases = [
+        ("talos-three", Front::Proxmox, "*", "Proxmox "),
+        ("talos-three", Front::Kubernetes, "*", "Kubernetes "),
+        ("talos-three", Front::Talos, "/talos-vm/*", "Talos POST /talos-vm/"),
+        ("usb-move", Front::Proxmox, "*", "Proxmox "),
+        ("usb-move", Front::Kubernetes, "*", "Kubernetes "),
+    ];
+    let mut tried = 0;
+    for (world, front, path, hung) in cases {
+        let sound = Bench::new(world).await;
+        sound.survey(&[]).await;
+        let wanted = of_others(&sound, hung);
+        assert!(wanted.len() > 5, "{world} {hung}: {wanted:#?}");
+        let bench = Bench::new(world).await;
+        bench.fault(front, path, FaultEffect::Hang);
+        let long = Duration::from_secs(600);
+        let state = bench.lab.dir().join("nowhere");
+        let estate = Estate::new(bench.site.clone(), Clock::real(), state).deadlines(long, long);
+        let others = async {
+            while of_others(&bench, hung) != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        let others = tokio::time::timeout(limit::SURVEY_LAYER, others);
+        tokio::select! {
+            survey = estate.survey(&[]) => panic!("{world} {hung}: it has not waited: {survey:#?}"),
+            all = others => assert!(all.is_ok(), "{world} {hung}: {:#?} {wanted:#?}", of_others(&bench, hung)),
+        }
+        asked_one_thing(&bench, hung);
+        tried += 1;
+    }
+    assert_eq!(tried, 5);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_kubernetes_takes_its_own_cells_alone() {
     let mut tried = 0;
@@ -130,6 +175,12 @@ async fn one_dead_talos_node_takes_its_own_cells_alone() {
         assert_eq!(unknown(&survey), wanted, "{effect:?}");
         let mac = survey.node("talos-mac").unwrap();
         assert!(mac.talos.reason().unwrap().contains("talos-mac"), "{:?}", mac.talos);
+        let Layer::Unknown { reason, help } = &mac.talos else { panic!() };
+        if effect == FaultEffect::Hang {
+            // The whole time and how often it was asked, not the time of one try.
+            assert!(reason.ends_with("no answer: none within 6 s (3 tries)"), "{reason}");
+        }
+        assert!(effect == FaultEffect::Refuse || help.is_some(), "{reason}");
         assert_eq!(mac.talos_silent, silent, "{effect:?}");
         assert!(mac.kubelet().unwrap().ready);
         // Who refuses one call may allow another: etcd is asked too.

@@ -50,6 +50,42 @@ async fn the_table_and_the_json_say_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_column_of_the_guilty_layer_is_there() {
+    let bench = Bench::new("talos-three-agent").await;
+    let (code, text) = bench.run(&["survey"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains(" AGENT ") && row(&text, "talos-vm").contains(&"off"), "{text}");
+    assert!(text.contains("L04 talos-vm") && text.contains("it reboots the node"), "{text}");
+}
+
+/// Mended by a migration it can be undone, and nobody types at a control plane.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_migration_mends_is_left_to_it() {
+    let mut looked = 0;
+    for (world, rule, node, by_hand) in [
+        ("talos-three-no-modules", "L01", "talos-nuc", " patch mc "),
+        ("talos-three-wrong-image", "L02", "talos-vm", " upgrade --image "),
+    ] {
+        let bench = Bench::new(world).await;
+        for repair in [true, false] {
+            let file = bench.lab.dir().join("site.yaml");
+            let mut site: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+            site["migrations"]["reboots"]["params"]["repair"] = repair.into();
+            std::fs::write(&file, serde_saphyr::to_string(&site).unwrap()).unwrap();
+            let (code, text) = bench.run(&["survey", "--json"]);
+            let json: Value = serde_json::from_str(&text).unwrap();
+            let findings = json["findings"].as_array().unwrap();
+            let found = findings.iter().find(|found| found["rule"] == rule).unwrap();
+            let help = found["help"].as_str().unwrap();
+            assert_eq!((code, found["what"].as_str()), (Some(0), Some(node)), "{found}");
+            assert_eq!((help.contains("`pvemig plan reboots`"), help.contains(by_hand)), (repair, !repair), "{help}");
+            looked += 1;
+        }
+    }
+    assert_eq!(looked, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_known_is_shown_with_its_reason() {
     let bench = Bench::new("talos-three").await;
     bench.fault(Front::Kubernetes, "*", FaultEffect::Refuse);

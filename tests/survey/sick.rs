@@ -6,6 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use pvemig::base::survey::{Layer, NotReady, Seat};
+use pvemig::engine::store::{Holder, Ids, Store};
 use pvemig::lab::kube::kinds;
 use pvemig::lab::talos::etcd::Member;
 use pvemig::lab::{Lab, World, load};
@@ -217,4 +218,34 @@ async fn a_machine_that_went_off_is_not_ready_and_neither_are_its_pods() {
     assert!(!text.contains("is the node up"), "{text}");
     // Of many lines the first few.
     assert!(text.contains(&format!("and {} more (`--json` has them)", workloads.pods - 4)), "{text}");
+}
+
+/// What a run that is at work has put up it takes down by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cordon_of_a_run_that_is_at_work_is_a_note() {
+    let bench = Bench::new("talos-three").await;
+    let api: Api<Node> = Api::all(bench.cluster().await);
+    let mark = json!({ "run": "7k2", "host": "box", "was": {} }).to_string();
+    let held = json!({ "metadata": { "annotations": { "pvemig.io/hold": mark } }, "spec": { "unschedulable": true } });
+    api.patch("talos-vm", &PatchParams::default(), &Patch::Merge(held)).await.unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let args = ["survey", "talos-vm", "--json", "--state", state.path().to_str().unwrap()];
+    let said = || {
+        let (code, text) = bench.run(&args);
+        let json: Value = serde_json::from_str(&text).unwrap();
+        let found = json["findings"].as_array().unwrap().iter().any(|finding| finding["rule"] == "L33");
+        assert_eq!(code, Some(0), "{text}");
+        (found, json["notes"].to_string())
+    };
+    assert_eq!(said(), (true, "null".into()));
+    let store = Store::open(state.path(), "homelab", Ids::Counted).unwrap();
+    let holder = |run: &str| Holder { run: run.into(), pid: 7, host: "box".into(), since: "02:00".into() };
+    let other = store.lock(&holder("k69")).unwrap();
+    assert_eq!(said(), (true, "null".into()), "another run");
+    drop(other);
+    let lock = store.lock(&holder("7k2")).unwrap();
+    let (found, notes) = said();
+    assert!(!found && notes.contains("talos-vm is cordoned by run 7k2, process 7 on box"), "{notes}");
+    drop(lock);
+    assert_eq!(said(), (true, "null".into()), "it has ended");
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kubernetes::NotReady;
 use super::{Certificate, Layer};
+use crate::base::names::talosctl_flags;
 
 /// A Proxmox cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,18 +97,13 @@ pub struct TalosCluster {
 impl TalosCluster {
     /// What tells `talosctl` which cluster is meant.
     pub fn flags(&self) -> String {
-        reach(&self.talosconfig, self.context.as_deref())
+        talosctl_flags(&self.talosconfig, self.context.as_deref())
     }
-}
-
-fn reach(talosconfig: &str, context: Option<&str>) -> String {
-    let context = context.map(|context| format!(" --context {context}")).unwrap_or_default();
-    format!("--talosconfig {talosconfig}{context}")
 }
 
 /// What `talosctl` is told to make another client certificate with one that still holds. Without the context it would be
 /// one of whatever cluster is the file's current one. It wants a control plane's `-n` besides.
 pub fn renewal(talosconfig: &str, context: Option<&str>, roles: &[String]) -> String {
     let roles = if roles.is_empty() { "os:admin".to_owned() } else { roles.join(",") };
-    format!("{} config new FILE --roles {roles}", reach(talosconfig, context))
+    format!("{} config new FILE --roles {roles}", talosctl_flags(talosconfig, context))
 }

@@ -11,7 +11,7 @@ use crate::blueprint::machine::{Boot, Machine};
 use crate::blueprint::quorum::{self, Peer};
 use crate::engine::step::{Got, RunInfo};
 use crate::estate::Estate;
-use crate::talos::{Fetched, Talos, Upgrade};
+use crate::talos::{Error, Fetched, Talos, Upgrade};
 
 use super::mend_config::{configs, none_waits};
 use super::sight::begun;
@@ -20,8 +20,8 @@ use crate::blueprint::stand::{is_on_its_way, up_again};
 /// The run file with the image that is written.
 const IMAGE: &str = "image.json";
 
-/// What became of an image that is written without a reboot: from then on a run file with this name and a boot's is
-/// there. What was written in one boot says nothing of the next.
+/// What became of an image: from then on a run file with this name is there, and with the boot's in which it was written
+/// without a reboot. What was written in one boot says nothing of the next.
 #[derive(Debug, Clone, Copy)]
 enum Mark {
     /// The call is going out: the slot may hold it, and be the one that is booted next.
@@ -30,18 +30,21 @@ enum Mark {
     Written,
     /// The former one is written over it, by an undo.
     Returned,
+    /// Up to 1.12, by the call's actor: the node has said that it did not begin. A reboot that follows is another's.
+    Refused,
 }
 
 impl Mark {
-    fn file(self, boot: &str) -> String {
+    fn file(self, of: &str) -> String {
         let what = match self {
             Self::Writing => "writing",
             Self::Written => "written",
             Self::Returned => "returned",
+            Self::Refused => "refused",
         };
         // A node's word does not become a path.
-        let boot: String = sha256(boot.as_bytes()).chars().take(12).collect();
-        format!("{what}-{boot}.json")
+        let of: String = sha256(of.as_bytes()).chars().take(12).collect();
+        format!("{what}-{of}.json")
     }
 }
 
@@ -111,7 +114,8 @@ impl Swap<'_> {
             Check::blocked(vec![Problem::new(
                 format!("{name} was to boot {}, and has booted {} again", self.to, now.image()),
                 format!(
-                    "the boot failed and fell back: {}, and its console, say why; `pvemig undo` ends the run",
+                    "the boot failed and fell back, or its upgrade was given up: {}, and its console, say why; `pvemig \
+                     undo` ends the run",
                     self.machine.talosctl("dmesg")
                 ),
             )])
@@ -122,8 +126,13 @@ impl Swap<'_> {
 
     /// Whether the image was due at the boot after the one that it was begun in.
     fn accepted(&self) -> Result<bool, Failure> {
-        // Up to 1.12 the one call leaves its actor.
-        Ok(self.got.iter().any(|got| got.handle.kind == "actor") || self.has(Mark::Written, &self.boot.id)?)
+        // Up to 1.12 the one call leaves its actor, before the node says whether it begins.
+        for got in self.got.iter().filter(|got| got.handle.kind == "actor") {
+            if !self.has(Mark::Refused, &got.handle.value)? {
+                return Ok(true);
+            }
+        }
+        self.has(Mark::Written, &self.boot.id)
     }
 
     /// Writes it. Up to 1.12 the node reboots into it by itself; then the gate's question comes before.
@@ -230,7 +239,13 @@ impl Swap<'_> {
             Fetched::Whole { .. } => none_waits(self.machine, talos).await?,
         }
         match talos.put(permit, &fetched).await? {
-            Upgrade::Begun { actor } => begun(talos, &actor).await,
+            Upgrade::Begun { actor } => {
+                let begun = begun(talos, &actor).await;
+                if begun.as_ref().is_err_and(is_refusal) {
+                    self.keep(&Mark::Refused.file(&actor), permit)?;
+                }
+                begun
+            }
             Upgrade::Written => self.keep(&mark.file(&boot), permit),
         }
     }
@@ -241,11 +256,16 @@ impl Swap<'_> {
         Ok(permit.file(file, &note)?)
     }
 
-    fn has(&self, mark: Mark, boot: &str) -> Result<bool, Failure> {
-        let file = mark.file(boot);
+    fn has(&self, mark: Mark, of: &str) -> Result<bool, Failure> {
+        let file = mark.file(of);
         let found = self.run.file(self.key, &file);
         let unread =
             |error| Failure::plain(format!("the run's file {}/{file} cannot be read: {error}", self.key), None);
         found.map(|bytes| bytes.is_some()).map_err(unread)
     }
+}
+
+/// Whether the node says that what it was asked for has not begun.
+fn is_refusal(failure: &Failure) -> bool {
+    matches!(failure.downcast_ref::<Error>(), Some(Error::Busy { .. } | Error::SequenceFailed { .. }))
 }

@@ -61,7 +61,7 @@ impl Step<Estate> for QuorumGate {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        Outlook::changes(System::Talos, []).maybe(format!("{} hands the leadership of etcd over", self.machine.name))
+        Outlook::changes(System::Talos, []).maybe(hands_over(&self.machine.name))
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
@@ -72,8 +72,7 @@ impl Step<Estate> for QuorumGate {
         } else if !verdict.problems.is_empty() {
             Check::blocked(verdict.problems)
         } else if verdict.leads {
-            let what = format!("{} hands the leadership of etcd over", self.machine.name);
-            Check::todo(vec![Change::act(what)], Before {})
+            Check::todo(vec![Change::act(hands_over(&self.machine.name))], Before {})
         } else {
             Check::done().notes(verdict.notes)
         })
@@ -86,4 +85,9 @@ impl Step<Estate> for QuorumGate {
     async fn back(&self, _: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         Ok(Check::done().stays(["the leadership of etcd stays where it is by now".to_owned()]))
     }
+}
+
+/// What it does where the node leads.
+pub(super) fn hands_over(name: &str) -> String {
+    format!("{name} hands the leadership of etcd over")
 }

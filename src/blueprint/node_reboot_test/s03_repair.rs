@@ -12,7 +12,7 @@ use crate::blueprint::machine::{Boot, Machine};
 use crate::blueprint::quorum::Peer;
 use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
-use crate::talos::KeptConfig;
+use crate::talos::{KeptConfig, reboots_for_an_image};
 
 use super::mend_config;
 use super::mend_image::Swap;
@@ -150,6 +150,14 @@ impl Step<Estate> for RepairNode {
                 mend_config::undo(cx, &self.machine, kept, stored, permit).await
             }
             Before::Image { boot, from, to } => self.swap(&seen, &key, boot, (from, to)).undo(cx, permit).await,
+        }
+    }
+
+    /// Up to 1.12 the one call for an image reboots the node too.
+    fn takes_down(&self, before: &Before) -> Option<String> {
+        match before {
+            Before::Image { boot, .. } => reboots_for_an_image(&boot.version).then(|| self.machine.as_a_whole()),
+            Before::Config { .. } => None,
         }
     }
 }

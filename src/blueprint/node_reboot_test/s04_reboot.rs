@@ -108,8 +108,7 @@ impl Step<Estate> for RebootNode {
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let mut changes = vec![(System::Talos, format!("node {} reboots", self.machine.name))];
         changes.extend(self.machine.vm.iter().map(|vm| (System::Proxmox, format!("vm {}", vm.vmid))));
-        let name = &self.machine.name;
-        let what = self.machine.vm.as_ref().map_or_else(|| name.clone(), |vm| format!("{name} (vm {})", vm.vmid));
+        let what = self.machine.as_a_whole();
         let longest = if self.machine.vm.is_some() { SHUTDOWN } else { Duration::ZERO };
         Outlook {
             changes,

@@ -243,7 +243,7 @@ impl Etcd {
         };
         let host = |peer: &&Peer| if peer.dial.host.is_empty() { peer.name.clone() } else { peer.dial.host.clone() };
         let hosts = all.iter().map(host).collect::<Vec<_>>().join(",");
-        Dial { endpoint: first.dial.endpoint.clone(), host: hosts.clone() }.talosctl(&hosts, rest)
+        Dial { host: hosts.clone(), ..first.dial.clone() }.talosctl(&hosts, rest)
     }
 
     /// The nodes whose etcd answered.

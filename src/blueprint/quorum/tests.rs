@@ -6,7 +6,7 @@ const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
 fn peer(name: &str) -> Peer {
     let host = format!("10.0.0.{name}");
-    Peer { name: name.into(), node_name: name.into(), dial: Dial { endpoint: host.clone(), host } }
+    Peer { name: name.into(), node_name: name.into(), dial: Dial { endpoint: host.clone(), host, ..Dial::default() } }
 }
 
 /// Every command to a node says where it is.

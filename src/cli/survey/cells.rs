@@ -79,14 +79,18 @@ impl Cell {
     }
 }
 
+/// The rule that blames a missing channel of the agent.
+const NO_CHANNEL: &str = "L04";
+
 /// The columns.
 pub(super) const COLUMNS: [&str; 8] = ["VM", "AGENT", "GUEST", "TALOS", "KUBELET", "ETCD", "PODS", "FOUND"];
 
 /// The cells of a node, in the order of the columns.
 pub(super) fn of(node: &Node, findings: &[Finding]) -> [Cell; 8] {
+    let blamed = findings.iter().any(|finding| finding.rule == NO_CHANNEL && finding.what == node.name);
     [
         cell(&node.vm, |it| vm(it, node)),
-        cell(&node.agent, agent),
+        cell(&node.agent, |it| agent(it, blamed)),
         cell(&node.guest, guest),
         cell(&node.talos, talos),
         cell(&node.kubelet, kubelet),
@@ -132,7 +136,8 @@ fn vm(vm: &Vm, node: &Node) -> Cell {
     Cell::wrong(short, long)
 }
 
-fn agent(agent: &Agent) -> Cell {
+/// `blamed`: that it has no channel is what a rule finds to be the trouble.
+fn agent(agent: &Agent, blamed: bool) -> Cell {
     let unknown = |fact: &Fact| matches!(fact, Fact::Unknown { .. });
     if !agent.wrong().is_empty() {
         let short = if agent.ping.is_no() { "silent" } else { "no exec" };
@@ -147,8 +152,11 @@ fn agent(agent: &Agent) -> Cell {
     match (agent.ping.is_yes(), agent.exec.is_yes()) {
         (_, true) => Cell::good("exec", "ping, exec"),
         (true, false) => Cell::good("ping", "ping"),
-        // Without a channel nobody can answer; whether there ought to be one another rule says.
-        (false, false) => Cell { mark: Mark::Absent, short: "off".into(), long: "off".into() },
+        // Without a channel nobody can answer; whether there ought to be one a rule says.
+        (false, false) => {
+            let mark = if blamed { Mark::Noted } else { Mark::Absent };
+            Cell { mark, short: "off".into(), long: "off".into() }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `pvemig survey [NODE]...`: every node across all layers, what is wrong with it, and the next command.
 
 mod cells;
+mod mended;
 #[cfg(test)]
 mod said;
 mod screen;
@@ -33,10 +34,18 @@ pub(super) async fn survey(global: &Global, args: &SurveyArgs, out: &Out) -> any
     // A signal is how a watch ends.
     let ended = tokio::select! {
         ended = rounds(&session, args, out) => ended,
-        () = stopped() => Ok(Exit::Interrupted),
+        () = stopped() => {
+            write(left_behind(args.watch, Stage::of(out).terminal && !out.json))?;
+            Ok(Exit::Interrupted)
+        }
     };
     estate.farewell().await;
     ended
+}
+
+/// What is written last: on a terminal the prompt would stand on the foot of a page that is drawn over.
+fn left_behind(watch: Option<u64>, terminal: bool) -> &'static str {
+    if watch.is_some() && terminal { "\r\n" } else { "" }
 }
 
 /// Refuses a name that the site has not.
@@ -66,10 +75,12 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
             out.write("\r\x1b[2K");
         }
         let survey = survey.map_err(fail::failure)?;
-        let looked = lint::look(&survey);
+        let mut looked = lint::look(&survey);
+        let notes = mended::by_our_runs(session, &survey, &mut looked.findings);
+        mended::by_migrations(session, &mut looked.findings);
         // A terminal may have been given another size meanwhile.
         let stage = Stage::of(out);
-        let shown = Shown { survey: &survey, findings: &looked.findings, not_looked_at: looked.blind() };
+        let shown = Shown { survey: &survey, findings: &looked.findings, not_looked_at: looked.blind(), notes };
         let text =
             if out.json { format!("{}\n", serde_json::to_string(&shown)?) } else { shown.text(out, stage.width) };
         let there = match (args.watch, out.json) {
@@ -92,6 +103,9 @@ struct Shown<'a> {
     findings: &'a [Finding],
     /// Rules that could not look, with the reason.
     not_looked_at: Vec<Blind>,
+    /// What is as it is because a run is at work.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 impl Shown<'_> {
@@ -101,6 +115,7 @@ impl Shown<'_> {
         // Without a node nothing was looked at.
         if !self.survey.nodes.is_empty() {
             paper.findings(self.findings, &self.not_looked_at);
+            paper.notes(&self.notes);
         }
         paper.text()
     }
@@ -197,6 +212,14 @@ mod tests {
         let colour = console::style("y".repeat(39)).red().bold().force_styling(true);
         assert_eq!(of(4, &format!("{colour}\n{colour}\n")), ["y".repeat(39), "y".repeat(39), whole[9].clone()]);
         assert_eq!(of(5, &long), ["line 1", "… 2 lines more below; every 2 s; Ctrl-C ends it"]);
+    }
+
+    #[test]
+    fn a_prompt_comes_below_the_last_page() {
+        let cases = [(Some(2), true, "\r\n"), (Some(2), false, ""), (None, true, "")];
+        for (watch, terminal, wanted) in cases {
+            assert_eq!(left_behind(watch, terminal), wanted, "{watch:?} {terminal}");
+        }
     }
 
     #[test]

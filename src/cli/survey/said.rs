@@ -28,18 +28,23 @@ fn node() -> Node {
     }
 }
 
-fn shown(nodes: Vec<Node>, not_looked_at: Vec<Blind>) -> String {
-    let survey = Survey {
+fn empty() -> Survey {
+    Survey {
         site: "homelab".into(),
         at: "2026-11-22T02:00:00Z".parse().unwrap(),
         took_ms: 900,
-        nodes,
+        nodes: Vec::new(),
         proxmox: Vec::new(),
         kubernetes: Vec::new(),
         talos: Vec::new(),
         partial: false,
-    };
-    Shown { survey: &survey, findings: &[], not_looked_at }.text(&Out::new(false, 0, String::new()), usize::MAX)
+    }
+}
+
+fn shown(nodes: Vec<Node>, not_looked_at: Vec<Blind>) -> String {
+    let survey = Survey { nodes, ..empty() };
+    Shown { survey: &survey, findings: &[], not_looked_at, notes: Vec::new() }
+        .text(&Out::new(false, 0, String::new()), usize::MAX)
 }
 
 #[test]
@@ -109,4 +114,25 @@ fn rules_that_could_not_look_say_why() {
     ] {
         assert!(text.lines().any(|other| other == line), "{line}:\n{text}");
     }
+}
+
+#[test]
+fn no_row_is_wider_than_the_terminal() {
+    let long = Node { name: "k3s-vm-pumped-piglet".into(), ..node() };
+    let survey = Survey { nodes: vec![long, node()], ..empty() };
+    let mut tables = Vec::new();
+    for width in [40, 60, 80, 120] {
+        let shown = Shown { survey: &survey, findings: &[], not_looked_at: Vec::new(), notes: Vec::new() };
+        let text = shown.text(&Out::new(false, 0, String::new()), width);
+        let text = console::strip_ansi_codes(&text).into_owned();
+        let heads: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("NODE ")).collect();
+        let rows: Vec<&str> = text.lines().filter(|line| line.contains("k3s ") || line.contains("k3s-vm")).collect();
+        assert!(rows.iter().chain(&heads).all(|row| row.chars().count() < width), "{width}: {text}");
+        assert_eq!(rows.len(), 2 * heads.len(), "{width}: {text}");
+        // No column gets lost.
+        let columns: usize = heads.iter().map(|head| head.split_whitespace().count() - 1).sum();
+        assert_eq!(columns, 5, "{width}: {text}");
+        tables.push(heads.len());
+    }
+    assert!(tables[0] > 1 && tables[3] == 1, "{tables:?}");
 }

@@ -129,23 +129,36 @@ impl Paper {
         let name = name.saturating_sub(over).max(NAME);
         let pad =
             |text: &str, width: usize| format!("{text}{}", " ".repeat(width.saturating_sub(measure_text_width(text))));
-        let mut line = format!("  {}", pad("NODE", name));
-        for (column, width) in columns.iter().zip(&widths) {
-            let title = COLUMNS.get(*column).copied().unwrap_or_default();
-            line.push_str(&format!("{}{}", " ".repeat(gap), pad(title, *width)));
-        }
-        self.line(style(line.trim_end()).dim().to_string());
-        for (node, cells) in rows {
-            let mark = cells.iter().map(|cell| cell.mark).max().unwrap_or(Mark::Good);
-            let colour = if mark <= Mark::Good { Style::new().green() } else { mark.style() };
-            let node = pad(&truncate_str(node, name, "…"), name);
-            let mut line = format!("{} {node}", colour.apply_to(mark.row()));
-            for (column, width) in columns.iter().zip(&widths) {
-                let Some(cell) = cells.get(*column) else { continue };
-                let text = pad(&cell.text(long), *width);
-                line.push_str(&format!("{}{}", " ".repeat(gap), cell.mark.style().apply_to(text)));
+        // What is wider all the same goes on in further tables.
+        let mut tables: Vec<Vec<(usize, usize)>> = Vec::new();
+        for (column, width) in columns.iter().copied().zip(widths) {
+            let fits = |table: &&mut Vec<(usize, usize)>| {
+                2 + name + table.iter().map(|(_, width)| gap + width).sum::<usize>() + gap + width < self.width
+            };
+            match tables.last_mut().filter(fits) {
+                Some(table) => table.push((column, width)),
+                None => tables.push(vec![(column, width)]),
             }
-            self.line(line);
+        }
+        for table in tables {
+            let mut line = format!("  {}", pad("NODE", name));
+            for (column, width) in &table {
+                let title = COLUMNS.get(*column).copied().unwrap_or_default();
+                line.push_str(&format!("{}{}", " ".repeat(gap), pad(title, *width)));
+            }
+            self.line(style(line.trim_end()).dim().to_string());
+            for (node, cells) in rows {
+                let mark = cells.iter().map(|cell| cell.mark).max().unwrap_or(Mark::Good);
+                let colour = if mark <= Mark::Good { Style::new().green() } else { mark.style() };
+                let node = pad(&truncate_str(node, name, "…"), name);
+                let mut line = format!("{} {node}", colour.apply_to(mark.row()));
+                for (column, width) in &table {
+                    let Some(cell) = cells.get(*column) else { continue };
+                    let text = pad(&cell.text(long), *width);
+                    line.push_str(&format!("{}{}", " ".repeat(gap), cell.mark.style().apply_to(text)));
+                }
+                self.line(line);
+            }
         }
     }
 
@@ -263,6 +276,11 @@ impl Paper {
         if !findings.is_empty() {
             self.laid("", "`pvemig explain NUMBER` says more of a finding", 2);
         }
+    }
+
+    /// What is no finding, and explains what stands above.
+    pub(super) fn notes(&mut self, notes: &[String]) {
+        notes.iter().for_each(|note| self.laid("", note, 2));
     }
 }
 

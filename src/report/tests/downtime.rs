@@ -137,3 +137,18 @@ fn what_goes_down_with_its_node_is_told_from_the_notes_of_the_drain() {
     assert!(text(&report).contains(line), "{}", text(&report));
     assert_eq!(json(&report).unwrap()["outages"][0]["end"], json!({"is": "let-back", "by": "10-deploy"}));
 }
+
+#[test]
+fn what_a_step_takes_down_by_itself_is_back_with_its_own_end() {
+    let key = StepKey::from("04-add-usb");
+    let of = |lines: &Lines| outages(&lines.0, "node", &key, "04-add-usb");
+    let mut lines = Lines::open();
+    lines.applying("04-add-usb", Change::set("image", "a", "b"));
+    assert!(of(&lines).is_empty());
+    lines.call("04-add-usb", 1, System::Talos, "Upgrade", None);
+    assert_eq!(of(&lines)[0].end, End::Down);
+    lines.applied("04-add-usb");
+    let whole = of(&lines);
+    assert_eq!((whole.len(), &whole[0].end), (1, &End::Ready("04-add-usb".into())));
+    assert!(whole[0].elapsed.is_some());
+}

@@ -97,10 +97,12 @@ fn node(p: &Preflight, machine: &Machine, talos: &Asked<TalosFacts>) -> Findings
     if mends {
         out.note(at(on::REBOOT, machine), text);
     } else {
+        // What that is and what mends it the rules of a survey know; here is what follows from it.
+        let first = format!("mend that first: `pvemig survey {name}` names the cause");
         let help = if p.repair {
-            format!("mend that first: {}; or leave {name} out of `nodes`", machine.talosctl("services"))
+            format!("{first}, {} what waits; or leave {name} out of `nodes`", machine.talosctl("services"))
         } else {
-            format!("mend that first, or try `repair: true`; or leave {name} out of `nodes`")
+            format!("{first}; or try `repair: true`, or leave {name} out of `nodes`")
         };
         out.problem(&known::NOT_WHOLE, at(on::REBOOT, machine), text, help);
     }

@@ -54,7 +54,8 @@ pub(super) static NOT_WHOLE: Known = Known {
     steps: &[on::REBOOT],
     means: "Talos is not through with its boot on the node, or not ready, and nothing in this plan mends that.",
     matters: "Whether it comes back whole cannot be told from a node that is not whole before.",
-    by_hand: "`talosctl services` and `talosctl get machinestatus` name what it waits for.",
+    by_hand: "`pvemig survey NODE` names the cause and what mends it; `talosctl services` and `talosctl get machinestatus` what it \
+              waits for.",
 };
 pub(super) static NO_IMAGE: Known = Known {
     name: "repair-needs-image",

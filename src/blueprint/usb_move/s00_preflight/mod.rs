@@ -188,9 +188,9 @@ impl Preflight {
                     Power::Due => "what is configured waits for that",
                     _ => "it does not take the device while it runs",
                 };
-                let drained = Likely { what: format!("{node} is drained"), sure: true, ends: ends.drained };
-                let cycled =
-                    Likely { what: format!("{vm} is power-cycled: {why}"), sure: true, ends: ends.not_drained };
+                let sure = |what: String, ends| Likely { sure: true, ends, ..may(what) };
+                let drained = sure(format!("{node} is drained"), ends.drained);
+                let cycled = sure(format!("{vm} is power-cycled: {why}"), ends.not_drained);
                 vec![(on::DRAIN, drained), (on::REBOOT, cycled)]
             }
             Power::Unknown => Vec::new(),

@@ -77,7 +77,7 @@ fn an_agent_that_could_not_be_asked_is_not_one_that_is_silent() {
         (of(unknown(), no(), none()), Mark::Unknown, "?", "?"),
         (of(no(), no(), none()), Mark::Absent, "off", "off"),
     ];
-    check(agent, cases, 9);
+    check(|it| agent(it, false), cases, 9);
 }
 
 fn talos_at(stage: Layer<Stage>, ready: bool) -> Talos {
@@ -241,4 +241,21 @@ fn findings_are_named_once_and_more_than_there_is_room_for_are_counted() {
     // A row is as its worst cell.
     assert_eq!(none.iter().map(|cell| cell.mark).max().map(Mark::row), Some("?"));
     assert!(Mark::Wrong > Mark::Unknown && Mark::Unknown > Mark::Noted && Mark::Noted > Mark::Good);
+}
+
+#[test]
+fn a_missing_channel_is_marked_where_a_rule_blames_it() {
+    let (no, none) = (|| Fact::No { why: "x".into() }, Fact::NotAsked { why: "x".into() });
+    let node = Node { agent: Layer::Known(Agent { channel: no(), ping: no(), exec: none }), ..node() };
+    let finding = |rule: &'static str, what: &str| {
+        let (text, help) = (String::new(), String::new());
+        vec![Finding { rule, what: what.into(), text, help }]
+    };
+    // Where nobody misses it, a column of it says nothing.
+    for findings in [vec![], finding("L05", "n1"), finding("L04", "n2")] {
+        let cells = of(&node, &findings);
+        assert_eq!((cells[1].mark, shown(&cells[1])), (Mark::Absent, ("off".into(), "off".into())), "{findings:?}");
+    }
+    let cells = of(&node, &finding("L04", "n1"));
+    assert_eq!((cells[1].mark, shown(&cells[1])), (Mark::Noted, ("off".into(), "off".into())));
 }

@@ -2,7 +2,7 @@
 
 use crate::base::survey::Layer;
 
-use super::super::estate::{AGENT, NVIDIA, PLAIN, config_of, talos_of, there};
+use super::super::estate::{AGENT, NVIDIA, PLAIN, at, config_of, talos_of, there};
 use super::{Case, channel_pending, gpu_image, no_agent, no_channel, no_modules};
 
 pub(super) const WRONG: &[Case] = &[
@@ -60,7 +60,8 @@ pub(super) const WRONG: &[Case] = &[
             "reboots after 70 minutes",
         ],
         help: "`talosctl -e 192.168.4.223 -n 192.168.4.223 upgrade --image factory.talos.dev/nocloud-installer/\
-               ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515:v1.11.5`",
+               ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515:v1.11.5` (it reboots the node: see that \
+               etcd can spare it)",
     },
     Case {
         name: "a GPU's image with kernel arguments",
@@ -93,7 +94,7 @@ pub(super) const WRONG: &[Case] = &[
             (nuc.schematic, nuc.extensions) = (Layer::Known(PLAIN.into()), Layer::Known(Vec::new()));
         },
         text: &["the kernel modules of NVIDIA's that its configuration asks for cannot be loaded"],
-        help: "upgrade --image factory.talos.dev/metal-installer/26124abcbd408be693df9fe852c80ef1e6cc178e34d7d7d8430a28d1130b4227:v1.11.5`",
+        help: "upgrade --image factory.talos.dev/metal-installer/26124abcbd408be693df9fe852c80ef1e6cc178e34d7d7d8430a28d1130b4227:v1.11.5` (it reboots the node: see that etcd can spare it)",
     },
     Case {
         name: "modules in vain",
@@ -109,7 +110,7 @@ pub(super) const WRONG: &[Case] = &[
         what: "tvm",
         change: no_channel,
         text: &["`ext-qemu-guest-agent` is Waiting", "Talos is `booting`, and reboots after 70 minutes"],
-        help: "on pve: `qm set 223 --agent 1 && qm reboot 223`",
+        help: "on pve: `qm set 223 --agent 1 && qm reboot 223` (it reboots the node: see that etcd can spare it)",
     },
     Case {
         name: "a channel after the next power cycle",
@@ -117,7 +118,18 @@ pub(super) const WRONG: &[Case] = &[
         what: "tvm",
         change: channel_pending,
         text: &["switched on from its next power cycle on"],
-        help: "on pve: `qm reboot 223`",
+        help: "on pve: `qm reboot 223` (it reboots the node: see that etcd can spare it)",
+    },
+    Case {
+        name: "no channel in a worker",
+        rule: "L04",
+        what: "tvm",
+        change: |survey| {
+            no_channel(survey);
+            at(survey, "tvm").etcd = Layer::Absent;
+        },
+        text: &["`ext-qemu-guest-agent` is Waiting"],
+        help: "&& qm reboot 223` (it reboots the node)",
     },
     Case {
         name: "no agent",
