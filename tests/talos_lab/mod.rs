@@ -6,6 +6,7 @@
 mod anew;
 mod changing;
 mod fresh;
+mod lost;
 mod reading;
 mod recovered;
 
