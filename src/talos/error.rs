@@ -200,7 +200,6 @@ impl Fault for Error {
                  `talosctl -n {} version` asks by hand",
                 address_in(at)
             ),
-            }
             Self::LostAnswer { .. } => "nothing is sent again blindly: `pvemig resume` looks first".into(),
             Self::BadAnswer { at, effect, .. } => {
                 let first = match effect {
