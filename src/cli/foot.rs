@@ -173,7 +173,8 @@ impl Foot {
         }
         self.maybe.extend(outlook.maybe.clone().map(by));
         if step.risk() == Risk::Destroys {
-            self.destroys.push(by(step.title()));
+            let things: Vec<_> = outlook.destroys.iter().map(ToString::to_string).collect();
+            self.destroys.push(by(if things.is_empty() { step.title() } else { things.join(", ") }));
         }
         self.by_hand.extend(manual.or_else(|| outlook.asks.clone()).map(by));
         // Two that ask for the same are asked once, by that which is taken back first.
@@ -240,7 +241,7 @@ impl Foot {
             return "nothing".to_owned();
         }
         let each: Vec<_> = self.destroys.iter().map(By::sentence).collect();
-        format!("{}; each asks for its own `--destroy`", each.join("; "))
+        format!("{}; what has something on it asks for its own `--destroy`", each.join("; "))
     }
 
     fn empties(&self) -> Option<String> {

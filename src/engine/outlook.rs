@@ -36,6 +36,9 @@ pub struct Outlook {
     /// What begins empty by it. The former content is kept, and what is written from then on is lost by an undo.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub empties: Vec<Thing>,
+    /// What it may destroy: where there is something to lose it takes the operator's consent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destroys: Vec<Thing>,
     /// What its undo leaves as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stays: Option<String>,
@@ -59,6 +62,7 @@ impl Default for Outlook {
             stops_until: None,
             hits: false,
             empties: Vec::new(),
+            destroys: Vec::new(),
             stays: None,
             longest: Duration::ZERO,
             holds: true,

@@ -1,7 +1,7 @@
 //! `cluster-build` on the lab: three machines become one cluster, whatever happens on the way; never two clusters, and
 //! never a disk wiped that nobody gave.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test may panic, and says its counts")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
 mod refused;
 
@@ -123,8 +123,8 @@ async fn a_build_is_proven_forwards() {
     assert_done(&run, "undisturbed");
     let (last, steps) = (rig.picture().await, rig.steps.len());
     let (mut asked, mut failed, mut stopped) = (0, 0, 0);
-    for n in 0..=steps {
-        rig.go_back(&settled[n]);
+    for (n, scene) in settled.iter().enumerate() {
+        rig.go_back(scene);
         let before = rig.changes();
         for (k, step) in rig.steps.iter().enumerate() {
             let mut info = rig.bench.store.info(&run.id, "here").unwrap();
@@ -145,17 +145,17 @@ async fn a_build_is_proven_forwards() {
                 .iter()
                 .any(|r| matches!(&r.event, pvemig::engine::event::Event::Applied { key: of, .. } if *of == key));
             make_odd(&mut rig, if applies { Way::NoApply } else { Way::NoCheck }, |k| k == n);
-            let odd = rig.forward(Some(&run.id), &How::default()).await;
+            let odd = rig.forward(Some(&run.id), &consenting()).await;
             assert_eq!(why(&odd).0, key.as_str());
             rig.mend();
-            assert_done(&rig.forward(Some(&run.id), &How::default()).await, &format!("after a failure of {key}"));
+            assert_done(&rig.forward(Some(&run.id), &consenting()).await, &format!("after a failure of {key}"));
             assert_built(&rig, &format!("after a failure of {key}"));
             assert_same(&rig.picture().await, &last, &format!("after a failure of {key}"));
             failed += 1;
         }
         // Nothing of an installation is taken back, and that is said before anything is.
         if n > 0 {
-            rig.go_back(&settled[n]);
+            rig.go_back(scene);
             let before = rig.changes();
             let undo = rig.backward(&run.id, &How::default()).await;
             let installed = rig.lab.shared().read(|w| w.talos.wiped.len());

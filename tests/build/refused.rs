@@ -87,7 +87,8 @@ async fn a_file_that_cannot_be_used_is_said_before_anything_is_installed() {
     let rig = self::rig(|_| {}, |site| node(site, 1)["config"] = json!("./of-another.yaml")).await;
     let text = std::fs::read_to_string(rig.dir().join("controlplane.yaml")).unwrap();
     let id = text.lines().find(|line| line.trim_start().starts_with("id: ")).unwrap();
-    let other = text.replace(id, "  id: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
+    let value = id.trim_start().strip_prefix("id: ").unwrap();
+    let other = text.replace(value, "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
     let path = rig.dir().join("of-another.yaml");
     std::fs::write(&path, other).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();

@@ -12,6 +12,7 @@ use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::{Permit, System, Thing};
 use crate::blueprint::quorum::{Join, Peer, join, look};
+use crate::blueprint::stand::may_pass;
 use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::{ApplyMode, Talos, Which};
@@ -23,8 +24,8 @@ use super::source::Wanted;
 /// How long a machine that has taken its configuration may still say that it waits for one.
 const LEAVES: Duration = Duration::from_secs(60);
 
-/// The run file with the time at which it was sent.
-const SENT: &str = "sent";
+/// How the run files are called that tell when it was sent, each with its second of the epoch behind it.
+const SENT: &str = "sent-";
 
 /// Gives one machine its configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,35 +86,14 @@ impl Step<Estate> for ApplyConfig {
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let what = format!("{} installs itself on disk {}", self.bare.name(), self.bare.disk);
-        Outlook::changes(System::Talos, [what])
+        Outlook { destroys: vec![Thing::disk(&self.bare.disk)], ..Outlook::changes(System::Talos, [what]) }
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let name = self.bare.name();
-        match self.bare.stand(cx).await? {
-            Stand::Ours(talos) => self.is_what_it_should_be(&talos, seen.since).await,
-            Stand::Foreign => Ok(Check::blocked(vec![self.bare.foreign()])),
-            Stand::Silent(why) if seen.since.is_some() => {
-                Ok(Check::waiting(format!("{name} installs itself and comes up again: {why}")))
-            }
-            Stand::Silent(why) => {
-                let (ask, hint) = self.bare.start_it();
-                let text = format!("{name} does not wait for a configuration: {why}");
-                Ok(Check::blocked(vec![Problem::new(text, format!("{ask}; {hint}"))]))
-            }
-            Stand::Waits(talos) => match self.sent(seen.run)? {
-                Some(at) if !still_waits(&talos).await? || at + LEAVES > cx.clock().now() => {
-                    Ok(Check::waiting(format!("{name} has taken its configuration and installs itself")))
-                }
-                // It has come back to where it was: its console says why, and it may be tried again.
-                Some(at) => {
-                    let again = format!(
-                        "{name} was given its configuration at {at:.0} and waits for one again: its console says why"
-                    );
-                    Ok(self.ahead(cx, &talos, &seen).await?.note(again))
-                }
-                None => self.ahead(cx, &talos, &seen).await,
-            },
+        match self.look(cx, &seen).await {
+            // It goes down and comes up while it is asked.
+            Err(failure) if seen.since.is_some() && may_pass(&failure) => Ok(Check::waiting(failure.to_string())),
+            other => other,
         }
     }
 
@@ -136,7 +116,7 @@ impl Step<Estate> for ApplyConfig {
             permit.may_destroy(&Thing::disk(&self.bare.disk))?;
         }
         talos.dry_run(wanted.expose(), ApplyMode::Auto).await?;
-        permit.file(SENT, cx.clock().now().to_string().as_bytes())?;
+        permit.file(&format!("{SENT}{}", cx.clock().now().as_second()), b"")?;
         let applied = talos.apply_config(permit, wanted.expose(), ApplyMode::Auto).await?;
         applied.warnings.iter().for_each(|warning| permit.progress(warning));
         Ok(())
@@ -159,13 +139,48 @@ impl Step<Estate> for ApplyConfig {
 }
 
 impl ApplyConfig {
-    /// When this run sent it, or was about to.
+    async fn look(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let name = self.bare.name();
+        match self.bare.stand(cx).await? {
+            Stand::Ours(talos) => self.is_what_it_should_be(&talos, seen.since).await,
+            Stand::Foreign => Ok(Check::blocked(vec![self.bare.foreign()])),
+            Stand::Silent(why) if seen.since.is_some() => {
+                Ok(Check::waiting(format!("{name} installs itself and comes up again: {why}")))
+            }
+            Stand::Silent(why) => {
+                let (ask, hint) = self.bare.start_it();
+                let text = format!("{name} does not wait for a configuration: {why}");
+                Ok(Check::blocked(vec![Problem::new(text, format!("{ask}; {hint}"))]))
+            }
+            Stand::Waits(talos) => match self.sent(seen.run)? {
+                Some(at) if !still_waits(&talos).await? || at + LEAVES > cx.clock().now() => {
+                    Ok(Check::waiting(format!("{name} has taken its configuration and installs itself")))
+                }
+                // It has come back to where it was: its console says why, and it may be tried again.
+                Some(at) => {
+                    let again = format!(
+                        "{name} was given its configuration at {at:.0} and waits for one again: its console says why"
+                    );
+                    Ok(self.ahead(cx, &talos, seen).await?.note(again))
+                }
+                None => self.ahead(cx, &talos, seen).await,
+            },
+        }
+    }
+
+    /// When this run sent it last, or was about to.
     fn sent(&self, run: &RunInfo) -> Result<Option<Timestamp>, Failure> {
         let key = StepKey::new(Self::ID, Some(self.bare.name()));
-        let unread = |why: String| Failure::plain(format!("the run's file {key}/{SENT} cannot be read: {why}"), None);
-        let Some(bytes) = run.file(&key, SENT).map_err(|error| unread(error.to_string()))? else { return Ok(None) };
-        let text = String::from_utf8_lossy(&bytes);
-        text.parse().map(Some).map_err(|_| unread("it is no time".into()))
+        let Some(files) = &run.files else { return Ok(None) };
+        let entries = match std::fs::read_dir(files.join(key.as_str())) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(Failure::plain(format!("the run's files of {key} cannot be read: {error}"), None));
+            }
+        };
+        let at = |name: &str| Timestamp::from_second(name.strip_prefix(SENT)?.parse().ok()?).ok();
+        Ok(entries.flatten().filter_map(|entry| at(entry.file_name().to_str()?)).max())
     }
 
     /// Whether what is on the disk by now comes from an installation of this run: it was empty before.

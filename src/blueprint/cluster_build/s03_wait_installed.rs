@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
 use crate::blueprint::machine::running;
+use crate::blueprint::stand::may_pass;
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::{Talos, kind};
@@ -66,7 +67,10 @@ impl Step<Estate> for WaitInstalled {
     async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let name = self.bare.name();
         match self.bare.stand(cx).await? {
-            Stand::Ours(talos) => self.installed(&talos).await,
+            Stand::Ours(talos) => match self.installed(&talos).await {
+                Err(failure) if may_pass(&failure) => Ok(Check::waiting(failure.to_string())),
+                other => other,
+            },
             Stand::Silent(why) => Ok(Check::waiting(format!("{name} comes up: {why}"))),
             Stand::Foreign => Ok(Check::blocked(vec![self.bare.foreign()])),
             Stand::Waits(_) => {

@@ -65,13 +65,16 @@ pub fn votes(etcd: &Etcd) -> Option<Votes> {
 /// majority may never be had (etcd.io, "Learner": one at a time).
 pub fn join(node: &str, etcd: &Etcd) -> Join {
     let Some(votes) = votes(etcd) else { return Join::NoCluster };
-    let Some((_, view)) = etcd.views().next() else { return Join::NoCluster };
+    let Some((first, view)) = etcd.views().next() else { return Join::NoCluster };
     let mut problems = Vec::new();
     for member in &view.members {
         if member.is_unstarted() {
             problems.push(Problem::new(
                 format!("member {} of etcd was added and has never started", member.hex()),
-                "let it start, or `talosctl etcd remove-member` with its id",
+                format!(
+                    "let it start, or {}",
+                    etcd.talosctl(&first.name, &format!("etcd remove-member {}", member.hex()))
+                ),
             ));
             continue;
         }
