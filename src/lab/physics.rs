@@ -34,6 +34,8 @@ impl World {
         }
         self.talos_begin(up);
         self.settle();
+        self.talos_lose();
+        self.settle();
     }
 
     /// Lets everything happen that is due by `now`. True where something did.

@@ -30,6 +30,9 @@ const WORLDS: &[(&str, &str)] = &[
     ("talos-three-equal-serials", include_str!("worlds/talos-three-equal-serials.yaml")),
     ("talos-three-hugepages", include_str!("worlds/talos-three-hugepages.yaml")),
     ("talos-fresh", include_str!("worlds/talos-fresh.yaml")),
+    ("talos-dead-node", include_str!("worlds/talos-dead-node.yaml")),
+    ("talos-no-quorum", include_str!("worlds/talos-no-quorum.yaml")),
+    ("talos-deadlock", include_str!("worlds/talos-deadlock.yaml")),
 ];
 
 /// Names and one line about each.
@@ -123,7 +126,7 @@ mod tests {
 
     #[test]
     fn every_world_loads_under_its_own_name() {
-        assert_eq!(names().len(), 18);
+        assert_eq!(names().len(), 21);
         for (name, about) in names() {
             let world = load(name).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(world.name, name);

@@ -34,7 +34,7 @@ use super::refusal::{Asked, find, innermost};
 use super::talosconfig::Context;
 
 /// What Talos sends and takes at most (siderolabs/talos pkg/machinery/constants, GRPCMaxMessageSize).
-const MAX_MESSAGE: usize = 32 << 20;
+pub(super) const MAX_MESSAGE: usize = 32 << 20;
 /// How often a question is asked before its error is believed.
 const ATTEMPTS: usize = 4;
 

@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::base::permit::Permit;
 
-use super::api::{Talos, machine};
+use super::api::{MAX_MESSAGE, Talos, machine};
 use super::error::Error;
 use super::patch::{Mask, said};
 use super::proto::definitions::MachineConfigSpec;
@@ -116,8 +116,9 @@ impl Talos {
     /// # Errors
     /// [`Error::Invalid`] where it does not take it, and those of any question.
     pub async fn dry_run(&self, config: &str, mode: ApplyMode) -> Result<Applied, Error> {
+        let request = self.request(config, mode, true)?;
         let ask = |channel| {
-            let request = request(config, mode, true);
+            let request = request.clone();
             async move { Ok(machine(channel).apply_configuration(request).await?.into_inner()) }
         };
         let mask = Mask::of(config);
@@ -140,12 +141,20 @@ impl Talos {
         };
         // The same configuration once more makes no difference, unless it is asked to reboot for it.
         let note = if mode == ApplyMode::Reboot { self.note_once(&text) } else { self.note_safe(&text) };
-        let request = request(config, mode, false);
+        let request = self.request(config, mode, false)?;
         let send = |channel| async move { Ok(machine(channel).apply_configuration(request).await?.into_inner()) };
         let mask = Mask::of(config);
         let answer = self.change(permit, self.limits.change, note, send).await;
         let answer = answer.and_then(|(_, answer)| self.only(answer.messages, |m| m.metadata.as_ref(), true));
         answer.map(|message| applied(message, &mask)).map_err(|error| error.said(|why| said(&mask, why)))
+    }
+
+    fn request(&self, config: &str, mode: ApplyMode, dry_run: bool) -> Result<ApplyConfigurationRequest, Error> {
+        let request = request(config, mode, dry_run);
+        match request.encoded_len() {
+            size if size > MAX_MESSAGE => Err(Error::TooLarge { at: self.at(), size, most: MAX_MESSAGE }),
+            _ => Ok(request),
+        }
     }
 }
 

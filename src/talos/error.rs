@@ -71,6 +71,9 @@ pub enum Error {
     /// INVALID_ARGUMENT: a machine configuration with an unknown field, a disk that may not be wiped.
     #[error("{at}: it refuses what was sent: {why}")]
     Invalid { at: String, why: String },
+    /// More than a message may have; nothing was sent.
+    #[error("{at}: what would be sent has {size} bytes, and a node takes {most} at most")]
+    TooLarge { at: String, size: usize, most: usize },
     /// The node's own deadline or limits.
     #[error("{at}: it gave up: {why}")]
     GaveUp { at: String, why: String, effect: Effect },
@@ -192,11 +195,39 @@ impl Fault for Error {
             Self::ClientRefused { .. } => {
                 format!("take the talosconfig that the cluster was made with, or make one from its secrets: {FROM_SECRETS}")
             }
-            Self::NoAnswer { .. } => {
-                "it is there, and does not answer: it may be starting, going down or hung; its console says more".into()
-            }
+            Self::NoAnswer { at, .. } => format!(
+                "it is there, and does not answer: it may be starting, going down or hung; its console says more, and \
+                 `talosctl -n {} version` asks by hand",
+                address_in(at)
+            ),
             Self::LostAnswer { .. } => "nothing is sent again blindly: `pvemig resume` looks first".into(),
+            Self::BadAnswer { at, effect, .. } => {
+                let first = match effect {
+                    Effect::None => "",
+                    _ => "`pvemig resume` looks first at what came of it; ",
+                };
+                let address = address_in(at);
+                format!("{first}`talosctl -n {address} version` tells what answers there: it is to be Talos 1.11 to 1.14")
+            }
             Self::Unavailable { .. } => "the node may be starting or going down: look again in a while".into(),
+            Self::GaveUp { .. } => "the node may be busy, or starting: look again in a while".into(),
+            Self::NotFound { at, .. } => format!(
+                "see what the node has: `talosctl -n {0} get disks`, `talosctl -n {0} etcd members`, `talosctl -n {0} ls`",
+                address_in(at)
+            ),
+            Self::Exists { at, .. } => {
+                format!("see who was there before: `talosctl -n {} etcd members`", address_in(at))
+            }
+            Self::Invalid { .. } => "correct what it names: none of it was taken".into(),
+            Self::TooLarge { .. } => "what makes it so large goes elsewhere: no node takes it".into(),
+            Self::Unexpected { at, effect, .. } => {
+                let first = match effect {
+                    Effect::None => "",
+                    _ => "`pvemig resume` looks first at what came of it; ",
+                };
+                format!("{first}`talosctl -n {} dmesg` says more", address_in(at))
+            }
+            Self::File { .. } => "look at its rights, and at the room on its disk".into(),
             Self::Denied { .. } => {
                 "name a talosconfig with the role os:admin; who has one makes another: `talosctl --talosconfig HIS -n NODE \
                  config new FILE --roles os:admin`"
@@ -214,7 +245,6 @@ impl Fault for Error {
             Self::BadSnapshot { .. } => "take another one, of a healthy member".into(),
             Self::Refused(refused) => return refused.help(),
             Self::NotRecorded { .. } => "make room or rights in the state directory, then `pvemig resume`".into(),
-            _ => return None,
         })
     }
 }

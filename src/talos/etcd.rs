@@ -149,6 +149,10 @@ impl Talos {
     pub async fn etcd_alarms(&self) -> Result<Vec<EtcdAlarm>, Error> {
         let ask = |channel| async { Ok(machine(channel).etcd_alarm_list(()).await?.into_inner()) };
         let answer = self.read("EtcdAlarmList", ask).await?;
+        // An answer of nobody is no word about alarms.
+        if answer.messages.is_empty() {
+            return Err(self.unreadable("EtcdAlarmList", "there are no messages in it"));
+        }
         let mut out = Vec::new();
         // One message for each member, by the node's own asking.
         for message in answer.messages {

@@ -1,5 +1,6 @@
 //! One connection to a node: TCP, TLS, and what the node said when it ended it.
 
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -64,7 +65,7 @@ impl Dial {
         let none = || NoLine::Unreachable(format!("no connection within {}", wait::show(limit)));
         let stream = wait::within(limit, open).await.map_err(|_| none())??;
         *lock(hearing) = Heard::default();
-        Ok(Line { stream, hearing: hearing.clone() })
+        Ok(Line { stream, hearing: hearing.clone(), broken: None })
     }
 }
 
@@ -91,6 +92,8 @@ fn tls_error(error: &std::io::Error) -> Option<rustls::Error> {
 pub(super) struct Line {
     stream: TlsStream<TcpStream>,
     hearing: Hearing,
+    /// Why nothing more can be written, while the node's last word is waited for.
+    broken: Option<std::io::Error>,
 }
 
 impl Line {
@@ -102,21 +105,43 @@ impl Line {
         }
     }
 
-    /// A write that fails may hide the word that came before the end.
-    fn listen(&mut self, cx: &mut Context<'_>) {
+    /// A write that fails may hide the word that came before the end: it is heard first. Pending where it is still on its
+    /// way; where the other end is closed an end comes, be it without a word.
+    fn listen(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut scrap = [0; 64];
-        let mut buffer = ReadBuf::new(&mut scrap);
-        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-            self.ended(Some(&error));
+        loop {
+            let mut buffer = ReadBuf::new(&mut scrap);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => lock(&self.hearing).anything = true,
+                Poll::Ready(Ok(())) => return Poll::Ready(()),
+                Poll::Ready(Err(error)) => {
+                    self.ended(Some(&error));
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return Poll::Pending,
+            }
         }
     }
 
-    fn wrote<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<std::io::Result<T>>) -> Poll<std::io::Result<T>> {
-        if let Poll::Ready(Err(error)) = &outcome {
-            self.ended(Some(error));
-            self.listen(cx);
+    fn write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TlsStream<TcpStream>>, &mut Context<'_>) -> Poll<std::io::Result<T>>,
+    ) -> Poll<std::io::Result<T>> {
+        let error = match self.broken.take() {
+            Some(error) => error,
+            None => match write(Pin::new(&mut self.stream), cx) {
+                Poll::Ready(Err(error)) => error,
+                other => return other,
+            },
+        };
+        self.ended(Some(&error));
+        let closed = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+        if self.listen(cx).is_pending() && closed {
+            self.broken = Some(error);
+            return Poll::Pending;
         }
-        outcome
+        Poll::Ready(Err(error))
     }
 }
 
@@ -137,15 +162,11 @@ impl AsyncRead for Line {
 
 impl AsyncWrite for Line {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        let line = self.get_mut();
-        let outcome = Pin::new(&mut line.stream).poll_write(cx, bytes);
-        line.wrote(cx, outcome)
+        self.get_mut().write(cx, |stream, cx| stream.poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let line = self.get_mut();
-        let outcome = Pin::new(&mut line.stream).poll_flush(cx);
-        line.wrote(cx, outcome)
+        self.get_mut().write(cx, |stream, cx| stream.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {

@@ -98,7 +98,14 @@ impl Asked<'_> {
     /// The node's own word.
     fn refused(&self, status: &Status) -> Error {
         let (at, why) = (self.at.to_owned(), status.message().trim().to_owned());
+        if is_cut(status.code(), &why) {
+            return self.lost("the answer ended in the middle, without a status".into());
+        }
         match status.code() {
+            // We offer no compression, so that it says nothing of the call.
+            Code::Unimplemented if why.contains("Content is compressed with") => {
+                Error::BadAnswer { at, why, effect: self.maybe() }
+            }
             // apid and the state of resources say so of a type or a namespace that they do not know.
             Code::PermissionDenied if why.contains("is not supported") => Error::NoSuchKind { at, why },
             Code::PermissionDenied if why.contains("no request forwarding") => Error::NotForwarded { at, why },
@@ -120,6 +127,12 @@ impl Asked<'_> {
             code => Error::Unexpected { at, code: format!("{code:?}"), why, effect: self.maybe() },
         }
     }
+}
+
+/// Texts of tonic 0.14 about an answer that is not there as a whole: the node has not said what became of the call.
+fn is_cut(code: Code, why: &str) -> bool {
+    let texts = ["missing grpc-status trailer", "Unexpected EOF decoding stream"];
+    matches!(code, Code::Unknown | Code::Internal) && texts.iter().any(|text| why.contains(text))
 }
 
 /// Texts of tonic 0.14 about an answer.

@@ -79,6 +79,8 @@ pub struct Watch<'a, T> {
     stream: tonic::Streaming<wire::WatchResponse>,
     waiting: std::collections::VecDeque<wire::Event>,
     what: String,
+    /// All that was there already has been told.
+    told: bool,
     spec: PhantomData<fn() -> T>,
 }
 
@@ -163,7 +165,7 @@ impl Talos {
         let stream =
             self.once(&what, self.limits.read, async { Ok(client.watch(request).await?.into_inner()) }).await?;
         let waiting = std::collections::VecDeque::new();
-        Ok(Watch { talos: self, stream, waiting, what: kind.name.to_owned(), spec: PhantomData })
+        Ok(Watch { talos: self, stream, waiting, what: kind.name.to_owned(), told: false, spec: PhantomData })
     }
 
     /// A resource with its spec read.
@@ -193,7 +195,8 @@ impl Talos {
 }
 
 impl<T: DeserializeOwned> Watch<'_, T> {
-    /// The next change; waits for it as long as it takes. None where the node ended the watch.
+    /// The next change; waits for it as long as it takes. None where the node ended the watch, behind
+    /// [`Change::Bootstrapped`].
     ///
     /// # Errors
     /// What keeps the node from telling. A watch that broke is begun anew.
@@ -207,13 +210,17 @@ impl<T: DeserializeOwned> Watch<'_, T> {
             }
             match self.stream.message().await {
                 Ok(Some(answer)) => self.waiting.extend(answer.event),
-                Ok(None) => return Ok(None),
+                Ok(None) if self.told => return Ok(None),
+                Ok(None) => {
+                    let why = format!("{}: the watch ended before it had told all that is there", self.what);
+                    return Err(Error::NoAnswer { at: self.talos.at(), why });
+                }
                 Err(status) => return Err(self.talos.broken(&status)),
             }
         }
     }
 
-    fn change(&self, event: wire::Event) -> Result<Option<Change<T>>, Error> {
+    fn change(&mut self, event: wire::Event) -> Result<Option<Change<T>>, Error> {
         use wire::EventType as Type;
         let kind = event.event_type();
         let resource = || event.resource.clone().ok_or_else(|| self.talos.unreadable(&self.what, "an empty event"));
@@ -221,7 +228,10 @@ impl<T: DeserializeOwned> Watch<'_, T> {
             Type::Created => Change::Created(self.talos.parsed(&self.what, resource()?)?),
             Type::Updated => Change::Updated(self.talos.parsed(&self.what, resource()?)?),
             Type::Destroyed => Change::Destroyed { id: resource()?.metadata.map(|m| m.id).unwrap_or_default() },
-            Type::Bootstrapped => Change::Bootstrapped,
+            Type::Bootstrapped => {
+                self.told = true;
+                Change::Bootstrapped
+            }
             Type::Errored => {
                 let why = event.error.unwrap_or_default();
                 return Err(Error::NoAnswer { at: self.talos.at(), why: format!("{}: {why}", self.what) });

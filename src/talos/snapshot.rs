@@ -1,6 +1,8 @@
 //! Etcd's data, from a control plane and to one.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -8,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tonic::Status;
 
 use crate::base::digest::hex;
+use crate::base::fault::Effect;
 use crate::base::permit::Permit;
 use crate::base::wait::{self, limit};
 
@@ -95,6 +98,9 @@ impl Talos {
         loop {
             let piece = wait::within(silence, stream.message()).await.map_err(silent)?;
             let Some(piece) = piece.map_err(|status| self.broken(&status))? else { break };
+            if let Some(metadata) = piece.metadata.filter(|metadata| !metadata.error.is_empty()) {
+                return Err(self.broken(&Status::unknown(metadata.error)));
+            }
             file.write_all(&piece.bytes).await.map_err(failed)?;
             size += piece.bytes.len() as u64;
             tail.extend_from_slice(&piece.bytes);
@@ -125,9 +131,11 @@ impl Talos {
         let mut file = tokio::fs::File::open(from).await.map_err(failed)?;
         let size = file.metadata().await.map_err(failed)?.len();
         let (send_piece, pieces) = tokio::sync::mpsc::channel::<Data>(4);
-        let stream = futures::stream::unfold(pieces, |mut pieces| async {
-            let piece = pieces.recv().await?;
-            Some((piece, pieces))
+        let ended = Arc::new(AtomicBool::new(false));
+        let stream = futures::stream::unfold((pieces, ended.clone()), |(mut pieces, ended)| async move {
+            let piece = pieces.recv().await;
+            ended.store(piece.is_none(), Ordering::SeqCst);
+            Some((piece?, (pieces, ended)))
         });
         // Where the file cannot be read to its end the call is dropped: half a snapshot is not ended as if it were one.
         let unread = |error: std::io::Error| Status::aborted(format!("the snapshot cannot be read: {error}"));
@@ -149,6 +157,11 @@ impl Talos {
             Ok(answer.into_inner())
         };
         let (_, answer) = self.change(permit, self.limits.snapshot, note, send).await?;
-        self.only(answer.messages, |m| m.metadata.as_ref(), true).map(drop)
+        self.only(answer.messages, |m| m.metadata.as_ref(), true)?;
+        if ended.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let why = "it came before the snapshot was sent to its end".into();
+        Err(Error::BadAnswer { at: self.at(), why, effect: Effect::Maybe })
     }
 }

@@ -101,6 +101,34 @@ async fn of_machines_that_wait_for_their_first_configuration_little_is_known() {
     assert!(!looked.unlooked.is_empty());
 }
 
+/// What was lost of etcd is told by those that are left; of a dead node and of one that waits nothing is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_etcd_has_lost_is_told_by_those_that_are_left() {
+    let (nuc, mac, vm, spare) = ("talos-nuc", "talos-mac", "talos-vm", "talos-mac2");
+    let worlds = [
+        ("talos-dead-node", vec![("L06", nuc), ("L32", spare)], [mac, spare]),
+        ("talos-no-quorum", vec![("L06", nuc), ("L16", nuc), ("L25", nuc), ("L29", vm)], [mac, vm]),
+        (
+            "talos-deadlock",
+            vec![("L06", mac), ("L06", nuc), ("L16", mac), ("L16", nuc), ("L25", mac), ("L25", nuc), ("L27", vm)],
+            [vm, vm],
+        ),
+    ];
+    assert_eq!(worlds.len(), 3);
+    for (world, wanted, silent) in worlds {
+        let looked = looked(changed(world, |_| {}), &[]).await;
+        let mut found = told(&looked);
+        found.sort_unstable();
+        assert_eq!(found, wanted, "{world}: {looked:#?}");
+        for node in silent {
+            let named = |unlooked: &&lint::Unlooked| unlooked.what == node && unlooked.reason.contains(node);
+            assert!(looked.unlooked.iter().any(|unlooked| named(&unlooked)), "{world}: {node}: {:#?}", looked.unlooked);
+        }
+        let kube = looked.unlooked.iter().any(|unlooked| unlooked.reason.starts_with("kubernetes `homelab`"));
+        assert_eq!(kube, world != "talos-dead-node", "{world}");
+    }
+}
+
 fn only_of<'l>(looked: &'l Looked, what: &str) -> &'l Finding {
     let found: Vec<&Finding> = looked.findings.iter().filter(|finding| finding.what == what).collect();
     let [one] = found.as_slice() else { panic!("{:#?}", looked.findings) };
@@ -113,5 +141,5 @@ fn every_world_of_talos_is_looked_at() {
     let worlds: Vec<&str> =
         lab::names().into_iter().map(|(name, _)| name).filter(|name| name.starts_with("talos-")).collect();
     let missing: Vec<_> = worlds.iter().filter(|name| !here.contains(&format!("\"{name}\""))).collect();
-    assert_eq!((worlds.len(), missing), (14, Vec::new()));
+    assert_eq!((worlds.len(), missing), (17, Vec::new()));
 }

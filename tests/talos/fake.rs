@@ -41,8 +41,14 @@ pub(crate) enum Says {
     Breaks(Vec<Vec<u8>>),
     /// Messages, and then the answer ends without any status.
     Ends(Vec<Vec<u8>>),
+    /// Messages, the last of them half, and then the answer ends without any status.
+    Half(Vec<Vec<u8>>),
     /// Messages, and then nothing for ever.
     Hangs(Vec<Vec<u8>>),
+    /// Messages that are packed in a way that nobody asked for, and OK.
+    Packed(Vec<Vec<u8>>),
+    /// Messages and OK, before the request is there as a whole.
+    Early(Vec<Vec<u8>>),
 }
 
 /// What is said to the calls of a path, one after the other; the last one for ever.
@@ -75,6 +81,11 @@ impl Fake {
         self.script.lock().unwrap().entry(path.to_owned()).or_default().push(says);
     }
 
+    /// How often a path was asked so far.
+    pub(crate) fn times(&self, path: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|asked| asked.path == path).count()
+    }
+
     /// Says this from now on, in place of what was to be said.
     pub(crate) fn instead(&self, path: &str, says: Says) {
         self.script.lock().unwrap().insert(path.to_owned(), vec![says]);
@@ -100,11 +111,17 @@ impl Fake {
             let (parts, body) = request.into_parts();
             let tls = parts.extensions.get::<TlsConnectInfo<TcpConnectInfo>>().unwrap();
             let client = tls.peer_certs().map(|certificates| certificates[0].to_vec());
-            let Ok(body) = body.collect().await else { return Ok(Response::new(Body::empty())) };
             let path = parts.uri.path().to_owned();
-            let messages = messages(&body.to_bytes());
-            fake.asked.lock().unwrap().push(Asked { path: path.clone(), headers: parts.headers, messages, client });
-            Ok(response(fake.says(&path)))
+            let says = fake.says(&path);
+            let messages = match says {
+                Says::Early(_) => Vec::new(),
+                _ => match body.collect().await {
+                    Ok(body) => messages(&body.to_bytes()),
+                    Err(_) => return Ok(Response::new(Body::empty())),
+                },
+            };
+            fake.asked.lock().unwrap().push(Asked { path, headers: parts.headers, messages, client });
+            Ok(response(says))
         })
     }
 }
@@ -128,21 +145,27 @@ fn response(says: Says) -> Response<Body> {
         vec![Ok(Frame::trailers(trailers))]
     };
     let broken = || vec![Err(std::io::Error::other("broken"))];
+    let (half, packed) = (matches!(says, Says::Half(_)), matches!(says, Says::Packed(_)));
     let (messages, end, hangs) = match says {
-        Says::Ok(messages) => (messages, status(0, ""), false),
+        Says::Ok(messages) | Says::Early(messages) | Says::Packed(messages) => (messages, status(0, ""), false),
         Says::Status(messages, code, text) => (messages, status(code, text), false),
         Says::Breaks(messages) => (messages, broken(), false),
-        Says::Ends(messages) => (messages, Vec::new(), false),
+        Says::Ends(messages) | Says::Half(messages) => (messages, Vec::new(), false),
         Says::Hangs(messages) => (messages, Vec::new(), true),
     };
-    let frame = |message: Vec<u8>| {
+    let last = messages.len().saturating_sub(1);
+    let frame = |(number, message): (usize, Vec<u8>)| {
         let mut bytes = BytesMut::new();
         bytes.put_u8(0);
         bytes.put_u32(message.len() as u32);
         bytes.extend_from_slice(&message);
+        if half && number == last {
+            bytes.truncate(bytes.len() / 2);
+        }
         Ok(Frame::data(bytes.freeze()))
     };
-    let frames: Vec<Result<Frame<Bytes>, std::io::Error>> = messages.into_iter().map(frame).chain(end).collect();
+    let frames: Vec<Result<Frame<Bytes>, std::io::Error>> =
+        messages.into_iter().enumerate().map(frame).chain(end).collect();
     let stream = futures::stream::iter(frames);
     let body = match hangs {
         true => Body::new(StreamBody::new(stream.chain(futures::stream::pending()))),
@@ -150,6 +173,9 @@ fn response(says: Says) -> Response<Body> {
     };
     let mut response = Response::new(body);
     response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    if packed {
+        response.headers_mut().insert("grpc-encoding", "br".parse().unwrap());
+    }
     response
 }
 

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its stubs too")]
 
+mod calls;
+mod changes_fail;
 mod changing;
 mod estate;
 mod failing;
@@ -10,8 +12,11 @@ pub(crate) mod fake;
 mod kept;
 pub(crate) mod pki;
 mod protos;
+mod questions_fail;
 mod reading;
 mod resources;
+mod streams_cut;
+mod table;
 mod talosconfig;
 mod trusting;
 
@@ -40,8 +45,13 @@ fn node(port: u16) -> Node {
 
 /// A context of the talosconfig of a client with a role.
 fn context(pki: &Pki, role: &str) -> Context {
+    context_of(pki, &pki.client(role, NOW))
+}
+
+/// A context with a client certificate.
+fn context_of(pki: &Pki, client: &pki::Pair) -> Context {
     let dir = tempfile::tempdir().unwrap();
-    let path = pki::write(&dir, &pki::talosconfig(&pki.pem(), &pki.client(role, NOW)));
+    let path = pki::write(&dir, &pki::talosconfig(&pki.pem(), client));
     Talosconfig::read(&path).unwrap().context(None).unwrap()
 }
 

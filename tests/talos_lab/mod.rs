@@ -6,7 +6,9 @@
 mod anew;
 mod changing;
 mod fresh;
+mod lost;
 mod reading;
+mod recovered;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use pvemig::base::clock::Clock;
 use pvemig::base::permit::{Notebook, Permit};
 use pvemig::estate::Estate;
+use pvemig::lab::talos::Serving;
 use pvemig::lab::talos::services::Stage;
 use pvemig::lab::{Class, Front, Lab, LabOptions, World, load};
 use pvemig::site::Site;

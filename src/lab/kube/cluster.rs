@@ -15,6 +15,7 @@ const CLUSTERS: &[(&str, &str)] = &[
     ("usb-move", include_str!("../worlds/usb-move.kube.yaml")),
     ("talos-three", include_str!("../worlds/talos-three.kube.yaml")),
     ("talos-fresh", include_str!("../worlds/talos-fresh.kube.yaml")),
+    ("talos-dead-node", include_str!("../worlds/talos-dead-node.kube.yaml")),
 ];
 
 /// A cluster as its file writes it.
@@ -22,6 +23,7 @@ const CLUSTERS: &[(&str, &str)] = &[
 #[serde(deny_unknown_fields)]
 struct Cluster {
     /// `v1.32.4+k3s1`
+    #[serde(default)]
     version: String,
     /// API groups that it lacks.
     #[serde(default)]
@@ -32,9 +34,15 @@ struct Cluster {
     /// Objects that nobody applies from elsewhere, in order of creation.
     #[serde(default)]
     objects: Vec<Value>,
-    /// What Talos puts into it once it is bootstrapped, where it is not yet.
+    /// What Talos puts into a cluster that was bootstrapped and has nothing in it.
     #[serde(default)]
     manifests: Vec<Value>,
+    /// That is the same as in this other file.
+    #[serde(default)]
+    manifests_of: Option<String>,
+    /// All is as in this other file, but for more objects.
+    #[serde(default)]
+    extends: Option<String>,
 }
 
 /// What the program in certain pods does to the machine that it runs on.
@@ -73,12 +81,24 @@ impl Workload {
 /// Fills a cluster from its file.
 pub(super) fn load(kube: &mut Kube, name: &str) -> Result<(), LabError> {
     let bad = |text: String| LabError::BadWorld(format!("cluster `{name}`: {text}"));
-    let (_, file) = CLUSTERS.iter().find(|(n, _)| *n == name).ok_or_else(|| bad("there is no such".into()))?;
-    let cluster: Cluster = serde_saphyr::from_str(file).map_err(|e| bad(e.to_string()))?;
+    let read = |name: &str| -> Result<Cluster, LabError> {
+        let (_, file) = CLUSTERS.iter().find(|(n, _)| *n == name).ok_or_else(|| bad("there is no such".into()))?;
+        serde_saphyr::from_str(file).map_err(|e| bad(e.to_string()))
+    };
+    let mut cluster = read(name)?;
+    if let Some(other) = &cluster.extends {
+        let mut whole = read(other)?;
+        whole.objects.append(&mut cluster.objects);
+        cluster = whole;
+    }
+    if let Some(other) = &cluster.manifests_of {
+        cluster.manifests = read(other)?.manifests;
+    }
     kube.version = cluster.version;
     kube.absent = cluster.absent;
     kube.workloads = cluster.workloads;
     kube.manifests = cluster.manifests;
+    kube.empty = cluster.objects.is_empty();
     for kind in kinds::KINDS.iter().filter(|k| k.custom && !kube.absent.contains(k.group)) {
         kube.store.insert(kinds::definitions(), definition(kind), Writer::new("k3s"));
     }

@@ -58,6 +58,7 @@ pub static KINDS: &[Kind] = &[
     Kind { sub: STATUS, short: &["ds"], ..named("apps", "v1", "daemonsets", "DaemonSet") },
     Kind { sub: STATUS, short: &["pdb"], ..named("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget") },
     Kind { short: &["sc"], namespaced: false, ..named("storage.k8s.io", "v1", "storageclasses", "StorageClass") },
+    Kind { namespaced: false, ..named("storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment") },
     Kind { namespaced: false, ..named("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass") },
     Kind { sub: STATUS, ..named("batch", "v1", "jobs", "Job") },
     Kind { sub: STATUS, short: &["cj"], ..named("batch", "v1", "cronjobs", "CronJob") },

@@ -62,6 +62,8 @@ pub struct Kube {
     pub more: Vec<Value>,
     /// What is put into it when its API comes up for the first time.
     manifests: Vec<Value>,
+    /// It has nothing in it yet.
+    empty: bool,
     /// What programs in pods do.
     workloads: Vec<cluster::Workload>,
     /// The bearer token of the kubeconfig.
@@ -95,6 +97,13 @@ impl Kube {
     /// Whether Flux follows the repository.
     pub(super) fn is_followed(&self) -> bool {
         self.store.get(kinds::repositories(), "flux-system", "flux-system").is_some()
+    }
+
+    /// It is another cluster from now on, or the same one at an earlier time: these are its objects.
+    pub(super) fn begin_from(&mut self, revision: u64, objects: Vec<Value>) {
+        self.empty = objects.is_empty();
+        self.store.restore(revision, objects);
+        self.control.begin_anew();
     }
 
     /// An object as it is answered: a kubelet that lives renews its lease and its heartbeat all the time; that is said
@@ -173,6 +182,16 @@ pub(super) fn tell_time(world: &mut World) {
 /// where they changed something (they are then asked again).
 pub fn tick(world: &mut World, now: LabTime) -> bool {
     control::tick(world, now)
+}
+
+/// Lets the controllers work from an earlier time on: something befell the machines then.
+pub(super) fn relive(world: &mut World, then: LabTime) {
+    control::relive(world, then);
+}
+
+/// The API has taken nothing since an earlier time.
+pub(super) fn stand_still(world: &mut World, then: LabTime) {
+    control::stand_still(world, then);
 }
 
 /// When the controllers want to be asked next, if nothing else happens. Must lie after the last [`tick`].

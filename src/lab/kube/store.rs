@@ -115,7 +115,8 @@ impl Store {
 
     /// Changes after a resource version; `None` where they are no longer all known.
     pub fn since(&self, revision: u64) -> Option<impl Iterator<Item = &Change>> {
-        if revision < self.forgotten {
+        // From before what is remembered, or of a later time that never was.
+        if revision < self.forgotten || revision > self.revision {
             return None;
         }
         let first = self.log.partition_point(|c| c.revision <= revision);
@@ -126,6 +127,20 @@ impl Store {
     pub fn compact(&mut self) {
         self.log.clear();
         self.forgotten = self.revision;
+    }
+
+    /// The newest resource version, and every object.
+    pub fn contents(&self) -> (u64, Vec<Value>) {
+        (self.revision, self.objects.values().map(|object| Value::clone(object)).collect())
+    }
+
+    /// Makes the objects what they were at a resource version. Nobody who watches can go on from there.
+    pub fn restore(&mut self, revision: u64, objects: Vec<Value>) {
+        let keyed = |object: Value| Some((Key::of(&object)?, Arc::new(object)));
+        self.objects = objects.into_iter().filter_map(keyed).collect();
+        self.log.clear();
+        self.touched.clear();
+        (self.revision, self.forgotten) = (revision, revision);
     }
 
     /// Letters and digits as in generated names. The same world makes the same ones.

@@ -1,9 +1,9 @@
 //! The first start of etcd, from nothing or from a snapshot.
 
 use futures::StreamExt;
-use sha2::{Digest, Sha256};
 use tonic::{Status, Streaming};
 
+use super::database::Database;
 use super::etcd::{Etcd, Member};
 use super::server::Server;
 use crate::lab::World;
@@ -12,8 +12,6 @@ use crate::talos::proto::machine::BootstrapRequest;
 
 /// The largest snapshot that the lab keeps.
 const LARGEST: usize = 64 << 20;
-/// SHA-256 at the end of a snapshot.
-const DIGEST: usize = 32;
 
 impl Server {
     /// Whether etcd waits for its first start.
@@ -56,45 +54,27 @@ impl Server {
         if !self.waits()? {
             return Err(Status::failed_precondition("bootstrap is not available yet"));
         }
-        let error = match (request.recover_etcd, recovery) {
-            (false, _) => None,
+        let begins = match (request.recover_etcd, recovery) {
+            (false, _) => Ok(Database::default()),
             (true, None) => return Err(Status::failed_precondition("no etcd snapshot was uploaded")),
-            (true, Some(bytes)) => unusable(&bytes, request.recover_skip_hash_check),
+            (true, Some(bytes)) => Database::recovered(&bytes, request.recover_skip_hash_check),
         };
-        self.shared.change(|w| match error {
-            Some(error) => {
+        self.shared.change(|w| match begins {
+            Err(error) => {
                 if let Some(run) = w.talos.nodes.get_mut(&self.node).and_then(|node| node.run.as_mut()) {
                     run.etcd_error = Some(error);
                 }
             }
-            None => w.etcd_found(&self.node),
+            Ok(begins) => w.etcd_found(&self.node, begins),
         });
         Ok(())
     }
 }
 
-/// What is wrong with a snapshot (etcd `etcdutl/snapshot/v3_snapshot.go`).
-fn unusable(bytes: &[u8], skip_hash: bool) -> Option<String> {
-    let (data, digest) = bytes.split_at_checked(bytes.len().saturating_sub(DIGEST)).unwrap_or_default();
-    let failed = |why: &str| Some(format!("Failed to create runner for service: error recovering etcd: {why}"));
-    if !bytes.starts_with(b"lab etcd ") {
-        return failed("invalid database");
-    }
-    if skip_hash {
-        return None;
-    }
-    // A file of whole pages has no digest behind them.
-    if bytes.len().is_multiple_of(512) {
-        return failed("snapshot missing hash but --skip-hash-check=false");
-    }
-    let sum = Sha256::digest(data);
-    if sum.as_slice() == digest { None } else { failed("expected sha256 does not match that of the database") }
-}
-
 impl World {
-    /// A node becomes the one member of a new etcd. Nothing keeps it from that where there is one already: who asks must
+    /// A node becomes the one member of a new etcd, with what is in its database: nothing, or what a snapshot had. Nothing keeps it from that where there is one already: who asks must
     /// look before. The Kubernetes API is that of the first one that has a leader.
-    fn etcd_found(&mut self, name: &str) {
+    fn etcd_found(&mut self, name: &str, begins: Database) {
         self.counter += 1;
         let id = super::etcd::made_id(&format!("{} {name} {}", self.talos.cluster, self.counter));
         let first = Member { id, name: self.talos_host(name).to_owned(), ..Member::default() };
@@ -107,10 +87,13 @@ impl World {
         let (lives, leads) = (held(&self.talos.etcd), self.talos.etcd.leader.is_some());
         self.talos.others.retain(held);
         if lives && leads {
-            self.talos.others.push(fresh);
+            self.talos.others.push(Etcd { kept: Some(begins), ..fresh });
         } else {
-            let old = std::mem::replace(&mut self.talos.etcd, fresh);
+            let (revision, objects) = self.kube.store.contents();
+            let mut old = std::mem::replace(&mut self.talos.etcd, fresh);
+            old.kept = Some(Database { revision, objects, ..Database::default() });
             self.talos.others.extend(Some(old).filter(|_| lives));
+            self.kube.begin_from(begins.revision, begins.objects);
         }
         if let Some(node) = self.talos.nodes.get_mut(name) {
             node.member = Some(id);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::database::Database;
 use super::services::Service;
 use crate::lab::World;
 use crate::lab::agenda::Event;
@@ -29,6 +30,9 @@ pub struct Etcd {
     pub size: u64,
     /// The bytes of it in use.
     pub used: u64,
+    /// What is in it, where it is not what the Kubernetes API shows.
+    #[serde(skip)]
+    pub kept: Option<Database>,
 }
 
 impl Default for Etcd {
@@ -41,6 +45,7 @@ impl Default for Etcd {
             index: 1_204_811,
             size: 48_234_496,
             used: 21_180_416,
+            kept: None,
         }
     }
 }
@@ -339,16 +344,5 @@ impl World {
         let (next, name) = (next.id, next.name.clone());
         (etcd.leader, etcd.term) = (Some(next), etcd.term + 1);
         Ok(name)
-    }
-
-    /// The database as a snapshot has it: pages, and the digest of them behind.
-    pub fn etcd_snapshot(&self) -> Vec<u8> {
-        let etcd = &self.talos.etcd;
-        let names: Vec<&str> = etcd.members.iter().map(|m| m.name.as_str()).collect();
-        let mut bytes = format!("lab etcd {} term {} index {}\n", names.join(","), etcd.term, etcd.index).into_bytes();
-        bytes.resize(96 * 1_024, 0);
-        let digest = Sha256::digest(&bytes);
-        bytes.extend_from_slice(&digest);
-        bytes
     }
 }

@@ -197,6 +197,6 @@ impl Server {
             return self.handed("", "failed to create etcd client: ", real.snapshot().await).await;
         }
         self.local_voter("failed to create etcd client: ", "").await?;
-        self.look(|w, _, _| w.etcd_snapshot())
+        self.look(|w, _, _| w.etcd_snapshot(&self.node))
     }
 }

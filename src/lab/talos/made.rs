@@ -26,6 +26,30 @@ pub struct Made {
     pub patches: BTreeMap<String, String>,
 }
 
+/// The secrets of a cluster that each of its configurations has: with `--with-secrets` they are those of before.
+#[derive(Clone)]
+pub struct Known {
+    joins: String,
+    boots: String,
+    id: String,
+    secret: String,
+}
+
+impl Known {
+    fn fresh() -> Result<Self, LabError> {
+        let (id, secret) = (URL_SAFE.encode(random::<32>()?), STANDARD.encode(random::<32>()?));
+        Ok(Self { joins: token()?, boots: token()?, id, secret })
+    }
+
+    /// Those of a cluster that there is, from a configuration of it.
+    pub(super) fn of(config: &str) -> Option<Self> {
+        let main: serde_json::Value = serde_saphyr::from_str(config).ok()?;
+        let at = |pointer: &str| main.pointer(pointer)?.as_str().map(str::to_owned);
+        let (joins, boots) = (at("/machine/token")?, at("/cluster/token")?);
+        Some(Self { joins, boots, id: at("/cluster/id")?, secret: at("/cluster/secret")? })
+    }
+}
+
 /// What stands in for sops: it takes the same arguments, and a file that says `data:`.
 const SOPS: &str = "#!/bin/sh\n# Stands in for sops in the lab: `sops-stand-in -d FILE`.\n[ \"$1\" = -d ] || exit 2\n\
                     exec sed -n 's/^data: //p' \"$2\" | base64 -d\n";
@@ -66,10 +90,11 @@ impl Made {
         &self,
         cluster: &str,
         version: &str,
+        known: Option<&Known>,
         machine: &Authority,
         kubernetes: &wire::Authority,
     ) -> Result<Vec<(String, String, u32)>, LabError> {
-        let config = self.config(cluster, version, machine, kubernetes)?;
+        let config = self.config(cluster, version, known, machine, kubernetes)?;
         let encrypted = format!(
             "data: {}\nsops:\n    mac: ENC[AES256_GCM,data:bGFi,type:str]\n    version: 3.9.4\n",
             STANDARD.encode(&config)
@@ -87,6 +112,7 @@ impl Made {
         &self,
         cluster: &str,
         version: &str,
+        known: Option<&Known>,
         machine: &Authority,
         kubernetes: &wire::Authority,
     ) -> Result<String, LabError> {
@@ -95,8 +121,10 @@ impl Made {
         let (etcd, etcd_key) = authority(DnType::OrganizationName, "etcd")?;
         let (proxy, proxy_key) = authority(DnType::CommonName, "front-proxy")?;
         let accounts = STANDARD.encode(KeyPair::generate()?.serialize_pem());
-        let (joins, boots) = (token()?, token()?);
-        let (id, secret) = (URL_SAFE.encode(random::<32>()?), STANDARD.encode(random::<32>()?));
+        let Known { joins, boots, id, secret } = match known {
+            Some(known) => known.clone(),
+            None => Known::fresh()?,
+        };
         let secretbox = STANDARD.encode(random::<32>()?);
         let Self { endpoint, installer, .. } = self;
         let host = endpoint.trim_start_matches("https://").split(':').next().unwrap_or_default();

@@ -7,6 +7,7 @@ mod apply;
 mod bootstrap;
 pub mod certificates;
 pub mod config;
+pub mod database;
 pub mod disk;
 mod drain;
 pub mod etcd;
@@ -19,6 +20,7 @@ mod hardware;
 mod install;
 pub mod kinds;
 mod life;
+pub mod lost;
 pub mod made;
 mod modules;
 pub mod node;
@@ -106,10 +108,11 @@ pub async fn serve(
         addresses.insert(name.clone(), front::listen(&post, name, doors, fronts).await?);
     }
     let talosconfig = authority.talosconfig(&addresses)?;
-    let made =
-        shared.read(|w| w.talos.made.clone().map(|made| (made, w.talos.cluster.clone(), w.kube.version.clone())));
+    let (made, cluster, version) =
+        shared.read(|w| (w.talos.made.clone(), w.talos.cluster.clone(), w.kube.version.clone()));
+    let known = nodes.values().find_map(|node| made::Known::of(&node.config));
     let made = match made {
-        Some((made, cluster, version)) => made.files(&cluster, &version, &authority, kubernetes)?,
+        Some(made) => made.files(&cluster, &version, known.as_ref(), &authority, kubernetes)?,
         None => Vec::new(),
     };
     Ok(Reach { nodes: addresses, talosconfig, made })

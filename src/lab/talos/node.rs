@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Wants;
 use super::etcd::Etcd;
 use super::event::Log;
+use super::lost::Loss;
 use super::made::Made;
 use super::reset::Wiping;
 use crate::lab::clock::LabTime;
@@ -33,6 +34,8 @@ pub struct Talos {
     /// Other clusters of etcd beside it, which nobody wanted: each came of a second bootstrap.
     #[serde(skip)]
     pub others: Vec<Etcd>,
+    /// What befell nodes of it shortly before it begins.
+    pub lost: BTreeMap<String, Loss>,
     /// What `talosctl gen config` wrote into the lab's folder for nodes that have no configuration yet.
     pub made: Option<Made>,
     /// The disks that lost what was on them, in order.

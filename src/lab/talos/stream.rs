@@ -12,8 +12,12 @@ use tonic::Status;
 use super::event::{Happened, Step, What};
 use super::server::{Server, Streamed, gone, pieces};
 use super::services::{Service, Stage};
+use crate::lab::World;
 use crate::talos::proto::common::{self, Data};
 use crate::talos::proto::machine::{self as wire, DmesgRequest, Event, EventsRequest, ServiceHealth};
+
+/// Where etcd has its database.
+const DATABASE: &str = "/var/lib/etcd/member/snap/db";
 
 /// A .tar.gz with one file (POSIX.1-1988 ustar).
 ///
@@ -220,6 +224,12 @@ impl Server {
 
     /// A regular file of the node.
     pub(super) fn file(&self, path: &str) -> Result<Streamed<Data>, Status> {
+        let host = |w: &World| format!("{}\n", w.talos_host(&self.node));
+        if path == DATABASE {
+            let found = self.look(|w, _, _| w.etcd_file(&self.node))?;
+            let bytes = found.ok_or_else(|| Status::not_found(format!("stat {path}: no such file or directory")))?;
+            return Ok(pieces(&bytes, 32 * 1_024));
+        }
         let text = self.look(|w, node, run| match path {
             "/proc/sys/kernel/random/boot_id" => Some(format!("{}\n", run.boot_id)),
             "/proc/modules" => {
@@ -233,7 +243,7 @@ impl Server {
                 let version = node.image().version;
                 Some(format!("NAME=\"Talos\"\nID=talos\nVERSION_ID=v{version}\nPRETTY_NAME=\"Talos (v{version})\"\n"))
             }
-            "/etc/hostname" => Some(format!("{}\n", self.node)),
+            "/etc/hostname" => Some(host(w)),
             _ => None,
         })?;
         match text {

@@ -128,6 +128,13 @@ impl Round<'_> {
 }
 
 impl State {
+    /// What was seen of the objects is of no use any more.
+    pub(crate) fn begin_anew(&mut self) {
+        self.timers.clear();
+        self.passed.clear();
+        self.quiet = None;
+    }
+
     /// When a timer ends next.
     pub(crate) fn due(&self) -> Option<LabTime> {
         if self.frozen.is_some() {
@@ -185,7 +192,7 @@ pub(crate) fn tick(world: &mut World, now: LabTime) -> bool {
         world.kube.control.timers.clear();
         world.kube.control.quiet = None;
     }
-    if !world.kube.manifests.is_empty() {
+    if std::mem::take(&mut world.kube.empty) {
         world.kube.control.settled = true;
         super::tell_time(world);
         register::manifests(&mut world.kube);
@@ -208,9 +215,16 @@ const REST: Duration = Duration::from_secs(15 * 60);
 
 /// Lets a fresh world come to rest in its own past: pods start, claims bind, Flux applies.
 fn settle(world: &mut World, now: LabTime) {
-    let start = now.saturating_sub(BEFORE);
     world.kube.control.settling = true;
-    let mut at = start;
+    live(world, now.saturating_sub(BEFORE), now);
+    world.kube.control.settling = false;
+    world.kube.store.compact();
+}
+
+/// Lets the controllers work from `then` on, until there is nothing to do for a while. What they wait for then is as far
+/// away from now.
+fn live(world: &mut World, then: LabTime, now: LabTime) {
+    let mut at = then;
     let mut rounds = 0;
     loop {
         let facts = Facts::of(world);
@@ -218,16 +232,27 @@ fn settle(world: &mut World, now: LabTime) {
             rounds += 1;
         }
         match world.kube.control.due() {
-            Some(next) if next <= start + REST && rounds < 20_000 => at = next,
+            Some(next) if next <= then + REST && rounds < 20_000 => at = next,
             _ => break,
         }
     }
-    // What is still to come is as far away as it was.
     for time in world.kube.control.timers.values_mut().filter(|time| **time > at) {
         *time += now.saturating_sub(at);
     }
-    world.kube.control.settling = false;
+}
+
+/// Lets the controllers meet what befell the machines at `then`.
+pub(crate) fn relive(world: &mut World, then: LabTime) {
+    let now = world.now;
+    live(world, then, now);
     world.kube.store.compact();
+}
+
+/// Nobody has written anything since `then`.
+pub(crate) fn stand_still(world: &mut World, then: LabTime) {
+    let since = jiff::SignedDuration::try_from(world.now.saturating_sub(then)).unwrap_or_default();
+    let now = super::time(world);
+    world.kube.control.frozen = Some(now.checked_sub(since).unwrap_or(now));
 }
 
 /// A moment as objects write it.

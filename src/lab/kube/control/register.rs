@@ -120,7 +120,7 @@ impl Round<'_> {
 
 /// What Talos puts into a cluster that has just been bootstrapped (siderolabs/talos `controllers/k8s/manifest_apply.go`).
 pub(super) fn manifests(kube: &mut crate::lab::kube::Kube) {
-    for mut object in std::mem::take(&mut kube.manifests) {
+    for mut object in kube.manifests.clone() {
         let Some(kind) = kinds::of(text(&object, "/apiVersion"), text(&object, "/kind")) else { continue };
         let space = kind.namespaced.then(|| json::namespace(&object).to_owned());
         let made = crate::lab::kube::write::insert(kube, kind, space.as_deref(), &mut object, Writer::new("talos"));

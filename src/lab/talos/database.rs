@@ -1,0 +1,139 @@
+//! What is in etcd's database: the Kubernetes objects of a moment. A snapshot is a copy of it with a digest behind, and a
+//! new etcd that is started from one knows nothing later.
+
+use std::io::{Read, Write};
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::lab::World;
+
+/// How a database of the lab begins.
+const MAGIC: &str = "lab etcd ";
+/// The size of a page, and of the smallest database.
+const PAGE: usize = 4_096;
+const SMALLEST: usize = 96 * 1_024;
+/// SHA-256 at the end of a snapshot.
+const DIGEST: usize = 32;
+
+/// The content.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Database {
+    /// The newest resource version.
+    pub revision: u64,
+    /// The names of the members.
+    pub members: Vec<String>,
+    /// Every object, as the API server wrote it.
+    pub objects: Vec<Value>,
+}
+
+impl Database {
+    /// The pages of it.
+    fn pages(&self) -> Vec<u8> {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        // Into memory: neither can fail.
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        let packed = packed.write_all(&text).and_then(|()| packed.finish()).unwrap_or_default();
+        let mut bytes = format!("{MAGIC}{}\n", packed.len()).into_bytes();
+        bytes.extend_from_slice(&packed);
+        let whole = bytes.len().next_multiple_of(PAGE).max(SMALLEST);
+        bytes.resize(whole, 0);
+        bytes
+    }
+
+    /// What pages hold; none where they are no database.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(MAGIC.as_bytes())?;
+        let end = rest.iter().position(|byte| *byte == b'\n')?;
+        let length: usize = std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()?;
+        let packed = rest.get(end + 1..)?.get(..length)?;
+        let mut text = Vec::new();
+        GzDecoder::new(packed).read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// What a new etcd finds in a snapshot, or in a copy of the file that another one had (etcd
+    /// `etcdutl/snapshot/v3_snapshot.go`).
+    ///
+    /// # Errors
+    /// Why it does not start from it.
+    pub(super) fn recovered(bytes: &[u8], skip_hash: bool) -> Result<Self, String> {
+        let failed = |why: &str| Err(format!("Failed to create runner for service: error recovering etcd: {why}"));
+        let Some(found) = Self::of(bytes) else { return failed("invalid database") };
+        if skip_hash {
+            return Ok(found);
+        }
+        // A file of whole pages has no digest behind them.
+        if bytes.len().is_multiple_of(512) {
+            return failed("snapshot missing hash but --skip-hash-check=false");
+        }
+        let (data, digest) = bytes.split_at_checked(bytes.len().saturating_sub(DIGEST)).unwrap_or_default();
+        if Sha256::digest(data).as_slice() != digest {
+            return failed("expected sha256 does not match that of the database");
+        }
+        Ok(found)
+    }
+}
+
+impl World {
+    /// The database of a node's etcd; none where it has no data. What the Kubernetes API of the first cluster shows is in
+    /// its own; one that is none any more has what it had then.
+    pub fn etcd_database(&self, name: &str) -> Option<Database> {
+        let id = self.talos.nodes.get(name)?.member?;
+        let etcd = self.talos.etcd_with(id);
+        let members = etcd.members.iter().map(|member| member.name.clone()).collect();
+        let (revision, objects) = match &etcd.kept {
+            Some(kept) => (kept.revision, kept.objects.clone()),
+            None => self.kube.store.contents(),
+        };
+        Some(Database { revision, members, objects })
+    }
+
+    /// The file in which a node's etcd has its database.
+    pub(super) fn etcd_file(&self, name: &str) -> Option<Vec<u8>> {
+        self.etcd_database(name).map(|database| database.pages())
+    }
+
+    /// The database as a snapshot has it: pages, and the digest of them behind.
+    pub fn etcd_snapshot(&self, name: &str) -> Vec<u8> {
+        let mut bytes = self.etcd_file(name).unwrap_or_default();
+        let digest = Sha256::digest(&bytes);
+        bytes.extend_from_slice(&digest);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_read_as_it_was_written() {
+        let objects = vec![serde_json::json!({ "kind": "Secret", "data": { "a": "Yg==" } })];
+        let database = Database { revision: 7, members: vec!["a".into()], objects };
+        let pages = database.pages();
+        assert!(pages.len() == SMALLEST && Database::of(&pages).as_ref() == Some(&database));
+        let digest = Sha256::digest(&pages);
+        let snapshot = [&pages[..], digest.as_slice()].concat();
+        assert_eq!(Database::recovered(&snapshot, false).as_ref(), Ok(&database));
+        let mut broken = snapshot.clone();
+        broken[pages.len()] ^= 1;
+        let cases = [
+            (&pages, false, "missing hash"),
+            (&broken, false, "expected sha256"),
+            (&b"lab etcd 9\n".to_vec(), true, "invalid database"),
+            (&Vec::new(), true, "invalid database"),
+        ];
+        assert_eq!(cases.len(), 4);
+        for (bytes, skip, part) in cases {
+            let error = Database::recovered(bytes, skip).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(Database::recovered(&pages, true).as_ref(), Ok(&database));
+        assert_eq!(Database::recovered(&broken, true), Ok(database));
+    }
+}
