@@ -83,8 +83,8 @@ pub fn write(dir: &Path, shared: &Arc<Shared>, reach: &Reach, keys: &Keys) -> Re
     put(dir, "id_ed25519", &key, 0o600)?;
     put(dir, "id_ed25519.pub", &format!("{public}\n"), 0o644)?;
     put(dir, "known_hosts", &known_hosts(reach, keys)?, 0o644)?;
-    // Before there is a cluster there is none.
-    if reach.talos.made.is_empty() {
+    // Before there is a cluster there is none; a node that is to join one has files of its own too.
+    if reach.talos.made.is_empty() || shared.read(|w| !w.talos.etcd.members.is_empty()) {
         put(dir, "kubeconfig", &reach.kubernetes.kubeconfig, 0o600)?;
     }
     let path = |name: &str| dir.join(name).display().to_string();

@@ -57,6 +57,13 @@ impl Ground {
     async fn of(world: World) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let lab = Lab::start(LabOptions { world, dir: dir.path().to_owned(), speed: SPEED }).await.unwrap();
+        // Of a cluster that is still to be built the lab has no kubeconfig: this is what a node will give out.
+        let kubeconfig = lab.dir().join("kubeconfig");
+        assert_eq!(kubeconfig.exists(), lab.shared().read(|w| !w.talos.etcd.members.is_empty()));
+        if !kubeconfig.exists() {
+            std::fs::write(&kubeconfig, &lab.reach().kubernetes.kubeconfig).unwrap();
+            std::fs::set_permissions(&kubeconfig, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        }
         let site = Site::load(&lab.dir().join("site.yaml")).unwrap();
         assert_eq!(site.check_references(), Vec::new());
         let estate = Estate::new(Arc::new(site), Clock::fast(SPEED), dir.path().join("state"));
