@@ -138,13 +138,11 @@ async fn nobody_is_let_in_while_another_one_is_half_in() {
         .await;
     assert!(gone.is_some());
     let before = rig.changes();
-    let stopped = rig.forward(Some(&run.id), &How::default()).await;
+    let how = || How { limit: Some(std::time::Duration::from_secs(2)), ..How::default() };
+    let stopped = rig.forward(Some(&run.id), &how()).await;
     let (key, text) = why(&stopped);
     assert_eq!(key, "02-apply-config@talos-mac", "{text}");
-    assert!(
-        text.contains("2 voters, 1 healthy, 2 needed: no majority; with talos-mac 3 voters, 2 healthy, 2 needed"),
-        "{text}"
-    );
+    assert!(text.contains("once somebody tells its members") && text.contains("no leader"), "{text}");
     assert_eq!(rig.changes(), before);
     // A learner that never gets its vote.
     rig.go_back(&settled[turn]);
@@ -152,8 +150,7 @@ async fn nobody_is_let_in_while_another_one_is_half_in() {
         let member = w.talos.etcd.members.iter_mut().find(|m| m.name == "talos-vm").unwrap();
         (member.learner, member.lags, member.votes_at) = (true, true, None);
     });
-    let how = How { limit: Some(std::time::Duration::from_secs(3)), ..How::default() };
-    let stopped = rig.forward(Some(&run.id), &how).await;
+    let stopped = rig.forward(Some(&run.id), &how()).await;
     assert!(why(&stopped).1.contains("is a learner"), "{}", why(&stopped).1);
     assert_eq!(rig.changes(), before);
 }

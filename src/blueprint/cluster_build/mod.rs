@@ -76,7 +76,7 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
     }
     for bare in &p.machines {
         let peers = p.peers.clone();
-        steps.push(Box::new(ApplyConfig { bare: bare.clone(), peers: peers.clone() }));
+        steps.push(Box::new(ApplyConfig { bare: bare.clone(), peers: peers.clone(), first: *bare == first }));
         steps.push(Box::new(WaitInstalled { bare: bare.clone() }));
         if *bare == first {
             let others = p.machines.iter().filter(|other| **other != first).cloned().collect();

@@ -34,6 +34,8 @@ pub struct ApplyConfig {
     pub bare: Bare,
     /// All nodes of its cluster.
     pub peers: Vec<Peer>,
+    /// It is the one on which etcd begins: before it there is none to join.
+    pub first: bool,
 }
 
 /// What it was like. An installation is not taken back.
@@ -153,7 +155,7 @@ impl ApplyConfig {
                 Ok(Check::blocked(vec![Problem::new(text, format!("{ask}; {hint}"))]))
             }
             Stand::Waits(talos) => match self.sent(seen.run)? {
-                Some(at) if !still_waits(&talos).await? || at + LEAVES > cx.clock().now() => {
+                Some(at) if !still_waits(&talos).await? || at + cx.clock().scaled(LEAVES) > cx.clock().now() => {
                     Ok(Check::waiting(format!("{name} has taken its configuration and installs itself")))
                 }
                 // It has come back to where it was: its console says why, and it may be tried again.
@@ -230,8 +232,15 @@ impl ApplyConfig {
         }
         let mut notes = Vec::new();
         if wanted.is_control_plane() {
-            match join(name, &look(cx, &self.bare.machine.cluster, &self.peers).await) {
-                Join::NoCluster => {}
+            let etcd = look(cx, &self.bare.machine.cluster, &self.peers).await;
+            match join(name, &etcd) {
+                Join::NoCluster if self.first => {}
+                // Without a leader its members are not told: nobody knows what one more would come to.
+                Join::NoCluster => {
+                    let why: Vec<_> = etcd.silent().map(|(peer, why)| format!("{peer}: {why}")).collect();
+                    let text = format!("{name} joins etcd once somebody tells its members ({})", why.join("; "));
+                    return Ok(Check::waiting(text));
+                }
                 Join::Open(sum) => notes.push(sum),
                 Join::Wait(why) => return Ok(Check::waiting(format!("{name} joins etcd after that: {why}"))),
                 Join::Shut(why) => problems.extend(why),
