@@ -22,7 +22,7 @@ use crate::k8s::Kubernetes;
 use crate::proxmox::{Auth, Endpoint, Limits, Proxmox};
 pub use survey::config::read as read_config;
 
-use crate::base::tls::Fingerprint;
+use crate::base::tls::KeyFingerprint;
 use crate::site::{self, Access, ProxmoxAuth, SecretError, SecretRef, Site};
 use crate::talos::{self, Talos, Talosconfig, TalosconfigError};
 
@@ -272,7 +272,7 @@ impl Estate {
         &self,
         node: &str,
         at: Option<&str>,
-        pin: Option<Fingerprint>,
+        pin: Option<KeyFingerprint>,
     ) -> Result<Talos, Failure> {
         let (_, settings) = self.site.talos_node(node).ok_or_else(|| self.unknown("Talos node", node))?;
         let address = at.unwrap_or(&settings.address).to_owned();

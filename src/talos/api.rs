@@ -18,7 +18,7 @@ use crate::base::permit::{CallId, Handle, Note, Permit};
 use crate::base::redact;
 use crate::base::request::Request;
 use crate::base::secret::Secret;
-use crate::base::tls::{self, Fingerprint};
+use crate::base::tls::{self, KeyFingerprint, Pins};
 use crate::base::wait::{self, Backoff, limit};
 
 use super::certificate::Dates;
@@ -108,14 +108,16 @@ impl Talos {
         Ok(talos)
     }
 
-    /// Prepares the way to a node in maintenance mode, whose certificate nobody vouches for: with fingerprints only one of
-    /// them is accepted, without any certificate is. Nothing is sent yet.
+    /// Prepares the way to a node in maintenance mode, whose certificate nobody vouches for: with fingerprints only a key with one
+    /// of them is accepted, without any certificate is. Nothing is sent yet.
     ///
     /// # Errors
     /// [`Error::Setup`] where the address cannot be used.
-    pub fn maintenance(node: Node, pins: Option<Vec<Fingerprint>>, clock: Clock) -> Result<Self, Error> {
+    pub fn maintenance(node: Node, pins: Option<Vec<KeyFingerprint>>, clock: Clock) -> Result<Self, Error> {
         let config = builder().map_err(|e| setup(&node, e.to_string()))?;
-        let config = config.dangerous().with_custom_certificate_verifier(tls::without_authority(pins));
+        let config = config
+            .dangerous()
+            .with_custom_certificate_verifier(tls::without_authority(pins.map_or(Pins::Any, Pins::Keys)));
         Self::with(node, config.with_no_client_auth(), clock)
     }
 

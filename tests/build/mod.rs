@@ -24,7 +24,10 @@ const WORLD: &str = "talos-fresh";
 const MAC: &str = "S2ZRNYAH500749";
 
 fn consenting() -> How {
-    How { consents: vec![format!("disk/{MAC}")], ..How::default() }
+    How {
+        consents: ["S5GXNF0R601234", "talos-vm-root", MAC].map(|serial| format!("disk/{serial}")).into(),
+        ..How::default()
+    }
 }
 
 async fn rig(change: impl FnOnce(&mut World), edit: impl FnOnce(&mut Value)) -> Rig {

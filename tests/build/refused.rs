@@ -1,5 +1,9 @@
 //! What stops a build before anything is lost.
 
+use std::sync::Arc;
+
+use pvemig::base::permit::{Notebook, Permit};
+use pvemig::talos::ApplyMode;
 use serde_json::json;
 
 use super::*;
@@ -26,8 +30,23 @@ fn node(site: &mut Value, at: usize) -> &mut Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_holds_something_is_not_wiped_unasked() {
     let rig = fresh().await;
+    let words = ["would wipe", "on which Talos recognises nothing", "`--destroy disk/S5GXNF0R601234`"];
+    stops(&rig, &How::default(), "01-check-disks@talos-nuc", &words).await;
+    let mut how = consenting();
+    how.consents.retain(|thing| !thing.contains(MAC));
     let words = ["would wipe", "EPHEMERAL: xfs", "`--destroy disk/S2ZRNYAH500749`"];
-    stops(&rig, &How::default(), "01-check-disks@talos-mac", &words).await;
+    stops(&rig, &how, "01-check-disks@talos-mac", &words).await;
+    // Data of an old installation on a disk that stays.
+    let rig = self::rig(
+        |w| {
+            let old = w.talos.nodes["talos-mac"].disks[1].partitions.clone();
+            w.talos.nodes.get_mut("talos-nuc").unwrap().disks[2].partitions = old;
+        },
+        |_| {},
+    )
+    .await;
+    let words = ["data of an older installation on nvme1n1", "22471A806001", "take that disk out"];
+    stops(&rig, &consenting(), "01-check-disks@talos-nuc", &words).await;
     // Consent to another disk is none to this one; films are films.
     let rig = self::rig(|_| {}, |site| node(site, 0)["disk"] = json!("22471A806001")).await;
     stops(&rig, &consenting(), "01-check-disks@talos-nuc", &["WD_BLACK SN770", "media", "xfs"]).await;
@@ -177,4 +196,59 @@ async fn there_is_no_second_bootstrap() {
         "{text}"
     );
     assert_safe(&rig, "off");
+}
+
+/// A disk that was given for what was on it is not wiped once something else is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consent_is_for_what_was_there() {
+    let mut rig = fresh().await;
+    let (run, Scenes { points, .. }) = rig.watched(None, &consenting()).await;
+    assert_done(&run, "undisturbed");
+    let at = points.iter().position(|(point, _)| {
+        let point = format!("{point:?}");
+        point.contains("02-apply-config@talos-mac") && point.contains("\"call\"") && point.contains("Before")
+    });
+    rig.go_back(&points[at.unwrap()].1);
+    rig.lab.shared().change(|w| {
+        let films = w.talos.nodes["talos-nuc"].disks[2].partitions.clone();
+        w.talos.nodes.get_mut("talos-mac").unwrap().disks[1].partitions = films;
+    });
+    let before = rig.changes();
+    let stopped = rig.forward(Some(&run.id), &How::default()).await;
+    let (key, text) = why(&stopped);
+    assert_eq!((key, rig.changes()), ("02-apply-config@talos-mac", before), "{text}");
+    assert!(text.contains("does not hold what it held") && text.contains("media"), "{text}");
+    // The configuration is made anew meanwhile: what was looked at is not what would be sent.
+    rig.go_back(&points[at.unwrap()].1);
+    let path = rig.dir().join("controlplane.yaml");
+    let changed = std::fs::read_to_string(&path).unwrap().replace("debug: false", "debug: true");
+    std::fs::write(&path, changed + "\n# by hand\n").unwrap();
+    let stopped = rig.forward(Some(&run.id), &How::default()).await;
+    assert!(why(&stopped).1.contains("is not what it was"), "{}", why(&stopped).1);
+    assert_eq!(rig.changes(), before);
+}
+
+/// A machine that has its configuration may have data of an etcd, whatever its services say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configured_control_plane_is_in_the_way_of_a_bootstrap() {
+    let mut rig = fresh().await;
+    let (run, Scenes { settled, .. }) = rig.watched(None, &consenting()).await;
+    assert_done(&run, "undisturbed");
+    let turn = rig.steps.iter().position(|step| step.id() == "04-bootstrap").unwrap();
+    let config = rig.lab.shared().read(|w| w.talos.nodes["talos-mac"].config.clone());
+    rig.go_back(&settled[turn]);
+    let bare = rig.estate.talos_in_maintenance("talos-mac", None, None).unwrap();
+    let permit = Permit::mint(Arc::new(Notebook::default()));
+    bare.apply_config(&permit, &config, ApplyMode::Auto).await.unwrap();
+    let up = |w: &World| {
+        w.talos.nodes["talos-mac"].run.as_ref().is_some_and(|run| !run.maintenance && run.kubelet_at <= w.now)
+    };
+    let found = rig.lab.shared().until(std::time::Duration::from_secs(900), |w| up(w).then_some(())).await;
+    assert!(found.is_some());
+    let before = rig.changes();
+    let stopped = rig.forward(Some(&run.id), &How::default()).await;
+    let (key, text) = why(&stopped);
+    assert_eq!((key, rig.changes()), ("04-bootstrap", before), "{text}");
+    assert!(text.contains("talos-mac") && text.contains("may have data of an etcd"), "{text}");
+    assert_eq!(rig.lab.shared().read(|w| w.etcd_clusters()), 0);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pvemig::base::clock::Clock;
 use pvemig::base::fault::{Effect, Fault};
 use pvemig::base::permit::Notebook;
-use pvemig::base::tls::Fingerprint;
+use pvemig::base::tls::KeyFingerprint;
 use pvemig::talos::{Error, Limits, Node, RebootMode, Talos, Talosconfig};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -120,14 +120,16 @@ async fn in_maintenance_any_certificate_will_do_or_one_fingerprint() {
     let fake = Fake::default();
     fake.on(&machine("Version"), Says::Ok(vec![msg(1, &[msg(2, &[text(1, "v1.13.9")])])]));
     let port = fake.serve(ServerTlsConfig::new().identity(identity)).await;
-    let pin = Fingerprint::of(&CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).unwrap());
+    let pin = KeyFingerprint::of(&CertificateDer::from_pem_slice(made.cert.pem().as_bytes()).unwrap()).unwrap();
+    let other =
+        |byte: u8| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, [byte; 32]).parse().unwrap();
     let open = |pins| Talos::maintenance(node(port), pins, Clock::fast(50)).unwrap().limits(LIMITS);
-    for pins in [None, Some(vec![pin]), Some(vec!["00".repeat(32).parse().unwrap(), pin])] {
+    for pins in [None, Some(vec![pin]), Some(vec![other(0), pin])] {
         let talos = open(pins);
         assert_eq!((talos.version().await.unwrap().tag.as_str(), talos.roles().len()), ("v1.13.9", 0));
     }
     assert_eq!(fake.asked().iter().filter(|asked| asked.client.is_none()).count(), 3);
-    for pins in [vec![], vec!["11".repeat(32).parse().unwrap()]] {
+    for pins in [vec![], vec![other(1)]] {
         let (asked, changed) = both(&open(Some(pins))).await;
         assert!(matches!(asked, Error::Untrusted { .. }) && matches!(changed, Error::Untrusted { .. }), "{asked:?}");
         assert!(asked.to_string().contains(&pin.to_string()), "{asked}");

@@ -73,6 +73,8 @@ impl Bare {
         let silent = match ours.single(&kind::MACHINE_STATUS).await {
             Ok(_) => return Ok(Stand::Ours(ours)),
             Err(Error::UnknownIssuer { .. }) => None,
+            // A clock that is wrong, or a certificate that has ended, says nothing of the machine.
+            Err(error @ Error::OutOfDate { .. }) => return Err(error.into()),
             Err(error) if error.is_down() => Some(error),
             Err(error) => return Err(error.into()),
         };
@@ -85,7 +87,7 @@ impl Bare {
         let waiting = cx.talos_in_maintenance(self.name(), self.at.as_deref(), pin)?;
         match waiting.single(&kind::MACHINE_STATUS).await {
             Ok(_) => Ok(Stand::Waits(Arc::new(waiting))),
-            Err(Error::ClientRefused { .. }) => Ok(Stand::Foreign),
+            Err(Error::ClientRefused { certain: true, .. }) if silent.is_none() => Ok(Stand::Foreign),
             Err(error) if error.is_down() => Ok(Stand::Silent(error.into())),
             Err(error) => Err(error.into()),
         }
@@ -114,8 +116,8 @@ impl Bare {
             None => format!("start {name} from a Talos stick or ISO"),
         };
         let hint = format!(
-            "its console shows `maintenance` and an address when it waits; it is looked for at {}, and another address is \
-             named by `at:` of the node in the parameters",
+            "where it is installed already, just switch it on; else its console shows `maintenance` and an address when it waits: \
+             it is looked for at {}, and another address is named by `at:` of the node in the parameters",
             self.waits_at()
         );
         (ask, hint)

@@ -9,7 +9,7 @@ use crate::talos::kind::{DiscoveredVolume, Disk};
 pub(super) struct Chosen {
     /// `Samsung SSD 980 PRO 1TB, 1.0 TB, nvme0n1`
     pub(super) named: String,
-    /// What is on it, a line each; none: it is empty.
+    /// What is found on it, a line each; none: nothing that Talos knows, which is not the same as nothing.
     pub(super) holds: Vec<String>,
 }
 
@@ -85,6 +85,25 @@ fn said(volume: &Resource<DiscoveredVolume>) -> String {
     let label = labels.map(|label| format!(" {label}")).unwrap_or_default();
     let what = if of.name.is_empty() { "nothing that is known" } else { &of.name };
     format!("{}{label}: {what}, {}", volume.id, bytes(of.size))
+}
+
+/// The disks with the data of an installation, and their serial numbers: two of them on one machine, and nobody knows which
+/// one Talos finds by its label.
+pub(super) fn with_data(disks: &[Resource<Disk>], volumes: &[Resource<DiscoveredVolume>]) -> Vec<(String, String)> {
+    let data = |disk: &&Resource<Disk>| {
+        let labels = |v: &Resource<DiscoveredVolume>| matches!(v.spec.partition_label.as_str(), "EPHEMERAL" | "ETCD");
+        volumes.iter().any(|v| v.spec.parent == disk.id && labels(v))
+    };
+    disks.iter().filter(data).map(|disk| (known(disk), disk.spec.serial.clone())).collect()
+}
+
+/// Whether all that is on a disk are partitions as an installation of Talos makes them.
+pub(super) fn is_talos(holds: &[String]) -> bool {
+    const OWN: [&str; 6] = ["EFI", "BIOS", "BOOT", "META", "STATE", "EPHEMERAL"];
+    holds.iter().all(|line| {
+        let label = line.split(':').next().and_then(|head| head.split(' ').nth(1));
+        label.is_some_and(|label| OWN.contains(&label))
+    })
 }
 
 /// Other disks from which the firmware may boot: those with an EFI system partition.

@@ -9,6 +9,7 @@ mod image;
 mod known;
 mod kubeconfig;
 mod on;
+mod own_etcd;
 pub mod params;
 mod rights;
 mod s00_preflight;
@@ -74,19 +75,23 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
     for bare in &p.machines {
         steps.push(Box::new(CheckDisks { bare: bare.clone() }));
     }
+    let to = site.kubernetes.get(&site.talos.get(&p.cluster)?.kubernetes)?;
     for bare in &p.machines {
-        let peers = p.peers.clone();
-        steps.push(Box::new(ApplyConfig { bare: bare.clone(), peers: peers.clone(), first: *bare == first }));
+        let (peers, first) = (p.peers.clone(), *bare == first);
+        let others: Vec<Bare> = p.machines.iter().filter(|other| first && *other != bare).cloned().collect();
+        let (apply, others) = (others.clone(), others);
+        steps.push(Box::new(ApplyConfig { bare: bare.clone(), peers: peers.clone(), first, others: apply }));
         steps.push(Box::new(WaitInstalled { bare: bare.clone() }));
-        if *bare == first {
-            let others = p.machines.iter().filter(|other| **other != first).cloned().collect();
+        if first {
             steps.push(Box::new(Bootstrap { bare: bare.clone(), others, peers: peers.clone() }));
         }
         steps.push(Box::new(JoinCluster { bare: bare.clone(), peers }));
+        // Whoever brings his own network to the cluster needs it early.
+        if first {
+            let (file, context) = (to.kubeconfig.clone(), to.context.clone());
+            steps.push(Box::new(MergeKubeconfig { machine: bare.machine.clone(), file, context }));
+        }
     }
-    let (machine, to) = (first.machine, site.kubernetes.get(&site.talos.get(&p.cluster)?.kubernetes)?);
-    let (file, context) = (to.kubeconfig.clone(), to.context.clone());
-    steps.push(Box::new(MergeKubeconfig { machine, file, context }));
     let machines = p.machines.iter().map(|bare| bare.machine.clone()).collect();
     steps.push(Box::new(VerifyCluster { cluster: p.cluster.clone(), machines, peers: p.peers.clone() }));
     Some(steps)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::base::names::TalosAddress;
-use crate::base::tls::Fingerprint;
+use crate::base::tls::KeyFingerprint;
 use crate::blueprint::machine::Machine;
 use crate::blueprint::quorum::Peer;
 use crate::site::Site;
@@ -102,7 +102,7 @@ fn node(site: &Site, item: &Item<'_>, cluster: Option<&str>, decrypt: &[String])
         Some(i.text().map(str::to_owned))
     });
     let fingerprint = fields.get("fingerprint").map_or(Some(None), |i| {
-        let pin: Fingerprint = i.parse("the console of the machine shows it, 32 pairs like `AA:BB:..`")?;
+        let pin: KeyFingerprint = i.parse("the console of the machine shows it while it waits")?;
         Some(Some(pin.to_string()))
     });
     let machine = Machine::of(site, &name?)?;

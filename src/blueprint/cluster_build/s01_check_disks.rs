@@ -10,7 +10,7 @@ use crate::estate::Estate;
 use crate::talos::{Talos, kind};
 
 use super::bare::{Bare, Stand};
-use super::disk::{Chosen, choose};
+use super::disk::{Chosen, choose, with_data};
 
 /// Looks at the disks of one machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,9 +46,13 @@ impl Step<Estate> for CheckDisks {
              refused."
                 .into(),
             format!(
-                "What is on it is shown, and needs `--destroy {}`; a disk without partitions needs no consent.",
+                "What is on it is shown, and it needs `--destroy {}`, one that looks empty too: Talos knows neither old partition \
+                 tables (MBR) nor NTFS, md, btrfs or the pools of Mayastor.",
                 Thing::disk(&self.bare.disk)
             ),
+            "Data of an older installation on another disk is refused: Talos finds its volumes by label, and it may be the last \
+             copy of an etcd."
+                .into(),
             format!("By hand: `talosctl get disks --insecure -n {at}`, and `get discoveredvolumes`."),
         ]
     }
@@ -69,10 +73,11 @@ impl Step<Estate> for CheckDisks {
         };
         Ok(match chosen(&self.bare, &talos).await? {
             Err(problem) => Check::blocked(vec![problem]),
-            Ok(chosen) => match unconsented(&self.bare, &chosen, |thing| seen.run.consents.contains(thing)) {
-                Some(problem) => Check::blocked(vec![problem]),
-                None => Check::done().notes(notes(&chosen)),
-            },
+            Ok(chosen) => {
+                let mut problems = other_data(&self.bare, &talos).await?;
+                problems.extend(unconsented(&self.bare, &chosen, |thing| seen.run.consents.contains(thing)));
+                if problems.is_empty() { Check::done().notes(notes(&chosen)) } else { Check::blocked(problems) }
+            }
         })
     }
 }
@@ -118,25 +123,45 @@ pub(super) async fn chosen(bare: &Bare, talos: &Talos) -> Result<Result<Chosen, 
     Ok(choose(bare.name(), &bare.disk, &disks, &volumes))
 }
 
-/// What is on it would be lost, and nobody said that it may be.
+/// Data of another installation on a disk that stays.
+///
+/// # Errors
+/// What keeps it from answering.
+pub(super) async fn other_data(bare: &Bare, talos: &Talos) -> Result<Vec<Problem>, Failure> {
+    let (disks, volumes) = futures::try_join!(talos.list(&kind::DISKS), talos.list(&kind::DISCOVERED_VOLUMES))?;
+    let others = with_data(&disks, &volumes).into_iter().filter(|(_, serial)| *serial != bare.disk);
+    let problem = |(disk, _): (String, String)| {
+        Problem::new(
+            format!(
+                "{} has data of an older installation on {disk}, which is not the disk that is to be installed on",
+                bare.name()
+            ),
+            "take that disk out, or wipe it by hand once it is certain that nobody needs it: Talos would find its volumes by \
+             their labels",
+        )
+    };
+    Ok(others.map(problem).collect())
+}
+
+/// It is made anew, and nobody said that it may be.
 pub(super) fn unconsented(bare: &Bare, chosen: &Chosen, consented: impl Fn(&Thing) -> bool) -> Option<Problem> {
     let thing = Thing::disk(&bare.disk);
-    if chosen.holds.is_empty() || consented(&thing) {
+    if consented(&thing) {
         return None;
     }
-    let text = format!(
-        "an installation of {} would wipe {}, which holds {}",
-        bare.name(),
-        chosen.named,
-        chosen.holds.join("; ")
-    );
+    let holds = if chosen.holds.is_empty() {
+        "on which Talos recognises nothing".to_owned()
+    } else {
+        format!("which holds {}", chosen.holds.join("; "))
+    };
+    let text = format!("an installation of {} would wipe {}, {holds}", bare.name(), chosen.named);
     Some(Problem::new(text, format!("add `--destroy {thing}` where all of that may be lost, else name another disk")))
 }
 
 fn notes(chosen: &Chosen) -> Vec<String> {
+    let head = format!("{} is wiped, by your consent", chosen.named);
     if chosen.holds.is_empty() {
-        return vec![format!("{} is empty", chosen.named)];
+        return vec![format!("{head}; Talos recognises nothing on it")];
     }
-    let head = format!("{} is wiped, by your consent; it holds", chosen.named);
-    std::iter::once(head).chain(chosen.holds.iter().cloned()).collect()
+    std::iter::once(format!("{head}; it holds")).chain(chosen.holds.iter().cloned()).collect()
 }

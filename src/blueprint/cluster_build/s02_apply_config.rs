@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Change, Check, Problem};
+use crate::base::check::{Answer, Change, Check, Problem};
 use crate::base::digest::sha256;
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
@@ -18,7 +18,9 @@ use crate::estate::Estate;
 use crate::talos::{ApplyMode, Talos, Which};
 
 use super::bare::{Bare, Stand, still_waits};
-use super::s01_check_disks::{chosen, unconsented};
+use super::disk::is_talos;
+use super::own_etcd::{self, in_the_way};
+use super::s01_check_disks::{chosen, other_data, unconsented};
 use super::source::Wanted;
 
 /// How long a machine that has taken its configuration may still say that it waits for one.
@@ -34,8 +36,10 @@ pub struct ApplyConfig {
     pub bare: Bare,
     /// All nodes of its cluster.
     pub peers: Vec<Peer>,
-    /// It is the one on which etcd begins: before it there is none to join.
+    /// It is the one on which etcd begins: before it there is none to join, which all others have to show.
     pub first: bool,
+    /// The other machines of this migration.
+    pub others: Vec<Bare>,
 }
 
 /// What it was like. An installation is not taken back.
@@ -102,21 +106,35 @@ impl Step<Estate> for ApplyConfig {
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let Some(since) = seen.since else { return Ok(()) };
         let Stand::Waits(talos) = self.bare.stand(cx).await? else { return Ok(()) };
-        let wanted = self.bare.wanted().await?;
-        if sha256(wanted.expose().as_bytes()) != since.config {
-            let text = format!("{} is not what it was when this run looked at it first", self.bare.source.shown());
-            let help = "`pvemig abandon` this run and begin another one, which shows what it is by now";
-            return Err(Failure::plain(text, Some(help.into())));
-        }
         // Everything once more: from here on there is no way back.
         let refused = |problem: Problem| Failure::plain(problem.text, Some(problem.help));
-        if let Some(problem) = self.amiss(cx, &talos, &wanted).await?.into_iter().next() {
-            return Err(refused(problem));
+        let now = match self.ahead(cx, &talos, &seen).await?.answer {
+            Answer::Todo { before, .. } => before,
+            Answer::Blocked { problems } => {
+                let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
+                return Err(Failure::plain(text.join("; "), help.into_iter().next()));
+            }
+            Answer::Waiting { reason, .. } => return Err(Failure::plain(reason, None)),
+            Answer::Done | Answer::Manual { .. } => return Ok(()),
+        };
+        if now.config != since.config {
+            let text = format!("{} is not what it was when this run looked at it first", self.bare.source.shown());
+            let help = "`pvemig abandon` this run and begin another one, which shows what it is by now";
+            return Err(refused(Problem::new(text, help)));
         }
-        let found = chosen(&self.bare, &talos).await?.map_err(refused)?;
-        if !found.holds.is_empty() && !self.is_its_own(&seen)? {
-            permit.may_destroy(&Thing::disk(&self.bare.disk))?;
+        // The consent was to what was there; what an installation of this run left is nobody's.
+        if now.holds != since.holds && !is_talos(&now.holds) {
+            let text = format!(
+                "disk {} of {} does not hold what it held when this run looked at it first: {}",
+                self.bare.disk,
+                self.bare.name(),
+                now.holds.join("; ")
+            );
+            let help = "`pvemig abandon` this run and begin another one, which shows what is on it by now";
+            return Err(refused(Problem::new(text, help)));
         }
+        permit.may_destroy(&Thing::disk(&self.bare.disk))?;
+        let wanted = self.bare.wanted().await?;
         talos.dry_run(wanted.expose(), ApplyMode::Auto).await?;
         permit.file(&format!("{SENT}{}", cx.clock().now().as_second()), b"")?;
         let applied = talos.apply_config(permit, wanted.expose(), ApplyMode::Auto).await?;
@@ -185,11 +203,6 @@ impl ApplyConfig {
         Ok(entries.flatten().filter_map(|entry| at(entry.file_name().to_str()?)).max())
     }
 
-    /// Whether what is on the disk by now comes from an installation of this run: it was empty before.
-    fn is_its_own(&self, seen: &Seen<'_, Before>) -> Result<bool, Failure> {
-        Ok(seen.since.is_some_and(|since| since.holds.is_empty()) && self.sent(seen.run)?.is_some())
-    }
-
     /// A node that has a configuration of this cluster: it must be the one of its file.
     async fn is_what_it_should_be(&self, talos: &Arc<Talos>, since: Option<&Before>) -> Result<Check<Before>, Failure> {
         let (name, wanted) = (self.bare.name(), self.bare.wanted().await?);
@@ -208,8 +221,9 @@ impl ApplyConfig {
                     lines.trim_end()
                 ),
                 format!(
-                    "a node that has its configuration is not installed again: {} with the right one, or correct the file",
-                    self.bare.machine.talosctl("apply-config --mode no-reboot -f FILE")
+                    "a node that has its configuration is not installed again, and nothing is applied to it here. It may be newer than \
+                     the file (an upgrade of Kubernetes, a patch): then carry that into {}",
+                    self.bare.source.shown()
                 ),
             )]),
             Err(why) => Check::blocked(vec![Problem::new(
@@ -227,14 +241,16 @@ impl ApplyConfig {
             Err(problem) => return Ok(Check::blocked(vec![problem])),
         };
         let mut problems = self.amiss(cx, talos, &wanted).await?;
-        if !self.is_its_own(seen)? {
-            problems.extend(unconsented(&self.bare, &found, |thing| seen.run.consents.contains(thing)));
-        }
+        problems.extend(other_data(&self.bare, talos).await?);
+        problems.extend(unconsented(&self.bare, &found, |thing| seen.run.consents.contains(thing)));
         let mut notes = Vec::new();
         if wanted.is_control_plane() {
             let etcd = look(cx, &self.bare.machine.cluster, &self.peers).await;
             match join(name, &etcd) {
-                Join::NoCluster if self.first => {}
+                Join::NoCluster if self.first => {
+                    let others = own_etcd::all(cx, &self.others, |thing| seen.run.consents.contains(thing)).await;
+                    problems.extend(in_the_way(&self.bare, &etcd, &others));
+                }
                 // Without a leader its members are not told: nobody knows what one more would come to.
                 Join::NoCluster => {
                     let why: Vec<_> = etcd.silent().map(|(peer, why)| format!("{peer}: {why}")).collect();
@@ -249,7 +265,9 @@ impl ApplyConfig {
         if !problems.is_empty() {
             return Ok(Check::blocked(problems).notes(notes));
         }
-        let image = wanted.facts.image.clone().unwrap_or_else(|| "the image that it runs".into());
+        let image = wanted.facts.image.clone();
+        let image =
+            image.unwrap_or_else(|| "Talos' default installer, which has no extensions: it names no image".into());
         let mut changes = vec![Change::add(format!("{name} machine configuration"), self.bare.source.shown())];
         changes.push(Change::add(format!("{name} installation on {}", found.named), image));
         changes.extend(found.holds.iter().map(|part| Change::remove(format!("disk {}", self.bare.disk), part)));
@@ -260,7 +278,23 @@ impl ApplyConfig {
 
     /// Why this machine is not to be given that configuration.
     async fn amiss(&self, cx: &Estate, talos: &Talos, wanted: &Wanted) -> Result<Vec<Problem>, Failure> {
-        let mut problems = self.bare.is_another(cx, talos).await?;
+        let context = cx.talosconfig(&self.bare.machine.cluster)?;
+        let (name, mut problems) = (self.bare.name(), self.bare.is_another(cx, talos).await?);
+        // Once it is installed there is no other way to it.
+        let ours = wanted.ca.as_deref().is_some_and(|ca| context.is_of(ca));
+        if !ours {
+            problems.push(Problem::new(
+                format!(
+                    "the configuration of {name} names no authority that the talosconfig of {} is of",
+                    self.bare.machine.cluster
+                ),
+                "take the talosconfig and the configuration that were made from the same secrets",
+            ));
+        }
+        if self.first && !wanted.is_control_plane() {
+            let text = format!("the configuration of {name} is no control plane's, and etcd is to begin on it");
+            problems.push(Problem::new(text, "put a control plane first in `nodes` of the parameters"));
+        }
         problems.extend(super::image::amiss(&self.bare, talos, wanted).await?);
         Ok(problems)
     }

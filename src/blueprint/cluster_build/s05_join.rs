@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::Check;
 use crate::base::fault::Failure;
-use crate::blueprint::quorum::{Peer, amiss, look, votes};
+use crate::blueprint::quorum::{Peer, amiss, apart, look, votes};
 use crate::blueprint::stand::missing;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
@@ -70,7 +70,13 @@ impl Step<Estate> for JoinCluster {
         if let Some(problem) = amiss(name, &etcd) {
             return Ok(Check::waiting(problem.text));
         }
-        let status = status.map(|status| status.spec).unwrap_or_default();
+        if let Some(problem) = apart(&etcd).into_iter().next() {
+            return Ok(Check::waiting(problem.text));
+        }
+        let mut status = status.map(|status| status.spec).unwrap_or_default();
+        // A node is Ready once it has a network, and whoever brings his own (Cilium) needs the kubeconfig first: 07 asks.
+        status.status.unmet_conditions.retain(|condition| condition.name != "nodeReady");
+        status.status.ready |= status.status.unmet_conditions.is_empty();
         let lines = missing(machine, &status, &services);
         if !lines.is_empty() {
             return Ok(Check::waiting(lines.join("; ")));

@@ -107,6 +107,9 @@ impl Step<Estate> for MergeKubeconfig {
                 return Err(Failure::plain(text, Some("`pvemig resume` looks again".into())));
             }
             permit.file(FORMER, now.as_deref().unwrap_or_default().as_bytes())?;
+        } else if !self.is_known(seen.run, &key, since, now.as_deref())? {
+            let text = format!("somebody changed {} since this run wrote to it", self.file.display());
+            return Err(Failure::plain(text, Some("`pvemig undo` says what is there, and what was".into())));
         }
         let merged = merge(now.as_deref(), &self.context, &entry).map_err(bad)?;
         permit.file(WRITTEN, merged.text.as_bytes())?;
@@ -158,6 +161,13 @@ impl Step<Estate> for MergeKubeconfig {
 }
 
 impl MergeKubeconfig {
+    /// Whether the file is what it was before this run, or what this run wrote.
+    fn is_known(&self, run: &RunInfo, key: &StepKey, since: &Before, now: Option<&str>) -> Result<bool, Failure> {
+        let now = now.map(|text| sha256(text.as_bytes()));
+        let written = stored(run, key, WRITTEN)?.map(|bytes| sha256(&bytes));
+        Ok(now == since.digest || now == written)
+    }
+
     /// The cluster's own entries; or why they are not there yet.
     async fn fetched(&self, cx: &Estate) -> Result<Result<Entry, String>, Failure> {
         let talos = self.machine.open(cx).await?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::Check;
 use crate::base::fault::Failure;
 use crate::blueprint::machine::Machine;
-use crate::blueprint::quorum::{Peer, amiss, look, votes};
+use crate::blueprint::quorum::{Peer, amiss, apart, look, votes};
 use crate::blueprint::stand::{kubelet, may_pass, missing};
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
@@ -65,6 +65,7 @@ impl Step<Estate> for VerifyCluster {
             }
             lines.extend(amiss(&machine.name, &etcd).map(|problem| problem.text));
         }
+        lines.extend(apart(&etcd).into_iter().map(|problem| problem.text));
         lines.extend(etcd.alarms());
         if lines.is_empty() {
             let votes = votes(&etcd).map(|votes| format!("etcd has {votes}"));

@@ -1,6 +1,6 @@
 //! Whether another member may join etcd, and what that comes to in votes.
 
-use super::{Etcd, Said, amiss, learner};
+use super::{Etcd, Said, agree, amiss, learner};
 use crate::base::check::Problem;
 
 /// The votes of an etcd cluster, as its own members count them.
@@ -66,7 +66,7 @@ pub fn votes(etcd: &Etcd) -> Option<Votes> {
 pub fn join(node: &str, etcd: &Etcd) -> Join {
     let Some(votes) = votes(etcd) else { return Join::NoCluster };
     let Some((first, view)) = etcd.views().next() else { return Join::NoCluster };
-    let mut problems = Vec::new();
+    let mut problems = agree(&first.name, view, etcd);
     for member in &view.members {
         if member.is_unstarted() {
             problems.push(Problem::new(

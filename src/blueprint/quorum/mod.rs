@@ -281,6 +281,14 @@ impl Etcd {
     }
 }
 
+/// What shows that the nodes are not of one etcd: they know other members, or another leader.
+pub fn apart(etcd: &Etcd) -> Vec<Problem> {
+    let Some((peer, view)) = etcd.views().next() else { return Vec::new() };
+    let mut problems = agree(&peer.name, view, etcd);
+    problems.extend(leaders(&peer.name, view, etcd));
+    problems
+}
+
 /// Every etcd must know the same members.
 fn agree(node: &str, view: &View, etcd: &Etcd) -> Vec<Problem> {
     let ids = |view: &View| view.members.iter().map(|m| (m.id, m.is_learner)).collect::<BTreeSet<_>>();

@@ -181,10 +181,15 @@ async fn take(
     let name = partial.name.clone();
     let file = partial.keep(&pressed).map_err(|error| failed("the snapshot cannot be kept", &error))?;
     // From here on it is safe, whatever becomes of the older ones.
-    let tidied = shelf.tidy(&name, args.keep);
+    // One without a leader may be behind those that are kept.
+    let keep = args.keep.filter(|_| member.status.leader != 0);
+    if keep != args.keep {
+        out.notice("no older snapshot is removed: without a leader this one may be behind them");
+    }
+    let tidied = shelf.tidy(&name, keep);
     let empty = Tidied::default();
     let told = Told { cluster, file: &file, member: &member, snapshot: &snapshot, pressed: &pressed, others: &others };
-    told.tell(tidied.as_ref().unwrap_or(&empty), to.len(), args.keep.is_some(), out)?;
+    told.tell(tidied.as_ref().unwrap_or(&empty), to.len(), keep.is_some(), out)?;
     let safe = format!("the snapshot {} is safe, but older ones", file.display());
     match tidied {
         Err(error) => Err(failed(&format!("{safe} cannot be listed"), &error).into()),

@@ -52,6 +52,10 @@ pub(super) async fn print(
             )
         }
     };
+    let sealed = !(args.recipient.is_empty() && args.recipients_file.is_empty());
+    if sealed && matches!(part, Schedule::All | Schedule::Cronjob) {
+        out.notice("the CronJob encrypts nothing: its snapshots are for whoever can read the volume");
+    }
     out.data(&text)?;
     if args.keep.is_none() {
         out.notice("without `--keep` no snapshot is ever removed");

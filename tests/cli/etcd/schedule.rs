@@ -61,7 +61,7 @@ async fn systemd_takes_the_units_and_their_command_takes_a_snapshot() {
     let all = args("all");
     let put = format!("etcd snapshot homelab --to {dir} --keep 7 --recipient {recipient} --schedule=timer | sudo tee ");
     expect(&all, 0, &[&put, "systemctl enable --now pvemig-etcd-homelab.timer", "kind: CronJob", &service]);
-    expect(&args("cronjob"), 0, &["It encrypts nothing", "talosctl:v1.11.5"]);
+    expect(&args("cronjob"), 0, &["It encrypts nothing", "talosctl:v1.11.5", "notice: the CronJob encrypts nothing"]);
     expect(&nodes.take(&["--schedule=timer"]), 0, &["without `--keep` no snapshot is ever removed"]);
 }
 
