@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
+mod kubeconfig;
 mod refused;
 
 use std::collections::BTreeMap;

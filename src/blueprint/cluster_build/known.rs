@@ -50,14 +50,14 @@ pub(super) static IMAGE: Known = Known {
     by_hand: "Name the image of its hardware in the file, or by `install-image` in `patches`.",
 };
 pub(super) static ANOTHER: Known = Known {
-    name: "vm-is-another",
+    name: "machine-is-another-vm",
     steps: &[on::APPLY],
     means: "The machine that answers is not the VM that the site file names for the node.",
     matters: "Another machine would be wiped, and given the secrets of the cluster.",
     by_hand: "`qm config VMID | grep smbios1` against `talosctl get systeminformation --insecure`; correct `vm` or `at`.",
 };
 pub(super) static ROLE: Known = Known {
-    name: "talos-role-lacking",
+    name: "talos-role-cannot-bootstrap",
     steps: &[on::BOOTSTRAP],
     means: "The client certificate of the talosconfig has not the role that the steps need.",
     matters: "Talos would refuse the bootstrap, with the machines installed.",

@@ -71,6 +71,16 @@ pub(super) fn has(text: &str, context: &str, entry: &Entry) -> Result<bool, Stri
     Ok(own.is_some_and(|own| own.server() == entry.server() && own.authority() == entry.authority()))
 }
 
+/// The server of a context that leads to another cluster: its authority is another one. None: there is none, or it is the
+/// same.
+///
+/// # Errors
+/// It is no kubeconfig.
+pub(super) fn other(text: &str, context: &str, entry: &Entry) -> Result<Option<String>, String> {
+    let own = Entry::of(&parse(text)?, context);
+    Ok(own.filter(|own| own.authority() != entry.authority()).map(|own| own.server().to_owned()))
+}
+
 /// Merges a cluster's entries into a file, under a context's name; whatever else is there stays. Entries that other
 /// contexts use as well are not written over: it gets its own.
 ///
@@ -198,6 +208,9 @@ mod tests {
         assert!(has(&first.text, "homelab", &anew).unwrap());
         let other = Entry::read(&config("x", "https://a:6443", "b3RoZXI=", "a2V5")).unwrap();
         assert!(!has(&first.text, "homelab", &other).unwrap());
+        assert_eq!(super::other(&first.text, "homelab", &other), Ok(Some("https://a:6443".into())));
+        assert_eq!(super::other(&first.text, "homelab", &anew), Ok(None));
+        assert_eq!(super::other(&first.text, "none", &anew), Ok(None));
         let third = merge(Some(&first.text), "homelab", &other).unwrap();
         assert_eq!(third.changes.len(), 1);
         assert!(!third.changes[0].to_string().contains("b3RoZXI="), "{}", third.changes[0]);

@@ -16,7 +16,7 @@ use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::Error;
 
-use super::kubeconfig::{Entry, has, merge};
+use super::kubeconfig::{Entry, has, merge, other};
 
 /// The run files: what was there, and what was written.
 const FORMER: &str = "kubeconfig-before";
@@ -54,8 +54,8 @@ impl Step<Estate> for MergeKubeconfig {
             "Talos makes an administrator's certificate for whoever may ask (os:admin). It is merged into the file that the site names; \
              other clusters in it stay as they are."
                 .into(),
-            "A context that leads to the same server, of the same authority, is left alone. One that leads to an older cluster of that \
-             name is replaced; the former file is a run file, and an undo puts it back."
+            "A context that leads to the same server, of the same authority, is left alone, and one that leads to another cluster is in \
+             the way. The former file is a run file, and an undo puts it back; comments do not survive the merge."
                 .into(),
             "A certificate from there holds for a year: `pvemig survey` warns before.".into(),
             format!("By hand: {}.", self.machine.talosctl(&format!("kubeconfig {}", self.file.display()))),
@@ -83,6 +83,9 @@ impl Step<Estate> for MergeKubeconfig {
         {
             return Ok(Check::done());
         }
+        if let Some(problem) = self.taken(now.as_deref(), &entry)? {
+            return Ok(Check::blocked(vec![problem]));
+        }
         let merged = merge(now.as_deref(), &self.context, &entry).map_err(bad)?;
         let digest = now.as_deref().map(|text| sha256(text.as_bytes()));
         let before = seen.since.cloned().unwrap_or(Before { digest });
@@ -98,6 +101,9 @@ impl Step<Estate> for MergeKubeconfig {
             && has(text, &self.context, &entry).map_err(bad)?
         {
             return Ok(());
+        }
+        if let Some(problem) = self.taken(now.as_deref(), &entry)? {
+            return Err(Failure::plain(problem.text, Some(problem.help)));
         }
         let key = StepKey::new(Self::ID, None);
         // The first one counts: what is there by now may be half of this step's own work.
@@ -161,6 +167,23 @@ impl Step<Estate> for MergeKubeconfig {
 }
 
 impl MergeKubeconfig {
+    /// The context is somebody else's: it leads to another cluster, or to an older one of that name.
+    fn taken(&self, now: Option<&str>, entry: &Entry) -> Result<Option<Problem>, Failure> {
+        let Some(text) = now else { return Ok(None) };
+        let found = other(text, &self.context, entry).map_err(|why| self.unusable(&why))?;
+        Ok(found.map(|server| {
+            let (context, file) = (&self.context, self.file.display());
+            Problem::new(
+                format!("context {context} of {file} leads to another cluster ({server}): its authority is another one"),
+                format!(
+                    "where that cluster is gone: `kubectl --kubeconfig {file} config delete-context {context}`; else name another \
+                     `context` for {} in the site file",
+                    self.machine.node.cluster
+                ),
+            )
+        }))
+    }
+
     /// Whether the file is what it was before this run, or what this run wrote.
     fn is_known(&self, run: &RunInfo, key: &StepKey, since: &Before, now: Option<&str>) -> Result<bool, Failure> {
         let now = now.map(|text| sha256(text.as_bytes()));
