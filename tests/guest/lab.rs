@@ -169,7 +169,9 @@ async fn openssh_meets_a_server_that_behaves() {
 
     // A client that is killed while its command runs: the command has been started, and the server lives on.
     bench.lab.shared().change(|world| world.timing.install = 1_000_000_000);
-    let mut ssh = bench.client(bench.port(), &["-n"], "apt-get install -y libedgetpu1-std").spawn().unwrap();
+    // ssh makes what it is given as output non-blocking, for whoever shares it too.
+    let mut ssh = bench.client(bench.port(), &["-n"], "apt-get install -y libedgetpu1-std");
+    let mut ssh = ssh.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
     let begun = |world: &pvemig::lab::World| world.vms[&VM].guest.installed.contains("libedgetpu1-std").then_some(());
     assert!(bench.lab.shared().until(LONG * 100, begun).await.is_some());
     ssh.kill().unwrap();
