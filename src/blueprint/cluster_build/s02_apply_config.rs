@@ -117,13 +117,15 @@ impl Step<Estate> for ApplyConfig {
             Answer::Waiting { reason, .. } => return Err(Failure::plain(reason, None)),
             Answer::Done | Answer::Manual { .. } => return Ok(()),
         };
-        if now.config != since.config {
+        // The very text that is sent: the file may change between two looks at it.
+        let wanted = self.bare.wanted().await?;
+        if [now.config, sha256(wanted.expose().as_bytes())].iter().any(|config| *config != since.config) {
             let text = format!("{} is not what it was when this run looked at it first", self.bare.source.shown());
             let help = "`pvemig abandon` this run and begin another one, which shows what it is by now";
             return Err(refused(Problem::new(text, help)));
         }
-        // The consent was to what was there; what an installation of this run left is nobody's.
-        if now.holds != since.holds && !is_talos(&now.holds) {
+        // The consent was to what was there; only what an installation of this run left is nobody's.
+        if now.holds != since.holds && !(self.sent(seen.run)?.is_some() && is_talos(&now.holds)) {
             let text = format!(
                 "disk {} of {} does not hold what it held when this run looked at it first: {}",
                 self.bare.disk,
@@ -134,7 +136,6 @@ impl Step<Estate> for ApplyConfig {
             return Err(refused(Problem::new(text, help)));
         }
         permit.may_destroy(&Thing::disk(&self.bare.disk))?;
-        let wanted = self.bare.wanted().await?;
         talos.dry_run(wanted.expose(), ApplyMode::Auto).await?;
         permit.file(&format!("{SENT}{}", cx.clock().now().as_second()), b"")?;
         let applied = talos.apply_config(permit, wanted.expose(), ApplyMode::Auto).await?;
@@ -174,7 +175,9 @@ impl ApplyConfig {
             }
             Stand::Waits(talos) => match self.sent(seen.run)? {
                 Some(at) if !still_waits(&talos).await? || at + cx.clock().scaled(LEAVES) > cx.clock().now() => {
-                    Ok(Check::waiting(format!("{name} has taken its configuration and installs itself")))
+                    Ok(Check::waiting(format!(
+                        "{name} was given its configuration, or was about to be: it is to install itself"
+                    )))
                 }
                 // It has come back to where it was: its console says why, and it may be tried again.
                 Some(at) => {
@@ -192,15 +195,19 @@ impl ApplyConfig {
     fn sent(&self, run: &RunInfo) -> Result<Option<Timestamp>, Failure> {
         let key = StepKey::new(Self::ID, Some(self.bare.name()));
         let Some(files) = &run.files else { return Ok(None) };
+        let unread = |error| Failure::plain(format!("the run's files of {key} cannot be read: {error}"), None);
         let entries = match std::fs::read_dir(files.join(key.as_str())) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                return Err(Failure::plain(format!("the run's files of {key} cannot be read: {error}"), None));
-            }
+            Err(error) => return Err(unread(error)),
         };
         let at = |name: &str| Timestamp::from_second(name.strip_prefix(SENT)?.parse().ok()?).ok();
-        Ok(entries.flatten().filter_map(|entry| at(entry.file_name().to_str()?)).max())
+        let mut last = None;
+        for entry in entries {
+            let name = entry.map_err(unread)?.file_name();
+            last = last.max(name.to_str().and_then(at));
+        }
+        Ok(last)
     }
 
     /// A node that has a configuration of this cluster: it must be the one of its file.
