@@ -223,6 +223,9 @@ fn huge_pages(node: &Node, out: &mut Out) -> Option<()> {
 fn own_uuid(node: &Node) -> Option<&str> {
     let own = match node.talos() {
         Some(talos) => talos.system_uuid.known().map(String::as_str),
+        None if node.waiting.is_some() => {
+            node.waiting.as_ref().and_then(|it| it.system_uuid.known()).map(String::as_str)
+        }
         None => node.vm().and_then(|vm| vm.smbios_uuid.as_deref()),
     };
     own.filter(|uuid| identity::told(uuid))
@@ -267,6 +270,10 @@ fn strangers(survey: &Survey, cluster: &KubernetesCluster, out: &mut Out) -> Opt
 }
 
 fn unregistered(survey: &Survey, node: &Node, out: &mut Out) -> Option<()> {
+    // It is to become a node.
+    if node.waiting.is_some() {
+        return None;
+    }
     if out.need(&node.name, &node.kubelet)?.registered {
         return None;
     }

@@ -21,6 +21,7 @@ fn node() -> Node {
         agent: Layer::Known(Agent { channel: Fact::Yes, ping: Fact::Yes, exec: Fact::Yes }),
         guest: Layer::Known(Guest { route: "ssh".into(), boot_id: "b".into(), others: Vec::new() }),
         talos: Layer::Absent,
+        waiting: None,
         talos_silent: false,
         kubelet: Layer::Known(Kubelet { registered: true, ready: true, ..Kubelet::default() }),
         etcd: Layer::Absent,

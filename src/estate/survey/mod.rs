@@ -180,13 +180,17 @@ impl Estate {
                 None => (Layer::Absent, Layer::Absent),
             }
         };
-        let ((vm, agent, guest), mut told, (kubelet, workloads)) =
+        let ((vm, agent, guest), mut told, (mut kubelet, mut workloads)) =
             futures::join!(Box::pin(machine), Box::pin(talos), Box::pin(kube));
         // A machine that is off cannot answer: that is mended first.
         if let (Some(vm), Some(place), true) = (vm.known(), &place, told.silent)
             && !vm.is_running()
         {
             told.off(&format!("its VM is {}: on {}: `qm start {}`", vm.power, vm.host, place.vmid));
+        }
+        // Without a configuration there is no kubelet on it: what Kubernetes has by its name is of another day.
+        if told.waiting.is_some() && kubelet.is_unknown() {
+            (kubelet, workloads) = (Layer::Absent, Layer::Absent);
         }
         survey::Node {
             name: node.name().to_owned(),
@@ -214,6 +218,7 @@ impl Estate {
             agent,
             guest,
             talos: told.talos,
+            waiting: told.waiting,
             talos_silent: told.silent,
             kubelet,
             etcd: told.seat,

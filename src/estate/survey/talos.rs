@@ -6,7 +6,7 @@ use crate::base::clock::Clock;
 use crate::base::redact;
 use crate::base::survey::{
     Certificate, Disk, EtcdAlarm, EtcdMember, EtcdSeat, Extension, Layer, Memory, Module, PciDevice, Seat, Service,
-    Stage, SystemDisk, Talos, TalosCluster, TalosVersion, Unmet, Volume,
+    Stage, SystemDisk, Talos, TalosCluster, TalosVersion, Unmet, Volume, Waiting,
 };
 use crate::site;
 use crate::talos::kind::{self, DiscoveredVolume, LoadedModule, MachineStatus};
@@ -37,12 +37,14 @@ pub(super) struct Told {
     pub(super) seat: Layer<EtcdSeat>,
     /// It was asked, and nothing answered at all.
     pub(super) silent: bool,
+    /// It waits for its first configuration.
+    pub(super) waiting: Option<Waiting>,
 }
 
 impl Told {
     /// Of a node that is none of Talos'.
     pub(super) fn nothing() -> Self {
-        Self { talos: Layer::Absent, seat: Layer::Absent, silent: false }
+        Self { talos: Layer::Absent, seat: Layer::Absent, silent: false, waiting: None }
     }
 
     /// What helps where its machine is off.
@@ -57,7 +59,12 @@ impl Told {
     }
 
     fn unknown(why: &Why, silent: bool) -> Self {
-        Self { talos: why.layer(), seat: why.layer(), silent }
+        Self { talos: why.layer(), seat: why.layer(), silent, waiting: None }
+    }
+
+    /// Of a machine that has no configuration: nothing of a node is there.
+    fn waits(waiting: Waiting) -> Self {
+        Self { waiting: Some(waiting), ..Self::nothing() }
     }
 }
 
@@ -76,7 +83,15 @@ pub(super) async fn node(estate: &Estate, name: &str) -> Told {
             if matches!(error, Error::Denied { .. }) {
                 let seat =
                     estate.bounded(&what, Box::pin(seat(&talos, estate))).await.unwrap_or_else(|why| why.layer());
-                return Told { talos: Why::from(error).layer(), seat, silent };
+                return Told { talos: Why::from(error).layer(), seat, silent, waiting: None };
+            }
+            // Who has a certificate of nobody's may be a machine without a configuration.
+            if matches!(error, Error::UnknownIssuer { .. }) {
+                return match estate.bounded(&what, Box::pin(waiting(estate, name))).await {
+                    Ok(Bare::Waits(waiting)) => Told::waits(waiting),
+                    Ok(Bare::Foreign) => Told::unknown(&foreign(error), silent),
+                    Ok(Bare::Unknown) | Err(_) => Told::unknown(&error.into(), silent),
+                };
             }
             return Told::unknown(&error.into(), silent);
         }
@@ -85,7 +100,52 @@ pub(super) async fn node(estate: &Estate, name: &str) -> Told {
     let account = Box::pin(account(&talos, &version, estate.clock));
     let seat = Box::pin(seat(&talos, estate));
     let (account, seat) = futures::join!(estate.bounded(&what, account), estate.bounded(&what, seat));
-    Told { talos: layer(account), seat: seat.unwrap_or_else(|why| why.layer()), silent: false }
+    Told { talos: layer(account), seat: seat.unwrap_or_else(|why| why.layer()), silent: false, waiting: None }
+}
+
+/// How a machine stands whose certificate is not of the cluster's authority.
+enum Bare {
+    Waits(Waiting),
+    /// It has a configuration: it asks who we are.
+    Foreign,
+    Unknown,
+}
+
+/// Asks a machine as one that waits for its first configuration. Nothing of ours is shown to it.
+async fn waiting(estate: &Estate, name: &str) -> Bare {
+    let Ok(talos) = estate.talos_in_maintenance(name, None, None) else { return Bare::Unknown };
+    let stage = match talos.single(&kind::MACHINE_STATUS).await {
+        Ok(status) => status.map_or(kind::Stage::Unknown, |status| status.spec.stage),
+        Err(Error::ClientRefused { certain: true, .. }) => return Bare::Foreign,
+        Err(_) => return Bare::Unknown,
+    };
+    // One that is being installed has its configuration.
+    if !matches!(stage, kind::Stage::Maintenance | kind::Stage::Unknown) {
+        return Bare::Unknown;
+    }
+    let (version, disks, volumes, system) = futures::join!(
+        talos.single(&kind::VERSION),
+        talos.list(&kind::DISKS),
+        talos.list(&kind::DISCOVERED_VOLUMES),
+        talos.single(&kind::SYSTEM_INFORMATION),
+    );
+    Bare::Waits(Waiting {
+        version: one(version, |spec| spec.version),
+        disks: each_some(disks, |resource| resource.spec.is_hardware().then(|| disk(resource))),
+        volumes: each_some(volumes, volume),
+        system_uuid: one(system, |spec| spec.uuid.to_lowercase()),
+    })
+}
+
+/// Why nothing is known of a machine that another cluster has configured.
+fn foreign(error: Error) -> Why {
+    let why = Why::from(error);
+    Why {
+        reason: format!("{}; it does not wait for a configuration: it has one, and asks who we are", why.reason),
+        help: Some(
+            "another cluster's machine is at this address, or the `ca` of the talosconfig is another cluster's".into(),
+        ),
+    }
 }
 
 async fn account(talos: &talos::Talos, version: &talos::Version, clock: Clock) -> Talos {

@@ -23,6 +23,7 @@ fn node() -> Node {
         agent: Layer::Absent,
         guest: Layer::Absent,
         talos: Layer::Absent,
+        waiting: None,
         talos_silent: false,
         kubelet: Layer::Absent,
         etcd: Layer::Absent,
