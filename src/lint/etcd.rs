@@ -242,8 +242,8 @@ fn nobody(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> 
 fn sick(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> {
     let seats = seats(survey, cluster, out);
     for (node, seat) in &seats {
-        // That the majority is lost is told of the cluster.
-        if votes::is_lost(survey, node) {
+        // That nobody sees a leader is told of the cluster.
+        if votes::is_leaderless(survey, node) {
             continue;
         }
         // Alarms are told among the errors as well.

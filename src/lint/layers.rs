@@ -1,6 +1,6 @@
 //! Layers that contradict each other.
 
-use crate::base::survey::{Fact, Node, Stage, Survey};
+use crate::base::survey::{Fact, NOT_HEALTHY, Node, Stage, Survey};
 
 use super::{Explain, Out, Rule, each, qm, talosctl, votes};
 
@@ -130,9 +130,6 @@ fn booting(node: &Node, out: &mut Out) -> Option<()> {
     Some(())
 }
 
-/// How Talos names what a lost majority leaves unmet.
-const ETCD_ALONE: &str = "etcd not healthy";
-
 fn unmet(survey: &Survey, node: &Node, out: &mut Out) -> Option<()> {
     let talos = out.need(&node.name, &node.talos)?;
     if *out.need(&node.name, &talos.stage)? != Stage::Running || talos.ready {
@@ -140,8 +137,8 @@ fn unmet(survey: &Survey, node: &Node, out: &mut Out) -> Option<()> {
     }
     // What is told of the whole cluster.
     if !talos.unmet.is_empty()
-        && talos.unmet.iter().all(|unmet| unmet.reason == ETCD_ALONE)
-        && votes::is_lost(survey, node)
+        && talos.unmet.iter().all(|unmet| unmet.reason == NOT_HEALTHY)
+        && votes::is_leaderless(survey, node)
     {
         return None;
     }

@@ -96,6 +96,11 @@ pub(super) fn is_lost(survey: &Survey, node: &Node) -> bool {
     ballot_of(survey, node).is_some_and(|ballot| ballot.majority == Majority::Lost)
 }
 
+/// No member of this node's etcd knows a leader.
+pub(super) fn is_leaderless(survey: &Survey, node: &Node) -> bool {
+    ballot_of(survey, node).is_some_and(|ballot| matches!(ballot.majority, Majority::Lost | Majority::Electing))
+}
+
 /// What a voter's loss comes to, to be said behind it: nothing where the node has no vote, or nobody tells the members.
 pub(super) fn sum(survey: &Survey, node: &Node) -> String {
     let sum = ballot_of(survey, node).and_then(|ballot| {
@@ -189,11 +194,11 @@ fn none_to_spare(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Opti
             out.cannot(&cluster.name, why);
             continue;
         }
-        // Of the others their own rules tell: the VM is off, the machine is gone, no leader, errors.
+        // Of the others their own rules tell: the VM is off, the machine is gone, never started, no leader, errors.
         let told = |member: &&Member| {
             let seat = node_of(survey, member).and_then(Node::seat);
             let own = seat.filter(|seat| member.id.as_deref() == Some(seat.id.as_str()));
-            matches!(member.voice, Voice::Away(_) | Voice::Well)
+            matches!(member.voice, Voice::Away(_) | Voice::Well | Voice::Unstarted)
                 || own.is_some_and(|seat| seat.leader.is_none() || !seat.errors.is_empty())
         };
         let odd: Vec<&Member> = ballot.voters().filter(|member| !told(member)).collect();

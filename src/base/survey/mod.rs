@@ -25,7 +25,7 @@ pub use talos::{
     Certificate, Disk, Extension, Memory, Module, PciDevice, Service, Stage, SystemDisk, Talos, TalosVersion, Unmet,
     Volume,
 };
-pub use votes::{BEHIND, Ballot, Majority, Member, NO_LEADER, Voice, Votes};
+pub use votes::{BEHIND, Ballot, Majority, Member, NO_LEADER, NOT_HEALTHY, Voice, Votes};
 
 /// One part of what is known of a thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

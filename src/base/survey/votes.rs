@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use super::{EtcdMember, EtcdSeat, Node, Presence, Seat, Survey, TalosCluster};
+use super::{EtcdMember, EtcdSeat, Node, Presence, Seat, Survey, Talos, TalosCluster};
 
 /// By how many entries a voter may be behind the others: answers of a cluster at work are some milliseconds apart, and
 /// its log grows by hundreds of entries in a second.
@@ -266,6 +266,8 @@ impl Ballot {
 const SEES_NO_LEADER: &str = "it sees no leader";
 /// The service whose health check fails where there is no majority for longer than an election takes.
 const SERVICE: &str = "etcd";
+/// How Talos says of itself that the check has failed.
+pub const NOT_HEALTHY: &str = "etcd not healthy";
 
 impl Survey {
     /// The etcds of a Talos cluster: one, unless its nodes know no member in common.
@@ -390,8 +392,11 @@ fn majority(seats: &[(&Node, &EtcdSeat)]) -> Majority {
         return Majority::Held;
     }
     let failed = |node: &Node| {
-        let services = node.talos().and_then(|talos| talos.services.known());
-        services.into_iter().flatten().any(|service| service.id == SERVICE && service.healthy == Some(false))
+        let service = |talos: &Talos| {
+            let all = talos.services.known().into_iter().flatten();
+            all.clone().any(|service| service.id == SERVICE && service.healthy == Some(false))
+        };
+        node.talos().is_some_and(|talos| service(talos) || talos.unmet.iter().any(|unmet| unmet.reason == NOT_HEALTHY))
     };
     if seats.iter().any(|(node, _)| failed(node)) { Majority::Lost } else { Majority::Electing }
 }

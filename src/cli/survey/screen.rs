@@ -99,7 +99,7 @@ impl Paper {
         self.table(&rows);
         self.wrong(survey);
         self.waiting(survey, next);
-        self.unknown(survey);
+        self.unknown(survey, etcd);
     }
 
     fn head(&mut self, survey: &Survey) {
@@ -139,8 +139,11 @@ impl Paper {
             return;
         }
         self.line("");
-        let what = if all.len() == 1 { "machine waits for its" } else { "machines wait for their" };
-        self.line(format!("{} {what} first configuration; what they say of themselves:", all.len()));
+        let head = match all.len() {
+            1 => "1 machine waits for its first configuration; what it says of itself:".to_owned(),
+            n => format!("{n} machines wait for their first configuration; what they say of themselves:"),
+        };
+        self.laid("", &head, 2);
         for (node, it) in all {
             self.line(format!("  {}", style(&node.name).bold()));
             let tag = it.version.known().map_or("not told", String::as_str);
@@ -249,14 +252,22 @@ impl Paper {
     }
 
     /// What is not known, each reason once, with what it is the reason for.
-    fn unknown(&mut self, survey: &Survey) {
+    fn unknown(&mut self, survey: &Survey, etcd: &[Ballot]) {
         let mut all: Unknown = BTreeMap::new();
+        // Without a majority nobody tells them, which stands at the head.
+        let leaderless = |node: &Node| {
+            let mut lost = etcd.iter().filter(|ballot| ballot.majority == Majority::Lost);
+            lost.any(|ballot| ballot.member_of(&node.name).is_some())
+        };
         for node in &survey.nodes {
             for (layer, reason, help) in node.unknown() {
                 all.entry((reason, help)).or_default().entry(&node.name).or_default().push(layer);
             }
             let talos = node.talos().map(|talos| talos.unknown()).unwrap_or_default();
-            let etcd = node.seat().map(|seat| seat.unknown()).unwrap_or_default();
+            let mut etcd = node.seat().map(|seat| seat.unknown()).unwrap_or_default();
+            if leaderless(node) {
+                self.reasons.extend(etcd.drain(..).map(|(_, reason, _)| reason.to_owned()));
+            }
             for (part, reason, help) in talos.into_iter().chain(etcd) {
                 all.entry((reason, help)).or_default().entry(&node.name).or_default().push(part);
             }

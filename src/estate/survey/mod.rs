@@ -15,7 +15,7 @@ use futures::future::join_all;
 
 use super::Estate;
 use crate::base::fault::{Failure, Fault};
-use crate::base::survey::{self, Kind, Layer, Place, ProxmoxCluster, Survey};
+use crate::base::survey::{self, Kind, Layer, Majority, Place, ProxmoxCluster, Survey, TalosCluster};
 use crate::base::wait::{Elapsed, limit, within};
 use crate::site::{self, ProxmoxAuth};
 
@@ -135,7 +135,7 @@ impl Estate {
             .collect();
         let talos = talos.into_iter().map(|(name, of)| talos::cluster(name, of)).collect();
         let took = self.clock.instant().duration_since(begun);
-        Ok(Survey {
+        let mut survey = Survey {
             site: self.site.name.clone(),
             at,
             took_ms: millis(took),
@@ -144,7 +144,11 @@ impl Estate {
             proxmox: places.keys().filter_map(|name| self.caller(name)).collect(),
             kubernetes,
             talos,
-        })
+        };
+        for cluster in survey.talos.clone() {
+            without_an_api(&mut survey, &cluster);
+        }
+        Ok(survey)
     }
 
     /// Everything about one node.
@@ -233,6 +237,33 @@ impl Estate {
             ProxmoxAuth::Token { id, .. } => (id.clone(), false),
         };
         Some(ProxmoxCluster { name: name.to_owned(), user, by_password })
+    }
+}
+
+/// Why a Kubernetes API cannot be asked, where its Talos cluster tells: no etcd yet, or one without a majority.
+fn without_an_api(survey: &mut Survey, cluster: &TalosCluster) {
+    let any = |majority: Majority| survey.ballots(cluster).iter().any(|ballot| ballot.majority == majority);
+    let why = if any(Majority::Lost) {
+        "its etcd has no majority: until it has one again the API answers nothing"
+    } else if any(Majority::NotBegun) {
+        "there is no cluster yet: what builds it writes the kubeconfig"
+    } else {
+        return;
+    };
+    fn instead<T>(layer: &mut Layer<T>, why: &str) {
+        if let Layer::Unknown { help, .. } = layer {
+            *help = Some(why.to_owned());
+        }
+    }
+    for node in survey.nodes.iter_mut().filter(|node| node.kubernetes == cluster.kubernetes) {
+        instead(&mut node.kubelet, why);
+        instead(&mut node.workloads, why);
+    }
+    for of in survey.kubernetes.iter_mut().filter(|of| of.name == cluster.kubernetes) {
+        instead(&mut of.version, why);
+        instead(&mut of.strangers, why);
+        instead(&mut of.never_met, why);
+        instead(&mut of.unscheduled, why);
     }
 }
 
