@@ -12,7 +12,8 @@ pub(super) const RULES: &[Rule] = &[
             wrong: "Two voters need each other: each reboot of either is an outage of the Kubernetes API, and the loss of one is \
                     the loss of the quorum. One voter is safer than two. Talos refuses to upgrade one of two.",
             shows: "`talosctl etcd members` lists two. Everything works, until one of them is away.",
-            by_hand: "Add a third control plane (3 voters bear the loss of one); do not take one away before it is there.",
+            by_hand: "Add a third control plane (3 voters bear the loss of one); take none away before it is there and votes: while it \
+                      joins, both of the two are needed. A snapshot first.",
             source: "etcd FAQ, failure tolerance; siderolabs/talos, upgrade checks",
         },
         silences: &[],
@@ -41,7 +42,8 @@ pub(super) const RULES: &[Rule] = &[
                     member's data differs from the others'.",
             shows: "Writes fail with `etcdserver: mvcc: database space exceeded`; `talosctl etcd alarm list`.",
             by_hand: "NOSPACE: `talosctl etcd defrag` on each member, one after the other, then `talosctl etcd alarm disarm`. \
-                      CORRUPT: a snapshot of a sound member first.",
+                      CORRUPT: a snapshot of a sound member first; then that member alone is removed and joins anew, where a majority \
+                      stays without it.",
             source: "etcd maintenance guide, space quota",
         },
         silences: &[],

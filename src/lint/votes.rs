@@ -68,7 +68,7 @@ pub(super) const RULES: &[Rule] = &[
                       joins.",
             source: "etcd runtime reconfiguration guide; siderolabs/talos, Bootstrap",
         },
-        silences: &[],
+        silences: &["L38"],
         look: |survey, out| each(survey, out, two),
     },
 ];
@@ -186,12 +186,19 @@ fn none_to_spare(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Opti
         if votes.left().is_some_and(|left| left > 0) {
             continue;
         }
-        let unknown = ballot.voters().find_map(|member| match &member.voice {
-            Voice::Unknown(why) => Some(format!("how {} is in etcd is not known: {why}", member.name)),
-            _ => None,
-        });
-        if let Some(why) = unknown {
-            out.cannot(&cluster.name, why);
+        if survey.partial {
+            out.cannot(&cluster.name, "only some of the site's nodes were asked for");
+            continue;
+        }
+        let unknown: Vec<&Member> =
+            ballot.voters().filter(|member| matches!(member.voice, Voice::Unknown(_))).collect();
+        for member in &unknown {
+            match node_of(survey, member).and_then(|node| Some((node, node.etcd.reason()?))) {
+                Some((node, why)) => out.cannot(&node.name, why),
+                None => out.cannot(&cluster.name, format!("how {} is in etcd is not known", member.name)),
+            }
+        }
+        if !unknown.is_empty() {
             continue;
         }
         // Of the others their own rules tell: the VM is off, the machine is gone, never started, no leader, errors.

@@ -9,6 +9,13 @@ use super::shown::{on_terminal, row};
 
 const NONE_TO_SPARE: &str = "3 voters, 2 healthy, 2 needed: none to spare";
 
+/// What the verb prints, its commands without the site file that the tests give it.
+fn said(bench: &Bench) -> String {
+    let (code, text) = bench.run(&["survey"]);
+    assert_eq!(code, Some(0), "{text}");
+    text.replace(&format!("pvemig --site {}/site.yaml ", bench.lab.dir().display()), "pvemig ")
+}
+
 fn ballot(survey: &Survey) -> pvemig::base::survey::Ballot {
     let mut all = survey.ballots(&survey.talos[0]);
     assert_eq!(all.len(), 1, "{all:#?}");
@@ -41,8 +48,7 @@ async fn machines_that_wait_are_asked_and_are_nothing_wrong() {
     }
     assert_eq!(ballot(&survey).majority, Majority::NotBegun);
 
-    let (code, text) = bench.run(&["survey"]);
-    assert_eq!(code, Some(0), "{text}");
+    let text = said(&bench);
     for part in [
         "etcd homelab: not begun, every machine waits for its first configuration",
         "3 machines wait for their first configuration",
@@ -78,8 +84,8 @@ async fn a_dead_node_is_told_from_one_that_does_not_answer() {
     let ballot = ballot(&survey);
     assert_eq!(ballot.sum(), "3 voters, 2 healthy, 1 not known, 2 needed: none to spare for certain");
     assert!(matches!(ballot.member_of("talos-mac").unwrap().voice, Voice::Unknown(_)));
-    let (_, text) = bench.run(&["survey"]);
-    assert_eq!(row(&text, "talos-mac")[3], "?", "{text}");
+    let text = said(&bench);
+    assert_eq!(row(&text, "talos-mac")[4], "?", "{text}");
     assert!(text.contains("talos-mac: it does not answer, which is not known to be more"), "{text}");
     assert!(!text.contains("dead"), "{text}");
 }
@@ -185,9 +191,7 @@ async fn the_sites_own_migrations_are_named() {
         let mut site: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
         site["migrations"][name] = migration;
         std::fs::write(&file, serde_saphyr::to_string(&site).unwrap()).unwrap();
-        let (code, text) = bench.run(&["survey"]);
-        assert_eq!(code, Some(0), "{text}");
-        text
+        said(bench)
     };
     let replace = |old: &str| json!({ "blueprint": "node-replace", "params": { "talos": "homelab", "old": old, "new": { "node": "talos-mac2" } } });
     let bench = Bench::new("talos-dead-node").await;

@@ -3,6 +3,7 @@
 //! It is filled by `estate`, judged by `lint` and shown by `cli`. What could not be asked is [`Layer::Unknown`] with the
 //! reason, never a value: unknown is not no. No secret is in it, and of a machine configuration only a few named fields.
 
+mod ballot;
 mod cluster;
 mod config;
 mod etcd;
@@ -15,6 +16,7 @@ mod votes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use ballot::{BEHIND, NO_LEADER, NOT_HEALTHY};
 pub use cluster::{Budget, KubernetesCluster, ProxmoxCluster, Stranger, TalosCluster, renewal};
 pub use config::{InstallDisk, MachineConfig, NamedSelector};
 pub use etcd::{EtcdAlarm, EtcdMember, EtcdSeat, Seat};
@@ -25,7 +27,7 @@ pub use talos::{
     Certificate, Disk, Extension, Memory, Module, PciDevice, Service, Stage, SystemDisk, Talos, TalosVersion, Unmet,
     Volume,
 };
-pub use votes::{BEHIND, Ballot, Majority, Member, NO_LEADER, NOT_HEALTHY, Voice, Votes};
+pub use votes::{Ballot, Majority, Member, Voice, Votes};
 
 /// One part of what is known of a thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ mod mended;
 #[cfg(test)]
 mod said;
 mod screen;
+mod waiting;
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;

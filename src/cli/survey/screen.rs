@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use console::{Style, measure_text_width, style, truncate_str};
 
-use crate::base::check::bytes;
-use crate::base::survey::{Ballot, Disk, KubernetesCluster, Layer, Majority, Node, Survey, Volume, Votes, Waiting};
+use crate::base::survey::{Ballot, KubernetesCluster, Layer, Majority, Node, Survey, Votes};
 use crate::base::wait::show;
 use crate::lint::{Blind, Finding};
 
@@ -16,7 +15,7 @@ use super::cells::{self, COLUMNS, Cell, Mark};
 use super::mended::Next;
 
 /// So many lines of one layer of a node are shown; of more only the number.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 /// What stands between two columns.
 const GAP: usize = 2;
 /// A name is cut to no fewer columns than this.
@@ -43,19 +42,19 @@ impl Paper {
         self.lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
     }
 
-    fn line(&mut self, line: impl Into<String>) {
+    pub(super) fn line(&mut self, line: impl Into<String>) {
         self.lines.push(line.into());
     }
 
     /// Words behind a head, which is as wide as `hang`.
-    fn laid(&mut self, head: &str, words: &str, hang: usize) {
+    pub(super) fn laid(&mut self, head: &str, words: &str, hang: usize) {
         // At the end of a terminal's line the cursor would stand on the next one.
         let width = if self.width == usize::MAX { usize::MAX } else { self.width - 1 };
         self.lines.extend(lay(head, &self.out.commands(words), hang, width));
     }
 
     /// What to do. A command that is longer than a line stands alone and unbroken, so that it can be copied.
-    fn help(&mut self, text: &str) {
+    pub(super) fn help(&mut self, text: &str) {
         let text = self.out.commands(text);
         let room = self.width.saturating_sub(12);
         let mut head = format!("    {}", helps());
@@ -108,7 +107,6 @@ impl Paper {
         let nodes = plural(survey.nodes.len(), "node");
         let some = if survey.partial { " of the site's" } else { "" };
         self.line(format!("{}  {nodes}{some} at {at}, in {took}", style(&survey.site).bold()));
-        self.line("");
     }
 
     /// The votes of each etcd.
@@ -119,47 +117,14 @@ impl Paper {
                 Majority::Lost => Mark::Wrong,
                 Majority::Electing | Majority::Unknown => Mark::Unknown,
                 // One or two voters can never spare one.
-                Majority::Held if spare.is_none_or(|left| left == 0) && ballot.voters().count() > 2 => Mark::Noted,
+                Majority::Held if spare == Some(0) && ballot.voters().count() > 2 => Mark::Noted,
                 Majority::NotBegun => Mark::Noted,
                 Majority::Held => Mark::Good,
             };
             let head = format!("{} ", mark.style().apply_to(mark.row()));
             self.laid(&head, &ballot.text(), 4);
         }
-        if !all.is_empty() {
-            self.line("");
-        }
-    }
-
-    /// The machines that wait for their first configuration: what they say of themselves, and what is next.
-    fn waiting(&mut self, survey: &Survey, next: &[Next]) {
-        let all: Vec<(&Node, &Waiting)> =
-            survey.nodes.iter().filter_map(|node| Some((node, node.waiting.as_ref()?))).collect();
-        if all.is_empty() {
-            return;
-        }
         self.line("");
-        let head = match all.len() {
-            1 => "1 machine waits for its first configuration; what it says of itself:".to_owned(),
-            n => format!("{n} machines wait for their first configuration; what they say of themselves:"),
-        };
-        self.laid("", &head, 2);
-        for (node, it) in all {
-            self.line(format!("  {}", style(&node.name).bold()));
-            let tag = it.version.known().map_or("not told", String::as_str);
-            self.laid("      ", &format!("Talos {tag} at {}", node.address.as_deref().unwrap_or("its address")), 6);
-            match it.disks.known() {
-                Some(disks) if disks.is_empty() => self.laid("      ", "no disk that could be written to", 6),
-                Some(disks) => disks.iter().for_each(|disk| self.laid("      ", &said(disk, &it.volumes), 8)),
-                None => {
-                    self.laid("      ", &format!("disks not known: {}", it.disks.reason().unwrap_or("not told")), 6)
-                }
-            }
-        }
-        for Next { nodes, help } in next {
-            let whose = if next.len() > 1 { format!("{}: ", nodes.join(", ")) } else { String::new() };
-            self.help(&format!("{whose}{help}"));
-        }
     }
 
     /// One row a node; a column that says nothing of any of them is left out.
@@ -344,36 +309,6 @@ impl Paper {
     /// What is no finding, and explains what stands above.
     pub(super) fn notes(&mut self, notes: &[String]) {
         notes.iter().for_each(|note| self.laid("", note, 2));
-    }
-}
-
-/// A disk of a machine that waits, by what a person knows it by, and what is found on it.
-fn said(disk: &Disk, volumes: &Layer<Vec<Volume>>) -> String {
-    let serial = if disk.serial.is_empty() { "no serial number".to_owned() } else { format!("serial {}", disk.serial) };
-    let parts = [disk.id.as_str(), &disk.model, &bytes(disk.size), &disk.transport, &serial].map(str::to_owned);
-    let of = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
-    let Some(volumes) = volumes.known() else { return format!("{of}; what is on it is not known") };
-    let mut held: Vec<String> = volumes
-        .iter()
-        .filter(|volume| volume.disk() == disk.id)
-        // A table without partitions is nothing that could be missed.
-        .filter(|volume| !(volume.parent.is_empty() && matches!(volume.content.as_str(), "" | "gpt")))
-        .map(|volume| {
-            let label = [&volume.partition_label, &volume.label].into_iter().find(|label| !label.is_empty());
-            match (label, volume.content.as_str()) {
-                (Some(label), "") => label.clone(),
-                (Some(label), content) => format!("{label} ({content})"),
-                (None, "") => volume.id.clone(),
-                (None, content) => format!("{} ({content})", volume.id),
-            }
-        })
-        .collect();
-    let more = held.len().saturating_sub(FEW);
-    held.truncate(FEW);
-    match (held.is_empty(), more) {
-        (true, _) => format!("{of}; nothing known on it"),
-        (false, 0) => format!("{of}; holds {}", held.join(", ")),
-        (false, more) => format!("{of}; holds {} and {more} more", held.join(", ")),
     }
 }
 

@@ -7,6 +7,7 @@ pub(super) mod config;
 mod kubernetes;
 mod machine;
 mod talos;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

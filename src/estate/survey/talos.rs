@@ -1,6 +1,7 @@
 //! Talos' own account of a node, and its seat in etcd.
 
 use super::super::Estate;
+use super::waiting::{self, Bare};
 use super::{Why, config, layer, millis};
 use crate::base::clock::Clock;
 use crate::base::redact;
@@ -87,9 +88,9 @@ pub(super) async fn node(estate: &Estate, name: &str) -> Told {
             }
             // Who has a certificate of nobody's may be a machine without a configuration.
             if matches!(error, Error::UnknownIssuer { .. }) {
-                return match estate.bounded(&what, Box::pin(waiting(estate, name))).await {
+                return match estate.bounded(&what, Box::pin(waiting::ask(estate, name))).await {
                     Ok(Bare::Waits(waiting)) => Told::waits(waiting),
-                    Ok(Bare::Foreign) => Told::unknown(&foreign(error), silent),
+                    Ok(Bare::Foreign) => Told::unknown(&waiting::foreign(error), silent),
                     Ok(Bare::Unknown) | Err(_) => Told::unknown(&error.into(), silent),
                 };
             }
@@ -101,51 +102,6 @@ pub(super) async fn node(estate: &Estate, name: &str) -> Told {
     let seat = Box::pin(seat(&talos, estate));
     let (account, seat) = futures::join!(estate.bounded(&what, account), estate.bounded(&what, seat));
     Told { talos: layer(account), seat: seat.unwrap_or_else(|why| why.layer()), silent: false, waiting: None }
-}
-
-/// How a machine stands whose certificate is not of the cluster's authority.
-enum Bare {
-    Waits(Waiting),
-    /// It has a configuration: it asks who we are.
-    Foreign,
-    Unknown,
-}
-
-/// Asks a machine as one that waits for its first configuration. Nothing of ours is shown to it.
-async fn waiting(estate: &Estate, name: &str) -> Bare {
-    let Ok(talos) = estate.talos_in_maintenance(name, None, None) else { return Bare::Unknown };
-    let stage = match talos.single(&kind::MACHINE_STATUS).await {
-        Ok(status) => status.map_or(kind::Stage::Unknown, |status| status.spec.stage),
-        Err(Error::ClientRefused { certain: true, .. }) => return Bare::Foreign,
-        Err(_) => return Bare::Unknown,
-    };
-    // One that is being installed has its configuration.
-    if !matches!(stage, kind::Stage::Maintenance | kind::Stage::Unknown) {
-        return Bare::Unknown;
-    }
-    let (version, disks, volumes, system) = futures::join!(
-        talos.single(&kind::VERSION),
-        talos.list(&kind::DISKS),
-        talos.list(&kind::DISCOVERED_VOLUMES),
-        talos.single(&kind::SYSTEM_INFORMATION),
-    );
-    Bare::Waits(Waiting {
-        version: one(version, |spec| spec.version),
-        disks: each_some(disks, |resource| resource.spec.is_hardware().then(|| disk(resource))),
-        volumes: each_some(volumes, volume),
-        system_uuid: one(system, |spec| spec.uuid.to_lowercase()),
-    })
-}
-
-/// Why nothing is known of a machine that another cluster has configured.
-fn foreign(error: Error) -> Why {
-    let why = Why::from(error);
-    Why {
-        reason: format!("{}; it does not wait for a configuration: it has one, and asks who we are", why.reason),
-        help: Some(
-            "another cluster's machine is at this address, or the `ca` of the talosconfig is another cluster's".into(),
-        ),
-    }
 }
 
 async fn account(talos: &talos::Talos, version: &talos::Version, clock: Clock) -> Talos {
@@ -235,11 +191,14 @@ fn optional<T>(answer: Result<Option<T>, Error>) -> Layer<T> {
     }
 }
 
-fn one<T, U>(answer: Result<Option<Resource<T>>, Error>, f: impl FnOnce(T) -> U) -> Layer<U> {
+pub(super) fn one<T, U>(answer: Result<Option<Resource<T>>, Error>, f: impl FnOnce(T) -> U) -> Layer<U> {
     optional(answer.map(|found| found.map(|resource| f(resource.spec))))
 }
 
-fn each_some<T, U>(answer: Result<Vec<Resource<T>>, Error>, f: impl FnMut(Resource<T>) -> Option<U>) -> Layer<Vec<U>> {
+pub(super) fn each_some<T, U>(
+    answer: Result<Vec<Resource<T>>, Error>,
+    f: impl FnMut(Resource<T>) -> Option<U>,
+) -> Layer<Vec<U>> {
     optional(answer.map(|all| Some(all.into_iter().filter_map(f).collect())))
 }
 
@@ -300,7 +259,7 @@ fn module(resource: Resource<LoadedModule>) -> Module {
     Module { live: resource.spec.is_live(), name: resource.id }
 }
 
-fn disk(resource: Resource<kind::Disk>) -> Disk {
+pub(super) fn disk(resource: Resource<kind::Disk>) -> Disk {
     let spec = resource.spec;
     Disk {
         id: resource.id,
@@ -318,7 +277,7 @@ fn disk(resource: Resource<kind::Disk>) -> Disk {
 }
 
 /// What is on loop devices is the image itself.
-fn volume(resource: Resource<DiscoveredVolume>) -> Option<Volume> {
+pub(super) fn volume(resource: Resource<DiscoveredVolume>) -> Option<Volume> {
     let spec = resource.spec;
     let volume = Volume {
         id: resource.id,

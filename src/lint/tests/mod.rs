@@ -122,7 +122,8 @@ fn what_cannot_be_looked_at_is_said() {
     survey.partial = true;
     let looked = look(&survey);
     assert_eq!(looked.findings, []);
-    assert_eq!(looked.unlooked.iter().map(|u| u.rule).collect::<Vec<_>>(), ["L15"]);
+    assert_eq!(looked.unlooked.iter().map(|u| u.rule).collect::<Vec<_>>(), ["L15", "L38"]);
+    assert_eq!(looked.blind().len(), 1);
 
     // A selector that cannot be told here.
     let mut survey = estate::sound();
