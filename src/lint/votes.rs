@@ -216,7 +216,7 @@ fn none_to_spare(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Opti
             Some(node) => format!("reboot nothing else before it is well: {}", talosctl(node, "logs etcd")),
             None => "let it start, or remove it: `talosctl etcd members` on a member that is well names it".to_owned(),
         };
-        out.find(&cluster.name, format!("{}: {}", ballot.sum(), said.join("; ")), help);
+        out.find(&cluster.name, format!("{}; {}", ballot.sum(), said.join("; ")), help);
     }
     Some(())
 }
