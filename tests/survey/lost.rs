@@ -211,3 +211,19 @@ async fn the_sites_own_migrations_are_named() {
     let text = with(&bench, "recover", recover("another"));
     assert!(text.contains("write a migration of the blueprint quorum-recover"), "{text}");
 }
+
+/// Whose certificate is of another authority is asked whether he waits, and one who has a configuration does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_clusters_machine_does_not_wait() {
+    let (mut bench, other) = (Bench::new("talos-three").await, Bench::new("talos-three").await);
+    let mut site = (*bench.site).clone();
+    site.talos.values_mut().for_each(|cluster| cluster.talosconfig = other.lab.dir().join("talosconfig"));
+    bench.site = std::sync::Arc::new(site);
+    let survey = bench.survey(&[]).await;
+    assert_eq!(survey.nodes.len(), 3);
+    for node in &survey.nodes {
+        let reason = node.talos.reason().unwrap();
+        assert!(node.waiting.is_none() && reason.contains("it has one, and asks who we are"), "{reason}");
+    }
+    assert_eq!(ballot(&survey).majority, Majority::Unknown);
+}
