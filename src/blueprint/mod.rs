@@ -7,6 +7,7 @@ pub mod cordon;
 pub mod fault;
 pub mod finding;
 pub mod hold;
+pub mod install;
 pub mod known;
 pub mod machine;
 pub mod node;

@@ -3,13 +3,9 @@
 //!
 //! The steps 01 to 03 and 05 are those of one machine, with its name in the site file as instance.
 
-mod bare;
-mod disk;
-mod image;
 mod known;
 mod kubeconfig;
 mod on;
-mod own_etcd;
 pub mod params;
 mod rights;
 mod s00_preflight;
@@ -20,7 +16,6 @@ mod s04_bootstrap;
 mod s05_join;
 mod s06_kubeconfig;
 mod s07_verify;
-mod source;
 
 use super::{Blueprint, BoxedStep, Given, Row};
 use crate::site::Site;
@@ -28,7 +23,7 @@ use crate::site::fields::Item;
 
 use params::Params;
 
-pub use bare::Bare;
+pub use super::install::{Bare, Source};
 pub use s00_preflight::Preflight;
 pub use s01_check_disks::CheckDisks;
 pub use s02_apply_config::ApplyConfig;
@@ -37,7 +32,6 @@ pub use s04_bootstrap::Bootstrap;
 pub use s05_join::JoinCluster;
 pub use s06_kubeconfig::MergeKubeconfig;
 pub use s07_verify::VerifyCluster;
-pub use source::Source;
 
 /// The blueprint.
 pub const BLUEPRINT: Blueprint = Blueprint {

@@ -8,14 +8,13 @@ use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::System;
 use crate::blueprint::finding::{self, Asked, Finding, Findings, asked};
+use crate::blueprint::install::{Bare, Stand, Wanted, image};
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::{ApplyMode, Error};
 
-use super::bare::{Bare, Stand};
 use super::params::Params;
-use super::source::Wanted;
-use super::{image, known, on, rights};
+use super::{known, on, rights};
 
 /// Looks at everything that all machines need.
 #[derive(Debug, Clone, Serialize, Deserialize)]

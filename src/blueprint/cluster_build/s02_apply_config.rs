@@ -1,33 +1,19 @@
 //! 02: a machine that waits is given its configuration, which has it install itself.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Answer, Change, Check, Problem};
-use crate::base::digest::sha256;
+use crate::base::check::Check;
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
-use crate::base::permit::{Permit, System, Thing};
-use crate::blueprint::quorum::{Join, Peer, join, look};
-use crate::blueprint::stand::may_pass;
-use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
+use crate::base::permit::Permit;
+use crate::blueprint::install::{Apply, Bare, apply};
+use crate::blueprint::quorum::Peer;
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::talos::{ApplyMode, Talos, Which};
 
-use super::bare::{Bare, Stand, still_waits};
-use super::disk::is_talos;
-use super::own_etcd::{self, in_the_way};
-use super::s01_check_disks::{chosen, other_data, unconsented};
-use super::source::Wanted;
-
-/// How long a machine that has taken its configuration may still say that it waits for one.
-const LEAVES: Duration = Duration::from_secs(60);
-
-/// How the run files are called that tell when it was sent, each with its second of the epoch behind it.
-const SENT: &str = "sent-";
+use crate::blueprint::install::apply::Before;
 
 /// Gives one machine its configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,17 +26,6 @@ pub struct ApplyConfig {
     pub first: bool,
     /// The other machines of this migration.
     pub others: Vec<Bare>,
-}
-
-/// What it was like. An installation is not taken back.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Before {
-    /// The disk, in words.
-    pub disk: String,
-    /// What was on it.
-    pub holds: Vec<String>,
-    /// SHA-256 of the configuration that it is given.
-    pub config: String,
 }
 
 impl Step<Estate> for ApplyConfig {
@@ -67,242 +42,33 @@ impl Step<Estate> for ApplyConfig {
     }
 
     fn why(&self) -> Vec<String> {
-        vec![
-            format!("The configuration is {} with what the site says of the node merged in.", self.bare.source.shown()),
-            "A machine that waits proves to nobody who it is, and the configuration has the secrets of the cluster: its disk \
-             must be there, a VM must have the uuid of the site's, and `fingerprint` pins what its console shows."
-                .into(),
-            "A control plane joins etcd by itself as soon as it is up, as a learner first. So it is not given its configuration \
-             before every voter is well and no other learner waits: two at once, and a majority may never be had."
-                .into(),
-            "The node checks the configuration before it takes it (a dry run). It is sent in the mode `auto`, the one that every \
-             version takes while it waits."
-                .into(),
-            format!(
-                "By hand: `talosctl apply-config --insecure -n {} -f FILE`. To take it back: `talosctl reset`, which wipes the disk.",
-                self.bare.waits_at()
-            ),
-        ]
+        apply::why(&self.bare)
     }
 
-    /// The image is pulled and written, and the machine goes through its firmware.
     fn limit(&self) -> Duration {
-        Duration::from_secs(1_200)
+        apply::LIMIT
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        let what = format!("{} installs itself on disk {}", self.bare.name(), self.bare.disk);
-        Outlook { destroys: vec![Thing::disk(&self.bare.disk)], ..Outlook::changes(System::Talos, [what]) }
+        apply::outlook(&self.bare)
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        match self.look(cx, &seen).await {
-            // It goes down and comes up while it is asked.
-            Err(failure) if seen.since.is_some() && may_pass(&failure) => Ok(Check::waiting(failure.to_string())),
-            other => other,
-        }
+        self.core().check(cx, seen).await
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let Some(since) = seen.since else { return Ok(()) };
-        let Stand::Waits(talos) = self.bare.stand(cx).await? else { return Ok(()) };
-        // Everything once more: from here on there is no way back.
-        let refused = |problem: Problem| Failure::plain(problem.text, Some(problem.help));
-        let now = match self.ahead(cx, &talos, &seen).await?.answer {
-            Answer::Todo { before, .. } => before,
-            Answer::Blocked { problems } => {
-                let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
-                return Err(Failure::plain(text.join("; "), help.into_iter().next()));
-            }
-            Answer::Waiting { reason, .. } => return Err(Failure::plain(reason, None)),
-            Answer::Done | Answer::Manual { .. } => return Ok(()),
-        };
-        // The very text that is sent: the file may change between two looks at it.
-        let wanted = self.bare.wanted().await?;
-        if [now.config, sha256(wanted.expose().as_bytes())].iter().any(|config| *config != since.config) {
-            let text = format!("{} is not what it was when this run looked at it first", self.bare.source.shown());
-            let help = "`pvemig abandon` this run and begin another one, which shows what it is by now";
-            return Err(refused(Problem::new(text, help)));
-        }
-        // The consent was to what was there; only what an installation of this run left is nobody's.
-        if now.holds != since.holds && !(self.sent(seen.run)?.is_some() && is_talos(&now.holds)) {
-            let text = format!(
-                "disk {} of {} does not hold what it held when this run looked at it first: {}",
-                self.bare.disk,
-                self.bare.name(),
-                now.holds.join("; ")
-            );
-            let help = "`pvemig abandon` this run and begin another one, which shows what is on it by now";
-            return Err(refused(Problem::new(text, help)));
-        }
-        permit.may_destroy(&Thing::disk(&self.bare.disk))?;
-        talos.dry_run(wanted.expose(), ApplyMode::Auto).await?;
-        permit.file(&format!("{SENT}{}", cx.clock().now().as_second()), b"")?;
-        let applied = talos.apply_config(permit, wanted.expose(), ApplyMode::Auto).await?;
-        applied.warnings.iter().for_each(|warning| permit.progress(warning));
-        Ok(())
+        self.core().apply(cx, seen, permit).await
     }
 
-    async fn back(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        let name = self.bare.name();
-        if let Stand::Waits(talos) = self.bare.stand(cx).await?
-            && still_waits(&talos).await?
-        {
-            return Ok(Check::done().note(format!("{name} waits for a configuration, as before")));
-        }
-        let lost = before.holds.iter().map(|part| Change::remove(format!("{} had", before.disk), part));
-        let change = Change::act(format!(
-            "{name} is installed on {}: only `talosctl reset` makes it wait again, and what was on the disk is gone",
-            before.disk
-        ));
-        Ok(Check::todo(std::iter::once(change).chain(lost).collect(), ()))
+    async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        self.core().back(cx, before, seen).await
     }
 }
 
 impl ApplyConfig {
-    async fn look(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let name = self.bare.name();
-        match self.bare.stand(cx).await? {
-            Stand::Ours(talos) => self.is_what_it_should_be(&talos, seen.since).await,
-            Stand::Foreign => Ok(Check::blocked(vec![self.bare.foreign()])),
-            Stand::Silent(why) if seen.since.is_some() => {
-                Ok(Check::waiting(format!("{name} installs itself and comes up again: {why}")))
-            }
-            Stand::Silent(why) => {
-                let (ask, hint) = self.bare.start_it();
-                let text = format!("{name} does not wait for a configuration: {why}");
-                Ok(Check::blocked(vec![Problem::new(text, format!("{ask}; {hint}"))]))
-            }
-            Stand::Waits(talos) => match self.sent(seen.run)? {
-                Some(at) if !still_waits(&talos).await? || at + cx.clock().scaled(LEAVES) > cx.clock().now() => {
-                    Ok(Check::waiting(format!(
-                        "{name} was given its configuration, or was about to be: it is to install itself"
-                    )))
-                }
-                // It has come back to where it was: its console says why, and it may be tried again.
-                Some(at) => {
-                    let again = format!(
-                        "{name} was given its configuration at {at:.0} and waits for one again: its console says why"
-                    );
-                    Ok(self.ahead(cx, &talos, seen).await?.note(again))
-                }
-                None => self.ahead(cx, &talos, seen).await,
-            },
-        }
-    }
-
-    /// When this run sent it last, or was about to.
-    fn sent(&self, run: &RunInfo) -> Result<Option<Timestamp>, Failure> {
-        let key = StepKey::new(Self::ID, Some(self.bare.name()));
-        let Some(files) = &run.files else { return Ok(None) };
-        let unread = |error| Failure::plain(format!("the run's files of {key} cannot be read: {error}"), None);
-        let entries = match std::fs::read_dir(files.join(key.as_str())) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unread(error)),
-        };
-        let at = |name: &str| Timestamp::from_second(name.strip_prefix(SENT)?.parse().ok()?).ok();
-        let mut last = None;
-        for entry in entries {
-            let name = entry.map_err(unread)?.file_name();
-            last = last.max(name.to_str().and_then(at));
-        }
-        Ok(last)
-    }
-
-    /// A node that has a configuration of this cluster: it must be the one of its file.
-    async fn is_what_it_should_be(&self, talos: &Arc<Talos>, since: Option<&Before>) -> Result<Check<Before>, Failure> {
-        let (name, wanted) = (self.bare.name(), self.bare.wanted().await?);
-        let Some(now) = talos.machine_config(Which::Persistent).await? else {
-            return Ok(Check::waiting(format!("{name} has not written its configuration to its disk yet")));
-        };
-        let differs = wanted.differs(now.expose());
-        Ok(match differs {
-            Ok(None) => Check::done(),
-            // What this run sent is there; what has come to it since is somebody else's, and no reason to go back.
-            Ok(Some(_)) if since.is_some_and(|since| sha256(now.expose().as_bytes()) == since.config) => Check::done(),
-            Ok(Some(lines)) => Check::blocked(vec![Problem::new(
-                format!(
-                    "the machine configuration of {name} is not what {} comes to:\n{}",
-                    self.bare.source.shown(),
-                    lines.trim_end()
-                ),
-                format!(
-                    "a node that has its configuration is not installed again, and nothing is applied to it here. It may be newer than \
-                     the file (an upgrade of Kubernetes, a patch): then carry that into {}",
-                    self.bare.source.shown()
-                ),
-            )]),
-            Err(why) => Check::blocked(vec![Problem::new(
-                format!("whether {name} has the configuration of {} cannot be told: {why}", self.bare.source.shown()),
-                format!("look at it: {}", self.bare.machine.talosctl("get machineconfig persistent -o yaml")),
-            )]),
-        })
-    }
-
-    /// A machine that waits: what is in the way, or what would be done.
-    async fn ahead(&self, cx: &Estate, talos: &Talos, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let (name, wanted) = (self.bare.name(), self.bare.wanted().await?);
-        let found = match chosen(&self.bare, talos).await? {
-            Ok(found) => found,
-            Err(problem) => return Ok(Check::blocked(vec![problem])),
-        };
-        let mut problems = self.amiss(cx, talos, &wanted).await?;
-        problems.extend(other_data(&self.bare, talos).await?);
-        problems.extend(unconsented(&self.bare, &found, |thing| seen.run.consents.contains(thing)));
-        let mut notes = Vec::new();
-        if wanted.is_control_plane() {
-            let etcd = look(cx, &self.bare.machine.cluster, &self.peers).await;
-            match join(name, &etcd) {
-                Join::NoCluster if self.first => {
-                    let others = own_etcd::all(cx, &self.others, |thing| seen.run.consents.contains(thing)).await;
-                    problems.extend(in_the_way(&self.bare, &etcd, &others));
-                }
-                // Without a leader its members are not told: nobody knows what one more would come to.
-                Join::NoCluster => {
-                    let why: Vec<_> = etcd.silent().map(|(peer, why)| format!("{peer}: {why}")).collect();
-                    let text = format!("{name} joins etcd once somebody tells its members ({})", why.join("; "));
-                    return Ok(Check::waiting(text));
-                }
-                Join::Open(sum) => notes.push(sum),
-                Join::Wait(why) => return Ok(Check::waiting(format!("{name} joins etcd after that: {why}"))),
-                Join::Shut(why) => problems.extend(why),
-            }
-        }
-        if !problems.is_empty() {
-            return Ok(Check::blocked(problems).notes(notes));
-        }
-        let image = wanted.facts.image.clone();
-        let image =
-            image.unwrap_or_else(|| "Talos' default installer, which has no extensions: it names no image".into());
-        let mut changes = vec![Change::add(format!("{name} machine configuration"), self.bare.source.shown())];
-        changes.push(Change::add(format!("{name} installation on {}", found.named), image));
-        changes.extend(found.holds.iter().map(|part| Change::remove(format!("disk {}", self.bare.disk), part)));
-        changes.push(Change::act(format!("{name} reboots from its disk")));
-        let config = sha256(wanted.expose().as_bytes());
-        Ok(Check::todo(changes, Before { disk: found.named, holds: found.holds, config }).notes(notes))
-    }
-
-    /// Why this machine is not to be given that configuration.
-    async fn amiss(&self, cx: &Estate, talos: &Talos, wanted: &Wanted) -> Result<Vec<Problem>, Failure> {
-        let context = cx.talosconfig(&self.bare.machine.cluster)?;
-        let (name, mut problems) = (self.bare.name(), self.bare.is_another(cx, talos).await?);
-        // Once it is installed there is no other way to it.
-        let ours = wanted.ca.as_deref().is_some_and(|ca| context.is_of(ca));
-        if !ours {
-            problems.push(Problem::new(
-                format!(
-                    "the configuration of {name} names no authority that the talosconfig of {} is of",
-                    self.bare.machine.cluster
-                ),
-                "take the talosconfig and the configuration that were made from the same secrets",
-            ));
-        }
-        if self.first && !wanted.is_control_plane() {
-            let text = format!("the configuration of {name} is no control plane's, and etcd is to begin on it");
-            problems.push(Problem::new(text, "put a control plane first in `nodes` of the parameters"));
-        }
-        problems.extend(super::image::amiss(&self.bare, talos, wanted).await?);
-        Ok(problems)
+    fn core(&self) -> Apply<'_> {
+        let key = StepKey::new(<Self as Step<Estate>>::ID, Some(self.bare.name()));
+        Apply { key, bare: &self.bare, peers: &self.peers, first: self.first, others: &self.others }
     }
 }

@@ -6,15 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
+use crate::blueprint::install::asked::runs_from;
+use crate::blueprint::install::disk::also_boot;
+use crate::blueprint::install::{Bare, Stand};
 use crate::blueprint::machine::running;
 use crate::blueprint::stand::may_pass;
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::{Talos, kind};
-
-use super::bare::{Bare, Stand};
-use super::disk::also_boot;
-use super::s01_check_disks::runs_from;
 
 /// Waits until one node runs from its disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]

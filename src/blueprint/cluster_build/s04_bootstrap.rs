@@ -7,13 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::{Failure, Fault};
 use crate::base::permit::{Permit, System};
+use crate::blueprint::install::own_etcd::{self, in_the_way};
+use crate::blueprint::install::{Bare, Stand};
 use crate::blueprint::quorum::{Etcd, Peer, apart, look, votes};
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::Error;
-
-use super::bare::{Bare, Stand};
-use super::own_etcd::{self, in_the_way};
 
 /// Begins etcd on one machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]

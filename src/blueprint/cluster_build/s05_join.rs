@@ -6,13 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::Check;
 use crate::base::fault::Failure;
-use crate::blueprint::quorum::{Peer, amiss, apart, look, votes};
-use crate::blueprint::stand::missing;
+use crate::blueprint::install::{Bare, join};
+use crate::blueprint::quorum::Peer;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::talos::kind;
-
-use super::bare::Bare;
 
 /// Waits until one node is part of the cluster.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,46 +38,14 @@ impl Step<Estate> for JoinCluster {
     }
 
     fn why(&self) -> Vec<String> {
-        vec![
-            "A control plane joins etcd as a learner, and gets its vote when it has caught up. Until then the next one is not \
-             begun: etcd takes one learner at a time, and two half-joined members are how a majority is lost."
-                .into(),
-            "Talos calls a node running when its services and static pods are; the kubelet alone says Ready much earlier.".into(),
-            format!(
-                "By hand: {}, {}.",
-                self.bare.machine.talosctl("etcd members"),
-                self.bare.machine.talosctl("get machinestatus")
-            ),
-        ]
+        join::why(&self.bare)
     }
 
     fn limit(&self) -> Duration {
-        Duration::from_secs(900)
+        join::LIMIT
     }
 
     async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let (name, machine) = (self.bare.name(), &self.bare.machine);
-        let talos = machine.open(cx).await?;
-        let asked = futures::try_join!(talos.single(&kind::MACHINE_STATUS), talos.services());
-        let (status, services) = match asked {
-            Err(error) if error.is_down() => return Ok(Check::waiting(error.to_string())),
-            other => other?,
-        };
-        let etcd = look(cx, &machine.cluster, &self.peers).await;
-        if let Some(problem) = amiss(name, &etcd) {
-            return Ok(Check::waiting(problem.text));
-        }
-        if let Some(problem) = apart(&etcd).into_iter().next() {
-            return Ok(Check::waiting(problem.text));
-        }
-        let mut status = status.map(|status| status.spec).unwrap_or_default();
-        // A node is Ready once it has a network, and whoever brings his own (Cilium) needs the kubeconfig first: 07 asks.
-        status.status.unmet_conditions.retain(|condition| condition.name != "nodeReady");
-        status.status.ready |= status.status.unmet_conditions.is_empty();
-        let lines = missing(machine, &status, &services);
-        if !lines.is_empty() {
-            return Ok(Check::waiting(lines.join("; ")));
-        }
-        Ok(Check::done().notes(votes(&etcd).map(|votes| format!("etcd has {votes}"))))
+        join::check(cx, &self.bare, &self.peers).await
     }
 }

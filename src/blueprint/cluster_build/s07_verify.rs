@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use crate::base::check::Check;
 use crate::base::fault::Failure;
+use crate::blueprint::install::whole;
 use crate::blueprint::machine::Machine;
-use crate::blueprint::quorum::{Peer, amiss, apart, look, votes};
-use crate::blueprint::stand::{kubelet, may_pass, missing};
+use crate::blueprint::quorum::Peer;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::talos::kind;
 
 /// Looks at all nodes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,24 +52,8 @@ impl Step<Estate> for VerifyCluster {
     }
 
     async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let etcd = look(cx, &self.cluster, &self.peers).await;
-        let each = join_all(self.machines.iter().map(|machine| lacking(cx, machine))).await;
-        let mut lines = Vec::new();
-        for (machine, found) in self.machines.iter().zip(each) {
-            match found {
-                Ok(found) => lines.extend(found),
-                Err(failure) if may_pass(&failure) => lines.push(failure.to_string()),
-                Err(failure) => return Err(failure),
-            }
-            lines.extend(amiss(&machine.name, &etcd).map(|problem| problem.text));
-        }
-        lines.extend(apart(&etcd).into_iter().map(|problem| problem.text));
-        lines.extend(etcd.alarms());
-        if lines.is_empty() {
-            let votes = votes(&etcd).map(|votes| format!("etcd has {votes}"));
-            return Ok(Check::done().notes(votes));
-        }
-        Ok(Check::waiting(lines.join("; ")))
+        let (lines, votes) = whole::lacking(cx, &self.cluster, &self.machines, &self.peers).await?;
+        Ok(if lines.is_empty() { Check::done().notes(votes) } else { Check::waiting(lines.join("; ")) })
     }
 }
 
@@ -79,16 +61,4 @@ impl VerifyCluster {
     fn names(&self) -> Vec<&str> {
         self.machines.iter().map(|machine| machine.name.as_str()).collect()
     }
-}
-
-/// What one node misses.
-async fn lacking(cx: &Estate, machine: &Machine) -> Result<Vec<String>, Failure> {
-    let talos = machine.open(cx).await?;
-    let (status, services, boot) =
-        futures::try_join!(talos.single(&kind::MACHINE_STATUS), talos.services(), talos.this_boot())?;
-    let status = status.map(|status| status.spec).unwrap_or_default();
-    let mut lines = missing(machine, &status, &services);
-    let node = cx.kubernetes(&machine.node.cluster).await?.node(&machine.node.name).await?;
-    lines.extend(kubelet(machine, node.as_ref(), &boot));
-    Ok(lines)
 }

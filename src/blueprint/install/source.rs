@@ -27,14 +27,14 @@ pub struct Source {
 
 /// A configuration as a node is to have it. It holds the secrets of the cluster.
 #[derive(Clone)]
-pub(super) struct Wanted {
+pub struct Wanted {
     text: String,
     /// The few fields that are looked at.
-    pub(super) facts: Facts,
+    pub facts: Facts,
     /// `cluster.id`, which all nodes of a cluster share.
-    pub(super) cluster: Option<String>,
+    pub cluster: Option<String>,
     /// The certificate of the authority that the node's API will be of, in PEM.
-    pub(super) ca: Option<String>,
+    pub ca: Option<String>,
 }
 
 impl std::fmt::Debug for Wanted {
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Wanted {
 
 impl Source {
     /// In words: the file, and the program that decrypts it.
-    pub(super) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         match self.decrypt.first() {
             None => self.file.display().to_string(),
             Some(program) => format!("{} (by `{program}`)", self.file.display()),
@@ -56,7 +56,7 @@ impl Source {
     ///
     /// # Errors
     /// The file cannot be read or decrypted, or is no machine configuration; no value of it is quoted.
-    pub(super) async fn wanted(&self, node: &str, disk: &str) -> Result<Wanted, Failure> {
+    pub async fn wanted(&self, node: &str, disk: &str) -> Result<Wanted, Failure> {
         let from = if self.decrypt.is_empty() {
             SecretRef::File(self.file.clone())
         } else {
@@ -98,12 +98,12 @@ impl Source {
 
 impl Wanted {
     /// All documents of it, for who sends them.
-    pub(super) fn expose(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.text
     }
 
     /// Whether the node votes in etcd.
-    pub(super) fn is_control_plane(&self) -> bool {
+    pub fn is_control_plane(&self) -> bool {
         self.facts.machine_type == "controlplane"
     }
 
@@ -111,7 +111,7 @@ impl Wanted {
     ///
     /// # Errors
     /// The other one is no YAML.
-    pub(super) fn differs(&self, other: &str) -> Result<Option<String>, String> {
+    pub fn differs(&self, other: &str) -> Result<Option<String>, String> {
         let all = |text: &str| serde_saphyr::from_multiple::<Value>(text).map_err(|_| "it is no YAML".to_owned());
         if all(&self.text)? == all(other)? {
             return Ok(None);

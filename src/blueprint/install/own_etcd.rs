@@ -14,7 +14,7 @@ use super::disk;
 
 /// What a machine says of an etcd of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Own {
+pub enum Own {
     /// It has none: it is a worker, or waits for its configuration and has no data but what may be lost.
     None,
     /// It has one, or may have one, and how that is known.
@@ -22,7 +22,7 @@ pub(super) enum Own {
 }
 
 /// What each of these machines says, side by side.
-pub(super) async fn all(cx: &Estate, machines: &[Bare], given: impl Fn(&Thing) -> bool + Copy) -> Vec<(String, Own)> {
+pub async fn all(cx: &Estate, machines: &[Bare], given: impl Fn(&Thing) -> bool + Copy) -> Vec<(String, Own)> {
     let one = |bare: &Bare| {
         let bare = bare.clone();
         async move {
@@ -70,7 +70,7 @@ async fn configured(talos: &Talos) -> Result<Own, Error> {
 }
 
 /// Every other machine of the cluster that has an etcd, or may have one. `asked`: those of this migration.
-pub(super) fn in_the_way(bare: &Bare, etcd: &Etcd, asked: &[(String, Own)]) -> Vec<Problem> {
+pub fn in_the_way(bare: &Bare, etcd: &Etcd, asked: &[(String, Own)]) -> Vec<Problem> {
     let (mut problems, cluster) = (Vec::new(), &bare.machine.cluster);
     for (name, own) in asked {
         let Own::Perhaps(how) = own else { continue };

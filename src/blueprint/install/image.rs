@@ -22,7 +22,7 @@ const OTHERS: [&[&str]; 6] =
 ///
 /// # Errors
 /// What keeps the machine from telling its devices.
-pub(super) async fn amiss(bare: &Bare, talos: &Talos, wanted: &Wanted) -> Result<Option<Problem>, Failure> {
+pub async fn amiss(bare: &Bare, talos: &Talos, wanted: &Wanted) -> Result<Option<Problem>, Failure> {
     let Some(image) = wanted.facts.image.as_deref() else { return Ok(None) };
     let devices = talos.list(&kind::PCI_DEVICES).await?;
     let gpu = devices.iter().any(|device| device.spec.vendor_id.eq_ignore_ascii_case(VENDOR));

@@ -6,18 +6,18 @@ use crate::talos::kind::{DiscoveredVolume, Disk};
 
 /// A disk of a machine, and what is on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Chosen {
+pub struct Chosen {
     /// `Samsung SSD 980 PRO 1TB, 1.0 TB, nvme0n1`
-    pub(super) named: String,
+    pub named: String,
     /// What is found on it, a line each; none: nothing that Talos knows, which is not the same as nothing.
-    pub(super) holds: Vec<String>,
+    pub holds: Vec<String>,
 }
 
 /// The disk with a serial number among those that the machine has now.
 ///
 /// # Errors
 /// There is none, there are several, or nothing can be installed on it.
-pub(super) fn choose(
+pub fn choose(
     name: &str,
     serial: &str,
     disks: &[Resource<Disk>],
@@ -67,7 +67,7 @@ fn known(disk: &Resource<Disk>) -> String {
 }
 
 /// What is on a disk: its partitions, or what takes the whole of it.
-pub(super) fn holds(id: &str, volumes: &[Resource<DiscoveredVolume>]) -> Vec<String> {
+pub fn holds(id: &str, volumes: &[Resource<DiscoveredVolume>]) -> Vec<String> {
     let mut parts: Vec<&Resource<DiscoveredVolume>> = volumes.iter().filter(|v| v.spec.parent == id).collect();
     parts.sort_by_key(|part| part.spec.partition_index);
     let mut lines: Vec<String> = parts.iter().map(|part| said(part)).collect();
@@ -89,7 +89,7 @@ fn said(volume: &Resource<DiscoveredVolume>) -> String {
 
 /// The disks with the data of an installation, and their serial numbers: two of them on one machine, and nobody knows which
 /// one Talos finds by its label.
-pub(super) fn with_data(disks: &[Resource<Disk>], volumes: &[Resource<DiscoveredVolume>]) -> Vec<(String, String)> {
+pub fn with_data(disks: &[Resource<Disk>], volumes: &[Resource<DiscoveredVolume>]) -> Vec<(String, String)> {
     let data = |disk: &&Resource<Disk>| {
         let labels = |v: &Resource<DiscoveredVolume>| matches!(v.spec.partition_label.as_str(), "EPHEMERAL" | "ETCD");
         volumes.iter().any(|v| v.spec.parent == disk.id && labels(v))
@@ -98,7 +98,7 @@ pub(super) fn with_data(disks: &[Resource<Disk>], volumes: &[Resource<Discovered
 }
 
 /// Whether all that is on a disk are partitions as an installation of Talos makes them.
-pub(super) fn is_talos(holds: &[String]) -> bool {
+pub fn is_talos(holds: &[String]) -> bool {
     const OWN: [&str; 6] = ["EFI", "BIOS", "BOOT", "META", "STATE", "EPHEMERAL"];
     holds.iter().all(|line| {
         let label = line.split(':').next().and_then(|head| head.split(' ').nth(1));
@@ -107,7 +107,7 @@ pub(super) fn is_talos(holds: &[String]) -> bool {
 }
 
 /// Other disks from which the firmware may boot: those with an EFI system partition.
-pub(super) fn also_boot(own: &str, disks: &[Resource<Disk>], volumes: &[Resource<DiscoveredVolume>]) -> Vec<String> {
+pub fn also_boot(own: &str, disks: &[Resource<Disk>], volumes: &[Resource<DiscoveredVolume>]) -> Vec<String> {
     let boots = |disk: &&Resource<Disk>| {
         let efi =
             |v: &Resource<DiscoveredVolume>| v.spec.parent == disk.id && v.spec.partition_label.starts_with("EFI");

@@ -32,7 +32,7 @@ pub struct Bare {
 }
 
 /// How a machine stands.
-pub(super) enum Stand {
+pub enum Stand {
     /// It waits for its first configuration.
     Waits(Arc<Talos>),
     /// It has one, and its certificate is of the cluster's authority.
@@ -45,7 +45,7 @@ pub(super) enum Stand {
 
 impl Bare {
     /// Its name in the site file.
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.machine.name
     }
 
@@ -53,12 +53,12 @@ impl Bare {
     ///
     /// # Errors
     /// The file cannot be read, or is none.
-    pub(super) async fn wanted(&self) -> Result<Wanted, Failure> {
+    pub async fn wanted(&self) -> Result<Wanted, Failure> {
         self.source.wanted(&self.machine.node.name, &self.disk).await
     }
 
     /// The address at which it is looked for as long as it waits.
-    pub(super) fn waits_at(&self) -> &str {
+    pub fn waits_at(&self) -> &str {
         self.at.as_deref().unwrap_or(&self.machine.dial.host)
     }
 
@@ -68,7 +68,7 @@ impl Bare {
     ///
     /// # Errors
     /// What is wrong with the talosconfig, the address or the fingerprint, and what else it answers.
-    pub(super) async fn stand(&self, cx: &Estate) -> Result<Stand, Failure> {
+    pub async fn stand(&self, cx: &Estate) -> Result<Stand, Failure> {
         let ours = self.machine.open(cx).await?;
         let silent = match ours.single(&kind::MACHINE_STATUS).await {
             Ok(_) => return Ok(Stand::Ours(ours)),
@@ -98,7 +98,7 @@ impl Bare {
     ///
     /// # Errors
     /// What keeps it, or Proxmox, from answering.
-    pub(super) async fn is_another(&self, cx: &Estate, talos: &Talos) -> Result<Vec<Problem>, Failure> {
+    pub async fn is_another(&self, cx: &Estate, talos: &Talos) -> Result<Vec<Problem>, Failure> {
         let Some(vm) = &self.machine.vm else { return Ok(Vec::new()) };
         let (own, (_, _, (config, status))) = futures::try_join!(
             async { Ok::<_, Failure>(own_vm::of_node(talos).await?) },
@@ -109,7 +109,7 @@ impl Bare {
     }
 
     /// What to do where it does not answer before it has a configuration.
-    pub(super) fn start_it(&self) -> (String, String) {
+    pub fn start_it(&self) -> (String, String) {
         let name = self.name();
         let ask = match &self.machine.vm {
             Some(vm) => format!("start vm {} ({name}) from a Talos ISO", vm.vmid),
@@ -124,7 +124,7 @@ impl Bare {
     }
 
     /// What to do where another cluster's configuration is on it.
-    pub(super) fn foreign(&self) -> Problem {
+    pub fn foreign(&self) -> Problem {
         let name = self.name();
         Problem::new(
             format!("{name} has a configuration already, and its certificate is not of this cluster's authority"),
@@ -140,7 +140,7 @@ impl Bare {
 ///
 /// # Errors
 /// What keeps it from answering.
-pub(super) async fn still_waits(talos: &Talos) -> Result<bool, Error> {
+pub async fn still_waits(talos: &Talos) -> Result<bool, Error> {
     let status = talos.single(&kind::MACHINE_STATUS).await?;
     Ok(status.is_none_or(|status| matches!(status.spec.stage, Stage::Maintenance | Stage::Unknown)))
 }
