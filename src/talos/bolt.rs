@@ -50,9 +50,10 @@ fn meta(pages: &[u8], at: usize, size: usize) -> Option<(usize, u64, u64)> {
     let meta = pages.get(at..at.checked_add(HEADER + SUMMED + 8)?)?.get(HEADER..)?;
     let word = |from: usize| Some(u32::from_le_bytes(meta.get(from..from + 4)?.try_into().ok()?));
     let long = |from: usize| Some(u64::from_le_bytes(meta.get(from..from + 8)?.try_into().ok()?));
-    let sum = meta.get(..SUMMED)?.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let sum = meta
+        .get(..SUMMED)?
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     let fits = word(0)? == MAGIC && word(4)? == VERSION && word(8)? as usize == size && long(SUMMED)? == sum;
     if fits { Some((size, long(40)?, long(48)?)) } else { None }
 }
@@ -65,9 +66,9 @@ mod tests {
         let mut out = vec![0; HEADER];
         out.extend([MAGIC, VERSION, 4_096, 0].iter().flat_map(|word| word.to_le_bytes()));
         out.extend([3, 0, 2, used, transaction].iter().flat_map(|word: &u64| word.to_le_bytes()));
-        let sum = out[HEADER..].iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-            (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let sum = out[HEADER..]
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
         out.extend_from_slice(&sum.to_le_bytes());
         out[0] = u8::try_from(number).unwrap();
         out.resize(4_096, 0);

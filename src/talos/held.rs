@@ -63,10 +63,7 @@ impl EtcdVolume {
 }
 
 /// All messages of a stream; an error in one of them is one of all.
-async fn all<T>(
-    mut stream: Streaming<T>,
-    metadata: impl Fn(&T) -> Option<&Metadata>,
-) -> Result<Vec<T>, tonic::Status> {
+async fn all<T>(mut stream: Streaming<T>, metadata: impl Fn(&T) -> Option<&Metadata>) -> Result<Vec<T>, tonic::Status> {
     let mut all = Vec::new();
     while let Some(message) = stream.message().await? {
         if let Some(metadata) = metadata(&message).filter(|metadata| !metadata.error.is_empty()) {

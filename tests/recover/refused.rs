@@ -47,16 +47,21 @@ async fn where_there_is_a_majority_nothing_is_recovered() {
         },
     )
     .await;
-    stops(&rig, &consenting(), "00-preflight", &["3 voters, 2 healthy, 2 needed: none to spare", "talos-mac among"]).await;
+    stops(&rig, &consenting(), "00-preflight", &["3 voters, 2 healthy, 2 needed: none to spare", "talos-mac among"])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_machine_that_answers_is_not_lost() {
     // It comes back between the plan and the run: as it was, with its disk.
-    let rig = self::rig(DEADLOCK, |_| {}, |site| {
-        params(site)["lost"] = json!([MAC]);
-        params(site)["nodes"] = json!([]);
-    })
+    let rig = self::rig(
+        DEADLOCK,
+        |_| {},
+        |site| {
+            params(site)["lost"] = json!([MAC]);
+            params(site)["nodes"] = json!([]);
+        },
+    )
     .await;
     let text = stops(&rig, &consenting(), "00-preflight", &["talos-mac is said to be lost, and answers"]).await;
     // And a control plane that is named nowhere may live.
@@ -65,10 +70,14 @@ async fn a_lost_machine_that_answers_is_not_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_survivor_that_is_behind_another_one_is_not_begun_from() {
-    let rig = self::rig(DEADLOCK, |_| {}, |site| {
-        params(site)["from"] = json!(MAC);
-        params(site)["nodes"] = json!([NUC]);
-    })
+    let rig = self::rig(
+        DEADLOCK,
+        |_| {},
+        |site| {
+            params(site)["from"] = json!(MAC);
+            params(site)["nodes"] = json!([NUC]);
+        },
+    )
     .await;
     let words = ["talos-mac is a learner", "48211 entries behind talos-nuc", "name talos-nuc in `from`"];
     stops(&rig, &consenting(), "00-preflight", &words).await;

@@ -106,8 +106,7 @@ async fn asked(cx: &Estate, machine: &Machine) -> Result<Here, Failure> {
         Error::NotFound { .. } => Ok(Vec::new()),
         other => Err(other),
     };
-    let (services, inside) =
-        futures::try_join!(talos.services(), async { talos.dir(ETCD).await.or_else(none) })?;
+    let (services, inside) = futures::try_join!(talos.services(), async { talos.dir(ETCD).await.or_else(none) })?;
     let Some(service) = services.into_iter().find(|service| service.id == "etcd") else {
         let text = format!("{} has no service etcd: it is a worker, or has not come so far yet", machine.name);
         return Err(Failure::plain(text, None));
@@ -170,7 +169,8 @@ impl Facts {
         let mut out: Vec<Named> = Vec::new();
         let votes = self.at_most();
         if votes.left().is_some() {
-            let text = format!("etcd has {votes}, at most: those that answer are a majority, and find a leader by themselves");
+            let text =
+                format!("etcd has {votes}, at most: those that answer are a majority, and find a leader by themselves");
             let help = "let them reach each other (port 2380), wait for the election, and look again: `pvemig survey`";
             out.push((&known::MAJORITY, Problem::new(text, help)));
         }
@@ -209,7 +209,8 @@ impl Facts {
     /// Control planes that are in none of the lists, and nodes of which nobody knows that they are workers.
     fn unlisted(&self, planes: &Planes) -> Vec<Named> {
         let listed: Vec<&Machine> = planes.stay().chain(&planes.lost).collect();
-        let help = |name: &str| format!("put {name} under `nodes`, or under `lost` where it is gone; unknown is not gone");
+        let help =
+            |name: &str| format!("put {name} under `nodes`, or under `lost` where it is gone; unknown is not gone");
         let mut out: Vec<Named> = Vec::new();
         for (peer, said) in &self.etcd.said {
             if listed.iter().any(|machine| machine.name == peer.name) || *said == Said::Worker {
@@ -227,7 +228,10 @@ impl Facts {
         }
         let known = |name: &String| planes.peers.iter().any(|peer| peer.node_name == *name || peer.name == *name);
         for name in self.seen.iter().filter(|name| !known(name)) {
-            let text = format!("{name} is a control plane of {} as discovery knows it, and not in the site file", planes.cluster);
+            let text = format!(
+                "{name} is a control plane of {} as discovery knows it, and not in the site file",
+                planes.cluster
+            );
             let help = format!("add it to `talos.{}.nodes`, and {}", planes.cluster, help(name));
             out.push((&known::UNLISTED, Problem::new(text, help)));
         }
@@ -244,7 +248,8 @@ impl Facts {
             Some(Here::Holds(own)) => own,
             Some(Here::Empty { .. }) => {
                 let text = format!("{name} has no data of etcd: there is nothing that it could begin from");
-                let help = "name a copy by `snapshot` in the parameters; an abandoned run has those of its 01 among its files";
+                let help =
+                    "name a copy by `snapshot` in the parameters; an abandoned run has those of its 01 among its files";
                 return vec![(&known::EMPTY, Problem::new(text, help))];
             }
             // That it does not answer is told by itself.
@@ -256,7 +261,8 @@ impl Facts {
             Err(why) => {
                 if self.holders().any(|(machine, _)| machine.name != *name) {
                     let text = format!("how far the etcd of {name} is is not known ({why}), and others have data too");
-                    let help = format!("let it answer ({}), or name a copy by `snapshot`", planes.from.talosctl("logs etcd"));
+                    let help =
+                        format!("let it answer ({}), or name a copy by `snapshot`", planes.from.talosctl("logs etcd"));
                     out.push((&known::BEHIND, Problem::new(text, help)));
                 }
                 return out;

@@ -86,6 +86,5 @@ pub(super) static ROLE: Known = Known {
 };
 
 /// All of them, in the order of the documents.
-pub(super) static ALL: &[&Known] = &[
-    &MAJORITY, &SILENT, &ALIVE, &UNLISTED, &EMPTY, &LEARNER, &BEHIND, &LOCAL, &CONSENT, &RETURNS, &ROLE, &CANNOT_ASK,
-];
+pub(super) static ALL: &[&Known] =
+    &[&MAJORITY, &SILENT, &ALIVE, &UNLISTED, &EMPTY, &LEARNER, &BEHIND, &LOCAL, &CONSENT, &RETURNS, &ROLE, &CANNOT_ASK];

@@ -36,7 +36,10 @@ impl Step<Estate> for Preflight {
     type Before = Before;
 
     fn title(&self) -> String {
-        format!("etcd of {} has lost its majority, and may begin again on {}", self.planes.cluster, self.planes.from.name)
+        format!(
+            "etcd of {} has lost its majority, and may begin again on {}",
+            self.planes.cluster, self.planes.from.name
+        )
     }
 
     fn why(&self) -> Vec<String> {
@@ -91,7 +94,11 @@ impl Step<Estate> for Preflight {
             Ok(roles) => out.problem(
                 &known::ROLE,
                 on::RECOVER,
-                format!("the talosconfig's certificate has the roles {}, and {} is needed", roles.join(", "), rights::ROLE),
+                format!(
+                    "the talosconfig's certificate has the roles {}, and {} is needed",
+                    roles.join(", "),
+                    rights::ROLE
+                ),
                 "name a talosconfig with that role in the site file",
             ),
             Err(why) => out.unknown(on::RECOVER, &format!("the talosconfig of {}", self.planes.cluster), &why),

@@ -86,11 +86,8 @@ impl Step<Estate> for SaveCopy {
         if let Some(votes) = facts.led() {
             return Ok(Check::done().note(format!("etcd has {votes}: nothing is wiped, and nothing has to be copied")));
         }
-        let mut problems: Vec<Problem> = facts
-            .unfit(&self.planes, self.copies.snapshot.is_some())
-            .into_iter()
-            .map(|(_, problem)| problem)
-            .collect();
+        let mut problems: Vec<Problem> =
+            facts.unfit(&self.planes, self.copies.snapshot.is_some()).into_iter().map(|(_, problem)| problem).collect();
         problems.extend(facts.in_the_way(&self.planes).into_iter().map(|(_, problem)| problem));
         if !problems.is_empty() {
             return Ok(Check::blocked(problems));
@@ -105,7 +102,8 @@ impl Step<Estate> for SaveCopy {
         if let Some(given) = &self.copies.snapshot {
             changes.push(Change::add("copy of what etcd begins from", given.display().to_string()));
         }
-        changes.extend(self.copies.saves.iter().map(|to| Change::add("the copies once more", to.display().to_string())));
+        changes
+            .extend(self.copies.saves.iter().map(|to| Change::add("the copies once more", to.display().to_string())));
         Ok(Check::todo(changes, Before {}))
     }
 

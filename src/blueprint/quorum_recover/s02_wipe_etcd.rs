@@ -122,6 +122,7 @@ impl Step<Estate> for WipeEtcd {
             let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
             return Err(Failure::plain(text.join("; "), help.into_iter().next()));
         }
+        let permit = &permit.in_boot(&talos.this_boot().await?);
         talos.wipe_etcd(permit, found.volume, &things(&self.machine, &found)).await?;
         Ok(())
     }
@@ -154,7 +155,9 @@ impl WipeEtcd {
         let holds = match facts.of(name) {
             Some(Here::Holds(holds)) => holds,
             Some(Here::Empty { state, .. }) if state == "Preparing" => {
-                return Ok(Check::done().note(format!("the etcd of {name} has nothing, and waits to be begun or to join")));
+                return Ok(
+                    Check::done().note(format!("the etcd of {name} has nothing, and waits to be begun or to join"))
+                );
             }
             Some(Here::Empty { state, message }) => {
                 return Ok(Check::waiting(format!("the etcd of {name} has nothing and is {state}: {message}")));

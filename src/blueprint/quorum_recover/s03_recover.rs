@@ -38,7 +38,10 @@ impl Step<Estate> for Recover {
     type Before = Before;
 
     fn title(&self) -> String {
-        format!("etcd of {} has begun again on {}, with the objects of the copy", self.planes.cluster, self.planes.from.name)
+        format!(
+            "etcd of {} has begun again on {}, with the objects of the copy",
+            self.planes.cluster, self.planes.from.name
+        )
     }
 
     fn why(&self) -> Vec<String> {
@@ -133,7 +136,8 @@ impl Step<Estate> for Recover {
             Answer::Todo { .. } => {}
             Answer::Blocked { problems } => {
                 // It has begun already.
-                if problems.iter().all(|problem| problem.mended_by.as_deref() == Some(on::WIPE)) && self.begun(cx).await {
+                if problems.iter().all(|problem| problem.mended_by.as_deref() == Some(on::WIPE)) && self.begun(cx).await
+                {
                     return Ok(());
                 }
                 let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
@@ -187,7 +191,10 @@ impl Recover {
         let nodes = kube.nodes().await?;
         if nodes.is_empty() {
             let text = format!("kubernetes `{}` answers and has no node", self.planes.from.node.cluster);
-            return Err(Failure::plain(text, Some("it may have begun from nothing: look before anything is applied".into())));
+            return Err(Failure::plain(
+                text,
+                Some("it may have begun from nothing: look before anything is applied".into()),
+            ));
         }
         let (claims, volumes) = futures::try_join!(kube.claims(None), kube.volumes())?;
         Ok(format!("Kubernetes has {} nodes, {} claims and {} volumes", nodes.len(), claims.len(), volumes.len()))

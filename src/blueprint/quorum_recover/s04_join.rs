@@ -63,9 +63,7 @@ impl Step<Estate> for Rejoin {
         let etcd = look(cx, &self.planes.cluster, &self.planes.peers).await;
         let Some(votes) = votes(&etcd) else {
             let text = format!("{name} joins once etcd has begun again, and nobody tells its members");
-            return Ok(Check::blocked(vec![
-                Problem::new(text, "let it begin on one first").mended_by(on::RECOVER),
-            ]));
+            return Ok(Check::blocked(vec![Problem::new(text, "let it begin on one first").mended_by(on::RECOVER)]));
         };
         let talos = self.machine.open(cx).await?;
         let asked = futures::try_join!(talos.single(&kind::MACHINE_STATUS), talos.services());

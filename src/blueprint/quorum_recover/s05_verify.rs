@@ -73,8 +73,14 @@ impl Step<Estate> for VerifyRecovery {
             .iter()
             .filter_map(|(machine, gone)| match gone {
                 Gone::There(how) => Some(Problem::new(
-                    format!("{} has come back ({how}), and is no member of this etcd: it may have its old one", machine.name),
-                    format!("switch it off; its disk is wiped before it becomes a node again: {}", machine.talosctl("reset")),
+                    format!(
+                        "{} has come back ({how}), and is no member of this etcd: it may have its old one",
+                        machine.name
+                    ),
+                    format!(
+                        "switch it off; its disk is wiped before it becomes a node again: {}",
+                        machine.talosctl("reset")
+                    ),
                 )),
                 Gone::Silent | Gone::Waits => None,
             })
@@ -116,7 +122,9 @@ impl VerifyRecovery {
         let one = |machine: &Machine| {
             let (name, node) = (&machine.name, &machine.node.name);
             let object = match nodes.iter().find(|known| known.meta.name == *node) {
-                Some(_) => format!("the Node {node} is still there: `node-replace` puts a machine in its place, `kubectl delete node {node}` gives it up"),
+                Some(_) => format!(
+                    "the Node {node} is still there: `node-replace` puts a machine in its place, `kubectl delete node {node}` gives it up"
+                ),
                 None => format!("there is no Node {node} any more: `node-replace` puts a machine in its place"),
             };
             format!("{name} is lost: {object}; nothing may come back with its old disk")

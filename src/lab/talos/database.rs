@@ -40,9 +40,10 @@ fn meta(page: u64, used: u64, transaction: u64) -> Vec<u8> {
     out.extend_from_slice(&[4, 0, 0, 0, 0, 0, 0, 0]);
     out.extend([0xED0C_DAED_u32, 2, PAGE as u32, 0].iter().flat_map(|word| word.to_le_bytes()));
     out.extend([3, 0, 2, used, transaction].iter().flat_map(|word: &u64| word.to_le_bytes()));
-    let sum = out.iter().skip(16).fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let sum = out
+        .iter()
+        .skip(16)
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     out.extend_from_slice(&sum.to_le_bytes());
     out
 }
