@@ -157,6 +157,11 @@ impl Thing {
     pub fn member(name: &str) -> Self {
         Self(format!("etcd/{name}"))
     }
+
+    /// A Node object, and with it what Kubernetes knows of the pods on it: `node/NAME`.
+    pub fn node(name: &str) -> Self {
+        Self(format!("node/{name}"))
+    }
 }
 
 impl std::fmt::Display for Thing {

@@ -12,6 +12,7 @@ pub mod known;
 pub mod machine;
 pub mod node;
 pub mod node_reboot_test;
+pub mod node_replace;
 pub mod own_vm;
 pub mod power;
 pub mod quorum;
@@ -138,7 +139,8 @@ pub struct Blueprint {
 }
 
 /// Every blueprint.
-pub static ALL: &[Blueprint] = &[usb_move::BLUEPRINT, node_reboot_test::BLUEPRINT, cluster_build::BLUEPRINT];
+pub static ALL: &[Blueprint] =
+    &[usb_move::BLUEPRINT, node_reboot_test::BLUEPRINT, cluster_build::BLUEPRINT, node_replace::BLUEPRINT];
 
 /// Every step that a name means: an id, an alias, or exactly a number. Two blueprints may call different steps by the same.
 pub fn called(name: &str) -> Vec<(&'static Blueprint, &'static Row)> {

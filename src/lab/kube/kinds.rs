@@ -173,6 +173,8 @@ known! {
     runtimes = "node.k8s.io", "runtimeclasses";
     /// coordination.k8s.io/v1 Lease
     leases = "coordination.k8s.io", "leases";
+    /// storage.k8s.io/v1 VolumeAttachment
+    attachments = "storage.k8s.io", "volumeattachments";
     /// apiextensions.k8s.io/v1 CustomResourceDefinition
     definitions = "apiextensions.k8s.io", "customresourcedefinitions";
     /// rbac.authorization.k8s.io/v1 Role

@@ -31,6 +31,7 @@ pub mod services;
 mod serving;
 mod state;
 mod stream;
+mod swap;
 mod upgrade;
 
 use std::collections::BTreeMap;
