@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
+mod proven;
+mod refused;
+
 use std::collections::BTreeSet;
 
 use crate::harness::estate::{Rig, at_rest_after};
@@ -68,7 +71,9 @@ const WORKER_IN_PLACE: Case =
 /// The world of a case, with its migration alone.
 async fn rig_with(case: Case, change: impl FnOnce(&mut World), edit: impl FnOnce(&mut Value)) -> Rig {
     let mut world = if case.dead {
-        at_rest_after(WORLD, case.old, |world| drop(world.talos.lost.insert(case.old.to_owned(), Loss::Dead)))
+        at_rest_after(WORLD, case.old, |world| {
+            world.talos.lost.insert(case.old.to_owned(), Loss::Dead);
+        })
     } else {
         at_rest_after(WORLD, "", |_| {})
     };
