@@ -323,7 +323,7 @@ mod tests {
             ("re", &["resume", "report", "rehearse"]),
             ("lab m", &["move"]),
             ("explain claim-on", &["claim-on-old-node"]),
-            ("explain 09", &["09-label-node", "09a-update-manifests"]),
+            ("explain 09", &["09-label-node", "09a-update-manifests", "09-uncordon"]),
             ("explain L3", &["L30", "L31", "L32", "L33", "L34", "L35", "L36"]),
             ("explain li", &["lints"]),
             ("step 04-add-usb --att", &["--attach"]),

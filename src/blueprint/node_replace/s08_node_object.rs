@@ -117,7 +117,7 @@ impl Step<Estate> for SettleNode {
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let what = format!("node {}", self.swap.host());
         let destroys = if self.swap.same_name() { Vec::new() } else { vec![self.swap.node()] };
-        Outlook { destroys, ..Outlook::changes(System::Kubernetes, [what]) }
+        Outlook { spares: destroys.is_empty(), destroys, ..Outlook::changes(System::Kubernetes, [what]) }
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn every_named_kind_is_in_the_table() {
-        assert_eq!(KNOWN.len(), 25);
+        assert_eq!(KNOWN.len(), 26);
         for (get, group, resource) in KNOWN {
             assert_eq!((get().group, get().resource), (*group, *resource));
         }
