@@ -20,6 +20,7 @@ mod proxmox;
 mod real_peers;
 mod reboot;
 mod recover;
+mod replace;
 mod steps;
 mod survey;
 mod talos;

@@ -201,6 +201,13 @@ pub enum Hands {
         /// The repository on this machine that has it, on a branch.
         from: String,
     },
+    /// Put another machine in the place of one, and start it from a Talos stick or ISO.
+    Swap {
+        /// The node that goes, by its name in the site file.
+        old: String,
+        /// The node that comes; the same name where it takes over that too.
+        new: String,
+    },
 }
 
 impl<B> Check<B> {

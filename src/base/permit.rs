@@ -162,6 +162,11 @@ impl Thing {
     pub fn ephemeral(node: &str) -> Self {
         Self(format!("ephemeral/{node}"))
     }
+
+    /// A Node object, and with it what Kubernetes knows of the pods on it: `node/NAME`.
+    pub fn node(name: &str) -> Self {
+        Self(format!("node/{name}"))
+    }
 }
 
 impl std::fmt::Display for Thing {

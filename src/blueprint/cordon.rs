@@ -52,6 +52,15 @@ pub struct Drain<'a> {
     pub node: &'a KubeNode,
     /// What else helps with a pod that will not go: the end of a sentence.
     pub otherwise: &'a str,
+    /// Its machine is off: it is cordoned alone, as nobody is there who could end its pods.
+    pub dead: bool,
+}
+
+impl<'a> Drain<'a> {
+    /// Of a node that is up.
+    pub fn of(node: &'a KubeNode) -> Self {
+        Self { node, otherwise: "", dead: false }
+    }
 }
 
 impl Drain<'_> {
@@ -194,6 +203,11 @@ impl Drain<'_> {
 
     async fn left(&self, k8s: &Kubernetes) -> Result<Left, Failure> {
         let pods = k8s.pods_on(&self.node.name).await?;
+        if self.dead {
+            let own = pods.iter().filter(|pod| !pod.is_of_the_node() && !pod.is_finished()).count();
+            let note = format!("{own} pods on {} cannot be evicted: nobody is there to end them", self.node.name);
+            return Ok(Left { notes: (own > 0).then_some(note).into_iter().collect(), ..Left::default() });
+        }
         let round = k8s.surroundings().await?;
         Ok(sort(&pods, plan(&self.node.name, &pods, &round, LETS), self.otherwise))
     }

@@ -12,6 +12,7 @@ pub mod known;
 pub mod machine;
 pub mod node;
 pub mod node_reboot_test;
+pub mod node_replace;
 pub mod own_vm;
 pub mod power;
 pub mod quorum;
@@ -139,8 +140,13 @@ pub struct Blueprint {
 }
 
 /// Every blueprint.
-pub static ALL: &[Blueprint] =
-    &[usb_move::BLUEPRINT, node_reboot_test::BLUEPRINT, cluster_build::BLUEPRINT, quorum_recover::BLUEPRINT];
+pub static ALL: &[Blueprint] = &[
+    usb_move::BLUEPRINT,
+    node_reboot_test::BLUEPRINT,
+    cluster_build::BLUEPRINT,
+    node_replace::BLUEPRINT,
+    quorum_recover::BLUEPRINT,
+];
 
 /// Every step that a name means: an id, an alias, or exactly a number. Two blueprints may call different steps by the same.
 pub fn called(name: &str) -> Vec<(&'static Blueprint, &'static Row)> {

@@ -342,6 +342,14 @@ pub(super) enum LabVerb {
         #[arg(long)]
         dir: PathBuf,
     },
+    /// Put another machine in the place of a Talos node of a running lab, and start it from its stick
+    Swap {
+        /// The node
+        node: String,
+        /// The lab's folder
+        #[arg(long)]
+        dir: PathBuf,
+    },
     /// List the worlds
     Worlds,
 }

@@ -172,7 +172,7 @@ impl Foot {
             }
         }
         self.maybe.extend(outlook.maybe.clone().map(by));
-        if step.risk() == Risk::Destroys {
+        if step.risk() == Risk::Destroys && !outlook.spares {
             let things: Vec<_> = outlook.destroys.iter().map(ToString::to_string).collect();
             self.destroys.push(by(if things.is_empty() { step.title() } else { things.join(", ") }));
         }

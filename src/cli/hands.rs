@@ -30,6 +30,7 @@ pub(super) fn act(lab: &Lab, hands: &Hands) -> Result<String, LabError> {
             let short = commit.get(..7).unwrap_or(commit);
             Ok(format!("hands: {short} is pushed to {branch}"))
         }
+        Hands::Swap { new, .. } => Ok(format!("hands: {}", lab.swap(new)?)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `pvemig lab up|move|worlds`.
+//! `pvemig lab up|move|swap|worlds`.
 
 use std::error::Error;
 use std::path::Path;
@@ -24,6 +24,11 @@ pub(super) async fn lab(args: LabArgs, out: &Out) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         LabVerb::Up { world, dir, speed, hands } => up(&world, &dir, speed, hands, out).await,
+        LabVerb::Swap { node, dir } => {
+            let said = control::ask(&dir, &Request::Swap { node }).await.map_err(|error| asked(error, &dir))?;
+            out.data(&format!("{}\n", said.as_str().unwrap_or_default()))?;
+            Ok(Exit::Done)
+        }
         LabVerb::Move { stick, to, dir } => {
             let (host, port) = to.split_once(':').map_or((to.as_str(), None), |(h, p)| (h, Some(p)));
             let state = control::ask(&dir, &Request::State).await.map_err(|error| asked(error, &dir))?;

@@ -107,6 +107,7 @@ fn without_json(verb: &Verb) -> Option<&'static str> {
         Verb::Lab(args) => Some(match args.verb {
             LabVerb::Up { .. } => "lab up",
             LabVerb::Move { .. } => "lab move",
+            LabVerb::Swap { .. } => "lab swap",
             LabVerb::Worlds => "lab worlds",
         }),
         Verb::Site(args) => Some(match args.verb {

@@ -39,6 +39,9 @@ pub struct Outlook {
     /// What it may destroy: where there is something to lose it takes the operator's consent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destroys: Vec<Thing>,
+    /// By its fields it destroys nothing, whatever its kind of step may do.
+    #[serde(skip)]
+    pub spares: bool,
     /// What its undo leaves as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stays: Option<String>,
@@ -63,6 +66,7 @@ impl Default for Outlook {
             hits: false,
             empties: Vec::new(),
             destroys: Vec::new(),
+            spares: false,
             stays: None,
             longest: Duration::ZERO,
             holds: true,

@@ -14,6 +14,7 @@ pub mod events;
 pub mod exec;
 pub mod fields;
 pub mod flux;
+pub mod gone;
 pub mod meta;
 pub mod needs;
 pub mod node;

@@ -90,6 +90,9 @@ pub(super) const VOLUME: Resource = Resource::fixed("", "persistentvolumes", "Pe
 pub(super) const CLAIM: Resource = Resource::fixed("", "persistentvolumeclaims", "PersistentVolumeClaim", true);
 pub(super) const CLASS: Resource = Resource::fixed("storage.k8s.io", "storageclasses", "StorageClass", false);
 pub(super) const BUDGET: Resource = Resource::fixed("policy", "poddisruptionbudgets", "PodDisruptionBudget", true);
+pub(super) const LEASE: Resource = Resource::fixed("coordination.k8s.io", "leases", "Lease", true);
+pub(super) const ATTACHMENT: Resource =
+    Resource::fixed("storage.k8s.io", "volumeattachments", "VolumeAttachment", false);
 pub(super) const RUNTIME_CLASS: Resource = Resource::fixed("node.k8s.io", "runtimeclasses", "RuntimeClass", false);
 pub(crate) const DEPLOYMENT: Resource = Resource::fixed("apps", "deployments", "Deployment", true).scaled();
 pub(crate) const STATEFUL_SET: Resource = Resource::fixed("apps", "statefulsets", "StatefulSet", true).scaled();

@@ -34,6 +34,11 @@ pub enum Request {
         /// Where to; none: it stays in the hand.
         place: Option<Place>,
     },
+    /// Puts another machine in the place of a Talos node, and starts it from its stick.
+    Swap {
+        /// The node.
+        node: String,
+    },
     /// Pushes what the checkout has committed, as a person would.
     Push,
     /// Adds a fault rule.
@@ -112,6 +117,7 @@ async fn carry_out(shared: &Arc<Shared>, dir: &Path, request: Request) -> Result
             shared.change(|world| world.move_stick(&stick, place))?;
             Value::Null
         }
+        Request::Swap { node } => shared.change(|world| world.swap_machine(&node))?.into(),
         Request::Push => kube::push(shared, dir).await?.into(),
         Request::Fault(rule) => {
             shared.add_fault(rule);

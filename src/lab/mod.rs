@@ -220,6 +220,14 @@ impl Lab {
         self.shared.change(|world| world.move_stick(stick, place))
     }
 
+    /// Puts another machine in the place of a Talos node; see [`World::swap_machine`].
+    ///
+    /// # Errors
+    /// [`LabError::Hands`]
+    pub fn swap(&self, node: &str) -> Result<String, LabError> {
+        self.shared.change(|world| world.swap_machine(node))
+    }
+
     /// Pushes a commit that another repository on this machine holds, through `DIR/checkout`, as a person would whom
     /// pvemig asks for it. Returns the branch's tip.
     ///

@@ -31,6 +31,7 @@ const WORLDS: &[(&str, &str)] = &[
     ("talos-three-hugepages", include_str!("worlds/talos-three-hugepages.yaml")),
     ("talos-fresh", include_str!("worlds/talos-fresh.yaml")),
     ("talos-dead-node", include_str!("worlds/talos-dead-node.yaml")),
+    ("talos-replace", include_str!("worlds/talos-replace.yaml")),
     ("talos-no-quorum", include_str!("worlds/talos-no-quorum.yaml")),
     ("talos-deadlock", include_str!("worlds/talos-deadlock.yaml")),
 ];
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn every_world_loads_under_its_own_name() {
-        assert_eq!(names().len(), 21);
+        assert_eq!(names().len(), 22);
         for (name, about) in names() {
             let world = load(name).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(world.name, name);

@@ -171,7 +171,19 @@ impl Talos {
     /// # Errors
     /// What keeps the node from taking it.
     pub async fn shutdown(&self, permit: &Permit, force: bool) -> Result<String, Error> {
-        let note = self.note_once(if force { "Shutdown, without drain" } else { "Shutdown" });
+        self.go_off(permit, force, self.note_once(if force { "Shutdown, without drain" } else { "Shutdown" })).await
+    }
+
+    /// As [`Talos::shutdown`] by force, of a machine that stays off: told twice is the same as told once, as nobody starts
+    /// it in between.
+    ///
+    /// # Errors
+    /// What keeps the node from taking it.
+    pub async fn shutdown_for_good(&self, permit: &Permit) -> Result<String, Error> {
+        self.go_off(permit, true, self.note_safe("Shutdown for good, without drain")).await
+    }
+
+    async fn go_off(&self, permit: &Permit, force: bool, note: Note) -> Result<String, Error> {
         let send =
             |channel| async move { Ok(machine(channel).shutdown(wire::ShutdownRequest { force }).await?.into_inner()) };
         let (id, answer) = self.change(permit, self.limits.change, note, send).await?;

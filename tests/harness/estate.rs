@@ -20,6 +20,11 @@ pub const SPEED: u32 = 100;
 
 /// A world at rest, which is brought there once for all labs of a test program.
 pub fn at_rest(name: &str) -> World {
+    at_rest_after(name, "", |_| {})
+}
+
+/// As [`at_rest`], of a world that something befell before it came to rest; `what` names that.
+pub fn at_rest_after(name: &str, what: &str, befell: impl FnOnce(&mut World)) -> World {
     static KNOWN: Mutex<BTreeMap<String, World>> = Mutex::new(BTreeMap::new());
     let mut known = KNOWN.lock().unwrap();
     let fresh = || {
@@ -28,9 +33,10 @@ pub fn at_rest(name: &str) -> World {
         // What a lost call left is watched in real time, and the lab's runs ahead of that: a node that waits for a
         // service stays as it is for as long as a test takes.
         world.talos.timing.stuck = 7 * 24 * 3_600_000;
+        befell(&mut world);
         Lab::at_rest(world, dir.path()).unwrap()
     };
-    known.entry(name.to_owned()).or_insert_with(fresh).clone()
+    known.entry(format!("{name} {what}")).or_insert_with(fresh).clone()
 }
 
 /// The steps of the site's only migration.
@@ -136,6 +142,7 @@ impl Rig {
                     port.clone().unwrap_or_else(|| if host == "still-fawn" { "2-3".into() } else { "2-1".into() });
                 lab.move_stick(device, Some(Place { host: host.clone(), port })).unwrap();
             }
+            Hands::Swap { new, .. } => drop(lab.swap(new).unwrap()),
             Hands::Push { branch, commit, from, .. } => drop(lab.push(Path::new(from), commit, branch).unwrap()),
         }
     }

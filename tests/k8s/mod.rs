@@ -5,6 +5,7 @@
 
 mod faults;
 mod flux;
+mod gone;
 mod nodes;
 mod permits;
 mod reads;

@@ -83,13 +83,17 @@ async fn data_goes_only_with_consent_and_is_not_asked_for_where_it_stays() {
     for outcome in [
         wire.kube.delete_claim(&strict, claim, "u1", true).await,
         wire.kube.delete_volume(&strict, "pv1", "u2", true).await,
+        wire.kube.delete_node(&strict, "talos-mac", "u3").await,
     ] {
         let error = outcome.unwrap_err();
         assert!(matches!(error, KubeError::Permit(Refused::NotConsented { .. })), "{error:?}");
         assert!(error.help().unwrap().contains("--destroy"));
     }
     assert!(wire.requests().await.is_empty());
-    assert_eq!(*book.lines.lock().unwrap(), ["may destroy pvc/frigate/frigate-config", "may destroy pv/pv1"]);
+    assert_eq!(
+        *book.lines.lock().unwrap(),
+        ["may destroy pvc/frigate/frigate-config", "may destroy pv/pv1", "may destroy node/talos-mac"]
+    );
 
     wire.kube.delete_claim(&strict, claim, "u1", false).await.unwrap();
     let (consenting, book) = permit(Book { consents: true, ..Book::default() });

@@ -3,7 +3,7 @@
 use crate::base::check::Problem;
 use crate::base::fault::Failure;
 use crate::base::permit::Thing;
-use crate::talos::{Talos, kind};
+use crate::talos::{Error, Talos, kind};
 
 use super::Bare;
 use super::disk::{Chosen, choose, with_data};
@@ -12,7 +12,7 @@ use super::disk::{Chosen, choose, with_data};
 ///
 /// # Errors
 /// What keeps it from answering.
-pub async fn runs_from(talos: &Talos) -> Result<Option<(String, String)>, Failure> {
+pub async fn runs_from(talos: &Talos) -> Result<Option<(String, String)>, Error> {
     let (system, disks) = futures::try_join!(talos.single(&kind::SYSTEM_DISK), talos.list(&kind::DISKS))?;
     let Some(system) = system.filter(|system| !system.spec.disk_id.is_empty()) else { return Ok(None) };
     let id = system.spec.disk_id;

@@ -33,6 +33,8 @@ pub struct Wanted {
     pub facts: Facts,
     /// `cluster.id`, which all nodes of a cluster share.
     pub cluster: Option<String>,
+    /// `cluster.controlPlane.endpoint`.
+    pub endpoint: Option<String>,
     /// The certificate of the authority that the node's API will be of, in PEM.
     pub ca: Option<String>,
 }
@@ -89,6 +91,7 @@ impl Source {
         let at = |pointer: &str| main.as_ref()?.pointer(pointer)?.as_str().map(str::to_owned);
         Ok(Wanted {
             cluster: at("/cluster/id"),
+            endpoint: at("/cluster/controlPlane/endpoint"),
             ca: at("/machine/ca/crt").and_then(|crt| pem(&crt)),
             facts,
             text: patched.text,

@@ -81,6 +81,7 @@ impl Step<Estate> for DrainNode {
 
 impl DrainNode {
     fn hold(&self) -> Drain<'_> {
-        Drain { node: &self.machine.node, otherwise: ", or leave this node out of `nodes` in the site file" }
+        let otherwise = ", or leave this node out of `nodes` in the site file";
+        Drain { otherwise, ..Drain::of(&self.machine.node) }
     }
 }

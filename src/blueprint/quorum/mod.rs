@@ -21,10 +21,12 @@ use crate::estate::Estate;
 use crate::talos::{Error, EtcdAlarm, EtcdMember, EtcdStatus};
 
 mod join;
+mod leave;
 mod own;
 
 pub use crate::base::survey::Votes;
 pub use join::{Join, join, votes};
+pub use leave::{Leave, leave};
 pub use own::amiss;
 
 /// How long the election of another leader may take; etcd's own election timeout is a second by default.
@@ -255,6 +257,17 @@ impl Etcd {
     /// The names of all members, as the first that answers knows them.
     pub fn members(&self) -> Vec<String> {
         self.views().next().map(|(_, view)| view.members.iter().map(EtcdMember::name).collect()).unwrap_or_default()
+    }
+
+    /// The ids of all members, in 16 hexadecimal digits, as the first that answers knows them.
+    pub fn member_ids(&self) -> BTreeSet<String> {
+        self.views().next().map(|(_, view)| view.members.iter().map(EtcdMember::hex).collect()).unwrap_or_default()
+    }
+
+    /// A voter that is well, beside this node.
+    pub fn voter_beside(&self, node: &str) -> Option<&str> {
+        let others = self.views().map(|(peer, _)| peer.name.as_str()).filter(|name| *name != node);
+        others.into_iter().find(|name| amiss(name, self).is_none())
     }
 
     /// Whether a node's own etcd answers.

@@ -89,7 +89,7 @@ impl Step<Estate> for DrainNode {
 
 impl DrainNode {
     fn hold(&self) -> Drain<'_> {
-        Drain { node: &self.node, otherwise: OTHERWISE }
+        Drain { otherwise: OTHERWISE, ..Drain::of(&self.node) }
     }
 
     /// Why there is nothing to drain for.

@@ -15,6 +15,7 @@ const CLUSTERS: &[(&str, &str)] = &[
     ("usb-move", include_str!("../worlds/usb-move.kube.yaml")),
     ("talos-three", include_str!("../worlds/talos-three.kube.yaml")),
     ("talos-fresh", include_str!("../worlds/talos-fresh.kube.yaml")),
+    ("talos-replace", include_str!("../worlds/talos-replace.kube.yaml")),
     ("talos-dead-node", include_str!("../worlds/talos-dead-node.kube.yaml")),
 ];
 

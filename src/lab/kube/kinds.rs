@@ -173,6 +173,8 @@ known! {
     runtimes = "node.k8s.io", "runtimeclasses";
     /// coordination.k8s.io/v1 Lease
     leases = "coordination.k8s.io", "leases";
+    /// storage.k8s.io/v1 VolumeAttachment
+    attachments = "storage.k8s.io", "volumeattachments";
     /// apiextensions.k8s.io/v1 CustomResourceDefinition
     definitions = "apiextensions.k8s.io", "customresourcedefinitions";
     /// rbac.authorization.k8s.io/v1 Role
@@ -199,7 +201,7 @@ mod tests {
 
     #[test]
     fn every_named_kind_is_in_the_table() {
-        assert_eq!(KNOWN.len(), 25);
+        assert_eq!(KNOWN.len(), 26);
         for (get, group, resource) in KNOWN {
             assert_eq!((get().group, get().resource), (*group, *resource));
         }

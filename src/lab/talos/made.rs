@@ -100,6 +100,7 @@ impl Made {
             STANDARD.encode(&config)
         );
         let mut files = vec![
+            ("worker.yaml".to_owned(), config.replacen("type: controlplane", "type: worker", 1), 0o600),
             ("controlplane.yaml".to_owned(), config, 0o600),
             ("controlplane.sops.yaml".to_owned(), encrypted, 0o644),
             ("sops-stand-in".to_owned(), SOPS.to_owned(), 0o755),

@@ -32,6 +32,7 @@ pub mod services;
 mod serving;
 mod state;
 mod stream;
+mod swap;
 mod upgrade;
 
 use std::collections::BTreeMap;

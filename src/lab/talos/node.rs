@@ -36,6 +36,8 @@ pub struct Talos {
     pub others: Vec<Etcd>,
     /// What befell nodes of it shortly before it begins.
     pub lost: BTreeMap<String, Loss>,
+    /// Machines that lie ready to come in the place of a node, by its name: hands put them there.
+    pub spares: BTreeMap<String, Node>,
     /// What `talosctl gen config` wrote into the lab's folder for nodes that have no configuration yet.
     pub made: Option<Made>,
     /// The disks that lost what was on them, in order.

@@ -115,6 +115,7 @@ impl Round<'_> {
         self.at("daemonsets", &[kinds::daemonsets(), kinds::nodes(), pods], Self::daemon_sets);
         self.claims();
         self.volumes();
+        self.detach();
         self.provision();
         self.schedule();
         self.kubelets();

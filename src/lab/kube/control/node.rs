@@ -15,6 +15,8 @@ use crate::lab::kube::store::Key;
 pub(super) const KUBELET: Duration = Duration::from_secs(5);
 /// `--node-monitor-grace-period`
 const GRACE: Duration = Duration::from_secs(40);
+/// How long a volume stays attached to a node that is gone.
+const DETACH: Duration = Duration::from_secs(360);
 /// How soon the lifecycle controller mirrors `spec.unschedulable` as a taint.
 const TAINT: Duration = Duration::from_millis(500);
 
@@ -56,11 +58,17 @@ impl Round<'_> {
             return;
         }
         let (boot, ip) = (boot.to_owned(), machine.ip.clone());
+        // Another machine under the same name says so.
+        let uuid = machine.registers.as_ref().map(|registers| registers.uuid.clone());
         // Counted when it starts, and never again.
         let pages = machine.pages.filter(|_| known != boot).map(pages_of);
         let now = self.kube.store.now.clone();
         self.kube.store.edit(kinds::nodes(), node, KUBELET_STATUS, |n| {
             json::set(n, &["status", "nodeInfo", "bootID"], boot.as_str());
+            if let Some(uuid) = uuid.as_ref().filter(|uuid| !uuid.is_empty()) {
+                json::set(n, &["status", "nodeInfo", "systemUUID"], uuid.as_str());
+                json::set(n, &["status", "nodeInfo", "machineID"], uuid.replace('-', ""));
+            }
             let addresses = json!([{ "type": "InternalIP", "address": ip }, { "type": "Hostname", "address": name }]);
             json::set(n, &["status", "addresses"], addresses);
             for part in ["capacity", "allocatable"] {
@@ -89,9 +97,12 @@ impl Round<'_> {
             return;
         }
         let now = self.stamp();
+        // It goes with its Node object (kubernetes `pkg/kubelet/kubelet.go`, `SetNodeOwnerFunc`).
+        let Some(node) = self.kube.store.get(kinds::nodes(), "", name) else { return };
+        let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": name, "uid": json::uid(node) });
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": { "name": name, "namespace": "kube-node-lease" },
+            "metadata": { "name": name, "namespace": "kube-node-lease", "ownerReferences": [owner] },
             "spec": { "holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now },
         });
         self.kube.store.insert(kinds::leases(), lease, CONTROLLER);
@@ -156,6 +167,18 @@ impl Round<'_> {
                 json::set(n, &["spec", "taints"], new);
             }
         });
+    }
+
+    /// Volumes that are attached to a node that is no more are detached after a while (kubernetes
+    /// `pkg/controller/volume/attachdetach`, `ReconcilerMaxWaitForUnmountDuration`).
+    pub(super) fn detach(&mut self) {
+        for attachment in self.kube.store.all(kinds::attachments()) {
+            let node = text(&attachment, "/spec/nodeName");
+            let gone = self.kube.store.get(kinds::nodes(), "", node).is_none();
+            if gone && self.held(&format!("detach/{}", json::uid(&attachment)), DETACH) {
+                self.kube.store.remove(&Key::new(kinds::attachments(), "", json::name(&attachment)));
+            }
+        }
     }
 
     /// Pods on nodes that nobody hears: not ready, and after their toleration's time deleted.

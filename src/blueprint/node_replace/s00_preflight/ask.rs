@@ -1,0 +1,132 @@
+//! What the preflight asks, all of it side by side.
+
+use crate::base::check::Problem;
+use crate::base::fault::Failure;
+use crate::blueprint::finding::{Asked, asked};
+use crate::blueprint::install::asked::{other_data, runs_from};
+use crate::blueprint::install::disk::{Chosen, choose};
+use crate::blueprint::install::{Stand, Wanted, image};
+use crate::blueprint::quorum::{Etcd, look};
+use crate::estate::Estate;
+use crate::k8s::access::Right;
+use crate::k8s::drain::Surroundings;
+use crate::k8s::gone::Attachment;
+use crate::k8s::{Kubernetes, Pod};
+use crate::talos::{ApplyMode, Error, Talos, kind};
+
+use super::super::rights;
+use super::super::sight::{Life, life};
+use super::super::swap::Swap;
+
+/// Everything that was asked.
+pub(super) struct Facts {
+    pub(super) wanted: Asked<Wanted>,
+    pub(super) life: Asked<Life>,
+    pub(super) etcd: Etcd,
+    pub(super) new: Asked<New>,
+    /// The roles of the talosconfig, and whether its authority is the configuration's.
+    pub(super) ours: Asked<(Vec<String>, Option<bool>)>,
+    pub(super) kube: Asked<Kube>,
+}
+
+/// How the new machine stands.
+pub(super) enum New {
+    /// It is installed where it is to be.
+    In,
+    /// It runs from another disk, which is named.
+    Elsewhere(String),
+    /// It waits.
+    Waits(Box<Waiting>),
+    /// It is not there yet.
+    Away,
+    /// It is another cluster's.
+    Foreign(Problem),
+}
+
+/// A machine that waits.
+pub(super) struct Waiting {
+    pub(super) disk: Result<Chosen, Problem>,
+    /// Why it is not the one that is meant.
+    pub(super) another: Vec<Problem>,
+    pub(super) image: Option<Problem>,
+    /// What it says of its configuration.
+    pub(super) trial: Result<Vec<String>, String>,
+}
+
+/// What Kubernetes says.
+pub(super) struct Kube {
+    pub(super) round: Surroundings,
+    /// On the old node.
+    pub(super) pods: Vec<Pod>,
+    pub(super) attached: Vec<Attachment>,
+    pub(super) lacking: Asked<Vec<Right>>,
+}
+
+pub(super) async fn gather(swap: &Swap, cx: &Estate) -> Facts {
+    let wanted = asked(swap.new.wanted().await);
+    let (life, etcd, new, ours, kube) = futures::join!(
+        life(cx, swap),
+        look(cx, &swap.old.cluster, &swap.peers),
+        new(cx, swap, wanted.as_ref().ok()),
+        ours(cx, swap, wanted.as_ref().ok()),
+        kubernetes(cx, swap),
+    );
+    Facts { wanted, life: asked(life), etcd, new: asked(new), ours: asked(ours), kube: asked(kube) }
+}
+
+async fn new(cx: &Estate, swap: &Swap, wanted: Option<&Wanted>) -> Result<New, Failure> {
+    let bare = &swap.new;
+    Ok(match bare.stand(cx).await? {
+        Stand::Ours(talos) => match runs_from(&talos).await? {
+            Some((_, serial)) if serial == bare.disk => New::In,
+            // Under the same name that is the old one.
+            _ if swap.same_name() => New::Away,
+            Some((id, serial)) => New::Elsewhere(format!("{id} ({serial})")),
+            None => New::Elsewhere("an image".into()),
+        },
+        Stand::Waits(talos) => New::Waits(Box::new(waiting(cx, swap, &talos, wanted).await?)),
+        Stand::Foreign => New::Foreign(bare.foreign()),
+        Stand::Silent(_) => New::Away,
+    })
+}
+
+async fn waiting(cx: &Estate, swap: &Swap, talos: &Talos, wanted: Option<&Wanted>) -> Result<Waiting, Failure> {
+    let bare = &swap.new;
+    let (disks, volumes) = futures::try_join!(talos.list(&kind::DISKS), talos.list(&kind::DISCOVERED_VOLUMES))?;
+    let disk = choose(bare.name(), &bare.disk, &disks, &volumes);
+    let mut another = bare.is_another(cx, talos).await?;
+    another.extend(other_data(bare, talos).await?);
+    let (mut image, mut trial) = (None, Ok(Vec::new()));
+    if let Some(wanted) = wanted {
+        image = image::amiss(bare, talos, wanted).await?;
+        trial = match talos.dry_run(wanted.expose(), ApplyMode::Auto).await {
+            Ok(said) => Ok(said.warnings),
+            Err(Error::Invalid { why, .. }) => Err(why),
+            Err(error) => return Err(error.into()),
+        };
+    }
+    Ok(Waiting { disk, another, image, trial })
+}
+
+async fn ours(cx: &Estate, swap: &Swap, wanted: Option<&Wanted>) -> Result<(Vec<String>, Option<bool>), Failure> {
+    let talos = swap.old.open(cx).await?;
+    let ca = wanted.and_then(|wanted| wanted.ca.as_deref());
+    let same = ca.map(|ca| cx.talosconfig(&swap.old.cluster).map(|context| context.is_of(ca))).transpose()?;
+    Ok((talos.roles().to_vec(), same))
+}
+
+async fn kubernetes(cx: &Estate, swap: &Swap) -> Result<Kube, Failure> {
+    let kube = cx.kubernetes(&swap.old.node.cluster).await?;
+    let (round, pods, attached) =
+        futures::try_join!(kube.surroundings(), kube.pods_on(swap.host()), kube.attachments_of(swap.host()))?;
+    let lacking = lacking(&kube, swap).await;
+    Ok(Kube { round, pods, attached, lacking })
+}
+
+async fn lacking(kube: &Kubernetes, swap: &Swap) -> Asked<Vec<Right>> {
+    if kube.may_do_all().await {
+        return Ok(Vec::new());
+    }
+    let rights: Vec<Right> = rights::kubernetes(swap).into_iter().map(|need| need.right).collect();
+    asked(kube.missing_rights(&rights).await)
+}

@@ -1,0 +1,115 @@
+//! 05: the new machine is there, and waits for its configuration.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::{Check, Hands, Problem};
+use crate::base::fault::Failure;
+use crate::blueprint::install::asked::{chosen, other_data, runs_from};
+use crate::blueprint::install::{Stand, bare::still_waits};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::estate::Estate;
+use crate::talos::Talos;
+
+use super::swap::Swap;
+
+/// Has a person put the new machine in its place.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SwapMachine {
+    /// What goes and what comes.
+    pub swap: Swap,
+}
+
+/// Nothing is owed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {}
+
+impl Step<Estate> for SwapMachine {
+    const ID: &'static str = "05-swap";
+    const RISK: Risk = Risk::Reads;
+    type Before = Before;
+
+    fn title(&self) -> String {
+        format!("{} waits for its configuration", self.swap.comer())
+    }
+
+    fn why(&self) -> Vec<String> {
+        let (at, disk) = (self.swap.new.waits_at(), &self.swap.new.disk);
+        vec![
+            "A machine that is started from a Talos stick or ISO, without an installation on its disks, waits for a configuration and \
+             says so on its console, with its address."
+                .into(),
+            format!(
+                "It is looked for at {at}, and taken for the one that is meant where it has the disk {disk}, no data of an older \
+                 installation on another one, and, as a VM, the uuid of the site's. The old machine is not: it has no such disk, \
+                 or its old data."
+            ),
+            format!("By hand: `talosctl get disks --insecure -n {at}`."),
+        ]
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        Outlook::default().asks(self.ask().0)
+    }
+
+    async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let new = &self.swap.new;
+        Ok(match new.stand(cx).await? {
+            Stand::Waits(talos) => self.is_it(cx, &talos).await?,
+            Stand::Ours(talos) => match runs_from(&talos).await? {
+                Some((_, serial)) if serial == new.disk => {
+                    Check::done().note(format!("{} is installed on disk {serial} already", new.name()))
+                }
+                Some((id, serial)) if self.swap.same_name() => self.manual().note(format!(
+                    "the machine that answers as {} runs from {id} ({serial}): it is the old one",
+                    new.name()
+                )),
+                Some((id, serial)) => Check::blocked(vec![Problem::new(
+                    format!("{} runs from {id} ({serial}), and not from disk {}", new.name(), new.disk),
+                    "correct `disk` of `new` in the parameters, or take another machine",
+                )]),
+                None => {
+                    Check::waiting(format!("{} has its configuration and does not run from a disk yet", new.name()))
+                }
+            },
+            Stand::Foreign => Check::blocked(vec![new.foreign()]),
+            Stand::Silent(why) => self.manual().note(why.to_string()),
+        })
+    }
+}
+
+impl SwapMachine {
+    fn ask(&self) -> (String, String) {
+        let (start, hint) = self.swap.new.start_it();
+        if self.swap.same_name() {
+            let ask = format!(
+                "put the machine with disk {} in the place of {}: {start}",
+                self.swap.new.disk,
+                self.swap.old()
+            );
+            return (ask, hint);
+        }
+        (start, hint)
+    }
+
+    fn manual(&self) -> Check<Before> {
+        let (ask, hint) = self.ask();
+        let hands = Hands::Swap { old: self.swap.old().to_owned(), new: self.swap.new.name().to_owned() };
+        Check::manual(ask, Some(hint), Some(hands))
+    }
+
+    /// Whether what waits there is the machine that is meant.
+    async fn is_it(&self, cx: &Estate, talos: &Talos) -> Result<Check<Before>, Failure> {
+        let new = &self.swap.new;
+        if !still_waits(talos).await? {
+            return Ok(Check::done().note(format!("{} installs itself", new.name())));
+        }
+        let mut problems: Vec<Problem> = chosen(new, talos).await?.err().into_iter().collect();
+        problems.extend(other_data(new, talos).await?);
+        problems.extend(new.is_another(cx, talos).await?);
+        if problems.is_empty() {
+            return Ok(Check::done().note(format!("{} waits, with disk {}", new.name(), new.disk)));
+        }
+        let notes = problems.iter().map(|problem| format!("what waits at {}: {}", new.waits_at(), problem.text));
+        Ok(self.manual().notes(notes))
+    }
+}

@@ -1,0 +1,284 @@
+//! 08: Kubernetes knows the new machine, and not the old one: its Node object, its lease, and the volumes attached to it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::{Change, Check, Problem};
+use crate::base::fault::Failure;
+use crate::base::permit::{Permit, System};
+use crate::blueprint::install::Stand;
+use crate::blueprint::own_vm;
+use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::estate::Estate;
+use crate::k8s::gone::{Attachment, Lease};
+use crate::k8s::{Kubernetes, Node};
+
+use super::on;
+use super::sight::life;
+use super::swap::Swap;
+
+/// What says of a node that its machine is gone, and has nothing to say of the new one.
+pub(super) const STALE: [&str; 1] = ["node.kubernetes.io/out-of-service"];
+/// What the control plane takes off by itself once it hears the kubelet.
+const PASSES: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
+
+/// Settles the Node object.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SettleNode {
+    /// What goes and what comes.
+    pub swap: Swap,
+}
+
+/// What there was.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {
+    /// The uid of the Node object; None where it was gone.
+    pub node: Option<String>,
+    /// When its kubelet was heard last; None where it had no lease.
+    pub lease: Option<String>,
+    /// The volumes that were attached to it.
+    pub attached: Vec<String>,
+    /// Taints that say that its machine is gone.
+    pub taints: Vec<String>,
+}
+
+/// What Kubernetes has of the old name.
+struct Found {
+    node: Option<Node>,
+    lease: Option<Lease>,
+    attached: Vec<Attachment>,
+}
+
+impl Found {
+    async fn look(kube: &Kubernetes, host: &str) -> Result<Self, Failure> {
+        let (node, lease, attached) =
+            futures::try_join!(kube.node(host), kube.node_lease(host), kube.attachments_of(host))?;
+        Ok(Self { node, lease, attached })
+    }
+
+    /// A lease that no garbage collection takes.
+    fn left(&self) -> Option<&Lease> {
+        self.lease.as_ref().filter(|lease| self.node.is_none() && lease.owners.is_empty())
+    }
+
+    fn stale(&self) -> Vec<String> {
+        let taints = self.node.iter().flat_map(|node| &node.taints);
+        taints.map(|taint| taint.key.clone()).filter(|key| STALE.contains(&key.as_str())).collect()
+    }
+
+    fn before(&self) -> Before {
+        Before {
+            node: self.node.as_ref().map(|node| node.meta.uid.clone()),
+            lease: self.lease.as_ref().map(|lease| lease.renewed.clone()),
+            attached: self.attached.iter().map(ToString::to_string).collect(),
+            taints: self.stale(),
+        }
+    }
+}
+
+impl Step<Estate> for SettleNode {
+    const ID: &'static str = "08-node-object";
+    const RISK: Risk = Risk::Destroys;
+    type Before = Before;
+
+    fn title(&self) -> String {
+        if self.swap.same_name() {
+            format!("node {} speaks of the new machine", self.swap.host())
+        } else {
+            format!("kubernetes knows no node {} any more", self.swap.host())
+        }
+    }
+
+    fn why(&self) -> Vec<String> {
+        let host = self.swap.host();
+        if self.swap.same_name() {
+            return vec![
+                "The Node object stays, with its labels: the new kubelet takes it over, and tells the uuid of its machine.".into(),
+                "A taint that somebody put there because the old machine was gone is none of the new one's.".into(),
+                format!("By hand: `kubectl get node {host} -o yaml`, `kubectl taint node {host} {}-`.", STALE[0]),
+            ];
+        }
+        vec![
+            "With its Node object Kubernetes forgets the pods of a node, and starts those that only wait for its word elsewhere. On a \
+             machine that is only cut off they would run on beside those: so 04 shows first that it is off."
+                .into(),
+            "Its lease in kube-node-lease goes with it. Volumes that were attached to it are let go of by Kubernetes (about six minutes \
+             later) and by their driver: they are named here."
+                .into(),
+            format!("By hand: `kubectl delete node {host}`. It takes `--destroy {}`.", self.swap.node()),
+        ]
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_secs(300)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let what = format!("node {}", self.swap.host());
+        let destroys = if self.swap.same_name() { Vec::new() } else { vec![self.swap.node()] };
+        Outlook { spares: destroys.is_empty(), destroys, ..Outlook::changes(System::Kubernetes, [what]) }
+    }
+
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let kube = cx.kubernetes(&self.swap.old.node.cluster).await?;
+        let found = Found::look(&kube, self.swap.host()).await?;
+        if self.swap.same_name() { self.taken_over(cx, &found).await } else { self.forgotten(cx, &found, &seen).await }
+    }
+
+    async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let Some(since) = seen.since else { return Ok(()) };
+        let (host, kube) = (self.swap.host(), cx.kubernetes(&self.swap.old.node.cluster).await?);
+        let found = Found::look(&kube, host).await?;
+        if self.swap.same_name() {
+            if let Some(node) = &found.node {
+                kube.remove_taints(permit, node, &STALE).await?;
+            }
+            return Ok(());
+        }
+        // Once more: from here on its pods are forgotten.
+        if let Some(problem) = self.still_runs(cx).await? {
+            return Err(Failure::plain(problem.text, Some(problem.help)));
+        }
+        match (&found.node, &since.node) {
+            (Some(node), Some(uid)) if node.meta.uid == *uid => {
+                kube.delete_node(permit, host, uid).await?;
+                self.sweep(&kube, permit).await
+            }
+            (Some(_), _) => {
+                let text = format!(
+                    "node {host} is another object than the one that was to be deleted: it has registered anew"
+                );
+                Err(Failure::plain(text, Some("see who that is: `kubectl get node -o wide`".into())))
+            }
+            (None, _) => self.sweep(&kube, permit).await,
+        }
+    }
+
+    async fn back(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        let (host, kube) = (self.swap.host(), cx.kubernetes(&self.swap.old.node.cluster).await?);
+        let node = kube.node(host).await?;
+        if self.swap.same_name() {
+            let stays = before.taints.iter().map(|key| format!("node {host} without the taint {key}"));
+            return Ok(Check::done().stays(stays));
+        }
+        Ok(match (node, &before.node) {
+            (None, Some(_)) => Check::todo(
+                vec![Change::act(format!(
+                    "the Node object {host} is gone: it comes back, without labels that somebody set, when its kubelet does"
+                ))],
+                (),
+            ),
+            _ => Check::done(),
+        })
+    }
+}
+
+impl SettleNode {
+    /// Under a name of its own: the old one's is gone.
+    async fn forgotten(&self, cx: &Estate, found: &Found, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let host = self.swap.host();
+        let Some(node) = &found.node else {
+            return Ok(match (&found.lease, found.left()) {
+                (Some(_), Some(lease)) => {
+                    let change =
+                        Change::remove(format!("lease of {host}"), format!("renewed last at {}", lease.renewed));
+                    Check::todo(vec![change], found.before())
+                }
+                (Some(_), None) => Check::waiting(format!("the lease of {host} goes with its Node object")),
+                (None, _) => Check::done().notes(account(seen.since, &found.attached)),
+            });
+        };
+        if seen.since.and_then(|since| since.node.as_ref()).is_some_and(|uid| *uid != node.meta.uid) {
+            let text = format!("node {host} has registered anew: its machine runs again");
+            return Ok(Check::blocked(vec![Problem::new(text, "switch it off, and wipe its disk")]));
+        }
+        if let Some(problem) = self.still_runs(cx).await? {
+            return Ok(Check::blocked(vec![problem]));
+        }
+        let mut notes: Vec<String> = found.attached.iter().map(|one| format!("attached to {host}: {one}")).collect();
+        notes.extend(found.lease.iter().map(|lease| format!("lease of {host}, renewed last at {}", lease.renewed)));
+        if !seen.run.consents.contains(&self.swap.node()) {
+            return Ok(Check::blocked(vec![unconsented(&self.swap)]).notes(notes));
+        }
+        let mut changes =
+            vec![Change::remove("kubernetes", format!("node {host}, and what is known of the pods on it"))];
+        changes.extend(found.lease.iter().map(|_| Change::remove("kube-node-lease", format!("lease {host}"))));
+        Ok(Check::todo(changes, found.before()).notes(notes))
+    }
+
+    /// Under the same name: it is the new machine's.
+    async fn taken_over(&self, cx: &Estate, found: &Found) -> Result<Check<Before>, Failure> {
+        let host = self.swap.host();
+        let Some(node) = &found.node else {
+            return Ok(Check::waiting(format!("kubernetes has no node {host} yet")));
+        };
+        let Stand::Ours(talos) = self.swap.new.stand(cx).await? else {
+            let text = format!("{} is no part of the cluster yet", self.swap.comer());
+            return Ok(Check::blocked(vec![Problem::new(text, "let it join first").mended_by(on::JOIN)]));
+        };
+        let own = own_vm::of_node(&talos).await?;
+        if own.as_ref().is_some_and(|own| !own.eq_ignore_ascii_case(&node.system_uuid)) {
+            return Ok(Check::waiting(format!(
+                "node {host} still speaks of the machine {}: the new kubelet has not told yet",
+                node.system_uuid
+            )));
+        }
+        let stale = found.stale();
+        if !stale.is_empty() {
+            let changes = stale.iter().map(|key| Change::remove(format!("node {host}"), format!("taint {key}")));
+            return Ok(Check::todo(changes.collect(), found.before()));
+        }
+        let left: Vec<&str> =
+            node.taints.iter().map(|taint| taint.key.as_str()).filter(|key| PASSES.contains(key)).collect();
+        if !left.is_empty() {
+            return Ok(Check::waiting(format!("node {host} is still tainted {}", left.join(", "))));
+        }
+        let uuid = own.map(|own| format!("node {host} runs on the machine {own}"));
+        Ok(Check::done().notes(uuid).notes(account(None, &found.attached)))
+    }
+
+    /// Why the Node object must not be deleted.
+    async fn still_runs(&self, cx: &Estate) -> Result<Option<Problem>, Failure> {
+        let down = life(cx, &self.swap).await?.is_down();
+        Ok((!down).then(|| {
+            let text = format!(
+                "{} is not shown to be off: with its Node object gone, what runs on it would run on beside its successors",
+                self.swap.goer()
+            );
+            Problem::new(text, "let it be off first").mended_by(on::SHUTDOWN)
+        }))
+    }
+
+    /// A lease that nobody else takes.
+    async fn sweep(&self, kube: &Kubernetes, permit: &Permit) -> Result<(), Failure> {
+        match Found::look(kube, self.swap.host()).await?.left() {
+            Some(lease) => Ok(kube.delete_lease(permit, lease).await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The consent that is missing.
+pub(super) fn unconsented(swap: &Swap) -> Problem {
+    Problem::new(
+        format!("the Node object {} would be deleted, and what Kubernetes knows of its pods with it", swap.host()),
+        format!("add `--destroy {}` where it may", swap.node()),
+    )
+}
+
+/// What became of all that belonged to the old machine.
+pub(super) fn account(since: Option<&Before>, attached: &[Attachment]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(since) = since {
+        notes.extend(since.node.as_ref().map(|uid| format!("its Node object is gone ({uid})")));
+        notes.extend(since.lease.as_ref().map(|at| format!("its lease is gone, renewed last at {at}")));
+        let left: Vec<String> = attached.iter().map(ToString::to_string).collect();
+        notes.extend(since.attached.iter().filter(|was| !left.contains(was)).map(|was| format!("{was} is detached")));
+    }
+    notes.extend(attached.iter().map(|one| {
+        let going = if one.going { "its driver is at it" } else { "Kubernetes detaches it about six minutes after its pod" };
+        format!("{one} still names {}: {going}; by hand, once the machine is off for good: `kubectl delete volumeattachment {}`", one.node, one.name)
+    }));
+    notes
+}

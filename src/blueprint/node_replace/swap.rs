@@ -1,0 +1,60 @@
+//! What goes and what comes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::permit::Thing;
+use crate::blueprint::install::Bare;
+use crate::blueprint::machine::Machine;
+use crate::blueprint::quorum::Peer;
+
+/// What goes and what comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// The node that goes.
+    pub old: Machine,
+    /// The machine that comes.
+    pub new: Bare,
+    /// All nodes of their cluster.
+    pub peers: Vec<Peer>,
+}
+
+impl Swap {
+    /// Whether the new machine takes the old one's name over, and with it its Node object.
+    pub fn same_name(&self) -> bool {
+        self.old.name == self.new.machine.name
+    }
+
+    /// The old node's name in the site file.
+    pub(super) fn old(&self) -> &str {
+        &self.old.name
+    }
+
+    /// The old node's name in Kubernetes and in etcd.
+    pub(super) fn host(&self) -> &str {
+        &self.old.node.name
+    }
+
+    /// The consent to the end of the old member of etcd.
+    pub(super) fn member(&self) -> Thing {
+        Thing::member(self.host())
+    }
+
+    /// The consent to the end of the old Node object.
+    pub(super) fn node(&self) -> Thing {
+        Thing::node(self.host())
+    }
+
+    /// The new machine in a sentence: by its disk, where the name says nothing.
+    pub(super) fn comer(&self) -> String {
+        if self.same_name() {
+            format!("the new {} (disk {})", self.new.machine.name, self.new.disk)
+        } else {
+            self.new.machine.name.clone()
+        }
+    }
+
+    /// The old one in a sentence.
+    pub(super) fn goer(&self) -> String {
+        if self.same_name() { format!("the old {}", self.old()) } else { self.old().to_owned() }
+    }
+}

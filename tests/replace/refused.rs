@@ -1,0 +1,173 @@
+//! What stops a replacement before anything is lost.
+
+use pvemig::lab::{Class, FaultEffect, FaultRule, Front};
+use serde_json::json;
+
+use super::*;
+
+const DEAD: Case = Case { dead: true, ..MAC };
+
+/// Stops at this step with these words, and has changed nothing.
+async fn stops(rig: &Rig, how: &How, at: &str, words: &[&str]) -> String {
+    let (before, wiped) = (rig.changes(), rig.lab.shared().read(|w| w.talos.wiped.len()));
+    let run = rig.forward(None, how).await;
+    let (key, text) = why(&run);
+    assert_eq!(key, at, "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert_eq!((rig.changes(), wiped), (before, 0), "{text}");
+    text
+}
+
+/// The migration of a case in a world that something befell.
+async fn befallen(case: Case, what: &str, befell: impl FnOnce(&mut World), edit: impl FnOnce(&mut Value)) -> Rig {
+    let world = at_rest_after(WORLD, what, befell);
+    Rig::of(world, |site| {
+        site["migrations"].as_object_mut().unwrap().retain(|name, _| name == case.migration);
+        edit(site);
+    })
+    .await
+}
+
+fn params<'s>(site: &'s mut Value, case: &Case) -> &'s mut Value {
+    &mut site["migrations"][case.migration]["params"]
+}
+
+/// The one of the two control planes beside the Mac that is no VM stays as it is.
+fn vm_is_a_worker(world: &mut World) {
+    world.talos.etcd.members.retain(|member| member.name != "talos-vm");
+    let config = &mut world.talos.nodes.get_mut("talos-vm").unwrap().config;
+    *config = config.replace("type: controlplane", "type: worker");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_cannot_be_spared_does_not_go() {
+    // Of two, the living one: first another one is added.
+    let rig = befallen(MAC, "two voters", vm_is_a_worker, |_| {}).await;
+    let words = [
+        "talos-mac must not leave etcd now",
+        "2 voters, 2 healthy, 2 needed: none to spare; without talos-mac 1 voter, 1 healthy, 1 needed: none to spare",
+        "add a control plane first, as a node of a `cluster-build`: with it etcd has 3 voters, 3 healthy, 2 needed",
+    ];
+    stops(&rig, &MAC.consenting(), "00-preflight", &words).await;
+    // Of two, the dead one: there is no majority.
+    let befell = |world: &mut World| {
+        vm_is_a_worker(world);
+        world.talos.lost.insert("talos-mac".into(), Loss::Dead);
+    };
+    let rig = befallen(DEAD, "two voters, one dead", befell, |_| {}).await;
+    let text = stops(&rig, &DEAD.consenting(), "00-preflight", &["no leader"]).await;
+    assert!(text.contains("quorum-recover"), "{text}");
+    // Another one is dead too.
+    let befell = |world: &mut World| {
+        world.talos.lost.insert("talos-vm".into(), Loss::Dead);
+    };
+    let rig = befallen(MAC, "the vm is dead", befell, |_| {}).await;
+    let words = [
+        "3 voters, 2 healthy, 2 needed: none to spare; without talos-mac 2 voters, 1 healthy, 2 needed: no majority",
+        "talos-vm has a vote in etcd and cannot be asked",
+    ];
+    stops(&rig, &MAC.consenting(), "00-preflight", &words).await;
+    // Somebody is just joining.
+    let befell = |world: &mut World| {
+        let vm = world.talos.etcd.members.iter_mut().find(|member| member.name == "talos-vm").unwrap();
+        (vm.learner, vm.lags) = (true, true);
+    };
+    let rig = befallen(MAC, "a learner", befell, |_| {}).await;
+    stops(&rig, &MAC.consenting(), "00-preflight", &["member talos-vm of etcd is a learner"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_consent_is_asked_for_before_anything_is_changed() {
+    for (case, kinds) in [(DEAD, 3), (MAC, 3), (MAC_IN_PLACE, 2), (WORKER, 2), (WORKER_IN_PLACE, 1)] {
+        let (rig, all) = (rig(case).await, case.consents());
+        assert_eq!(all.len(), kinds, "{case:?}");
+        for missing in &all {
+            let mut how = case.consenting();
+            how.consents.retain(|thing| thing != missing);
+            stops(&rig, &how, "00-preflight", &[&format!("add `--destroy {missing}`")]).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_go_with_the_machine_is_said() {
+    // Every kubelet points to it.
+    let edit = |site: &mut Value| params(site, &MAC)["old"] = json!("talos-nuc");
+    let rig = rig_with(MAC, |_| {}, edit).await;
+    let mut how = MAC.consenting();
+    how.consents.extend(["etcd/talos-nuc".to_owned(), "node/talos-nuc".to_owned()]);
+    let words = ["endpoint is https://192.168.4.20:6443, which is talos-nuc itself", "give `new` that address too"];
+    stops(&rig, &how, "00-preflight", &words).await;
+    // Data on its disks.
+    let rig = super::rig(WORKER).await;
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": "local-1" },
+        "spec": {
+            "capacity": { "storage": "5Gi" }, "accessModes": ["ReadWriteOnce"], "local": { "path": "/var/mnt/data" },
+            "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [
+                { "key": "kubernetes.io/hostname", "operator": "In", "values": ["talos-worker"] }] }] } },
+        },
+    });
+    let volumes: kube::Api<k8s_openapi::api::core::v1::PersistentVolume> = kube::Api::all(rig.cluster().await);
+    volumes.create(&Default::default(), &serde_json::from_value(volume).unwrap()).await.unwrap();
+    let words = ["volume local-1 (5Gi) is on the disks of talos-worker", "add `--destroy pv/local-1`"];
+    stops(&rig, &WORKER.consenting(), "00-preflight", &words).await;
+    let mut how = WORKER.consenting();
+    how.consents.push("pv/local-1".into());
+    let run = rig.forward(None, &how).await;
+    assert_done(&run, "by consent");
+    let told = notes(&run, "00-preflight");
+    for part in ["by your consent", "rack=left", "is alive"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_is_not_the_one_is_not_taken() {
+    // It waits, and has another disk.
+    let on = |world: &mut World| assert!(world.press_power("talos-mac2"));
+    let rig = rig_with(DEAD, on, |site| params(site, &DEAD)["new"]["disk"] = json!("S0NOT0HERE")).await;
+    rig.picture().await;
+    let mut how = DEAD.consenting();
+    how.consents.push("disk/S0NOT0HERE".into());
+    stops(&rig, &how, "00-preflight", &["no disk with the serial number S0NOT0HERE", DEAD.disk]).await;
+    // A worker's configuration for a control plane.
+    let rig = rig_with(DEAD, |_| {}, |site| params(site, &DEAD)["new"]["config"] = json!("./worker.yaml")).await;
+    let words = ["talos-mac is a control plane, and the configuration of talos-mac2 is that of a worker"];
+    stops(&rig, &DEAD.consenting(), "00-preflight", &words).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_answer_is_not_called_dead_for_that() {
+    let mut world = at_rest_after(WORLD, "", |_| {});
+    let mac = world.talos.nodes.get_mut("talos-mac").unwrap();
+    (mac.run, mac.off) = (None, true);
+    let rig = Rig::at(1, world, |site| {
+        site["migrations"].as_object_mut().unwrap().retain(|name, _| name == MAC.migration);
+    })
+    .await;
+    let words = ["whether talos-mac is alive is not known", "its kubelet was heard lately", "switch it off"];
+    stops(&rig, &MAC.consenting(), "00-preflight", &words).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_comes_back_keeps_its_member() {
+    let rig = rig(DEAD).await;
+    rig.lab.fault(FaultRule::on(Front::Talos, FaultEffect::Refuse).class(Class::Change).times(1));
+    let failed = rig.forward(None, &DEAD.consenting()).await;
+    assert_eq!(why(&failed).0, "03-leave-or-remove");
+    rig.lab.shared().clear_faults();
+    assert!(rig.lab.shared().change(|w| w.press_power("talos-mac")));
+    let up = |w: &World| w.etcd_of("talos-mac").is_some().then_some(());
+    rig.lab.shared().until(std::time::Duration::from_secs(900), up).await.unwrap();
+    let again = rig.forward(Some(&failed.id), &How::default()).await;
+    let (key, text) = why(&again);
+    assert!(
+        key == "03-leave-or-remove" && text.contains("was dead when this step began, and answers again"),
+        "{key}: {text}"
+    );
+    assert_eq!(voters(&rig).len(), 3);
+    assert_safe(&rig, DEAD, "it came back");
+}
