@@ -330,7 +330,7 @@ mod tests {
             ("step 04-add-usb --attach ", &["id", "port", "mapping"]),
             ("report --format=m", &["--format=markdown"]),
             ("report --format = m", &["markdown"]),
-            ("rehearse ", &["usb-move", "node-reboot-test", "cluster-build"]),
+            ("rehearse ", &["usb-move", "node-reboot-test", "cluster-build", "quorum-recover"]),
             ("rehearse usb-move --world usb-move-o", &["usb-move-old"]),
             ("completions f", &["fish"]),
             ("--json pl", &["plan"]),
