@@ -156,13 +156,17 @@ fn gravity(rule: &str) -> usize {
     GRAVE.iter().position(|rules| rules.contains(&rule)).unwrap_or(GRAVE.len())
 }
 
-/// Rules of what brings a majority back, or only looks.
-const AT_ONCE: [&str; 4] = ["L26", "L27", "L37", "L40"];
+/// Rules whose help may bring a voter back.
+const AT_ONCE: [&str; 2] = ["L27", "L28"];
+/// Words of commands that change a node or take it down.
+const CHANGES: [&str; 8] =
+    [" patch mc ", " edit mc ", " upgrade", " reboot", "remove-member", " kubelet restart", " delete ", " --delete "];
 
 /// Without a majority of etcd a node that still has its data is not to be touched for anything less.
 fn wait_for_majority(survey: &Survey, finding: &mut Finding) {
     let lost = survey.node(&finding.what).is_some_and(|node| votes::is_lost(survey, node));
-    if lost && !AT_ONCE.contains(&finding.rule) {
+    let changes = CHANGES.iter().any(|word| finding.help.contains(word));
+    if lost && changes && !AT_ONCE.contains(&finding.rule) {
         finding.help.insert_str(0, "not before etcd has its majority again (L37): ");
     }
 }

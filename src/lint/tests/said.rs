@@ -113,6 +113,64 @@ fn a_kubelet_whose_machine_is_off_is_not_restarted() {
     assert!(!help(&survey).unwrap().1.contains("qm start"), "{:?}", help(&survey));
 }
 
+#[test]
+fn a_voter_that_is_away_is_told_with_what_is_left() {
+    let mut survey = sound();
+    let tvm = at(&mut survey, "tvm");
+    there(&mut tvm.vm).power = "stopped".into();
+    (tvm.talos, tvm.etcd, tvm.talos_silent) = (unknown_layer(), unknown_layer(), true);
+    let said = look(&survey);
+    assert_eq!(told(&said), [("L27", "tvm")], "{said:#?}");
+    assert!(said.findings[0].text.ends_with("; etcd has 3 voters, 2 healthy, 2 needed: none to spare"), "{said:#?}");
+    // Whether its VM runs is not known: nor is how it is in etcd.
+    at(&mut survey, "tvm").vm = unknown_layer();
+    let looked = look(&survey);
+    assert!(!told(&looked).iter().any(|(rule, _)| *rule > "L36"), "{looked:#?}");
+    assert!(looked.unlooked.iter().any(|unlooked| unlooked.rule == "L38" && unlooked.what == "tvm"), "{looked:#?}");
+    // A worker that is off costs no vote.
+    let mut survey = sound();
+    there(&mut at(&mut survey, "k3s").vm).power = "stopped".into();
+    assert!(look(&survey).findings.iter().all(|finding| !finding.text.contains("etcd")));
+}
+
+#[test]
+fn without_a_majority_nothing_is_changed_for_less() {
+    let mut survey = sound();
+    estate::config_of(&mut survey, "nuc").install.disk = Some("/dev/sda".into());
+    let helps = |survey: &Survey| -> Vec<(&'static str, bool)> {
+        let all = look(survey).findings.into_iter();
+        all.map(|f| (f.rule, f.help.starts_with("not before etcd has its majority again (L37): "))).collect()
+    };
+    assert_eq!(helps(&survey), [("L06", false)]);
+    cases::leaderless(&mut survey);
+    assert_eq!(helps(&survey), [("L37", false), ("L06", true)]);
+    // What only looks, and what brings a machine back, is for now.
+    there(&mut at(&mut survey, "tvm").agent).ping = Fact::No { why: "x".into() };
+    let tvm = at(&mut survey, "tvm");
+    (tvm.talos, tvm.etcd, tvm.talos_silent) = (unknown_layer(), unknown_layer(), true);
+    there(&mut tvm.kubelet).ready = false;
+    assert_eq!(helps(&survey), [("L37", false), ("L28", false), ("L06", true)]);
+}
+
+#[test]
+fn no_rule_advises_to_destroy_what_may_be_the_last_copy() {
+    let mut tried = 0;
+    for rule in rules() {
+        for (head, text) in rule.explain.lines() {
+            for word in ["reset the node", "reset it", "bootstrap it", "wipe it"] {
+                assert!(!text.to_lowercase().contains(word), "{} {head}: {text}", rule.number);
+                tried += 1;
+            }
+        }
+    }
+    assert_eq!(tried, 40 * 4 * 4);
+    let two = rule("L40").unwrap().explain.by_hand;
+    let at = |part: &str| two.find(part).unwrap_or_else(|| panic!("{part}: {two}"));
+    assert!(at("Reset nothing yet") < at("snapshot") && at("snapshot") < at("Only then"), "{two}");
+    let lost = rule("L37").unwrap().explain.by_hand;
+    assert!(lost.contains("Never `talosctl bootstrap` and never `talosctl reset` by themselves"), "{lost}");
+}
+
 fn unknown_layer<T>() -> Layer<T> {
     Layer::unknown("no answer")
 }

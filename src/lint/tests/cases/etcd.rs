@@ -99,7 +99,7 @@ pub(super) const WRONG: &[Case] = &[
         rule: "L16",
         what: "mac",
         change: |survey| seat_of(survey, "mac").leader = None,
-        text: &["sees no leader"],
+        text: &["sees no leader; etcd has 3 voters, 2 healthy, 2 needed: none to spare"],
         help: "logs etcd",
     },
     Case {

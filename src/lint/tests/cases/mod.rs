@@ -113,7 +113,7 @@ pub(super) fn learner(survey: &mut Survey, id: &str) {
 }
 
 /// Nobody knows a leader, nobody tells the members, and Talos' own check has failed.
-pub(super) fn leaderless(survey: &mut Survey) {
+pub(in crate::lint) fn leaderless(survey: &mut Survey) {
     for name in ["nuc", "tvm", "mac"] {
         let seat = seat_of(survey, name);
         (seat.seat, seat.leader) = (Seat::Voter, None);
