@@ -324,7 +324,7 @@ mod tests {
             ("lab m", &["move"]),
             ("explain claim-on", &["claim-on-old-node"]),
             ("explain 09", &["09-label-node", "09a-update-manifests"]),
-            ("explain L3", &["L30", "L31", "L32", "L33", "L34", "L35", "L36"]),
+            ("explain L3", &["L30", "L31", "L32", "L33", "L34", "L35", "L36", "L37", "L38", "L39"]),
             ("explain li", &["lints"]),
             ("step 04-add-usb --att", &["--attach"]),
             ("step 04-add-usb --attach ", &["id", "port", "mapping"]),
