@@ -170,7 +170,7 @@ impl Facts {
         let votes = self.at_most();
         if votes.left().is_some() {
             let text =
-                format!("etcd has {votes}, at most: those that answer are a majority, and find a leader by themselves");
+                format!("etcd has at most {votes}: those that answer are a majority, and find a leader by themselves");
             let help = "let them reach each other (port 2380), wait for the election, and look again: `pvemig survey`";
             out.push((&known::MAJORITY, Problem::new(text, help)));
         }

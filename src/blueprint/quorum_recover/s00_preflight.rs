@@ -76,7 +76,7 @@ impl Step<Estate> for Preflight {
             }
             return Ok(finding::check(out.all));
         }
-        out.note(on::SAVE, format!("etcd has {}, at most", facts.at_most()));
+        out.note(on::SAVE, format!("etcd has at most {}", facts.at_most()));
         for line in facts.words(cx.clock().now()) {
             out.note(on::SAVE, line);
         }

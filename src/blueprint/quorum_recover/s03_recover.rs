@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Answer, Change, Check, Problem, bytes};
+use crate::base::check::{Answer, Change, Check, Problem};
 use crate::base::fault::{Failure, Fault};
 use crate::base::permit::{Permit, System};
 use crate::base::wait::Backoff;
@@ -115,8 +115,7 @@ impl Step<Estate> for Recover {
         Ok(match state.as_str() {
             "Preparing" => {
                 let what = format!("etcd of {} begins again on {name}", self.planes.cluster);
-                let from = format!("{} of {}", copy.words(), bytes(copy.size));
-                Check::todo(vec![Change::add(what, from)], Before {})
+                Check::todo(vec![Change::add(what, copy.words())], Before {})
             }
             "Failed" => Check::blocked(vec![Problem::new(
                 format!("the etcd of {name} did not begin: {message}"),

@@ -130,8 +130,13 @@ impl VerifyRecovery {
             format!("{name} is lost: {object}; nothing may come back with its old disk")
         };
         let mut out: Vec<String> = self.planes.lost.iter().map(one).collect();
-        let ready = nodes.iter().filter(|node| node.is_ready()).count();
-        out.insert(0, format!("Kubernetes has {} nodes, {ready} of them Ready", nodes.len()));
+        let lost = |node: &&Node| self.planes.lost.iter().any(|machine| machine.node.name == node.meta.name);
+        let stay: Vec<&Node> = nodes.iter().filter(|node| !lost(node)).collect();
+        let ready = stay.iter().filter(|node| node.is_ready()).count();
+        out.insert(
+            0,
+            format!("Kubernetes has {} nodes; of {} that are not lost {ready} are Ready", nodes.len(), stay.len()),
+        );
         out
     }
 }
