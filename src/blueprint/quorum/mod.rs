@@ -261,6 +261,11 @@ impl Etcd {
         self.views().next().map(|(_, view)| view.members.iter().map(EtcdMember::name).collect()).unwrap_or_default()
     }
 
+    /// The ids of the members; none as long as nobody tells them.
+    pub fn ids(&self) -> Vec<u64> {
+        self.views().next().map(|(_, view)| view.members.iter().map(|member| member.id).collect()).unwrap_or_default()
+    }
+
     /// Whether a node's own etcd answers.
     pub fn knows(&self, node: &str) -> bool {
         matches!(self.said_by(node), Some(Said::View(_)))
