@@ -13,6 +13,8 @@ use ring::agreement::{EphemeralPrivateKey, UnparsedPublicKey, X25519, agree_ephe
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{hkdf, hmac};
 
+use super::secret::Secret;
+
 /// How much of the content is sealed at a time.
 const CHUNK: usize = 64 << 10;
 /// Of a stanza's body.
@@ -58,21 +60,61 @@ impl FromStr for Recipient {
     }
 }
 
-/// The bytes behind `HRP1`, where the checksum fits (BIP 173).
-fn bech32(hrp: &str, data: &str) -> Option<Vec<u8>> {
-    const SIGNS: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-    let values: Vec<u32> =
-        data.chars().map(|c| SIGNS.find(c).and_then(|at| u32::try_from(at).ok())).collect::<Option<_>>()?;
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&bech32_of("age", &self.0))
+    }
+}
+
+impl Recipient {
+    /// Whose secret key this is, `AGE-SECRET-KEY-1..`; None: it is none, is mistyped, or of another kind.
+    pub fn of_key(secret: &str) -> Option<Self> {
+        let small = Secret::new(secret.to_ascii_lowercase());
+        let data = small.expose().strip_prefix("age-secret-key-1")?;
+        let scalar: [u8; 32] = bech32("age-secret-key-", data)?.try_into().ok()?;
+        Some(Self(curve25519_dalek::MontgomeryPoint::mul_base_clamped(scalar).to_bytes()))
+    }
+}
+
+const SIGNS: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+
+/// The checksum of BIP 173 over values of five bits; 1 where it is right.
+fn checksum(hrp: &str, values: &[u32]) -> u32 {
     let high = hrp.bytes().map(|b| u32::from(b >> 5));
     let low = hrp.bytes().map(|b| u32::from(b & 31));
     let checked = high.chain([0]).chain(low).chain(values.iter().copied());
-    let sum = checked.fold(1_u32, |sum, value| {
+    checked.fold(1_u32, |sum, value| {
         let mixed = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
         let top = sum >> 25;
         let bits = mixed.iter().enumerate().filter(|(bit, _)| top >> bit & 1 == 1);
         bits.fold((sum & 0x01ff_ffff) << 5 ^ value, |sum, (_, mix)| sum ^ mix)
-    });
-    if sum != 1 {
+    })
+}
+
+/// `HRP1` with these bytes behind it.
+fn bech32_of(hrp: &str, bytes: &[u8]) -> String {
+    let (mut values, mut held, mut bits) = (Vec::new(), 0_u32, 0);
+    for byte in bytes {
+        (held, bits) = ((held << 8 | u32::from(*byte)) & 0xfff, bits + 8);
+        while bits >= 5 {
+            bits -= 5;
+            values.push(held >> bits & 31);
+        }
+    }
+    if bits > 0 {
+        values.push(held << (5 - bits) & 31);
+    }
+    let sum = checksum(hrp, &[values.as_slice(), &[0; 6]].concat()) ^ 1;
+    values.extend((0..6).map(|at| sum >> (5 * (5 - at)) & 31));
+    let sign = |value: u32| SIGNS.chars().nth(usize::try_from(value).unwrap_or_default());
+    format!("{hrp}1{}", values.into_iter().filter_map(sign).collect::<String>())
+}
+
+/// The bytes behind `HRP1`, where the checksum fits (BIP 173).
+fn bech32(hrp: &str, data: &str) -> Option<Vec<u8>> {
+    let values: Vec<u32> =
+        data.chars().map(|c| SIGNS.find(c).and_then(|at| u32::try_from(at).ok())).collect::<Option<_>>()?;
+    if checksum(hrp, &values) != 1 {
         return None;
     }
     let (mut bytes, mut held, mut bits) = (Vec::new(), 0_u32, 0);
@@ -231,6 +273,17 @@ mod tests {
             assert!(text.len() < 6 || !why.to_string().contains(text), "{why}");
         }
         assert_eq!(cases.len(), 10);
+    }
+
+    /// The pair that rage's own tests have (str4d/rage `age/src/x25519.rs`).
+    #[test]
+    fn a_secret_key_tells_its_recipient() {
+        let key = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33";
+        assert_eq!(Recipient::of_key(key).unwrap().to_string(), GOOD);
+        assert_eq!(GOOD.parse::<Recipient>().unwrap().to_string(), GOOD);
+        for bad in [&key[..40], &key.replace("GQ9", "GQ8"), GOOD, "AGE-SECRET-KEY-PQ-1QQ", ""] {
+            assert_eq!(Recipient::of_key(bad), None);
+        }
     }
 
     /// One sign changed is always found: no file goes to nobody.

@@ -16,6 +16,7 @@ pub mod request;
 pub mod schematic;
 pub mod secret;
 pub mod settle;
+pub mod shelf;
 pub mod survey;
 pub mod tls;
 pub mod wait;

@@ -104,19 +104,28 @@ pub fn read(path: &Path) -> Result<Vec<u8>, PrivateError> {
 }
 
 /// Puts a secret file in its place as a whole, for its owner alone: whoever reads it has the former or this one. A link
-/// stays one.
+/// stays one, and what was there keeps its owner and what its owner may.
 ///
 /// # Errors
-/// The directory or the file cannot be written.
+/// The directory or the file cannot be written, or would belong to somebody else than before.
 pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let name = place.file_name().ok_or_else(|| std::io::Error::other("it names no file"))?.to_string_lossy();
     let dir = place.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let draft = dir.join(format!(".{name}.{}", std::process::id()));
+    let former = match std::fs::metadata(&place) {
+        Ok(former) => Some(former),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let mode = former.as_ref().map_or(0o600, |former| former.mode() & 0o700);
     let written = (|| {
         // One of a process that died, with this number, is not to be added to.
         let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        if let Some(former) = &former {
+            keep_owner(&file, former)?;
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&draft, &place)?;
@@ -127,6 +136,18 @@ pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         drop(std::fs::remove_file(&draft));
     }
     written
+}
+
+/// Whoever writes it for another one (by sudo) leaves it that one's. A group has no rights there, so that it may stay ours.
+fn keep_owner(file: &std::fs::File, former: &std::fs::Metadata) -> std::io::Result<()> {
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) == (former.uid(), former.gid()) {
+        return Ok(());
+    }
+    match std::os::unix::fs::fchown(file, Some(former.uid()), Some(former.gid())) {
+        Err(error) if own.uid() != former.uid() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Opens the file and looks at the mode of what was opened, so that nobody can swap it in between.
@@ -197,6 +218,13 @@ mod tests {
         }
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
         assert_eq!(left.len(), 2);
+        // Who has made it read-only for himself finds it so; only root may give a file away.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        let own = std::fs::metadata(&path).unwrap().uid();
+        let other = if std::os::unix::fs::chown(&path, Some(1_234), Some(1_234)).is_ok() { 1_234 } else { own };
+        write(&path, b"c").unwrap();
+        let found = std::fs::metadata(&path).unwrap();
+        assert_eq!((found.mode() & 0o7777, found.uid()), (0o400, other));
         assert!(write(&dir.path().join("none/config"), b"x").is_err());
     }
 

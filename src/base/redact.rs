@@ -47,7 +47,7 @@ pub fn text(text: &str) -> String {
 
 fn once(text: &str) -> String {
     let mut out = text.to_owned();
-    for find in [keys, urls, schemes, named, tokens] {
+    for find in [keys, age_keys, urls, schemes, named, tokens] {
         let mut parts = find(&out);
         parts.retain(|range| out.get(range.clone()).is_some_and(|part| part != GONE));
         // Two of them may lie over each other, as a key that begins inside another one.
@@ -136,6 +136,22 @@ fn keys(text: &str) -> Vec<Range<usize>> {
     }
     out.retain(|range| !range.is_empty());
     out
+}
+
+/// Secret keys of age and of its plugins, which stand in one word; what is shorter is a word of a sentence.
+fn age_keys(text: &str) -> Vec<Range<usize>> {
+    const SHORTEST: usize = 16;
+    let upper = text.to_ascii_uppercase();
+    let found = ["AGE-SECRET-KEY-", "AGE-PLUGIN-"].into_iter().flat_map(|head| {
+        let key = |(at, _): (usize, &str)| {
+            let from = at + head.len();
+            let rest = upper.get(from..)?;
+            let length = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(rest.len());
+            (length >= SHORTEST).then_some(from..from + length)
+        };
+        upper.match_indices(head).filter_map(key).collect::<Vec<_>>()
+    });
+    found.collect()
 }
 
 /// User and password in URLs. A user alone stays where it is one of ssh, which says whose key is used; before a web
@@ -290,6 +306,10 @@ mod tests {
             ("http://me:p@ss@proxy:3128", "http://…@proxy:3128"),
             ("ssh://git:pw@git.lan/x", "ssh://…@git.lan/x"),
             ("key Zk3vQ9xT1bLmC7dRw2Hs5Np8 is wrong", "key … is wrong"),
+            (
+                "no: AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8 (age-secret-key-1x)",
+                "no: AGE-SECRET-KEY-… (age-secret-key-1x)",
+            ),
             ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----", ""),
         ];
         for (given, wanted) in cases {
@@ -301,7 +321,7 @@ mod tests {
             }
             assert_eq!(text(&once), once);
         }
-        assert_eq!(cases.len(), 15);
+        assert_eq!(cases.len(), 16);
     }
 
     #[test]

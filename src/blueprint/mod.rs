@@ -53,6 +53,8 @@ pub struct Row {
     pub switches: &'static [Flag],
     /// Whether its check may answer that a person must act.
     pub asks: bool,
+    /// Whether an undo leaves what it made, though nothing of what was there is lost.
+    pub stays: bool,
     /// The id of its closer, for a hold.
     pub holds_until: Option<&'static str>,
     /// What it may do.
@@ -63,7 +65,7 @@ pub struct Row {
 impl Row {
     const fn of<S: Step<Estate>>(aliases: &'static [&'static str], flags: &'static [Flag]) -> Self {
         let (holds_until, risk, rebuild) = (S::HOLDS_UNTIL, S::RISK, rebuild::<S>);
-        Self { id: S::ID, aliases, flags, switches: &[], asks: false, holds_until, risk, rebuild }
+        Self { id: S::ID, aliases, flags, switches: &[], asks: false, stays: false, holds_until, risk, rebuild }
     }
 
     const fn switches(mut self, switches: &'static [Flag]) -> Self {
@@ -73,6 +75,11 @@ impl Row {
 
     const fn asks(mut self) -> Self {
         self.asks = true;
+        self
+    }
+
+    const fn stays(mut self) -> Self {
+        self.stays = true;
         self
     }
 

@@ -10,6 +10,7 @@ use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
 use super::session::Session;
+use super::stands::takes_back;
 
 /// Gives a run up. What it did stays, and what is still held is said.
 pub(super) fn abandon(global: &Global, args: &AbandonArgs, out: &Out) -> anyhow::Result<Exit> {
@@ -28,7 +29,7 @@ pub(super) fn abandon(global: &Global, args: &AbandonArgs, out: &Out) -> anyhow:
     let run = session.store.run(&run.id)?.read()?;
     let over = match run.state.phase {
         Phase::Forward | Phase::Undoing | Phase::Stuck => None,
-        Phase::Done => Some(("done", format!("`pvemig undo {}` takes it back", run.id))),
+        Phase::Done => Some(("done", format!("`pvemig undo {}` {}", run.id, takes_back(&run.state)))),
         Phase::Undone => Some(("undone", "nothing is left to do".to_owned())),
         Phase::Abandoned => Some(("abandoned already", "nothing is left to do".to_owned())),
     };

@@ -285,7 +285,7 @@ pub(super) struct PrivilegesArgs {
 pub(super) struct RehearseArgs {
     /// The blueprint
     pub(super) blueprint: String,
-    /// The world to start from [default: the one named like the blueprint]
+    /// The world to start from [default: the blueprint's own]
     #[arg(long)]
     pub(super) world: Option<String>,
     /// Simulated seconds in one real second

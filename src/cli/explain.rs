@@ -88,7 +88,7 @@ fn step_lines(blueprint: &Blueprint, out: Out) -> String {
     for row in blueprint.rows {
         let asks = if row.asks { "; may ask you" } else { "" };
         let hold = row.holds_until.map(|id| format!("; until {}", number(id))).unwrap_or_default();
-        let words = format!("{}{asks}{hold}", risk(row.risk));
+        let words = format!("{}{asks}{hold}", risk(row));
         lines.extend(lay(&format!("  {:<24} ", row.id), &words, 27, out.width()));
     }
     lines.iter().map(|line| format!("{line}\n")).collect()
@@ -252,7 +252,7 @@ fn text(blueprint: &Blueprint, row: &Row, step: Option<&BoxedStep>, real: bool, 
         laid.iter().for_each(|line| text.push_str(&format!("{line}\n")));
     };
     let asks = if row.asks { "; may ask a person to act" } else { "" };
-    line("  ", &format!("it {}{asks}", risk(row.risk)), 4);
+    line("  ", &format!("it {}{asks}", risk(row)), 4);
     if let Some(closer) = row.holds_until {
         line("  ", &format!("a hold: {closer} takes it back"), 4);
     }
@@ -280,8 +280,9 @@ fn json(blueprint: &Blueprint, row: &Row, step: Option<&BoxedStep>, real: bool) 
     })
 }
 
-fn risk(risk: Risk) -> &'static str {
-    match risk {
+fn risk(row: &Row) -> &'static str {
+    match row.risk {
+        Risk::Reverts if row.stays => "changes things, and an undo leaves them",
         Risk::Reads => "only looks",
         Risk::Reverts => "changes things, and can take them back",
         Risk::Destroys => "changes things that cannot be brought back",

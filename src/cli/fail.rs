@@ -19,6 +19,7 @@ use super::left;
 use super::out::Out;
 use super::plan;
 use super::session::Session;
+use super::stands::takes_back;
 use super::undo::Past;
 
 /// An error in words, with its exit code.
@@ -191,8 +192,8 @@ impl Told<'_> {
             if run.state.steps.values().any(StepState::owes) {
                 let (_, steps) = self.session.steps_of(&run.state)?;
                 let stays = steps.iter().find_map(|step| step.outlook(&self.session.estate).stays);
-                let what = stays
-                    .map_or_else(|| "takes it back".to_owned(), |stays| format!("takes it back, and leaves {stays}"));
+                let back = takes_back(&run.state);
+                let what = stays.map_or_else(|| back.to_owned(), |stays| format!("{back}, and leaves {stays}"));
                 self.session.out.tell("  ", &format!("`pvemig undo {}` {what}", self.id), 4);
             }
             return Ok(());
@@ -259,7 +260,11 @@ impl Told<'_> {
                 commands.push((format!("pvemig resume {id}"), "go on from here"));
             }
             if self.state.steps.values().any(StepState::owes) {
-                commands.push((self.past.again(id, &[], &[]), "take everything back"));
+                let what = match takes_back(self.state) {
+                    "takes it back" => "take everything back",
+                    _ => "take back what can be, up to what is destroyed",
+                };
+                commands.push((self.past.again(id, &[], &[]), what));
             }
         }
         if phase != Phase::Done {
@@ -324,7 +329,9 @@ fn stopped(out: &Out, state: &RunState, stop: &Stop) -> Exit {
                 None => "the undo would destroy what has been written since".to_owned(),
             };
             tell(out, &text, &[], Some("nothing was changed"), &[]);
-            notes.iter().for_each(|note| out.tell("  - ", note, 4));
+            // A change has its own sign.
+            let signed = |note: &str| ["+ ", "- ", "~ ", "! "].iter().any(|sign| note.starts_with(sign));
+            notes.iter().for_each(|note| out.tell(if signed(note) { "  " } else { "  - " }, note, 4));
             Exit::Blocked
         }
         Why::Interrupted => {

@@ -29,6 +29,9 @@ pub(super) struct Foot {
     /// A plan of one step.
     #[serde(skip)]
     one: bool,
+    /// What is blocked, where that is the first that is not done: nothing of what is below happens before it is mended.
+    #[serde(skip)]
+    until: Option<String>,
     /// The things that change, by system.
     changes: BTreeMap<System, Vec<String>>,
     /// What happens only where the world asks for it.
@@ -83,6 +86,10 @@ impl Foot {
     pub(super) fn of_plan(session: &Session, migration: Option<&str>, steps: &[BoxedStep], lines: &[Line]) -> Self {
         let left: Vec<_> = steps.iter().zip(lines).filter(|(_, line)| !done(line)).collect();
         let mut foot = Self { steps: lines.len(), done: lines.len() - left.len(), ..Self::default() };
+        foot.until = left.first().and_then(|(step, line)| match &line.said {
+            Said::Answer(check) if matches!(check.answer, Answer::Blocked { .. }) => Some(step.key().to_string()),
+            _ => None,
+        });
         // What the preflight measured; where it is content, nothing else is left behind.
         let preflight = lines.iter().find(|line| line.key.id().starts_with("00-"));
         let measured = preflight.and_then(|line| match &line.said {
@@ -211,7 +218,8 @@ impl Foot {
         }
         let mut lines = Vec::new();
         if !self.one {
-            lines.push(("to do", format!("{left} of {}", plural(self.steps, "step"))));
+            let then = self.until.as_ref().map(|key| format!(", none of them before {key} is no longer blocked"));
+            lines.push(("to do", format!("{left} of {}{}", plural(self.steps, "step"), then.unwrap_or_default())));
         }
         let things: usize = self.changes.values().map(Vec::len).sum();
         let each =

@@ -30,6 +30,7 @@ use super::fail::{self, Words};
 use super::live::Live;
 use super::out::Out;
 use super::scratch::Scratch;
+use super::stands::takes_back;
 use super::work::Work;
 
 /// The site, its journals, and the way to its systems.
@@ -177,7 +178,7 @@ impl Session {
             return Err(Words::new(Exit::Held, text, help).into());
         }
         let mut help = vec![
-            format!("`pvemig undo {}` takes it back", run.id),
+            format!("`pvemig undo {}` {}", run.id, takes_back(&run.state)),
             format!("`pvemig abandon {} --comment '...'` leaves it as it stands", run.id),
         ];
         if run.state.phase == Phase::Forward {

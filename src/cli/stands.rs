@@ -1,8 +1,9 @@
 //! Where a run stands, and the command that goes on with it.
 
 use crate::base::names::StepKey;
-use crate::engine::event::{Event, Outcome, Record};
-use crate::engine::state::{Phase, Stage};
+use crate::engine::event::{Event, Outcome, Planned, Record};
+use crate::engine::state::{Phase, RunState, Stage, StepState};
+use crate::engine::step::Risk;
 use crate::engine::store::RunRead;
 
 use super::plan::number;
@@ -69,9 +70,17 @@ pub(super) fn line(run: &RunRead) -> Option<String> {
 pub(super) fn command(run: &RunRead) -> String {
     let id = &run.id;
     match run.state.phase {
-        Phase::Forward => format!("`pvemig resume {id}` goes on with it, `pvemig undo {id}` takes it back"),
+        Phase::Forward => {
+            format!("`pvemig resume {id}` goes on with it, `pvemig undo {id}` {}", takes_back(&run.state))
+        }
         _ => format!("`pvemig undo {id}` goes on with its undo"),
     }
+}
+
+/// What an undo of a run does: what a step has destroyed does not come back.
+pub(super) fn takes_back(state: &RunState) -> &'static str {
+    let lost = |p: &Planned| p.risk == Risk::Destroys && state.steps.get(&p.key).is_some_and(StepState::owes);
+    if state.opened.plan.iter().any(lost) { "takes back what of it can be" } else { "takes it back" }
 }
 
 /// How many of its steps are done, and not taken back.

@@ -108,14 +108,41 @@ impl Work<'_> {
     }
 }
 
-/// A run that destroys nothing forwards takes no consents: those of its undo are given to the undo.
-pub(super) fn refuse_consents(steps: &[BoxedStep], given: &[String]) -> Result<(), Words> {
+/// A run that destroys nothing forwards takes no consents: those of its undo are given to the undo. One to something that
+/// no step knows is most likely mistyped; a single step may need to know what others were given.
+pub(super) fn refuse_consents(session: &Session, steps: &[BoxedStep], given: &[String]) -> Result<(), Words> {
     let Some(first) = given.first() else { return Ok(()) };
-    if steps.iter().any(|step| step.risk() == Risk::Destroys) {
-        return Ok(());
+    let destroys = steps.iter().filter(|step| step.risk() == Risk::Destroys);
+    let known: Option<Vec<Vec<Thing>>> =
+        destroys.map(|step| Some(step.outlook(&session.estate).destroys).filter(|things| !things.is_empty())).collect();
+    match known.map(|known| known.concat()) {
+        Some(known) if known.is_empty() => {
+            let text = format!("`--destroy {first}` has no use here: no step of this run destroys anything");
+            Err(Words::usage(text, "leave it out; what an undo would destroy is named to `pvemig undo`"))
+        }
+        Some(known) if steps.len() > 1 => refuse_unknown(&known, given),
+        // Some step says what it destroys at work only.
+        _ => Ok(()),
     }
-    let text = format!("`--destroy {first}` has no use here: no step of this run destroys anything");
-    Err(Words::usage(text, "leave it out; what an undo would destroy is named to `pvemig undo`"))
+}
+
+/// Refuses what is of a kind that is destroyed here, or of one that nothing here has, and is none of these.
+fn refuse_unknown(known: &[Thing], given: &[String]) -> Result<(), Words> {
+    // What has not this kind may be asked for at work.
+    const ELSEWHERE: [&str; 3] = ["pvc", "pv", "vm"];
+    let kind = |thing: &str| thing.split_once('/').map(|(kind, _)| kind.to_owned());
+    let kinds: Vec<_> = known.iter().map(|thing| kind(&thing.0)).collect();
+    let odd = given.iter().find(|thing| {
+        let own = kind(thing);
+        let meant = own.is_none() || kinds.contains(&own) || own.is_some_and(|own| ELSEWHERE.contains(&own.as_str()));
+        meant && !known.contains(&Thing((*thing).clone()))
+    });
+    let Some(odd) = odd else { return Ok(()) };
+    let each: Vec<_> = known.iter().map(|thing| format!("`--destroy {thing}`")).collect();
+    let near = crate::site::fields::near(odd, known.iter().map(|thing| thing.0.as_str()));
+    let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+    let text = format!("`--destroy {odd}` names nothing that this run can destroy");
+    Err(Words::usage(text, format!("{near}it can destroy {}", each.join(", "))))
 }
 
 /// Everything that the undo of a run would destroy.

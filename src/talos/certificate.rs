@@ -57,6 +57,13 @@ impl ClientCertificate {
         Some(Self { roles, from: time(dates.first()?)?, until: time(dates.get(1)?)? })
     }
 
+    /// The first certificate of a PEM text.
+    pub fn of_pem(text: &[u8]) -> Option<Self> {
+        use rustls::pki_types::pem::PemObject as _;
+        let first = rustls::pki_types::CertificateDer::pem_slice_iter(text).next()?.ok()?;
+        Self::of(first.as_ref())
+    }
+
     /// How long it still holds; negative where it has ended.
     pub fn left(&self, now: Timestamp) -> SignedDuration {
         self.until.duration_since(now)

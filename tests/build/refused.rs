@@ -120,13 +120,11 @@ async fn encrypted_files_are_opened_by_a_declared_command() {
     let rig = self::rig(
         |_| {},
         |site| {
-            let dir = site["state"].clone();
-            drop(dir);
             for at in 0..3 {
                 node(site, at)["config"] = json!("./controlplane.sops.yaml");
             }
-            site["migrations"]["build"]["params"]["decrypt"] =
-                json!(["sh", "-c", "exec \"$(dirname \"$1\")/sops-stand-in\" -d \"$1\"", "sops"]);
+            // As every path of the site file it starts there.
+            site["migrations"]["build"]["params"]["decrypt"] = json!(["./sops-stand-in", "-d"]);
         },
     )
     .await;
@@ -137,6 +135,16 @@ async fn encrypted_files_are_opened_by_a_declared_command() {
     let secret = std::fs::read_to_string(rig.dir().join("controlplane.yaml")).unwrap();
     let token = secret.lines().find_map(|line| line.trim().strip_prefix("token: ")).unwrap();
     assert!(!all.is_empty() && !all.contains(token));
+    // One that fails is told with its own words.
+    let rig = self::rig(
+        |_| {},
+        |site| {
+            let fails = "echo 'Failed to get the data key: no identity matched' >&2; exit 128";
+            site["migrations"]["build"]["params"]["decrypt"] = json!(["sh", "-c", fails]);
+        },
+    )
+    .await;
+    stops(&rig, &consenting(), "00-preflight", &["`sh` ended with exit status: 128", "no identity matched"]).await;
 }
 
 /// The way into the deadlock: a machine joins while another one is still a learner, or a voter is away.

@@ -63,7 +63,14 @@ pub(super) static ROLE: Known = Known {
     matters: "Talos would refuse the bootstrap, with the machines installed.",
     by_hand: "Name the talosconfig that `talosctl gen config` made, which has os:admin.",
 };
+pub(super) static UNWRITABLE: Known = Known {
+    name: "config-not-writable",
+    steps: &[on::KUBECONFIG],
+    means: "The directory of the site's kubeconfig or talosconfig is not there, or cannot be written to.",
+    matters: "06 would stop there, with the cluster begun and no way to it.",
+    by_hand: "`ls -ld DIR`, `findmnt -T DIR`; name another file in the site file.",
+};
 
 /// All of them.
 pub(super) static ALL: &[&Known] =
-    &[&CANNOT_ASK, &SOURCE, &REFUSED, &FIRST, &CLUSTERS, &AUTHORITY, &IMAGE, &ANOTHER, &ROLE];
+    &[&CANNOT_ASK, &SOURCE, &REFUSED, &FIRST, &CLUSTERS, &AUTHORITY, &IMAGE, &ANOTHER, &ROLE, &UNWRITABLE];

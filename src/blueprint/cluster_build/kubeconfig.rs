@@ -1,9 +1,14 @@
 //! A cluster's entries in a kubeconfig: merged in beside what is there (Kubernetes `clientcmd/api/v1`).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::base::check::Change;
 use crate::base::digest::sha256;
+use crate::base::yaml;
+use crate::base::yaml::path::Part;
+use crate::talos::ClientCertificate;
 
 /// What a kubeconfig has for one cluster.
 #[derive(Clone)]
@@ -36,6 +41,20 @@ impl Entry {
         Self::of(&all, name).ok_or_else(|| format!("it has no context {name} with cluster and user"))
     }
 
+    /// Those of a context.
+    ///
+    /// # Errors
+    /// As [`Entry::read`].
+    pub(super) fn named(text: &str, context: &str) -> Result<Self, String> {
+        Self::of(&parse(text)?, context).ok_or_else(|| format!("it has no context {context} with cluster and user"))
+    }
+
+    /// The client certificate, where it stands there.
+    pub(super) fn certificate(&self) -> Option<ClientCertificate> {
+        let text = self.user.get("client-certificate-data")?.as_str()?;
+        ClientCertificate::of_pem(&STANDARD.decode(text.trim()).ok()?)
+    }
+
     fn of(all: &Value, context: &str) -> Option<Self> {
         let found = named(all, "contexts", context)?.get("context")?;
         let part = |key: &str, from: &str, part: &str| -> Option<Value> {
@@ -48,7 +67,7 @@ impl Entry {
         self.cluster.get("server").and_then(Value::as_str).unwrap_or_default()
     }
 
-    fn authority(&self) -> &str {
+    pub(super) fn authority(&self) -> &str {
         self.cluster.get("certificate-authority-data").and_then(Value::as_str).unwrap_or_default()
     }
 }
@@ -59,6 +78,8 @@ pub(super) struct Merged {
     pub(super) text: String,
     /// What differs, a line each; keys and certificates by their digest.
     pub(super) changes: Vec<Change>,
+    /// Its text could not be edited and was written anew: comments and layout are gone.
+    pub(super) anew: bool,
 }
 
 /// Whether a file has a context for the same cluster: the same server, of the same authority. The user's certificate is
@@ -110,26 +131,51 @@ pub(super) fn merge(text: Option<&str>, context: &str, entry: &Entry) -> Result<
     };
     let cluster = names(&all, "cluster").unwrap_or_else(|| free(&all, "clusters"));
     let user = names(&all, "user").unwrap_or_else(|| free(&all, "users"));
-    let map = all.as_object_mut().ok_or("it is no mapping")?;
-    put(map, "clusters", json!({"name": cluster, "cluster": entry.cluster}))?;
-    put(map, "users", json!({"name": user, "user": entry.user}))?;
     // A namespace that somebody set for it stays.
-    let mut own = map
-        .get("contexts")
-        .and_then(|all| all.as_array()?.iter().find(|it| it.get("name").and_then(Value::as_str) == Some(context)))
-        .and_then(|it| it.get("context").cloned())
-        .unwrap_or_else(|| json!({}));
+    let mut own =
+        named(&all, "contexts", context).and_then(|it| it.get("context").cloned()).unwrap_or_else(|| json!({}));
     own["cluster"] = json!(cluster);
     own["user"] = json!(user);
-    put(map, "contexts", json!({"name": context, "context": own}))?;
+    let parts = [
+        ("clusters", "cluster", cluster.as_str(), entry.cluster.clone()),
+        ("users", "user", user.as_str(), entry.user.clone()),
+        ("contexts", "context", context, own),
+    ];
+    let mut edited = text.filter(|text| !text.trim().is_empty()).map(str::to_owned);
+    for (list, key, name, value) in parts {
+        if named(&all, list, name).and_then(|it| it.get(key)) == Some(&value) {
+            continue;
+        }
+        edited = edited.and_then(|text| edit(&text, &all, list, key, name, &value));
+        put(all.as_object_mut().ok_or("it is no mapping")?, list, json!({"name": name, key: value}))?;
+    }
     let mut changes = differences(context, was.as_ref(), entry);
-    let unset = map.get("current-context").and_then(Value::as_str).is_none_or(str::is_empty);
-    if unset {
-        map.insert("current-context".into(), json!(context));
+    if all.get("current-context").and_then(Value::as_str).is_none_or(str::is_empty) {
+        all["current-context"] = json!(context);
+        edited = edited.and_then(|text| yaml::set(&text, 0, &[Part::key("current-context")], &json!(context)).ok());
         changes.push(Change::add("current-context", context));
     }
-    let text = serde_saphyr::to_string(&all).map_err(|error| format!("it cannot be written: {error}"))?;
-    Ok(Merged { text, changes })
+    // Only what says the same as the values do; whatever else came of it is not written.
+    let edited = edited.filter(|text| parse(text).is_ok_and(|read| read == all));
+    let anew = edited.is_none() && text.is_some_and(|text| !text.trim().is_empty());
+    let text = match edited {
+        Some(text) => text,
+        None => serde_saphyr::to_string(&all).map_err(|error| format!("it cannot be written: {error}"))?,
+    };
+    Ok(Merged { text, changes, anew })
+}
+
+/// Sets one part of an entry in the text itself, or adds the entry; None where that cannot be done.
+fn edit(text: &str, all: &Value, from: &str, key: &str, name: &str, value: &Value) -> Option<String> {
+    let there = list(all, from);
+    if named(all, from, name).is_some() {
+        return yaml::set(text, 0, &[Part::key(from), Part::Named(name.to_owned()), Part::key(key)], value).ok();
+    }
+    let entry = json!({"name": name, key: value});
+    if there.is_empty() {
+        return yaml::set(text, 0, &[Part::key(from)], &json!([entry])).ok();
+    }
+    yaml::set(text, 0, &[Part::key(from), Part::At(there.len())], &entry).ok()
 }
 
 fn differences(context: &str, was: Option<&Entry>, is: &Entry) -> Vec<Change> {
@@ -202,7 +248,7 @@ mod tests {
         assert!(has(&first.text, "homelab", &fetched).unwrap() && !has(&old, "homelab", &fetched).unwrap());
         assert!(Entry::of(&all, "work").is_some_and(|work| work.server() == "https://w:6443"));
         let second = merge(Some(&first.text), "homelab", &fetched).unwrap();
-        assert_eq!((second.text, second.changes), (first.text.clone(), Vec::new()));
+        assert_eq!((second.text, second.changes, first.anew), (first.text.clone(), Vec::new(), false));
         // Another certificate of the same user says nothing about the cluster; another authority does.
         let anew = Entry::read(&config("x", "https://a:6443", "Y2E=", "bmV3")).unwrap();
         assert!(has(&first.text, "homelab", &anew).unwrap());
@@ -235,6 +281,37 @@ mod tests {
         let now = parse(&merged.text).unwrap();
         assert_eq!(Entry::of(&now, "second").unwrap().server(), "https://old:6443");
         assert_eq!(Entry::of(&now, "homelab").unwrap().server(), "https://a:6443");
+    }
+
+    #[test]
+    fn comments_and_layout_survive_a_merge() {
+        let fetched = Entry::read(&config("x", "https://a:6443", "Y2E=", "a2V5")).unwrap();
+        let work = config("work", "https://w:6443", "d29yaw==", "d29ya2tleQ==");
+        let noted = format!("# mine\n{}", work.replace("server: https://w:6443", "server: https://w:6443 # by VPN"));
+        let indented = "# mine\nkind: Config\nclusters:\n  - cluster:\n      server: https://w:6443 # by VPN\n    name: w\n\
+                        contexts: []\nusers:\n  # nobody\n  - name: w\n    user: {}\ncurrent-context: \"\"\n";
+        for text in [noted.as_str(), indented] {
+            let merged = merge(Some(text), "homelab", &fetched).unwrap();
+            assert!(!merged.anew, "{}", merged.text);
+            for kept in text.lines().filter(|line| line.contains('#')) {
+                assert!(merged.text.lines().any(|line| line == kept), "{kept}\n{}", merged.text);
+            }
+            assert!(has(&merged.text, "homelab", &fetched).unwrap());
+            // Another server of the same cluster, over it.
+            let moved = Entry::read(&config("x", "https://b:6443", "Y2E=", "a2V5")).unwrap();
+            let again = merge(Some(&merged.text), "homelab", &moved).unwrap();
+            assert!(
+                !again.anew && again.text.contains("# by VPN") && !again.text.contains("https://a:6443"),
+                "{}",
+                again.text
+            );
+        }
+        // Whatever the form: what is written says the same.
+        for odd in ["clusters: &a []\nusers: *a\ncontexts: []\n", "{\"clusters\": [], \"users\": [], \"contexts\": []}"]
+        {
+            let merged = merge(Some(odd), "homelab", &fetched).unwrap();
+            assert!(has(&merged.text, "homelab", &fetched).unwrap(), "{}", merged.text);
+        }
     }
 
     #[test]

@@ -9,4 +9,6 @@ pub(super) const APPLY: &str = <super::ApplyConfig as Step<Estate>>::ID;
 pub(super) const INSTALLED: &str = <super::WaitInstalled as Step<Estate>>::ID;
 pub(super) const BOOTSTRAP: &str = <super::Bootstrap as Step<Estate>>::ID;
 pub(super) const JOIN: &str = <super::JoinCluster as Step<Estate>>::ID;
+pub(super) const KUBECONFIG: &str = <super::MergeKubeconfig as Step<Estate>>::ID;
 pub(super) const VERIFY: &str = <super::VerifyCluster as Step<Estate>>::ID;
+pub(super) const KEEP: &str = <super::Safekeeping as Step<Estate>>::ID;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::blueprint::install::{Bare, node};
+use crate::blueprint::install::{Bare, command, node};
 use crate::blueprint::machine::Machine;
 use crate::blueprint::quorum::Peer;
 use crate::site::Site;
 use crate::site::fields::Item;
+
+use super::keep::Keep;
 
 /// All of it.
 #[derive(Debug, Clone)]
@@ -17,9 +19,11 @@ pub struct Params {
     pub machines: Vec<Bare>,
     /// All nodes of the cluster.
     pub peers: Vec<Peer>,
+    /// What is to be kept, and where.
+    pub keep: Option<Keep>,
 }
 
-const KEYS: &[&str] = &["talos", "nodes", "decrypt"];
+const KEYS: &[&str] = &["talos", "nodes", "decrypt", "keep"];
 
 impl Params {
     /// Reads the parameters; what is wrong goes into the item's sink.
@@ -28,7 +32,8 @@ impl Params {
         let cluster = fields
             .need("talos", "name a Talos cluster of `talos:`")
             .and_then(|i| i.name_of("a Talos cluster", site.talos.keys().map(String::as_str)));
-        let decrypt = fields.get("decrypt").map_or(Some(Vec::new()), |i| i.texts());
+        let decrypt = fields.get("decrypt").map_or(Some(Vec::new()), |i| command(site, &i));
+        let keep = fields.get("keep").map_or(Some(None), |i| Keep::read(site, &i).map(Some));
         let help = "a list of its nodes, a control plane first: `{ node: talos-20, config: ./controlplane.yaml, disk: SERIAL }`";
         let nodes = fields.need("nodes", help).and_then(|i| {
             let list = i.list()?;
@@ -57,7 +62,7 @@ impl Params {
         let cluster = cluster?;
         let peers = Machine::peers(site, &cluster);
         decrypt?;
-        Some(Self { cluster, machines: nodes?, peers })
+        Some(Self { cluster, machines: nodes?, peers, keep: keep? })
     }
 
     /// The machine on which etcd begins.

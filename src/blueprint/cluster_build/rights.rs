@@ -45,8 +45,9 @@ pub(super) fn of(p: &Params) -> Rights {
             role: ROLE,
             needs: vec![
                 talos(&[on::DISKS, on::INSTALLED, on::VERIFY], "os:reader", "disks, stage and services"),
-                talos(&[on::APPLY], ROLE, "reading the machine configuration of a node that has one"),
+                talos(&[on::APPLY, on::KEEP], ROLE, "reading the machine configuration of a node that has one"),
                 talos(&[on::BOOTSTRAP], ROLE, "beginning etcd"),
+                talos(&[on::KUBECONFIG], ROLE, "a kubeconfig with an administrator's certificate"),
                 talos(&[on::JOIN, on::VERIFY], "os:reader", "members, state and alarms of etcd"),
             ],
         }),

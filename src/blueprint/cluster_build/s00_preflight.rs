@@ -1,5 +1,7 @@
 //! 00: everything that can be known beforehand to keep a machine from becoming a node, of all of them at once.
 
+use std::path::{Path, PathBuf};
+
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,9 @@ pub struct Preflight {
     pub cluster: String,
     /// The machines, in the order of their turns.
     pub machines: Vec<Bare>,
+    /// The files that 06 writes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PathBuf>,
 }
 
 /// Nothing is owed.
@@ -48,7 +53,7 @@ enum Found {
 
 impl From<&Params> for Preflight {
     fn from(p: &Params) -> Self {
-        Self { cluster: p.cluster.clone(), machines: p.machines.clone() }
+        Self { cluster: p.cluster.clone(), machines: p.machines.clone(), files: Vec::new() }
     }
 }
 
@@ -76,7 +81,18 @@ impl Step<Estate> for Preflight {
 
     async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let facts = join_all(self.machines.iter().map(|bare| gather(cx, bare))).await;
-        Ok(finding::check(self.findings(facts)))
+        let mut all = self.findings(facts);
+        let mut out = Findings::of(System::Local);
+        for (file, (text, help)) in self.files.iter().filter_map(|file| Some((file, unwritable(file)?))) {
+            out.problem(
+                &known::UNWRITABLE,
+                on::KUBECONFIG,
+                format!("{} cannot be written: {text}", file.display()),
+                help,
+            );
+        }
+        all.extend(out.all);
+        Ok(finding::check(all))
     }
 }
 
@@ -117,6 +133,29 @@ async fn found(cx: &Estate, bare: &Bare, wanted: Option<&Wanted>) -> Result<Foun
     Ok(Found::Waits(out))
 }
 
+/// Why a file cannot be put in its place, and what helps; nothing is written to find out.
+fn unwritable(file: &Path) -> Option<(String, String)> {
+    let place = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let dir = place.parent().filter(|dir| !dir.as_os_str().is_empty())?;
+    let shown = dir.display();
+    match std::fs::metadata(dir) {
+        Ok(found) if !found.is_dir() => {
+            return Some((format!("{shown} is no directory"), "correct the path in the site file".into()));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Some((format!("there is no directory {shown}"), format!("`mkdir -p -m 700 {shown}`")));
+        }
+        _ => {}
+    }
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    let denied = rustix::fs::access(dir, access).err()?;
+    let why = std::io::Error::from(denied);
+    Some((
+        format!("{shown}: {why}"),
+        format!("make {shown} a place that you may write: `ls -ld {shown}`, `findmnt -T {shown}`"),
+    ))
+}
+
 fn at(id: &str, bare: &Bare) -> StepKey {
     StepKey::new(id, Some(bare.name()))
 }
@@ -133,6 +172,9 @@ impl Preflight {
                     out.problem(&known::SOURCE, apply.clone(), format!("{name}: {}", why.text), help);
                 }
                 Ok(wanted) => {
+                    if let Some(text) = image::unknown(name, wanted) {
+                        out.note(apply.clone(), text);
+                    }
                     if turn == 0 && !wanted.is_control_plane() {
                         let kind = &wanted.facts.machine_type;
                         let text = format!("{name} is the first of `nodes`, and its configuration is that of a {kind}");
@@ -188,5 +230,22 @@ impl Preflight {
         }
         all.extend(out.all);
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_told_beforehand() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("file"), "x").unwrap();
+        assert_eq!((unwritable(&at("file")), unwritable(&at("new"))), (None, None));
+        assert!(unwritable(&at("none/config")).unwrap().1.contains("mkdir -p -m 700"));
+        assert!(unwritable(&at("file/config")).unwrap().0.contains("is no directory"));
+        // Nobody writes there, root neither.
+        assert!(unwritable(Path::new("/proc/1/config")).is_some());
     }
 }

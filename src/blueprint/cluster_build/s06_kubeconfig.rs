@@ -1,28 +1,25 @@
-//! 06: the kubeconfig of the site leads to the cluster.
+//! 06: the kubeconfig of the site leads to the cluster, and its talosconfig to the nodes.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Check, Problem};
+use crate::base::check::{Change, Check, Problem};
 use crate::base::digest::sha256;
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
-use crate::base::permit::{Handle, Note, Permit, System};
-use crate::base::private;
+use crate::base::permit::{Permit, System};
 use crate::blueprint::machine::Machine;
-use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::Error;
 
-use super::kubeconfig::{Entry, has, merge, other};
+use super::kubeconfig::{Entry, Merged, has, merge, other};
+use super::own_file::OwnFile;
+use super::talosconfig::{self, Addresses, Now};
 
-/// The run files: what was there, and what was written.
-const FORMER: &str = "kubeconfig-before";
-const WRITTEN: &str = "kubeconfig-written";
-
-/// Merges the cluster's kubeconfig into the site's.
+/// Merges the cluster's kubeconfig into the site's, and its addresses into the talosconfig.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MergeKubeconfig {
     /// The control plane that is asked for it.
@@ -31,6 +28,9 @@ pub struct MergeKubeconfig {
     pub file: PathBuf,
     /// The context in it.
     pub context: String,
+    /// The talosconfig; None: a journal of before, which left it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub talosconfig: Option<Addresses>,
 }
 
 /// What was there.
@@ -38,6 +38,22 @@ pub struct MergeKubeconfig {
 pub struct Before {
     /// SHA-256 of the file; None: there was none.
     pub digest: Option<String>,
+    /// Of the talosconfig.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub talosconfig: Option<String>,
+}
+
+/// What is to be written; None: it is so.
+struct Due {
+    kubeconfig: Option<Merged>,
+    talosconfig: Option<talosconfig::Merged>,
+    notes: Vec<String>,
+}
+
+/// Why there is nothing to be written yet.
+enum Not {
+    Yet(String),
+    Ever(Problem),
 }
 
 impl Step<Estate> for MergeKubeconfig {
@@ -50,16 +66,29 @@ impl Step<Estate> for MergeKubeconfig {
     }
 
     fn why(&self) -> Vec<String> {
-        vec![
+        let mut lines = vec![
             "Talos makes an administrator's certificate for whoever may ask (os:admin). It is merged into the file that the site names; \
              other clusters in it stay as they are."
                 .into(),
             "A context that leads to the same server, of the same authority, is left alone, and one that leads to another cluster is in \
-             the way. The former file is a run file, and an undo puts it back; comments do not survive the merge."
+             the way. The former file is a run file, and an undo puts it back. The text itself is edited, so that comments stay; one \
+             that cannot be edited so (aliases, another layout) is written anew, and that is said."
                 .into(),
-            "A certificate from there holds for a year: `pvemig survey` warns before.".into(),
-            format!("By hand: {}.", self.machine.talosctl(&format!("kubeconfig {}", self.file.display()))),
-        ]
+        ];
+        lines.extend(self.talosconfig.as_ref().map(|addresses| {
+            format!(
+                "The context in {} gets the addresses of the control planes as endpoints, and those of all nodes where it names none: \
+                 `talosctl` then finds them without `-e` and `-n`. Endpoints that are there stay; one that is shared by all (VIP) is \
+                 gone when etcd is, and is none to name there.",
+                addresses.file.display()
+            )
+        }));
+        lines.push("A certificate from there holds for a year: `pvemig survey` warns before.".into());
+        lines.push(format!(
+            "By hand: {}, `talosctl config endpoint ADDRESS..`, `talosctl config node ADDRESS..`.",
+            self.machine.talosctl(&format!("kubeconfig {}", self.file.display()))
+        ));
+        lines
     }
 
     /// The API server starts some time after etcd.
@@ -68,105 +97,171 @@ impl Step<Estate> for MergeKubeconfig {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        Outlook::changes(System::Local, [self.file.display().to_string()])
+        let files = std::iter::once(&self.file).chain(self.talosconfig.iter().map(|it| &it.file));
+        Outlook::changes(System::Local, files.map(|file| file.display().to_string()))
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let entry = match self.fetched(cx).await? {
-            Ok(entry) => entry,
-            Err(why) => return Ok(Check::waiting(why)),
+        let due = match self.due(cx).await? {
+            Ok(due) => due,
+            Err(Not::Yet(why)) => return Ok(Check::waiting(why)),
+            Err(Not::Ever(problem)) => return Ok(Check::blocked(vec![problem])),
         };
-        let now = self.now()?;
-        let bad = |why: String| self.unusable(&why);
-        if let Some(text) = &now
-            && has(text, &self.context, &entry).map_err(bad)?
-        {
-            return Ok(Check::done());
+        let changes: Vec<Change> = due.changes();
+        if changes.is_empty() {
+            return Ok(Check::done().notes(due.notes));
         }
-        if let Some(problem) = self.taken(now.as_deref(), &entry)? {
-            return Ok(Check::blocked(vec![problem]));
-        }
-        let merged = merge(now.as_deref(), &self.context, &entry).map_err(bad)?;
-        let digest = now.as_deref().map(|text| sha256(text.as_bytes()));
-        let before = seen.since.cloned().unwrap_or(Before { digest });
-        Ok(Check::todo(merged.changes, before))
+        let before = match seen.since {
+            Some(before) => before.clone(),
+            None => Before {
+                digest: self.kubeconfig().now()?.as_deref().map(sha256),
+                talosconfig: self.talosconfig().map(|file| file.now()).transpose()?.flatten().as_deref().map(sha256),
+            },
+        };
+        Ok(Check::todo(changes, before).notes(due.notes))
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let Some(since) = seen.since else { return Ok(()) };
-        let entry = self.fetched(cx).await?.map_err(|why| Failure::plain(why, None))?;
-        let now = self.now()?;
-        let bad = |why: String| self.unusable(&why);
-        if let Some(text) = &now
-            && has(text, &self.context, &entry).map_err(bad)?
-        {
-            return Ok(());
+        let due = self.due(cx).await?.map_err(|not| match not {
+            Not::Yet(why) => Failure::plain(why, None),
+            Not::Ever(problem) => Failure::plain(problem.text, Some(problem.help)),
+        })?;
+        if let Some(merged) = due.kubeconfig {
+            self.kubeconfig().put(seen.run, since.digest.as_deref(), merged.text.as_bytes(), permit)?;
+            // Who was asked with the former file asks anew.
+            cx.forget_kubernetes(&self.machine.node.cluster).await;
         }
-        if let Some(problem) = self.taken(now.as_deref(), &entry)? {
-            return Err(Failure::plain(problem.text, Some(problem.help)));
+        if let (Some(merged), Some(file)) = (due.talosconfig, self.talosconfig()) {
+            file.put(seen.run, since.talosconfig.as_deref(), merged.text.as_bytes(), permit)?;
         }
-        let key = StepKey::new(Self::ID, None);
-        // The first one counts: what is there by now may be half of this step's own work.
-        if stored(seen.run, &key, FORMER)?.is_none() {
-            if now.as_deref().map(|text| sha256(text.as_bytes())) != since.digest {
-                let text = format!("somebody changed {} just now", self.file.display());
-                return Err(Failure::plain(text, Some("`pvemig resume` looks again".into())));
-            }
-            permit.file(FORMER, now.as_deref().unwrap_or_default().as_bytes())?;
-        } else if !self.is_known(seen.run, &key, since, now.as_deref())? {
-            let text = format!("somebody changed {} since this run wrote to it", self.file.display());
-            return Err(Failure::plain(text, Some("`pvemig undo` says what is there, and what was".into())));
-        }
-        let merged = merge(now.as_deref(), &self.context, &entry).map_err(bad)?;
-        permit.file(WRITTEN, merged.text.as_bytes())?;
-        self.write(merged.text.as_bytes(), permit)?;
-        // Who was asked with the former file asks anew.
-        cx.forget_kubernetes(&self.machine.node.cluster).await;
         Ok(())
     }
 
     async fn back(&self, _: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        let (key, now) = (StepKey::new(Self::ID, None), self.now()?.map(|text| sha256(text.as_bytes())));
-        if now == before.digest {
-            return Ok(Check::done());
-        }
-        let written = stored(seen.run, &key, WRITTEN)?.map(|bytes| sha256(&bytes));
+        let (mut changes, mut problems) = (Vec::new(), Vec::new());
         let file = self.file.display();
-        if now.is_some() && now != written {
-            return Ok(Check::blocked(vec![Problem::new(
-                format!(
-                    "{file} is neither what it was before this run nor what this run wrote: somebody else has changed it since"
-                ),
-                format!(
-                    "take context {} out by hand: `kubectl config delete-context {0} --kubeconfig {file}`, then go past it with \
-                         `--past {key}`",
-                    self.context
-                ),
-            )]));
+        let by_hand = format!(
+            "take context {0} out by hand: `kubectl config delete-context {0} --kubeconfig {file}`",
+            self.context
+        );
+        match self.kubeconfig().back(seen.run, before.digest.as_deref(), &by_hand)? {
+            Ok(change) => changes.extend(change),
+            Err(problem) => problems.push(problem),
         }
-        let what = if before.digest.is_some() { "as it was before this run" } else { "not there, as before this run" };
-        Ok(Check::todo(vec![crate::base::check::Change::set(file.to_string(), "what this run wrote", what)], ()))
+        if let (Some(file), Some(digest)) = (self.talosconfig(), &before.talosconfig) {
+            let by_hand = "leave the addresses there, or take them out by hand: `talosctl config endpoint`, `talosctl config node`";
+            match file.back(seen.run, Some(digest), by_hand)? {
+                Ok(change) => changes.extend(change),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        Ok(match (problems.is_empty(), changes.is_empty()) {
+            (false, _) => Check::blocked(problems),
+            (true, true) => Check::done(),
+            (true, false) => Check::todo(changes, ()),
+        })
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let key = StepKey::new(Self::ID, None);
-        match (&before.digest, stored(seen.run, &key, FORMER)?) {
-            (None, _) => {
-                let call = permit.note(&Note::safe(System::Local, format!("remove {}", self.file.display())))?;
-                match std::fs::remove_file(&self.file) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(self.unwritten(&error)),
-                    _ => permit.got(call, &Handle::new("removed", self.file.display().to_string()))?,
-                }
-            }
-            (Some(_), Some(former)) => self.write(&former, permit)?,
-            (Some(_), None) => return Err(Failure::plain(format!("the run's file {key}/{FORMER} is gone"), None)),
+        self.kubeconfig().undo(seen.run, before.digest.as_deref(), permit)?;
+        if let (Some(file), Some(digest)) = (self.talosconfig(), &before.talosconfig) {
+            file.undo(seen.run, Some(digest), permit)?;
         }
         cx.forget_kubernetes(&self.machine.node.cluster).await;
         Ok(())
     }
 }
 
+impl Due {
+    fn changes(&self) -> Vec<Change> {
+        let kubeconfig = self.kubeconfig.iter().flat_map(|merged| merged.changes.clone());
+        kubeconfig.chain(self.talosconfig.iter().flat_map(|merged| merged.changes.clone())).collect()
+    }
+}
+
 impl MergeKubeconfig {
+    fn kubeconfig(&self) -> OwnFile<'_> {
+        OwnFile { path: &self.file, key: StepKey::new(Self::ID, None), name: "kubeconfig" }
+    }
+
+    fn talosconfig(&self) -> Option<OwnFile<'_>> {
+        let file = &self.talosconfig.as_ref()?.file;
+        Some(OwnFile { path: file, key: StepKey::new(Self::ID, None), name: "talosconfig" })
+    }
+
+    /// What is to be written by now.
+    async fn due(&self, cx: &Estate) -> Result<Result<Due, Not>, Failure> {
+        let entry = match self.fetched(cx).await? {
+            Ok(entry) => entry,
+            Err(why) => return Ok(Err(Not::Yet(why))),
+        };
+        let now = self.text(&self.kubeconfig())?;
+        let bad = |why: String| self.unusable(&why);
+        let mut due = Due { kubeconfig: None, talosconfig: None, notes: Vec::new() };
+        let there = now.as_deref().map_or(Ok(false), |text| has(text, &self.context, &entry)).map_err(bad)?;
+        if !there {
+            if let Some(problem) = self.taken(now.as_deref(), &entry)? {
+                return Ok(Err(Not::Ever(problem)));
+            }
+            let merged = merge(now.as_deref(), &self.context, &entry).map_err(bad)?;
+            if merged.anew {
+                let text = format!("{} is written anew: its comments and its layout go", self.file.display());
+                due.notes.push(text);
+            }
+            due.kubeconfig = Some(merged);
+        }
+        if let Some(addresses) = &self.talosconfig {
+            match self.addressed(cx, addresses, &mut due.notes).await? {
+                Ok(merged) => due.talosconfig = merged,
+                Err(problem) => return Ok(Err(Not::Ever(problem))),
+            }
+        }
+        Ok(Ok(due))
+    }
+
+    /// The talosconfig with the addresses in it; None: it has them.
+    async fn addressed(
+        &self,
+        cx: &Estate,
+        addresses: &Addresses,
+        notes: &mut Vec<String>,
+    ) -> Result<Result<Option<talosconfig::Merged>, Problem>, Failure> {
+        let Some(file) = self.talosconfig() else { return Ok(Ok(None)) };
+        let now = Now::from(&cx.talosconfig(&self.machine.cluster)?);
+        let wanted = addresses.wanted(cx, &self.machine.cluster, notes).await?;
+        if !now.nodes.is_empty() && now.nodes != wanted.nodes {
+            notes.push(format!(
+                "context {} names nodes already, and is left with them: {}",
+                now.name,
+                now.nodes.join(", ")
+            ));
+        }
+        let missing = talosconfig::missing(&now, &wanted);
+        if missing.is_empty() {
+            return Ok(Ok(None));
+        }
+        let text = self.text(&file)?.unwrap_or_default();
+        let merged = talosconfig::merge(&text, &now, &missing);
+        Ok(merged.map(Some).ok_or_else(|| {
+            let (path, name) = (addresses.file.display(), &now.name);
+            let talosctl = format!("talosctl --talosconfig {path} --context {name} config");
+            Problem::new(
+                format!("{path} cannot be edited with all else in it kept, and context {name} lacks addresses of the cluster"),
+                format!(
+                    "write them by hand: `{talosctl} endpoint {}`, `{talosctl} node {}`",
+                    wanted.endpoints.join(" "),
+                    wanted.nodes.join(" ")
+                ),
+            )
+        }))
+    }
+
+    fn text(&self, file: &OwnFile<'_>) -> Result<Option<String>, Failure> {
+        let text = |bytes| String::from_utf8(bytes).map_err(|_| self.unusable("it is not text"));
+        file.now()?.map(text).transpose()
+    }
+
     /// The context is somebody else's: it leads to another cluster, or to an older one of that name.
     fn taken(&self, now: Option<&str>, entry: &Entry) -> Result<Option<Problem>, Failure> {
         let Some(text) = now else { return Ok(None) };
@@ -184,13 +279,6 @@ impl MergeKubeconfig {
         }))
     }
 
-    /// Whether the file is what it was before this run, or what this run wrote.
-    fn is_known(&self, run: &RunInfo, key: &StepKey, since: &Before, now: Option<&str>) -> Result<bool, Failure> {
-        let now = now.map(|text| sha256(text.as_bytes()));
-        let written = stored(run, key, WRITTEN)?.map(|bytes| sha256(&bytes));
-        Ok(now == since.digest || now == written)
-    }
-
     /// The cluster's own entries; or why they are not there yet.
     async fn fetched(&self, cx: &Estate) -> Result<Result<Entry, String>, Failure> {
         let talos = self.machine.open(cx).await?;
@@ -204,33 +292,8 @@ impl MergeKubeconfig {
         }
     }
 
-    fn now(&self) -> Result<Option<String>, Failure> {
-        match private::read(&self.file) {
-            Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| self.unusable("it is not text")),
-            Err(private::PrivateError::Missing { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn write(&self, bytes: &[u8], permit: &Permit) -> Result<(), Failure> {
-        let call = permit.note(&Note::safe(System::Local, format!("write {}", self.file.display())))?;
-        private::write(&self.file, bytes).map_err(|error| self.unwritten(&error))?;
-        permit.got(call, &Handle::new("sha256", sha256(bytes)))?;
-        Ok(())
-    }
-
     fn unusable(&self, why: &str) -> Failure {
         let help = "correct it, or name another file by `kubeconfig` of the cluster in the site file";
         Failure::plain(format!("{} cannot be used: {why}", self.file.display()), Some(help.into()))
     }
-
-    fn unwritten(&self, error: &std::io::Error) -> Failure {
-        let help = format!("make {} a place that you may write", self.file.parent().unwrap_or(&self.file).display());
-        Failure::plain(format!("{} cannot be written: {error}", self.file.display()), Some(help))
-    }
-}
-
-fn stored(run: &RunInfo, key: &StepKey, name: &str) -> Result<Option<Vec<u8>>, Failure> {
-    run.file(key, name)
-        .map_err(|error| Failure::plain(format!("the run's file {key}/{name} cannot be read: {error}"), None))
 }

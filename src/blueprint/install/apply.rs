@@ -11,11 +11,11 @@ use crate::base::digest::sha256;
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::{Permit, System, Thing};
-use crate::blueprint::quorum::{Join, Peer, join, look};
+use crate::blueprint::quorum::{Etcd, Join, Peer, join, look};
 use crate::blueprint::stand::may_pass;
 use crate::engine::step::{Outlook, RunInfo, Seen};
 use crate::estate::Estate;
-use crate::talos::{ApplyMode, Talos, Which};
+use crate::talos::{ApplyMode, Service, Talos, Which};
 
 use super::asked::{chosen, other_data, unconsented};
 use super::bare::{Bare, Stand, still_waits};
@@ -147,15 +147,17 @@ impl Apply<'_> {
     /// What keeps the machine, or its file, from telling.
     pub async fn back(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let name = self.bare.name();
-        if let Stand::Waits(talos) = self.bare.stand(cx).await?
-            && still_waits(&talos).await?
-        {
-            return Ok(Check::done().note(format!("{name} waits for a configuration, as before")));
-        }
+        let stand = match self.bare.stand(cx).await? {
+            Stand::Waits(talos) if still_waits(&talos).await? => {
+                return Ok(Check::done().note(format!("{name} waits for a configuration, as before")));
+            }
+            Stand::Silent(why) => format!("{name} does not answer ({why}), and may be installed on {}", before.disk),
+            Stand::Waits(_) => format!("{name} installs itself on {}", before.disk),
+            Stand::Ours(_) | Stand::Foreign => format!("{name} is installed on {}", before.disk),
+        };
         let lost = before.holds.iter().map(|part| Change::remove(format!("{} had", before.disk), part));
         let change = Change::act(format!(
-            "{name} is installed on {}: only `talosctl reset` makes it wait again, and what was on the disk is gone",
-            before.disk
+            "{stand}: only `talosctl reset` makes it wait again, and what was on the disk is gone"
         ));
         Ok(Check::todo(std::iter::once(change).chain(lost).collect(), ()))
     }
@@ -258,12 +260,15 @@ impl Apply<'_> {
                     let others = own_etcd::all(cx, self.others, |thing| seen.run.consents.contains(thing)).await;
                     problems.extend(in_the_way(self.bare, &etcd, &others));
                 }
-                // Without a leader its members are not told: nobody knows what one more would come to.
-                Join::NoCluster => {
-                    let why: Vec<_> = etcd.silent().map(|(peer, why)| format!("{peer}: {why}")).collect();
-                    let text = format!("{name} joins etcd once somebody tells its members ({})", why.join("; "));
-                    return Ok(Check::waiting(text));
-                }
+                Join::NoCluster => match self.none_to_join(cx, &etcd).await {
+                    Some(problem) => problems.push(problem),
+                    // Without a leader its members are not told: nobody knows what one more would come to.
+                    None => {
+                        let why: Vec<_> = etcd.silent().map(|(peer, why)| format!("{peer}: {why}")).collect();
+                        let text = format!("{name} joins etcd once somebody tells its members ({})", why.join("; "));
+                        return Ok(Check::waiting(text));
+                    }
+                },
                 Join::Open(sum) => notes.push(sum),
                 Join::Wait(why) => return Ok(Check::waiting(format!("{name} joins etcd after that: {why}"))),
                 Join::Shut(why) => problems.extend(why),
@@ -281,6 +286,36 @@ impl Apply<'_> {
         changes.push(Change::act(format!("{name} reboots from its disk")));
         let config = sha256(wanted.expose().as_bytes());
         Ok(Check::todo(changes, Before { disk: found.named, holds: found.holds, config }).notes(notes))
+    }
+
+    /// There is no etcd to be joined, and none comes by itself: of the other nodes none has its configuration, or the etcd of
+    /// one waits to be begun.
+    async fn none_to_join(&self, cx: &Estate, etcd: &Etcd) -> Option<Problem> {
+        let name = self.bare.name();
+        let mut any = false;
+        for peer in self.peers.iter().filter(|peer| peer.name != name) {
+            let Ok(talos) = cx.talos(&peer.name).await else { continue };
+            let Ok(services) = talos.services().await else { continue };
+            any = true;
+            let begins = |service: &Service| service.id == "etcd" && service.state == "Preparing";
+            if services.iter().any(begins) {
+                let text = format!("{name} has no etcd to join: that of {} waits to be begun (0 voters)", peer.name);
+                let help = "`pvemig step 04-bootstrap` of a `cluster-build` begins it, or `pvemig run` of the whole of it, in its order";
+                return Some(Problem::new(text, help));
+            }
+        }
+        if any {
+            return None;
+        }
+        let why: Vec<_> = etcd.silent().map(|(peer, why)| format!("{peer}: {why}")).collect();
+        let text = format!(
+            "{name} has no etcd to join: no other node of {} answers (0 voters, 0 healthy; {})",
+            self.bare.machine.cluster,
+            why.join("; ")
+        );
+        let help = "`pvemig run` of the whole `cluster-build` begins with the first machine; where there is an etcd already, let one of its \
+                    members answer: `pvemig survey`";
+        Some(Problem::new(text, help))
     }
 
     /// Why this machine is not to be given that configuration.

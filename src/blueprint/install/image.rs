@@ -48,6 +48,28 @@ fn fits(name: &str, image: &str, gpu: bool, modules: &[String]) -> Option<Proble
     }
 }
 
+/// What cannot be said of the image that a configuration names, by its id alone.
+pub fn unknown(name: &str, wanted: &Wanted) -> Option<String> {
+    unknown_of(name, wanted.facts.image.as_deref()?, &wanted.facts.modules)
+}
+
+fn unknown_of(name: &str, image: &str, modules: &[String]) -> Option<String> {
+    if modules.iter().any(|module| module.starts_with("nvidia")) {
+        return None;
+    }
+    let Some(factory) = FactoryImage::of(image) else {
+        return Some(format!("{name}: what is in the image {image} is not known: it is not of the image factory"));
+    };
+    let plain = OTHERS.iter().any(|others| id(others) == factory.schematic);
+    (!plain && !is_for_nvidia(factory.schematic)).then(|| {
+        format!(
+            "{name}: which extensions schematic {} has is not known here, and so not whether it fits the devices: \
+             `curl -s https://factory.talos.dev/schematics/{0}` shows them",
+            factory.schematic
+        )
+    })
+}
+
 /// Whether a schematic is one with NVIDIA's driver and nothing that is not tried here.
 fn is_for_nvidia(schematic: &str) -> bool {
     DRIVERS.iter().any(|driver| {
@@ -65,6 +87,16 @@ fn is_for_nvidia(schematic: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_that_no_list_has_is_not_known() {
+        let made = |names: &[&str]| format!("factory.talos.dev/metal-installer/{}:v1.11.5", id(names));
+        let nvidia = ["nvidia".to_owned()];
+        assert_eq!(unknown_of("n1", &made(&["qemu-guest-agent"]), &[]), None);
+        assert_eq!(unknown_of("n1", &made(&["zfs"]), &nvidia), None);
+        assert!(unknown_of("n1", &made(&["zfs"]), &[]).unwrap().contains("is not known here"));
+        assert!(unknown_of("n1", "registry.lan/mine:v1", &[]).unwrap().contains("not of the image factory"));
+    }
 
     #[test]
     fn an_image_with_a_driver_is_for_machines_with_a_device() {

@@ -13,6 +13,18 @@ use super::{Bare, Source};
 
 const NODE: &[&str] = &["node", "config", "disk", "patches", "at", "fingerprint"];
 
+/// A command, whose paths start at the site file as all others there do.
+pub fn command(site: &Site, item: &Item<'_>) -> Option<Vec<String>> {
+    let texts = item.texts()?;
+    let path = |text: &str| ["./", "../", "~/"].iter().any(|start| text.starts_with(start));
+    let items = item.list()?;
+    let resolved = items.iter().zip(texts).map(|(item, text)| match path(&text) {
+        true => site.place(item).map(|place| place.display().to_string()),
+        false => Some(text),
+    });
+    resolved.collect::<Vec<_>>().into_iter().collect()
+}
+
 /// Reads one; what is wrong goes into the item's sink.
 pub fn node(site: &Site, item: &Item<'_>, cluster: Option<&str>, decrypt: &[String]) -> Option<Bare> {
     let fields = item.fields(NODE);

@@ -37,6 +37,8 @@ pub struct Wanted {
     pub endpoint: Option<String>,
     /// The certificate of the authority that the node's API will be of, in PEM.
     pub ca: Option<String>,
+    /// That of the Kubernetes API, as it stands there and in a kubeconfig.
+    pub kube_ca: Option<String>,
 }
 
 impl std::fmt::Debug for Wanted {
@@ -93,6 +95,7 @@ impl Source {
             cluster: at("/cluster/id"),
             endpoint: at("/cluster/controlPlane/endpoint"),
             ca: at("/machine/ca/crt").and_then(|crt| pem(&crt)),
+            kube_ca: at("/cluster/ca/crt"),
             facts,
             text: patched.text,
         })
@@ -124,7 +127,7 @@ impl Wanted {
 }
 
 /// What a file was encrypted with, where it was.
-fn encrypted(text: &str) -> Option<&'static str> {
+pub fn encrypted(text: &str) -> Option<&'static str> {
     let line = |start: &str| text.lines().any(|line| line.starts_with(start));
     if text.starts_with("-----BEGIN AGE ENCRYPTED FILE-----") || text.starts_with("age-encryption.org/") {
         Some("age")

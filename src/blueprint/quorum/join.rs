@@ -52,6 +52,22 @@ pub fn join(node: &str, etcd: &Etcd) -> Join {
         }
         match host {
             Some((peer, Said::View(_))) => problems.extend(amiss(&peer.name, etcd)),
+            Some((peer, Said::Silent(_))) if peer.name == node => {
+                let gone = Votes { voters: votes.voters.saturating_sub(1), healthy: votes.healthy };
+                problems.push(Problem::new(
+                    format!(
+                        "{node} has a vote in etcd already, as member {}: that of its former installation, which is not there any \
+                         more; without it etcd has {gone}; with {node} anew {}",
+                        member.hex(),
+                        Votes { voters: gone.voters + 1, healthy: gone.healthy + 1 }
+                    ),
+                    format!(
+                        "where that installation is gone for good, its member goes first: {}; `node-replace` is the migration that \
+                         leads through it. Where its disk is still whole, start it from that, and it has its vote back",
+                        etcd.talosctl(&first.name, &format!("etcd remove-member {}", member.hex()))
+                    ),
+                ));
+            }
             Some((peer, Said::Silent(why))) => problems.push(Problem::new(
                 format!("{} has a vote in etcd and cannot be asked: {why}", peer.name),
                 format!("let {} answer first", peer.name),
@@ -78,7 +94,16 @@ pub fn join(node: &str, etcd: &Etcd) -> Join {
     if problems.is_empty() {
         return Join::Open(format!("etcd has {votes}; with {node} {then}"));
     }
-    let why = format!("{node} must not join etcd now: it has {votes}; with {node} {then}");
+    let own = |member: &super::EtcdMember| {
+        let host = etcd.said.iter().find(|(peer, _)| peer.node_name == member.name() || peer.name == member.name());
+        host.is_some_and(|(peer, _)| peer.name == node)
+    };
+    // It would be one more only where it is not counted yet.
+    let why = if view.members.iter().any(own) {
+        format!("{node} must not join etcd now: it has {votes}")
+    } else {
+        format!("{node} must not join etcd now: it has {votes}; with {node} {then}")
+    };
     problems.insert(0, Problem::new(why, "mend what is below first"));
     problems.dedup_by(|a, b| a.text == b.text);
     Join::Shut(problems)
@@ -119,6 +144,20 @@ mod tests {
             "{sum}"
         );
         assert!(why.contains("n3 has a vote in etcd and cannot be asked: no route"), "{why}");
+        // A machine that was made anew under its own name has its own vote to lose first.
+        let mut anew = etcd();
+        anew.said[2].1 = Said::Silent("it waits for its configuration".into());
+        let Join::Shut(problems) = join("n3", &anew) else { panic!("{anew:?}") };
+        assert_eq!(problems[0].text, "n3 must not join etcd now: it has 3 voters, 2 healthy, 2 needed: none to spare");
+        let own = problems.iter().find(|problem| problem.text.contains("has a vote in etcd already")).unwrap();
+        assert!(
+            own.text
+                .contains("without it etcd has 2 voters, 2 healthy, 2 needed: none to spare; with n3 anew 3 voters")
+        );
+        assert!(
+            own.help.contains("etcd remove-member 0000000000000003") && own.help.contains("node-replace"),
+            "{own:?}"
+        );
         let (_, why) = shut(&|etcd| every(etcd, |view| view.status.leader = 0));
         assert!(why.contains("no leader"), "{why}");
         let (_, why) = shut(&|etcd| drop(etcd.said.pop()));

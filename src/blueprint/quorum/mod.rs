@@ -270,6 +270,11 @@ impl Etcd {
         others.into_iter().find(|name| amiss(name, self).is_none())
     }
 
+    /// The ids of the members; none as long as nobody tells them.
+    pub fn ids(&self) -> Vec<u64> {
+        self.views().next().map(|(_, view)| view.members.iter().map(|member| member.id).collect()).unwrap_or_default()
+    }
+
     /// Whether a node's own etcd answers.
     pub fn knows(&self, node: &str) -> bool {
         matches!(self.said_by(node), Some(Said::View(_)))

@@ -5,23 +5,18 @@ use std::io::{self, ErrorKind, Seek};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use sha2::{Digest, Sha256};
 
 use super::press::Pressed;
 use crate::base::digest::hex;
+use crate::base::shelf::{self, DIGEST, stamp};
 use crate::cli::exit::Exit;
 use crate::cli::fail::Words;
 use crate::cli::words::quoted;
 
-const STAMP: &str = "%Y-%m-%dT%H%M%SZ";
-const PLAIN: &str = ".snapshot";
-const SEALED: &str = ".snapshot.age";
 const PARTIAL: &str = ".partial";
-/// What is not larger is no snapshot: its digest alone takes that.
-const DIGEST: u64 = 32;
 
 /// The snapshots of one cluster in a directory. What is not named exactly as ours are is never touched.
 pub(super) struct Shelf {
@@ -38,15 +33,6 @@ pub(super) struct Tidied {
     /// Of our names, and too small to be one: not counted, and left alone.
     pub(super) hollow: Vec<String>,
     pub(super) failed: Vec<(String, io::Error)>,
-}
-
-/// When a snapshot of the cluster was taken, by its name, as text: that sorts as time does.
-fn stamp<'n>(cluster: &str, name: &'n str) -> Option<&'n str> {
-    let rest = name.strip_prefix(cluster)?.strip_prefix('-')?;
-    let stamp = rest.strip_suffix(SEALED).or_else(|| rest.strip_suffix(PLAIN))?;
-    // As it would be written: `strptime` takes less strict texts too, and years before Christ.
-    let taken = DateTime::strptime(STAMP, stamp).ok().filter(|taken| taken.year() >= 0)?;
-    (taken.strftime(STAMP).to_string() == stamp).then_some(stamp)
 }
 
 /// What the system says of a place on the disk, with what may help.
@@ -121,7 +107,7 @@ impl Shelf {
             |error: &io::Error| disk(&format!("{} cannot be written to", self.dir.display()), &self.dir, error);
         let mut at = now.to_zoned(TimeZone::UTC).datetime();
         loop {
-            let name = format!("{}-{}{}", self.cluster, at.strftime(STAMP), if sealed { SEALED } else { PLAIN });
+            let name = shelf::name(&self.cluster, at, sealed);
             let path = self.dir.join(format!(".{name}{PARTIAL}"));
             let mut options = OpenOptions::new();
             options.read(true).write(true).create_new(true).mode(0o600);

@@ -27,6 +27,9 @@ pub struct Database {
     pub revision: u64,
     /// The names of the members.
     pub members: Vec<String>,
+    /// Their ids.
+    #[serde(default)]
+    pub ids: Vec<u64>,
     /// Every object, as the API server wrote it.
     pub objects: Vec<Value>,
 }
@@ -58,6 +61,10 @@ impl Database {
         let mut bytes = vec![0; 2 * PAGE];
         bytes.extend_from_slice(format!("{MAGIC}{}\n", packed.len()).as_bytes());
         bytes.extend_from_slice(&packed);
+        // As etcd's bucket `members` has them: by their ids in hexadecimal.
+        for id in &self.ids {
+            bytes.extend_from_slice(format!("\n{id:x}").as_bytes());
+        }
         let whole = bytes.len().next_multiple_of(PAGE).max(SMALLEST);
         bytes.resize(whole, 0);
         let used = (whole / PAGE) as u64;
@@ -110,11 +117,12 @@ impl World {
         let id = self.talos.nodes.get(name)?.member?;
         let etcd = self.talos.etcd_with(id);
         let members = etcd.members.iter().map(|member| member.name.clone()).collect();
+        let ids = etcd.members.iter().map(|member| member.id).collect();
         let (revision, objects) = match &etcd.kept {
             Some(kept) => (kept.revision, kept.objects.clone()),
             None => self.kube.store.contents(),
         };
-        Some(Database { revision, members, objects })
+        Some(Database { revision, members, ids, objects })
     }
 
     /// The file in which a node's etcd has its database.
@@ -138,7 +146,7 @@ mod tests {
     #[test]
     fn a_database_is_read_as_it_was_written() {
         let objects = vec![serde_json::json!({ "kind": "Secret", "data": { "a": "Yg==" } })];
-        let database = Database { revision: 7, members: vec!["a".into()], objects };
+        let database = Database { revision: 7, members: vec!["a".into()], ids: vec![0xabc], objects };
         let pages = database.pages();
         assert!(pages.len() == SMALLEST && Database::of(&pages).as_ref() == Some(&database));
         let digest = Sha256::digest(&pages);

@@ -1,0 +1,215 @@
+//! The newest snapshot of etcd: that it is whole, of this etcd, and how old.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use crate::base::private;
+use crate::base::shelf::{DIGEST, SEALED, taken};
+
+use super::Kept;
+
+/// How old the newest one may be, in hours: whoever keeps none newer has none to go back to.
+const OLD: i64 = 7 * 24;
+
+/// A file with its size, and when it was written.
+type Version = (PathBuf, u64, i128);
+
+/// What was found in files that have not changed since: a large one is not read again at each look.
+static LOOKED: Mutex<BTreeMap<Version, Result<bool, String>>> = Mutex::new(BTreeMap::new());
+
+/// Looks for the newest. `ids`: of the members that etcd has now; `by_hand`: the command that takes one.
+pub(in super::super) async fn snapshot(dir: &Path, cluster: &str, ids: &[u64], by_hand: &str, now: Timestamp) -> Kept {
+    let shown = dir.display();
+    let ask = format!("take a snapshot of etcd: {by_hand}");
+    let found = match newest(dir, cluster) {
+        Ok(found) => found,
+        Err(error) => {
+            return Kept::amiss(
+                format!("snapshots: {shown} cannot be listed: {error}"),
+                format!("`mkdir -p -m 700 {shown}`, and {ask}"),
+            );
+        }
+    };
+    let Some((name, at)) = found else {
+        return Kept::amiss(format!("snapshots: there is none of {cluster} in {shown}"), ask);
+    };
+    let (path, age) = (dir.join(&name), now.duration_since(at));
+    let what = format!("snapshot {}", path.display());
+    let old = match age.as_hours() {
+        _ if age.as_secs() < -60 => {
+            return Kept::amiss(
+                format!("{what} is of a time to come: {at}"),
+                format!("look at the clock of this machine (`date -u`), and {ask}"),
+            );
+        }
+        hours if hours >= OLD => return Kept::amiss(format!("{what} is {} days old", hours / 24), ask),
+        0 => format!("{} minutes old", age.as_secs().max(0) / 60),
+        hours if hours < 48 => format!("{hours} hours old"),
+        hours => format!("{} days old", hours / 24),
+    };
+    if name.ends_with(SEALED) {
+        return match sealed(&path) {
+            Ok(true) => Kept::good(format!(
+                "{what}: {old}, encrypted, so that its digest cannot be looked at here; that the key opens it: `age -d -i KEYFILE {} | wc -c`",
+                path.display()
+            )),
+            Ok(false) => Kept::amiss(format!("{what} is no age file"), ask),
+            Err(error) => Kept::amiss(format!("{what} cannot be read: {error}"), ask),
+        };
+    }
+    if let Err(error) = private::look(&path) {
+        return Kept::amiss(format!("snapshot: {error}"), format!("`chmod 600 {}`", path.display()));
+    }
+    match looked(&path, ids).await {
+        Ok(true) => {
+            Kept::good(format!("{what}: {old}, its digest is right, and it names a member of this etcd; not encrypted"))
+        }
+        Ok(false) if ids.is_empty() => Kept::good(format!(
+            "{what}: {old}, its digest is right; whether it is of this etcd is not known: no member answers"
+        )),
+        Ok(false) => {
+            Kept::amiss(format!("{what} is of another etcd: it names none of the members that {cluster} has now"), ask)
+        }
+        Err(why) => Kept::amiss(format!("{what} cannot be used: {why}"), ask),
+    }
+}
+
+/// The newest by its name; what is too small to be one does not count.
+fn newest(dir: &Path, cluster: &str) -> std::io::Result<Option<(String, Timestamp)>> {
+    let mut found: Option<(String, Timestamp)> = None;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Some(at) = taken(cluster, &name) else { continue };
+        let whole = entry.metadata()?.len() > DIGEST;
+        if whole && found.as_ref().is_none_or(|(_, newest)| at > *newest) {
+            found = Some((name, at));
+        }
+    }
+    Ok(found)
+}
+
+fn sealed(path: &Path) -> std::io::Result<bool> {
+    const HEAD: &[u8] = b"age-encryption.org/v1\n";
+    let mut head = Vec::new();
+    std::fs::File::open(path)?.take(HEAD.len() as u64).read_to_end(&mut head)?;
+    Ok(head == HEAD)
+}
+
+/// Whether it is whole, and names one of the members.
+async fn looked(path: &Path, ids: &[u64]) -> Result<bool, String> {
+    let meta = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    let changed = meta.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).map(Timestamp::as_nanosecond);
+    let key = (path.to_owned(), meta.len(), changed.unwrap_or_default());
+    let known = LOOKED.lock().ok().and_then(|known| known.get(&key).cloned());
+    // Members may have come since.
+    if let Some(found) = known.filter(|found| *found != Ok(false)) {
+        return found;
+    }
+    let (path, ids): (PathBuf, Vec<String>) = (path.to_owned(), ids.iter().map(|id| format!("{id:x}")).collect());
+    let read = tokio::task::spawn_blocking(move || read(std::fs::File::open(path)?, &ids)).await;
+    let found = match read {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(error) => return Err(error.to_string()),
+    };
+    if let Ok(mut known) = LOOKED.lock() {
+        known.insert(key, found.clone());
+    }
+    found
+}
+
+/// Reads a snapshot to its end: its last bytes are the SHA-256 of all others (etcd `snapshot save`), and its bucket
+/// `members` has the members by their ids in hexadecimal (etcd `server/etcdserver/api/membership/storev2.go`,
+/// `backendMemberKey`).
+fn read(mut file: impl std::io::Read, ids: &[String]) -> std::io::Result<Result<bool, String>> {
+    const PIECE: usize = 1 << 20;
+    const END: usize = 32;
+    let (mut hash, mut held, mut named) = (Sha256::new(), Vec::new(), false);
+    // What was looked through already, but for the beginning of an id at its end.
+    let mut before: Vec<u8> = Vec::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        let count = file.read(&mut piece)?;
+        if count == 0 {
+            break;
+        }
+        held.extend_from_slice(piece.get(..count).unwrap_or_default());
+        let known = held.len().saturating_sub(END);
+        let data: Vec<u8> = held.drain(..known).collect();
+        hash.update(&data);
+        if !named {
+            before.extend_from_slice(&data);
+            named = ids.iter().any(|id| has(&before, id.as_bytes()));
+            let keep = before.len().saturating_sub(END);
+            before.drain(..keep);
+        }
+    }
+    if held.len() < END {
+        return Ok(Err("it is cut short".into()));
+    }
+    if hash.finalize().as_slice() != held.as_slice() {
+        return Ok(Err("the digest at its end is not that of its content".into()));
+    }
+    Ok(Ok(named))
+}
+
+fn has(bytes: &[u8], id: &[u8]) -> bool {
+    let Some(first) = id.first() else { return false };
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| byte == first) {
+        let from = rest.get(at..).unwrap_or_default();
+        if from.starts_with(id) {
+            return true;
+        }
+        rest = from.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(data: &[u8]) -> Vec<u8> {
+        [data, Sha256::digest(data).as_slice()].concat()
+    }
+
+    #[test]
+    fn a_snapshot_is_whole_and_names_its_members() {
+        let ids = ["9f1b2c3d4e5f6071".to_owned()];
+        let mut data = vec![b'9'; (1 << 20) - 7];
+        data.extend_from_slice(b"9f1b2c3d4e5f6071 over the edge of a piece");
+        data.resize(3 << 20, 0);
+        let whole = made(&data);
+        assert_eq!(read(whole.as_slice(), &ids).unwrap(), Ok(true));
+        assert_eq!(read(whole.as_slice(), &["7f1b2c3d4e5f6071".to_owned()]).unwrap(), Ok(false));
+        let mut broken = whole.clone();
+        broken[100] ^= 1;
+        assert!(read(broken.as_slice(), &ids).unwrap().unwrap_err().contains("digest"));
+        assert!(read(&whole[..whole.len() - 1], &ids).unwrap().is_err());
+        assert!(read(&b"short"[..], &ids).unwrap().unwrap_err().contains("cut short"));
+    }
+
+    #[test]
+    fn the_newest_is_told_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = [
+            "home-2026-01-02T000000Z.snapshot",
+            "home-2026-01-03T000000Z.snapshot.age",
+            "home-2026-01-04T000000Z.snapshot",
+            "work-2026-02-01T000000Z.snapshot",
+        ];
+        for name in names {
+            std::fs::write(dir.path().join(name), vec![0; if name.contains("01-04") { 32 } else { 64 }]).unwrap();
+        }
+        assert_eq!(newest(dir.path(), "home").unwrap().map(|it| it.0).as_deref(), Some(names[1]));
+        assert!(!sealed(&dir.path().join(names[1])).unwrap());
+        assert!(newest(&dir.path().join("none"), "home").is_err());
+    }
+}
