@@ -106,6 +106,14 @@ pub(super) mod tests {
     use crate::engine::step::Risk;
     use serde_json::{Value, json};
 
+    /// `02-drain` is a step of two blueprints: what holds a node for the one is not the other's.
+    #[test]
+    fn a_hold_of_one_blueprint_is_none_of_another() {
+        let replace = json!({"swap": {"old": {"name": "n1"}}});
+        assert!(!same_subject(&replace, &json!({"machine": {"name": "n1"}})));
+        assert!(same_subject(&replace, &replace.clone()));
+    }
+
     /// A run of steps (`!`: a hold until 10) whose lines are a second apart, from second `at` on.
     pub(crate) fn run(id: &str, at: i64, steps: &[&str], events: &[Event]) -> RunRead {
         let plan = steps.iter().map(|step| Planned {

@@ -12,7 +12,7 @@ fn what_the_help_says_is_true() {
     // No page refers to one that is not there.
     let page = shell.run(&["man"]).stdout;
     let verbs = page.lines().filter(|line| line.starts_with(".SS \"pvemig ")).count();
-    assert_eq!((verbs, page.contains("(1)\n")), (20, false), "{page}");
+    assert_eq!((verbs, page.contains("(1)\n")), (21, false), "{page}");
     let explained: serde_json::Value =
         serde_json::from_str(&shell.run(&["explain", "05-reboot-vm", "--json"]).stdout).unwrap();
     assert_eq!(explained["step"], "05-reboot-vm");

@@ -152,6 +152,19 @@ async fn what_does_not_answer_is_not_called_dead_for_that() {
     stops(&rig, &MAC.consenting(), "00-preflight", &words).await;
 }
 
+/// Somebody else answers at its address, and it runs on at another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_at_its_address_is_no_sign_of_its_end() {
+    let stranger = |world: &mut World| {
+        let run = world.talos.nodes.get_mut("talos-mac").unwrap().run.as_mut().unwrap();
+        // The certificate of another authority.
+        run.wants.authority = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0teA==".into();
+    };
+    let rig = rig_with(MAC, stranger, |_| {}).await;
+    let words = ["whether talos-mac is alive is not known", "its kubelet was heard lately"];
+    stops(&rig, &MAC.consenting(), "00-preflight", &words).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_comes_back_keeps_its_member() {
     let rig = rig(DEAD).await;

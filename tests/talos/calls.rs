@@ -43,7 +43,7 @@ const fn call(method: &'static str, path: &'static str, shape: Shape) -> Call {
 }
 
 /// Each method that takes a permit.
-pub(super) const CHANGES: [Call; 14] = [
+pub(super) const CHANGES: [Call; 15] = [
     call("apply_config", APPLY, Shape::Envelope),
     call("bootstrap", "/machine.MachineService/Bootstrap", Shape::Envelope),
     call("etcd_forfeit", "/machine.MachineService/EtcdForfeitLeadership", Shape::Envelope),
@@ -56,6 +56,7 @@ pub(super) const CHANGES: [Call; 14] = [
     call("reset", "/machine.MachineService/Reset", Shape::Envelope),
     call("roll_back", "/machine.MachineService/Rollback", Shape::Envelope),
     call("shutdown", "/machine.MachineService/Shutdown", Shape::Envelope),
+    call("shutdown_for_good", "/machine.MachineService/Shutdown", Shape::Envelope),
     call("upgrade", "/machine.MachineService/Upgrade", Shape::Envelope),
     call("wipe_etcd", "/machine.MachineService/Reset", Shape::Envelope),
 ];
@@ -100,7 +101,7 @@ impl Call {
 
     /// By what its events are known is in the answer.
     pub(super) fn has_actor(&self) -> bool {
-        matches!(self.method, "reboot" | "reset" | "shutdown" | "upgrade" | "wipe_etcd")
+        matches!(self.method, "reboot" | "reset" | "shutdown" | "shutdown_for_good" | "upgrade" | "wipe_etcd")
     }
 
     /// The answer of a node where all is well.
@@ -111,7 +112,7 @@ impl Call {
             [msg(2, &[kind, msg(2, &[text(1, "reboot"), num(2, action)])]), text(4, "0b5c")].concat()
         };
         match self.method {
-            "reboot" | "reset" | "shutdown" | "wipe_etcd" => vec![msg(1, &[text(2, "0b5c")])],
+            "reboot" | "reset" | "shutdown" | "shutdown_for_good" | "wipe_etcd" => vec![msg(1, &[text(2, "0b5c")])],
             "upgrade" => vec![msg(1, &[text(3, "0b5c")])],
             "fetch" => vec![msg(2, &[text(1, "sha256:aa"), msg(2, &[num(1, 2)])]), text(1, "reg/installer@sha256:bb")],
             "put" => vec![msg(1, &[text(1, "writing")]), msg(1, &[num(2, 0)])],
@@ -302,6 +303,7 @@ impl Bench {
             }
             "roll_back" => shown(talos.roll_back(permit).await),
             "shutdown" => shown(talos.shutdown(permit, false).await),
+            "shutdown_for_good" => shown(talos.shutdown_for_good(permit).await),
             "upgrade" => shown(talos.upgrade(permit, image).await),
             "wipe_etcd" => {
                 let things = [Thing::member("talos-20"), Thing::ephemeral("talos-20")];

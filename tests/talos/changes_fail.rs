@@ -173,7 +173,7 @@ async fn a_change_that_cannot_be_noted_is_not_sent_and_one_whose_trace_is_lost_w
             }
         }
     }
-    assert_eq!((kept, torn), (14, vec!["reboot", "reset", "shutdown", "upgrade", "wipe_etcd"]));
+    assert_eq!((kept, torn), (15, vec!["reboot", "reset", "shutdown", "shutdown_for_good", "upgrade", "wipe_etcd"]));
 }
 
 #[tokio::test]

@@ -77,6 +77,13 @@ pub(super) static NOT_KNOWN: Known = Known {
     matters: "A machine that is only cut off goes on writing, and comes back as a member and a node.",
     by_hand: "Look at it. Switched off, its kubelet is known to be silent a minute later: `kubectl get node`.",
 };
+pub(super) static KEPT_UP: Known = Known {
+    name: "old-vm-is-kept-up",
+    steps: &[on::SHUTDOWN],
+    means: "High availability of Proxmox starts the VM of the old node again when it goes off.",
+    matters: "It would come back as a member and a node beside its successor.",
+    by_hand: "`ha-manager status`, `ha-manager remove vm:VMID`.",
+};
 pub(super) static QUORUM: Known = Known {
     name: "etcd-cannot-lose-the-node",
     steps: &[on::LEAVE],
@@ -133,6 +140,7 @@ pub(super) static ALL: &[&Known] = &[
     &ANOTHER,
     &DISK,
     &ELSEWHERE,
+    &KEPT_UP,
     &NOT_KNOWN,
     &QUORUM,
     &LOCAL,

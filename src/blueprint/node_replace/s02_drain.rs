@@ -60,7 +60,13 @@ impl Step<Estate> for DrainNode {
         if self.swap.old.node.find(cx).await?.is_err() {
             return Ok(Check::not_needed(format!("kubernetes has no node {} any more", self.swap.host())));
         }
-        self.hold(cx).await?.check(cx, &seen).await
+        let life = life(cx, &self.swap).await?;
+        let mut check = self.hold(&life).check(cx, &seen).await?;
+        if matches!(life, Life::Replaced) {
+            // What is said of pods is said of a machine that is off.
+            check.notes.clear();
+        }
+        Ok(check)
     }
 
     async fn stir(&self, cx: &Estate, _seen: Seen<'_, Before>) -> Result<(), Failure> {
@@ -68,7 +74,7 @@ impl Step<Estate> for DrainNode {
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        self.hold(cx).await?.apply(cx, &seen, permit).await
+        self.hold(&life(cx, &self.swap).await?).apply(cx, &seen, permit).await
     }
 
     async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
@@ -84,8 +90,9 @@ impl Step<Estate> for DrainNode {
 }
 
 impl DrainNode {
-    async fn hold(&self, cx: &Estate) -> Result<Drain<'_>, Failure> {
-        let dead = matches!(life(cx, &self.swap).await?, Life::Off(_) | Life::Waits);
-        Ok(Drain { dead, ..Drain::of(&self.swap.old.node) })
+    /// What still stands on the Node object of a machine that is gone cannot be evicted; the new machine, under the same name,
+    /// is not drained.
+    fn hold(&self, life: &Life) -> Drain<'_> {
+        Drain { dead: life.is_down(), ..Drain::of(&self.swap.old.node) }
     }
 }

@@ -118,6 +118,12 @@ impl Step<Estate> for ShutDown {
     }
 }
 
+/// A VM that does not stay off.
+pub(super) fn managed(vmid: u32) -> Problem {
+    let text = format!("vm {vmid} is managed by high availability, which would start it again");
+    Problem::new(text, format!("`ha-manager remove vm:{vmid}` first"))
+}
+
 impl ShutDown {
     /// What has to be so before it may go: no vote in etcd, and no pods that could run elsewhere.
     async fn in_the_way(&self, cx: &Estate) -> Result<Vec<Problem>, Failure> {
@@ -134,6 +140,11 @@ impl ShutDown {
         {
             let text = format!("node {host} is not cordoned: what runs on it would be killed");
             problems.push(Problem::new(text, format!("`kubectl drain {host}`")).mended_by(on::DRAIN));
+        }
+        if let Some(vm) = &self.swap.old.vm
+            && vm.status(cx).await?.2.is_ha_managed()
+        {
+            problems.push(managed(vm.vmid));
         }
         Ok(problems)
     }

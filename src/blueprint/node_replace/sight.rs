@@ -19,7 +19,7 @@ pub(super) enum Life {
     Going,
     /// Its place is taken: the machine that answers under its name has the new disk.
     Replaced,
-    /// What answers at its address waits for a configuration: its installation does not run.
+    /// What answers at its address is not of the cluster (it waits for a configuration), and its kubelet is silent.
     Waits,
     /// It is off, as far as that can be told from here, and how that is known.
     Off(String),
@@ -46,16 +46,17 @@ pub(super) async fn life(cx: &Estate, swap: &Swap) -> Result<Life, Failure> {
         let new = swap.same_name() && has_the_disk(&talos, &swap.new.disk).await?;
         Ok((status.map(|status| status.spec.stage).unwrap_or_default(), new))
     };
-    let why = match status.await {
+    let (why, another) = match status.await {
         Ok((_, true)) => return Ok(Life::Replaced),
         Ok((Stage::ShuttingDown | Stage::Rebooting | Stage::Resetting, _)) => return Ok(Life::Going),
         Ok(_) => return Ok(Life::Alive(talos)),
-        Err(Error::UnknownIssuer { .. }) => return Ok(Life::Waits),
-        Err(error) if error.is_down() => error.to_string(),
+        // Whoever answers there now: whether the old installation runs elsewhere, its kubelet tells.
+        Err(error @ Error::UnknownIssuer { .. }) => (error.to_string(), true),
+        Err(error) if error.is_down() => (error.to_string(), false),
         Err(error) => return Err(error.into()),
     };
     let mut signs = Vec::new();
-    if let Some(vm) = &swap.old.vm {
+    if let Some(vm) = swap.old.vm.as_ref().filter(|_| !another) {
         let (_, _, status) = vm.status(cx).await?;
         if status.is_running() {
             return Ok(Life::Unknown(format!("vm {} runs, and Talos does not answer in it: {why}", vm.vmid)));
@@ -67,6 +68,7 @@ pub(super) async fn life(cx: &Estate, swap: &Swap) -> Result<Life, Failure> {
     let heard = lease.map(|lease| lease.renewed).filter(|at| !at.is_empty());
     let heard = heard.map(|at| format!(", its lease was renewed last at {at}")).unwrap_or_default();
     Ok(match node {
+        _ if another && node.as_ref().is_none_or(is_silent) => Life::Waits,
         None => {
             signs.push(format!("kubernetes has no node {}", swap.host()));
             Life::Off(format!("Talos does not answer, {}", signs.join(", ")))

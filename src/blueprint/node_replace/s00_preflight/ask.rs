@@ -27,6 +27,8 @@ pub(super) struct Facts {
     /// The roles of the talosconfig, and whether its authority is the configuration's.
     pub(super) ours: Asked<(Vec<String>, Option<bool>)>,
     pub(super) kube: Asked<Kube>,
+    /// Whether high availability keeps the old VM up; None: it is a machine of its own.
+    pub(super) kept: Option<Asked<bool>>,
 }
 
 /// How the new machine stands.
@@ -64,14 +66,19 @@ pub(super) struct Kube {
 
 pub(super) async fn gather(swap: &Swap, cx: &Estate) -> Facts {
     let wanted = asked(swap.new.wanted().await);
-    let (life, etcd, new, ours, kube) = futures::join!(
+    let kept = async {
+        let vm = swap.old.vm.as_ref()?;
+        Some(asked(vm.status(cx).await.map(|(_, _, status)| status.is_ha_managed())))
+    };
+    let (life, etcd, new, ours, kube, kept) = futures::join!(
         life(cx, swap),
         look(cx, &swap.old.cluster, &swap.peers),
         new(cx, swap, wanted.as_ref().ok()),
         ours(cx, swap, wanted.as_ref().ok()),
         kubernetes(cx, swap),
+        kept,
     );
-    Facts { wanted, life: asked(life), etcd, new: asked(new), ours: asked(ours), kube: asked(kube) }
+    Facts { wanted, life: asked(life), etcd, new: asked(new), ours: asked(ours), kube: asked(kube), kept }
 }
 
 async fn new(cx: &Estate, swap: &Swap, wanted: Option<&Wanted>) -> Result<New, Failure> {

@@ -12,6 +12,7 @@ use crate::k8s::drain::plan;
 use crate::k8s::volume::DataAt;
 
 use super::super::s03_leave_or_remove::{off_or_on, unconsented as member_unconsented};
+use super::super::s04_shutdown::managed;
 use super::super::s08_node_object::unconsented as node_unconsented;
 use super::super::sight::Life;
 use super::super::swap::Swap;
@@ -33,9 +34,20 @@ pub(super) fn all(swap: &Swap, facts: &Facts, run: &RunInfo) -> Vec<Finding> {
     machine(swap, facts, run, &mut out);
     if is_over(swap, facts) {
         out.note(on::LEAVE, format!("{} is replaced already: {} is in its place", swap.goer(), swap.comer()));
+        if swap.same_name() {
+            out.note(
+                on::LEAVE,
+                format!(
+                    "where disk {} is the old one's own: a machine is installed anew by {} and a `cluster-build`",
+                    swap.new.disk,
+                    swap.old.talosctl("reset")
+                ),
+            );
+        }
         return out.all;
     }
     alive(swap, facts, &mut out);
+    kept(swap, facts, &mut out);
     quorum(swap, facts, run, &mut out);
     let mut all = out.all;
     let mut out = Findings::of(System::Kubernetes);
@@ -201,6 +213,14 @@ fn alive(swap: &Swap, facts: &Facts, out: &mut Findings) {
             format!("whether {name} is alive is not known: {why}"),
             off_or_on(swap),
         ),
+    }
+}
+
+/// Whether its VM would be started again.
+fn kept(swap: &Swap, facts: &Facts, out: &mut Findings) {
+    let (Some(vm), Some(kept)) = (&swap.old.vm, &facts.kept) else { return };
+    if out.need(on::SHUTDOWN, &format!("vm {}", vm.vmid), kept) == Some(&true) {
+        out.borrowed(&known::KEPT_UP, on::SHUTDOWN, managed(vm.vmid));
     }
 }
 
