@@ -19,6 +19,7 @@ mod prove;
 mod proxmox;
 mod real_peers;
 mod reboot;
+mod recover;
 mod replace;
 mod steps;
 mod survey;

@@ -162,6 +162,11 @@ impl Thing {
     pub fn node(name: &str) -> Self {
         Self(format!("node/{name}"))
     }
+
+    /// What is on a node's EPHEMERAL besides etcd and what Talos and the kubelet make anew: `ephemeral/NODE`.
+    pub fn ephemeral(node: &str) -> Self {
+        Self(format!("ephemeral/{node}"))
+    }
 }
 
 impl std::fmt::Display for Thing {

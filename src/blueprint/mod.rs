@@ -16,6 +16,7 @@ pub mod node_replace;
 pub mod own_vm;
 pub mod power;
 pub mod quorum;
+pub mod quorum_recover;
 pub mod rights;
 pub mod stand;
 pub mod uncordon;
@@ -139,8 +140,13 @@ pub struct Blueprint {
 }
 
 /// Every blueprint.
-pub static ALL: &[Blueprint] =
-    &[usb_move::BLUEPRINT, node_reboot_test::BLUEPRINT, cluster_build::BLUEPRINT, node_replace::BLUEPRINT];
+pub static ALL: &[Blueprint] = &[
+    usb_move::BLUEPRINT,
+    node_reboot_test::BLUEPRINT,
+    cluster_build::BLUEPRINT,
+    node_replace::BLUEPRINT,
+    quorum_recover::BLUEPRINT,
+];
 
 /// Every step that a name means: an id, an alias, or exactly a number. Two blueprints may call different steps by the same.
 pub fn called(name: &str) -> Vec<(&'static Blueprint, &'static Row)> {

@@ -152,6 +152,8 @@ pub struct Condition {
     pub reason: String,
     /// A sentence.
     pub message: String,
+    /// Since when the status is so, where it says.
+    pub last_transition_time: Option<String>,
     /// The generation that it speaks about, where it says.
     pub observed_generation: Option<i64>,
 }

@@ -61,6 +61,7 @@ impl Node {
                 status: c.status,
                 reason: c.reason.unwrap_or_default(),
                 message: c.message.unwrap_or_default(),
+                last_transition_time: c.last_transition_time.map(|at| at.0.to_string()),
                 observed_generation: None,
             })
             .collect();

@@ -14,7 +14,9 @@ pub(super) const RULES: &[Rule] = &[
                     disks it is the one that answered first. Nothing happens until the node is installed anew or a volume \
                     is made; then it is made on the wrong disk.",
             shows: "Not at all, until it is too late. `talosctl get disks` after a boot with something else plugged in.",
-            by_hand: "`talosctl patch mc` with the disk's name below /dev/disk/by-id/, or a selector by serial or wwid.",
+            by_hand: "`talosctl get disks -o yaml` first, to see which disk is meant; then `talosctl patch mc --mode=no-reboot` with its \
+                      name below /dev/disk/by-id/, or a selector by serial or wwid. It changes what the next installation takes, and \
+                      nothing before; so it comes before a node is installed anew, and after a lost majority of etcd is mended.",
             source: "siderolabs/talos issues 14228, 4766, 11288; siderolabs/omni issue 1090",
         },
         silences: &[],
@@ -53,7 +55,8 @@ pub(super) const RULES: &[Rule] = &[
             wrong: "An installation formats the disk that it is given, whatever is on it; a volume is not made on one that is \
                     not empty.",
             shows: "`talosctl get discoveredvolumes` shows file systems or partitions on the disk that is meant.",
-            by_hand: "`talosctl patch mc` with the disk that is meant; `talosctl wipe disk` for one that may be emptied.",
+            by_hand: "`talosctl patch mc` with the disk that is meant. `talosctl wipe disk` only for one whose data somebody has looked at \
+                      and may be lost: a disk of an old node may hold the last copy of its etcd or of a local volume.",
             source: "siderolabs/talos installer and `block.VolumeManagerController`",
         },
         silences: &[],

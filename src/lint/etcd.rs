@@ -1,8 +1,8 @@
-//! Etcd: votes, alarms, and members that nobody is.
+//! Etcd: learners, alarms, and members that nobody is.
 
 use crate::base::survey::{EtcdMember, EtcdSeat, Node, Survey, TalosCluster};
 
-use super::{Explain, Out, Rule, quoted, talosctl};
+use super::{Explain, Out, Rule, quoted, talosctl, votes};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -12,7 +12,8 @@ pub(super) const RULES: &[Rule] = &[
             wrong: "Two voters need each other: each reboot of either is an outage of the Kubernetes API, and the loss of one is \
                     the loss of the quorum. One voter is safer than two. Talos refuses to upgrade one of two.",
             shows: "`talosctl etcd members` lists two. Everything works, until one of them is away.",
-            by_hand: "Add a third control plane (3 voters bear the loss of one); do not take one away before it is there.",
+            by_hand: "Add a third control plane (3 voters bear the loss of one); take none away before it is there and votes: while it \
+                      joins, both of the two are needed. A snapshot first.",
             source: "etcd FAQ, failure tolerance; siderolabs/talos, upgrade checks",
         },
         silences: &[],
@@ -26,7 +27,8 @@ pub(super) const RULES: &[Rule] = &[
                     stays is a control plane that bears no loss, and etcd takes only one learner at a time: the next node \
                     cannot join.",
             shows: "`talosctl etcd members` has `true` under LEARNER.",
-            by_hand: "`talosctl logs etcd` on it; where the node is gone, `talosctl etcd remove-member ID` on another.",
+            by_hand: "`talosctl logs etcd` on it; where the node is gone for good, `talosctl etcd remove-member ID` on another, which \
+                      takes a majority. Remove no voter to make room for it: of two voters and a learner both voters are needed.",
             source: "etcd learner design; siderolabs/talos `internal/pkg/etcd` (promotes by itself)",
         },
         silences: &[],
@@ -40,7 +42,8 @@ pub(super) const RULES: &[Rule] = &[
                     member's data differs from the others'.",
             shows: "Writes fail with `etcdserver: mvcc: database space exceeded`; `talosctl etcd alarm list`.",
             by_hand: "NOSPACE: `talosctl etcd defrag` on each member, one after the other, then `talosctl etcd alarm disarm`. \
-                      CORRUPT: a snapshot of a sound member first.",
+                      CORRUPT: a snapshot of a sound member first; then that member alone is removed and joins anew, where a majority \
+                      stays without it.",
             source: "etcd maintenance guide, space quota",
         },
         silences: &[],
@@ -53,7 +56,8 @@ pub(super) const RULES: &[Rule] = &[
             wrong: "A member whose machine is gone still counts: with it three voters need two, and one more loss ends the \
                     quorum. One that was added and never started counts as soon as it is a voter.",
             shows: "`talosctl etcd members` has a name that `kubectl get nodes` has not, or none.",
-            by_hand: "`talosctl etcd remove-member ID` on a member that is well.",
+            by_hand: "See first that nobody is it: no machine answers at the member's peer address (`talosctl etcd members`). Then \
+                      `talosctl etcd snapshot FILE`, and `talosctl etcd remove-member ID`, both on a member that is well.",
             source: "etcd runtime reconfiguration guide; siderolabs/talos issues 9789, 9153",
         },
         silences: &[],
@@ -61,13 +65,14 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         number: "L16",
-        title: "a member of etcd sees no leader, another cluster, or errors",
+        title: "a member of etcd sees no leader, or errors",
         explain: Explain {
-            wrong: "Without a leader nothing can be written. Two nodes that see no member in common are two clusters: one was \
-                    bootstrapped that should have joined, and each has data of its own.",
-            shows: "`talosctl etcd status` has no leader or text under ERRORS; `talosctl etcd members` differs from node to node.",
-            by_hand: "`talosctl logs etcd`; for a second cluster, reset the node that was bootstrapped last and let it join.",
-            source: "etcd runtime reconfiguration guide; siderolabs/talos, Bootstrap",
+            wrong: "A member that sees no leader while others do does not hear them: its vote does not help, and what asks it gets \
+                    no answer. Where none sees one for longer than an election, the majority is lost (L37).",
+            shows: "`talosctl etcd status` has no leader or text under ERRORS.",
+            by_hand: "`talosctl logs etcd` on it, then its network and its disk. Neither reset nor remove it for that: its data is whole, \
+                      and it may be the copy that is needed.",
+            source: "etcd runtime reconfiguration guide; etcd, Status",
         },
         silences: &[],
         look: |survey, out| each(survey, out, sick),
@@ -75,7 +80,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// Looks at every Talos cluster.
-fn each(survey: &Survey, out: &mut Out, look: impl Fn(&Survey, &TalosCluster, &mut Out) -> Option<()>) {
+pub(super) fn each(survey: &Survey, out: &mut Out, look: impl Fn(&Survey, &TalosCluster, &mut Out) -> Option<()>) {
     for cluster in &survey.talos {
         let _ = look(survey, cluster, out);
     }
@@ -228,28 +233,19 @@ fn nobody(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> 
             format!("it counts as one of {voters} voters, of which {} must be there", voters / 2 + 1)
         };
         let text = format!("its member {} is no node of the site or of Kubernetes; {counts}", called(member));
-        out.find(&cluster.name, text, talosctl(teller, &format!("etcd remove-member {}", member.id)));
+        let remove = talosctl(teller, &format!("etcd remove-member {}", member.id));
+        let help =
+            format!("where no machine answers at its peer address ({}), {remove}", talosctl(teller, "etcd members"));
+        out.find(&cluster.name, text, help);
     }
     Some(())
 }
 
 fn sick(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> {
     let seats = seats(survey, cluster, out);
-    // The largest view first: who sees nothing of it is the one apart.
-    let mut views: Vec<(&Node, &Vec<EtcdMember>)> =
-        seats.iter().filter_map(|(node, seat)| Some((*node, seat.members.known()?))).collect();
-    views.sort_by_key(|(_, members)| std::cmp::Reverse(members.len()));
-    let apart = |node: &Node| {
-        let (first, most) = views.first()?;
-        let (_, own) = views.iter().find(|(other, _)| other.name == node.name)?;
-        let shared = own.iter().any(|member| most.iter().any(|other| other.id == member.id));
-        (!shared && !own.is_empty()).then_some(*first)
-    };
     for (node, seat) in &seats {
-        if let Some(first) = apart(node) {
-            let text =
-                format!("its etcd has no member in common with that of {}: it is a cluster of its own", first.name);
-            out.find(&node.name, text, talosctl(node, "etcd members"));
+        // That nobody sees a leader is told of the cluster.
+        if votes::is_leaderless(survey, node) {
             continue;
         }
         // Alarms are told among the errors as well.
@@ -263,7 +259,8 @@ fn sick(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> {
             wrong.push(format!("says {}", quoted(&errors)));
         }
         if !wrong.is_empty() {
-            out.find(&node.name, format!("its etcd {}", wrong.join(" and ")), talosctl(node, "logs etcd"));
+            let text = format!("its etcd {}{}", wrong.join(" and "), votes::sum(survey, node));
+            out.find(&node.name, text, talosctl(node, "logs etcd"));
         }
     }
     Some(())

@@ -12,8 +12,9 @@ pub(super) const RULES: &[Rule] = &[
             wrong: "A node that was made anew under an old name, or two machines with one name: volumes that are bound to the name \
                     seem to fit and their data is on the other machine; labels and a Ready are those of whichever reported last.",
             shows: "`kubectl get node NAME -o jsonpath={.status.nodeInfo.systemUUID}` differs from the machine's own uuid.",
-            by_hand: "`kubectl get node NAME -o wide` for the address that it has; then give one of them another name, or delete the \
-                      Node object and let the right one register.",
+            by_hand: "`kubectl get node NAME -o wide` for the address that it has; then give one of them another name. The Node object is \
+                      deleted only once the other machine is off: its pods are forgotten with it, and would go on writing to their \
+                      volumes beside their successors.",
             source: "kubernetes issue 51431; NodeSystemInfo.systemUUID",
         },
         silences: &["L24", "L35", "L36"],

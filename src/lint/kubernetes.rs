@@ -54,7 +54,8 @@ pub(super) const RULES: &[Rule] = &[
             wrong: "Nothing here looks at them: no survey, no gate counts them, and a control plane among them has a vote that \
                     nobody asked.",
             shows: "`kubectl get nodes` lists more than the site file.",
-            by_hand: "Add them to the site file; `kubectl delete node` for one whose machine is gone.",
+            by_hand: "Add them to the site file; `kubectl delete node` for one whose machine is known to be off for good: the pods of one \
+                      that is only cut off go on writing to their volumes.",
             source: "the site file against `kubectl get nodes`",
         },
         silences: &[],
@@ -223,6 +224,9 @@ fn huge_pages(node: &Node, out: &mut Out) -> Option<()> {
 fn own_uuid(node: &Node) -> Option<&str> {
     let own = match node.talos() {
         Some(talos) => talos.system_uuid.known().map(String::as_str),
+        None if node.waiting.is_some() => {
+            node.waiting.as_ref().and_then(|it| it.system_uuid.known()).map(String::as_str)
+        }
         None => node.vm().and_then(|vm| vm.smbios_uuid.as_deref()),
     };
     own.filter(|uuid| identity::told(uuid))
@@ -260,13 +264,17 @@ fn strangers(survey: &Survey, cluster: &KubernetesCluster, out: &mut Out) -> Opt
     let mut help = format!("`kubectl get node {name} -o wide` says what it is: add it to the site file");
     // One that works is nothing to be thrown away.
     if !first.ready {
-        help.push_str(&format!("; where its machine is gone for good, `kubectl delete node {name}`"));
+        help.push_str(&format!("; where its machine is off for good, `kubectl delete node {name}`"));
     }
     out.find(&cluster.name, text, help);
     Some(())
 }
 
 fn unregistered(survey: &Survey, node: &Node, out: &mut Out) -> Option<()> {
+    // It is to become a node.
+    if node.waiting.is_some() {
+        return None;
+    }
     if out.need(&node.name, &node.kubelet)?.registered {
         return None;
     }

@@ -1,8 +1,8 @@
 //! Layers that contradict each other.
 
-use crate::base::survey::{Fact, Node, Stage};
+use crate::base::survey::{Fact, NOT_HEALTHY, Node, Stage, Survey};
 
-use super::{Explain, Out, Rule, each, qm, talosctl};
+use super::{Explain, Out, Rule, each, qm, talosctl, votes};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -28,7 +28,7 @@ pub(super) const RULES: &[Rule] = &[
             source: "siderolabs/talos `runtime.MachineStatusController`",
         },
         silences: &[],
-        look: |survey, out| each(survey, out, unmet),
+        look: |survey, out| each(survey, out, |node, out| unmet(survey, node, out)),
     },
     Rule {
         number: "L26",
@@ -54,7 +54,7 @@ pub(super) const RULES: &[Rule] = &[
             source: "kube-controller-manager, `--node-monitor-grace-period`",
         },
         silences: &["L26", "L32", "L35"],
-        look: |survey, out| each(survey, out, late),
+        look: |survey, out| each(survey, out, |node, out| late(survey, node, out)),
     },
     Rule {
         number: "L28",
@@ -63,11 +63,12 @@ pub(super) const RULES: &[Rule] = &[
             wrong: "QEMU is well and the guest is not: it hangs, has no network, or never found its disk. Proxmox shows a green \
                     light.",
             shows: "`qm status VMID` says running; the agent, the guest's own way in and the kubelet are silent.",
-            by_hand: "Its console (`qm terminal VMID`, or noVNC), then `qm reset VMID`.",
+            by_hand: "Its console (`qm terminal VMID`, or noVNC), then `qm reset VMID`; not a snapshot of it from before: a member of \
+                      etcd that goes back in time damages the others.",
             source: "Proxmox' status is that of the QEMU process",
         },
         silences: &["L29", "L32"],
-        look: |survey, out| each(survey, out, hung),
+        look: |survey, out| each(survey, out, |node, out| hung(survey, node, out)),
     },
     Rule {
         number: "L29",
@@ -129,9 +130,16 @@ fn booting(node: &Node, out: &mut Out) -> Option<()> {
     Some(())
 }
 
-fn unmet(node: &Node, out: &mut Out) -> Option<()> {
+fn unmet(survey: &Survey, node: &Node, out: &mut Out) -> Option<()> {
     let talos = out.need(&node.name, &node.talos)?;
     if *out.need(&node.name, &talos.stage)? != Stage::Running || talos.ready {
+        return None;
+    }
+    // What is told of the whole cluster.
+    if !talos.unmet.is_empty()
+        && talos.unmet.iter().all(|unmet| unmet.reason == NOT_HEALTHY)
+        && votes::is_leaderless(survey, node)
+    {
         return None;
     }
     let unmet: Vec<String> = talos.unmet.iter().map(|unmet| format!("{} ({})", unmet.name, unmet.reason)).collect();
@@ -161,7 +169,7 @@ fn deaf(node: &Node, out: &mut Out) -> Option<()> {
     Some(())
 }
 
-fn late(node: &Node, out: &mut Out) -> Option<()> {
+fn late(survey: &Survey, node: &Node, out: &mut Out) -> Option<()> {
     let vm = out.need(&node.name, &node.vm)?;
     if vm.is_at_work() {
         return None;
@@ -175,7 +183,7 @@ fn late(node: &Node, out: &mut Out) -> Option<()> {
         Some(_) => " and it is no node".to_owned(),
         None => String::new(),
     };
-    let text = format!("its VM is {is}{node_is}");
+    let text = format!("its VM is {is}{node_is}{}", votes::sum(survey, node));
     let help = if vm.is_running() { qm(node, "qm resume {}") } else { qm(node, "qm start {}") };
     out.find(&node.name, text, help);
     Some(())
@@ -184,7 +192,7 @@ fn late(node: &Node, out: &mut Out) -> Option<()> {
 /// How long a guest may take to come up, in seconds.
 const BOOT_S: u64 = 180;
 
-fn hung(node: &Node, out: &mut Out) -> Option<()> {
+fn hung(survey: &Survey, node: &Node, out: &mut Out) -> Option<()> {
     let vm = out.need(&node.name, &node.vm)?;
     if !vm.is_at_work() || vm.uptime_s.is_none_or(|up| up < BOOT_S) {
         return None;
@@ -193,6 +201,7 @@ fn hung(node: &Node, out: &mut Out) -> Option<()> {
     let alive = pinged.is_some_and(|ping| ping.is_yes())
         || node.guest.known().is_some()
         || node.talos().is_some()
+        || node.waiting.is_some()
         || node.kubelet().is_some_and(|kubelet| kubelet.ready);
     if alive {
         return None;
@@ -220,12 +229,21 @@ fn hung(node: &Node, out: &mut Out) -> Option<()> {
         silent.push(format!("there is no way into it ({reason})"));
     }
     silent.push(if kubelet.registered { "its node is not Ready".to_owned() } else { "it is no node".to_owned() });
-    let text = format!("its VM runs since {} minutes, and {}", vm.uptime_s.unwrap_or_default() / 60, silent.join(", "));
+    let text = format!(
+        "its VM runs since {} minutes, and {}{}",
+        vm.uptime_s.unwrap_or_default() / 60,
+        silent.join(", "),
+        votes::sum(survey, node)
+    );
     out.find(&node.name, text, format!("look at its console, then {}", qm(node, "qm reset {}")));
     Some(())
 }
 
 fn no_answer(node: &Node, out: &mut Out) -> Option<()> {
+    // The image to install from has no agent.
+    if node.waiting.is_some() {
+        return None;
+    }
     let vm = out.need(&node.name, &node.vm)?;
     if !vm.is_at_work() || vm.uptime_s.is_none_or(|up| up < BOOT_S) {
         return None;

@@ -16,6 +16,7 @@ mod selector;
 mod talos;
 #[cfg(test)]
 mod tests;
+mod votes;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ use crate::base::redact;
 use crate::base::survey::{Layer, Node, Survey};
 
 pub use explain::Explain;
+pub use votes::{BY_RECOVER, BY_REPLACE};
 
 /// A rule.
 pub struct Rule {
@@ -78,7 +80,7 @@ pub struct Blind {
 /// What all rules say.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Looked {
-    /// What is wrong: of clusters first, then of nodes, each in the order of the rules.
+    /// What is wrong: the gravest first, then what is of clusters before what is of nodes, each in the order of the rules.
     pub findings: Vec<Finding>,
     /// What could not be looked at.
     pub unlooked: Vec<Unlooked>,
@@ -105,6 +107,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         proxmox::RULES,
         disks::RULES,
         etcd::RULES,
+        votes::RULES,
         kubernetes::RULES,
         talos::RULES,
         layers::RULES,
@@ -132,9 +135,36 @@ pub fn look(survey: &Survey) -> Looked {
     let heard = |rule: &str, what: &str| found.get(what).is_none_or(|found| is_heard(rule, found, &silences));
     looked.findings.retain(|finding| heard(finding.rule, &finding.what));
     // What is wrong with a cluster is wrong for all of its nodes.
-    looked.findings.sort_by_key(|finding| survey.node(&finding.what).is_some());
+    looked.findings.sort_by_key(|finding| (gravity(finding.rule), survey.node(&finding.what).is_some()));
+    for finding in &mut looked.findings {
+        wait_for_majority(survey, finding);
+    }
     looked.unlooked.retain(|unlooked| heard(unlooked.rule, &unlooked.what));
     looked
+}
+
+/// The rules whose findings stand above all others, and those that come next: data that may be lost and an API that is
+/// down; a redundancy that is gone; nodes that do not work.
+const GRAVE: [&[&str]; 3] = [
+    &["L37", "L40"],
+    &["L12", "L13", "L14", "L16", "L38", "L39"],
+    &["L01", "L02", "L04", "L19", "L24", "L25", "L26", "L27", "L28", "L32"],
+];
+
+/// How grave a rule's findings are; the least number is the gravest.
+fn gravity(rule: &str) -> usize {
+    GRAVE.iter().position(|rules| rules.contains(&rule)).unwrap_or(GRAVE.len())
+}
+
+/// Rules of what brings a majority back, or only looks.
+const AT_ONCE: [&str; 4] = ["L26", "L27", "L37", "L40"];
+
+/// Without a majority of etcd a node that still has its data is not to be touched for anything less.
+fn wait_for_majority(survey: &Survey, finding: &mut Finding) {
+    let lost = survey.node(&finding.what).is_some_and(|node| votes::is_lost(survey, node));
+    if lost && !AT_ONCE.contains(&finding.rule) {
+        finding.help.insert_str(0, "not before etcd has its majority again (L37): ");
+    }
 }
 
 /// What these rules have found of a thing does not silence this one: who is silenced himself silences nobody. No rule

@@ -27,7 +27,8 @@ pub(super) const RULES: &[Rule] = &[
             wrong: "Certificates are not yet valid or over, etcd complains of its peers, leases end early. Talos' own certificates \
                     hold for a day: a VM that comes back from a snapshot of last week lets nobody in until its clock is set.",
             shows: "`talosctl time`; `x509: certificate has expired or is not yet valid`.",
-            by_hand: "`talosctl get timeservers`, and a time server that the node can reach; on this machine `timedatectl`.",
+            by_hand: "`talosctl get timeservers`, and a time server that the node can reach; on this machine `timedatectl`. Never take a \
+                      control plane back to a snapshot of its VM: its member of etcd would forget what it has told the others.",
             source: "siderolabs/talos `time.SyncController`; etcd, clock drift",
         },
         silences: &["L25"],

@@ -5,12 +5,14 @@
 //! and are never sent twice. What a node is like is read from its resources ([`kind`]): the kubelet's Ready says little.
 
 mod api;
+pub mod bolt;
 mod certificate;
 mod config;
 pub mod error;
 mod etcd;
 mod events;
 mod file;
+mod held;
 mod kept;
 pub mod kind;
 mod line;
@@ -31,6 +33,7 @@ pub use config::{Applied, ApplyMode, MachineConfig, Which};
 pub use error::Error;
 pub use etcd::{EtcdAlarm, EtcdMember, EtcdStatus};
 pub use events::{Event, Events, Happening, Step};
+pub use held::{Entry, EtcdVolume};
 pub use kept::{KeptConfig, KeptError};
 pub use machine::{Memory, RebootMode, Service, Version};
 pub use node::Node;

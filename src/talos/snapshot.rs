@@ -150,7 +150,8 @@ impl Talos {
                 }
             }
         };
-        let note = self.note_once(&format!("EtcdRecover, {size} bytes"));
+        // It is only laid down there: etcd is begun from what was sent last.
+        let note = self.note_safe(&format!("EtcdRecover, {size} bytes"));
         let send = |channel| async move {
             let mut client = machine(channel);
             let (answer, ()) = futures::try_join!(client.etcd_recover(stream), read)?;

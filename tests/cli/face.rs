@@ -87,7 +87,7 @@ fn every_finding_step_and_rule_is_explained() {
     let shell = Shell::new();
     let all = json(&shell.run(&["explain", "--json"]).stdout);
     let (steps, findings) = (all["steps"].as_array().unwrap(), all["findings"].as_array().unwrap());
-    assert_eq!(steps.len(), 44);
+    assert_eq!(steps.len(), 50);
     assert!(findings.len() > 50, "{}", findings.len());
     let listed = shell.run(&["explain"]).stdout;
     for finding in findings {

@@ -19,7 +19,7 @@ fn what_the_help_says_is_true() {
     // Of a name that two blueprints have as well one value.
     let both: serde_json::Value = serde_json::from_str(&shell.run(&["explain", "04", "--json"]).stdout).unwrap();
     let of: Vec<_> = both["steps"].as_array().unwrap().iter().map(|step| step["blueprint"].as_str().unwrap()).collect();
-    assert_eq!(of, ["usb-move", "node-reboot-test", "cluster-build", "node-replace"], "{both}");
+    assert_eq!(of, ["usb-move", "node-reboot-test", "cluster-build", "node-replace", "quorum-recover"], "{both}");
     assert_eq!(explained["example"], true);
     assert!(explained["why"].as_array().is_some_and(|why| !why.is_empty()), "{explained}");
     let flags = explained["flags"].as_array().unwrap();

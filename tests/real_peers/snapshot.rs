@@ -5,8 +5,11 @@ use std::path::Path;
 use pvemig::lab::{Lab, LabOptions, load};
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, NODES, NUC, until};
+use super::cluster::{Cluster, MAC, NODES, NUC, VM, until};
 use crate::guest::place::program;
+use crate::harness::How;
+use crate::harness::estate::Rig;
+use crate::harness::same::assert_done;
 
 fn etcdctl(args: &[&str]) -> std::process::Output {
     let run = program("etcdctl").env("ETCDCTL_API", "3").args(args).output();
@@ -85,4 +88,55 @@ async fn a_real_etcd_comes_back_from_what_the_verb_took() {
     let members = cluster.ask(NUC, "cluster/member/list", json!({})).await;
     assert_eq!(members["members"].as_array().map(Vec::len), Some(1), "{members}");
     assert!(Path::new(sealed).exists());
+}
+
+/// Two of three are gone: what the first steps of `quorum-recover` took of the third one begins a new etcd.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_real_etcd_without_its_majority_comes_back_from_the_copy_of_a_recovery() {
+    const KEYS: usize = 200;
+    let mut cluster = Cluster::start();
+    until("there is a leader", async || {
+        let said = cluster.try_ask(NUC, "kv/put", json!({ "key": "YQ==", "value": "YQ==" })).await?;
+        said["header"].is_object().then_some(())
+    })
+    .await;
+    for n in 0..KEYS {
+        let key = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("k/{n:04}"));
+        cluster.ask(NUC, "kv/put", json!({ "key": key, "value": key })).await;
+    }
+    let every = || json!({ "key": "ay8=", "range_end": "azA=", "serializable": true, "count_only": true });
+    let count = |found: &Value| found["count"].as_str().and_then(|text| text.parse::<usize>().ok());
+    assert_eq!(count(&cluster.ask(NUC, "kv/range", every()).await), Some(KEYS));
+    for name in [VM, MAC] {
+        cluster.members.get_mut(name).unwrap().stop();
+    }
+    until("nobody leads", async || {
+        let said = cluster.try_ask(NUC, "maintenance/status", json!({})).await?;
+        said["leader"].as_str().is_none_or(|leader| leader == "0").then_some(())
+    })
+    .await;
+
+    let mut world = load("talos-no-quorum").unwrap();
+    for name in NODES {
+        world.talos.nodes.get_mut(name).unwrap().etcd_at = Some(cluster.members[name].clients);
+    }
+    let mut rig = Rig::of(world, |site| {
+        site["migrations"].as_object_mut().unwrap().retain(|name, _| name == "recover");
+    })
+    .await;
+    // The rest is for a machine that can be wiped.
+    rig.steps.truncate(2);
+    let how = How { consents: vec![format!("etcd/{NUC}")], ..How::default() };
+    let run = rig.forward(None, &how).await;
+    assert_done(&run, "copied");
+    assert_eq!(rig.changes(), 0);
+    let files = rig.bench.store.info(&run.id, "here").unwrap().files.unwrap();
+    let file = files.join("01-save-copy").join(format!("{NUC}.snapshot"));
+    let restored = cluster.restored(NUC, &file);
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    let found = until("it is there again", async || {
+        let found = cluster.try_ask(NUC, "kv/range", every()).await?;
+        count(&found)
+    });
+    assert_eq!(found.await, KEYS);
 }

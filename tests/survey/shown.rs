@@ -125,7 +125,7 @@ async fn a_node_that_is_misspelt_is_a_wrong_command_line() {
 }
 
 /// What a terminal of so many columns shows, and the same without what colours it.
-fn on_terminal(bench: &Bench, columns: usize, args: &str, colours: bool) -> (String, String) {
+pub(super) fn on_terminal(bench: &Bench, columns: usize, args: &str, colours: bool) -> (String, String) {
     let line = format!("stty cols {columns} rows 50; exec {} {args}", env!("CARGO_BIN_EXE_pvemig"));
     let mut terminal = std::process::Command::new("script");
     terminal.args(["-qec", &line, "/dev/null"]).env_clear().env("PATH", std::env::var("PATH").unwrap());

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use pvemig::base::clock::Clock;
 use pvemig::base::permit::{CallId, Handle, Ledger, Note, Permit, Refused, Thing};
 use pvemig::talos::kind::{DISKS, MACHINE_STATUS, VERSION};
-use pvemig::talos::{ApplyMode, Error, EtcdMember, Fetched, Limits, RebootMode, Reset, Talos, Which, Wipe};
+use pvemig::talos::{ApplyMode, Error, EtcdMember, EtcdVolume, Fetched, Limits, RebootMode, Reset, Talos, Which, Wipe};
 
 use super::fake::{Fake, Says, msg, num, raw, text};
 use super::pki::{NOW, Pair, Pki};
@@ -43,7 +43,7 @@ const fn call(method: &'static str, path: &'static str, shape: Shape) -> Call {
 }
 
 /// Each method that takes a permit.
-pub(super) const CHANGES: [Call; 14] = [
+pub(super) const CHANGES: [Call; 15] = [
     call("apply_config", APPLY, Shape::Envelope),
     call("bootstrap", "/machine.MachineService/Bootstrap", Shape::Envelope),
     call("etcd_forfeit", "/machine.MachineService/EtcdForfeitLeadership", Shape::Envelope),
@@ -58,15 +58,19 @@ pub(super) const CHANGES: [Call; 14] = [
     call("shutdown", "/machine.MachineService/Shutdown", Shape::Envelope),
     call("shutdown_for_good", "/machine.MachineService/Shutdown", Shape::Envelope),
     call("upgrade", "/machine.MachineService/Upgrade", Shape::Envelope),
+    call("wipe_etcd", "/machine.MachineService/Reset", Shape::Envelope),
 ];
 
 /// Each method that takes none.
-pub(super) const QUESTIONS: [Call; 22] = [
+pub(super) const QUESTIONS: [Call; 25] = [
     call("boot_id", READ, Shape::Stream),
     call("boot_time", "/machine.MachineService/SystemStat", Shape::Envelope),
+    call("dir", "/machine.MachineService/List", Shape::Stream),
+    call("disk_usage", "/machine.MachineService/DiskUsage", Shape::Stream),
     call("dmesg", "/machine.MachineService/Dmesg", Shape::Stream),
     call("dry_run", APPLY, Shape::Envelope),
     call("etcd_alarms", "/machine.MachineService/EtcdAlarmList", Shape::Envelope),
+    call("etcd_database", READ, Shape::Stream),
     call("etcd_members", "/machine.MachineService/EtcdMemberList", Shape::Envelope),
     call("etcd_snapshot", "/machine.MachineService/EtcdSnapshot", Shape::Stream),
     call("etcd_snapshot_into", "/machine.MachineService/EtcdSnapshot", Shape::Stream),
@@ -89,12 +93,15 @@ pub(super) const QUESTIONS: [Call; 22] = [
 impl Call {
     /// Asked again where nothing came of it; a stream that may be long is begun anew by who reads it.
     pub(super) fn is_asked_again(&self) -> bool {
-        !matches!(self.method, "etcd_snapshot" | "etcd_snapshot_into" | "events" | "sequence_began" | "watch")
+        !matches!(
+            self.method,
+            "etcd_database" | "etcd_snapshot" | "etcd_snapshot_into" | "events" | "sequence_began" | "watch"
+        )
     }
 
     /// By what its events are known is in the answer.
     pub(super) fn has_actor(&self) -> bool {
-        matches!(self.method, "reboot" | "reset" | "shutdown" | "shutdown_for_good" | "upgrade")
+        matches!(self.method, "reboot" | "reset" | "shutdown" | "shutdown_for_good" | "upgrade" | "wipe_etcd")
     }
 
     /// The answer of a node where all is well.
@@ -105,7 +112,7 @@ impl Call {
             [msg(2, &[kind, msg(2, &[text(1, "reboot"), num(2, action)])]), text(4, "0b5c")].concat()
         };
         match self.method {
-            "reboot" | "reset" | "shutdown" | "shutdown_for_good" => vec![msg(1, &[text(2, "0b5c")])],
+            "reboot" | "reset" | "shutdown" | "shutdown_for_good" | "wipe_etcd" => vec![msg(1, &[text(2, "0b5c")])],
             "upgrade" => vec![msg(1, &[text(3, "0b5c")])],
             "fetch" => vec![msg(2, &[text(1, "sha256:aa"), msg(2, &[num(1, 2)])]), text(1, "reg/installer@sha256:bb")],
             "put" => vec![msg(1, &[text(1, "writing")]), msg(1, &[num(2, 0)])],
@@ -119,7 +126,12 @@ impl Call {
             "memory" => vec![msg(1, &[msg(2, &[num(1, 4096)])])],
             "services" => vec![msg(1, &[msg(2, &[text(1, "kubelet"), text(2, "Running")])])],
             "version" => vec![version("v1.11.5")],
-            "boot_id" | "file" | "this_boot" => data([b"6f1c", b"-aa\n"]),
+            "boot_id" | "etcd_database" | "file" | "this_boot" => data([b"6f1c", b"-aa\n"]),
+            "dir" => {
+                let lib = [text(2, "/var/lib"), num(3, 4096), num(5, 1_700_000_000), num(6, 1), text(9, "lib")];
+                vec![[text(2, "/var"), num(6, 1), text(9, ".")].concat(), lib.concat()]
+            }
+            "disk_usage" => vec![[text(2, "/var/local"), num(3, 4096), text(5, ".")].concat()],
             "dmesg" => data([b"kern: info: a\n", b"b\n"]),
             "kubeconfig" => {
                 let archive = archive();
@@ -293,11 +305,18 @@ impl Bench {
             "shutdown" => shown(talos.shutdown(permit, false).await),
             "shutdown_for_good" => shown(talos.shutdown_for_good(permit).await),
             "upgrade" => shown(talos.upgrade(permit, image).await),
+            "wipe_etcd" => {
+                let things = [Thing::member("talos-20"), Thing::ephemeral("talos-20")];
+                shown(talos.wipe_etcd(permit, EtcdVolume::Ephemeral, &things).await)
+            }
             "boot_id" => shown(talos.boot_id().await),
             "boot_time" => shown(talos.boot_time().await),
+            "dir" => shown(talos.dir("/var").await),
+            "disk_usage" => shown(talos.disk_usage("/var/local").await),
             "dmesg" => shown(talos.dmesg().await),
             "dry_run" => shown(talos.dry_run(config, ApplyMode::NoReboot).await),
             "etcd_alarms" => shown(talos.etcd_alarms().await),
+            "etcd_database" => shown(talos.etcd_database().await),
             "etcd_members" => shown(talos.etcd_members(false).await),
             "etcd_snapshot" => {
                 let to = self.dir.path().join(format!("snapshot-{}", self.turns.fetch_add(1, Ordering::SeqCst)));

@@ -166,3 +166,28 @@ async fn a_kubeconfig_of_a_node_opens_the_cluster() {
     let by_site = ground.estate.kubernetes("homelab").await.unwrap().nodes().await.unwrap();
     assert_eq!((by_node.len(), by_site.len()), (3, 3));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn directories_are_listed_and_measured_and_what_etcd_has_is_found() {
+    let ground = Ground::new("1.11.5").await;
+    ground.lab.shared().change(|w| {
+        w.talos.nodes.get_mut(NUC).unwrap().data.insert("/var/local/pool/disk.img".into(), 4_096_000);
+    });
+    let nuc = ground.talos(NUC).await;
+    let names = |entries: Vec<pvemig::talos::Entry>| entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>();
+    assert_eq!(names(nuc.dir("/var").await.unwrap()), ["lib", "local", "log", "mnt", "run"]);
+    assert_eq!(names(nuc.dir("/var/lib/etcd").await.unwrap()), ["member"]);
+    let database = nuc.dir("/var/lib/etcd/member/snap").await.unwrap();
+    assert!(database.len() == 1 && database[0].name == "db" && !database[0].is_dir && database[0].modified.is_some());
+    assert_eq!(nuc.disk_usage("/var/local").await.unwrap(), 4_096_000);
+    for path in ["/var/nothing", "/var/lib/etcd/member/none"] {
+        assert!(matches!(nuc.dir(path).await.unwrap_err(), Error::NotFound { .. }), "{path}");
+        assert!(nuc.disk_usage(path).await.is_err());
+    }
+    // A snapshot has a digest behind it, and the file has none.
+    let (mut snapshot, file) = (Vec::new(), nuc.etcd_database().await.unwrap());
+    nuc.etcd_snapshot_into(&mut snapshot, std::path::Path::new("it")).await.unwrap();
+    let copied = pvemig::talos::bolt::copied;
+    assert_eq!((copied(&snapshot).unwrap().digest, copied(&file).unwrap().digest), (true, false));
+    assert_eq!(ground.all_noted(), 0);
+}

@@ -15,6 +15,9 @@ pub struct Kubelet {
     pub ready: bool,
     /// Why not, in Kubernetes' words; empty where it is ready.
     pub reason: String,
+    /// Since when Kubernetes has not heard of it (Ready is Unknown); None where it reports, of whatever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unheard_since: Option<Timestamp>,
     /// It is cordoned.
     pub cordoned: bool,
     /// Whose mark the cordon bears: `run 7k2 on box` for a hold of ours, `Talos` where Talos does it and takes it back by

@@ -3,25 +3,31 @@
 //! It is filled by `estate`, judged by `lint` and shown by `cli`. What could not be asked is [`Layer::Unknown`] with the
 //! reason, never a value: unknown is not no. No secret is in it, and of a machine configuration only a few named fields.
 
+mod ballot;
 mod cluster;
 mod config;
 mod etcd;
 mod kubernetes;
 mod machine;
+mod presence;
 mod talos;
+mod votes;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use ballot::{BEHIND, NO_LEADER, NOT_HEALTHY};
 pub use cluster::{Budget, KubernetesCluster, ProxmoxCluster, Stranger, TalosCluster, renewal};
 pub use config::{InstallDisk, MachineConfig, NamedSelector};
 pub use etcd::{EtcdAlarm, EtcdMember, EtcdSeat, Seat};
 pub use kubernetes::{Earlier, Kubelet, NotReady, Workload, Workloads};
 pub use machine::{Agent, Fact, Guest, PendingChange, Vm};
+pub use presence::{Presence, Waiting};
 pub use talos::{
     Certificate, Disk, Extension, Memory, Module, PciDevice, Service, Stage, SystemDisk, Talos, TalosVersion, Unmet,
     Volume,
 };
+pub use votes::{Ballot, Majority, Member, Voice, Votes};
 
 /// One part of what is known of a thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,8 +142,12 @@ pub struct Node {
     pub agent: Layer<Agent>,
     /// Its guest by the site's routes; absent for Talos, which has no shell, and where the VM does not run.
     pub guest: Layer<Guest>,
-    /// Talos' own account; absent where it is no Talos node.
+    /// Talos' own account; absent where it is no Talos node, and where it waits for its first configuration.
     pub talos: Layer<Talos>,
+    /// What it says of itself where it waits for its first configuration, at its own address. Then there is neither a
+    /// kubelet nor an etcd on it, whatever Kubernetes and the other members know by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
     /// Talos was asked and nothing answered at all: refused, or silent to the end. False where it answered with a no (a
     /// certificate, a right), and where it could not be asked.
     #[serde(default)]
@@ -221,9 +231,12 @@ impl Node {
             all.extend(lines.unwrap_or_default().into_iter().map(|line| (layer, line)));
         };
         add("vm", self.vm.known().map(Vm::wrong));
-        add("agent", self.agent.known().map(Agent::wrong));
+        // An image to install from has no agent.
+        add("agent", self.agent.known().filter(|_| self.waiting.is_none()).map(Agent::wrong));
         add("talos", self.talos.known().map(Talos::wrong));
-        add("kubelet", self.kubelet.known().map(Kubelet::wrong));
+        // One that waits is no node yet.
+        let no_node_yet = |kubelet: &&Kubelet| self.waiting.is_none() || kubelet.registered;
+        add("kubelet", self.kubelet.known().filter(no_node_yet).map(Kubelet::wrong));
         add("etcd", self.etcd.known().map(EtcdSeat::wrong));
         add("workloads", self.workloads.known().map(Workloads::wrong));
         all

@@ -2,40 +2,7 @@
 
 use super::{Etcd, Said, agree, amiss, learner};
 use crate::base::check::Problem;
-
-/// The votes of an etcd cluster, as its own members count them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Votes {
-    /// Members with a vote.
-    pub voters: usize,
-    /// Those that answer, know a leader and have nothing amiss.
-    pub healthy: usize,
-}
-
-impl Votes {
-    /// How many a majority takes.
-    pub fn needed(self) -> usize {
-        self.voters / 2 + 1
-    }
-
-    /// How many of the healthy ones may go before the majority is lost; None: it is lost.
-    pub fn left(self) -> Option<usize> {
-        self.healthy.checked_sub(self.needed())
-    }
-}
-
-impl std::fmt::Display for Votes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Self { voters, healthy }, needed) = (self, self.needed());
-        let s = if *voters == 1 { "" } else { "s" };
-        write!(f, "{voters} voter{s}, {healthy} healthy, {needed} needed")?;
-        match self.left() {
-            None => write!(f, ": no majority"),
-            Some(0) => write!(f, ": none to spare"),
-            Some(left) => write!(f, ": {left} to spare"),
-        }
-    }
-}
+use crate::base::survey::Votes;
 
 /// Whether another member may join now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,21 +88,6 @@ pub fn join(node: &str, etcd: &Etcd) -> Join {
 mod tests {
     use super::super::tests::{etcd, every};
     use super::*;
-
-    #[test]
-    fn the_arithmetic_is_that_of_etcd() {
-        let cases = [
-            (1, 1, "1 voter, 1 healthy, 1 needed: none to spare"),
-            (2, 2, "2 voters, 2 healthy, 2 needed: none to spare"),
-            (3, 3, "3 voters, 3 healthy, 2 needed: 1 to spare"),
-            (3, 1, "3 voters, 1 healthy, 2 needed: no majority"),
-            (5, 5, "5 voters, 5 healthy, 3 needed: 2 to spare"),
-        ];
-        assert_eq!(cases.len(), 5);
-        for (voters, healthy, text) in cases {
-            assert_eq!(Votes { voters, healthy }.to_string(), text);
-        }
-    }
 
     #[test]
     fn another_one_joins_where_all_is_well_and_nobody_else_is_joining() {

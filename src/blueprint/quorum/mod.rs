@@ -15,6 +15,7 @@ use crate::base::check::Problem;
 use crate::base::fault::Failure;
 use crate::base::names::Dial;
 use crate::base::permit::Permit;
+use crate::base::survey::{BEHIND, NO_LEADER};
 use crate::base::wait::{Backoff, show};
 use crate::estate::Estate;
 use crate::talos::{Error, EtcdAlarm, EtcdMember, EtcdStatus};
@@ -23,18 +24,13 @@ mod join;
 mod leave;
 mod own;
 
-pub use join::{Join, Votes, join, votes};
+pub use crate::base::survey::Votes;
+pub use join::{Join, join, votes};
 pub use leave::{Leave, leave};
 pub use own::amiss;
 
-/// By how many entries a voter may be behind the others: answers of a cluster at work are some milliseconds apart, and
-/// its log grows by hundreds of entries in a second.
-const BEHIND: u64 = 1_000;
 /// How long the election of another leader may take; etcd's own election timeout is a second by default.
 const ELECTION: Duration = Duration::from_secs(30);
-
-/// What etcd's status says among its errors as long as there is no leader.
-const NO_LEADER: &str = "etcdserver: no leader";
 
 /// A node of the Talos cluster, as etcd may know it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,14 @@
 use console::{Style, measure_text_width};
 
 use crate::base::check::bytes;
-use crate::base::survey::{Agent, EtcdSeat, Fact, Guest, Kubelet, Layer, Node, Stage, Talos, Vm, Workloads};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::base::survey::{
+    Agent, EtcdSeat, Fact, Guest, Kubelet, Layer, Node, Presence, Stage, Talos, Vm, Waiting, Workloads,
+};
+use crate::base::wait::show;
 use crate::lint::Finding;
 
 /// How it stands with what a cell is about.
@@ -85,15 +92,16 @@ const NO_CHANNEL: &str = "L04";
 /// The columns.
 pub(super) const COLUMNS: [&str; 8] = ["VM", "AGENT", "GUEST", "TALOS", "KUBELET", "ETCD", "PODS", "FOUND"];
 
-/// The cells of a node, in the order of the columns.
-pub(super) fn of(node: &Node, findings: &[Finding]) -> [Cell; 8] {
+/// The cells of a node at the time of its survey, in the order of the columns.
+pub(super) fn of(node: &Node, findings: &[Finding], at: Timestamp) -> [Cell; 8] {
     let blamed = findings.iter().any(|finding| finding.rule == NO_CHANNEL && finding.what == node.name);
     [
         cell(&node.vm, |it| vm(it, node)),
-        cell(&node.agent, |it| agent(it, blamed)),
+        // An image to install from has no agent.
+        if node.waiting.is_some() { absent() } else { cell(&node.agent, |it| agent(it, blamed)) },
         cell(&node.guest, guest),
-        cell(&node.talos, talos),
-        cell(&node.kubelet, kubelet),
+        of_talos(node, at),
+        if node.waiting.is_some() && is_no_node(node) { absent() } else { cell(&node.kubelet, kubelet) },
         cell(&node.etcd, etcd),
         cell(&node.workloads, pods),
         found(node, findings),
@@ -116,8 +124,34 @@ fn cell<T>(layer: &Layer<T>, of: impl FnOnce(&T) -> Cell) -> Cell {
     match layer {
         Layer::Known(value) => of(value),
         Layer::Unknown { .. } => Cell { mark: Mark::Unknown, short: String::new(), long: String::new() },
-        Layer::Absent => Cell { mark: Mark::Absent, short: "-".into(), long: "-".into() },
+        Layer::Absent => absent(),
     }
+}
+
+fn absent() -> Cell {
+    Cell { mark: Mark::Absent, short: "-".into(), long: "-".into() }
+}
+
+fn is_no_node(node: &Node) -> bool {
+    node.kubelet().is_some_and(|kubelet| !kubelet.registered)
+}
+
+/// Talos' own account, or what is known of a machine that gives none.
+fn of_talos(node: &Node, at: Timestamp) -> Cell {
+    match (&node.waiting, node.presence(at)) {
+        (Some(it), _) => waits(it),
+        // That it does not answer us alone is no death.
+        (None, Presence::Dead { unheard }) => {
+            let minutes = Duration::from_secs(unheard.as_secs() / 60 * 60);
+            Cell::wrong("dead", format!("dead, {}", show(minutes)))
+        }
+        _ => cell(&node.talos, talos),
+    }
+}
+
+fn waits(waiting: &Waiting) -> Cell {
+    let tag = waiting.version.known().map(|tag| format!(" {tag}")).unwrap_or_default();
+    Cell { mark: Mark::Noted, short: "waits".into(), long: format!("waits{tag}") }
 }
 
 fn vm(vm: &Vm, node: &Node) -> Cell {

@@ -1,11 +1,14 @@
 //! What the site's own migrations and runs have to do with a finding: what a migration mends is left to it (it is shown
 //! before, asked of etcd, and can be taken back), and what a run that is at work has put up is nothing wrong.
 
-use crate::base::survey::Survey;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::base::survey::{Majority, Node, Survey};
 use crate::blueprint;
 use crate::estate::Estate;
-use crate::lint::Finding;
-use crate::site::Site;
+use crate::lint::{BY_RECOVER, BY_REPLACE, Finding};
+use crate::site::{Migration, Site};
 
 use super::super::session::Session;
 
@@ -41,8 +44,16 @@ pub(super) fn by_our_runs(session: &Session, survey: &Survey, findings: &mut Vec
     notes
 }
 
+/// The blueprints of lost nodes.
+const BUILD: &str = "cluster-build";
+const REPLACE: &str = "node-replace";
+const RECOVER: &str = "quorum-recover";
+
 /// Findings whose help is the migration, where there is one. What a person has to find out first stays: no repair does it.
-pub(super) fn by_migrations(session: &Session, findings: &mut [Finding]) {
+pub(super) fn by_migrations(session: &Session, survey: &Survey, findings: &mut [Finding]) {
+    for finding in &mut *findings {
+        of_lost_nodes(&session.site, survey, finding);
+    }
     let by_hand = |help: &str| {
         (help.contains(" patch mc ") || help.contains(" upgrade --image ")) && !help.contains("make a schematic")
     };
@@ -52,6 +63,78 @@ pub(super) fn by_migrations(session: &Session, findings: &mut [Finding]) {
                 "`pvemig plan {name}` shows how its step {REPAIR} mends it, with what that takes down and back"
             );
         }
+    }
+}
+
+/// Names the site's own migration where the help is to write one.
+fn of_lost_nodes(site: &Site, survey: &Survey, finding: &mut Finding) {
+    let what = finding.what.as_str();
+    if finding.help.contains(BY_RECOVER)
+        && let Some(name) = first(site, RECOVER, |params| params.get("talos").is_some_and(|talos| talos == what))
+    {
+        finding.help = finding.help.replace(BY_RECOVER, &format!("`pvemig plan {name}`"));
+    }
+    if finding.help.contains(BY_REPLACE)
+        && let Some(name) = first(site, REPLACE, |params| params.get("old").is_some_and(|old| old == what))
+    {
+        let new = site.migrations.get(name).and_then(|of| of.params.pointer("/new/node")).and_then(Value::as_str);
+        let waits = new.filter(|new| survey.node(new).is_some_and(|node| node.waiting.is_some()));
+        let with = waits.map(|new| format!(", for which {new} waits")).unwrap_or_default();
+        finding.help = finding.help.replace(BY_REPLACE, &format!("`pvemig plan {name}`{with}"));
+    }
+}
+
+/// The first migration of a blueprint whose parameters fit.
+fn first<'s>(site: &'s Site, blueprint: &str, fits: impl Fn(&Value) -> bool) -> Option<&'s str> {
+    let fits = |(_, of): &(&String, &Migration)| of.blueprint == blueprint && fits(&of.params);
+    site.migrations.iter().find(fits).map(|(name, _)| name.as_str())
+}
+
+/// What is next for machines that wait for their first configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Next {
+    /// Their names in the site file.
+    pub(super) nodes: Vec<String>,
+    /// The one next thing to do.
+    pub(super) help: String,
+}
+
+/// What is next, once for all machines of which it is the same.
+pub(super) fn next_of_waiting(site: &Site, survey: &Survey) -> Vec<Next> {
+    let mut all: Vec<Next> = Vec::new();
+    for node in survey.nodes.iter().filter(|node| node.waiting.is_some()) {
+        let help = next(site, survey, node);
+        match all.iter_mut().find(|next| next.help == help) {
+            Some(next) => next.nodes.push(node.name.clone()),
+            None => all.push(Next { nodes: vec![node.name.clone()], help }),
+        }
+    }
+    all
+}
+
+fn next(site: &Site, survey: &Survey, node: &Node) -> String {
+    let of = survey.talos.iter().find(|cluster| node.talos_cluster.as_ref() == Some(&cluster.name));
+    let etcd = of.map(|cluster| survey.ballots(cluster)).unwrap_or_default();
+    if etcd.iter().any(|ballot| ballot.majority == Majority::Lost) {
+        return "leave it as it is: nobody can join before etcd has its majority again (L37)".to_owned();
+    }
+    let named = |at: &Value| at.as_str() == Some(node.name.as_str());
+    let builds = |params: &Value| {
+        let nodes = params.get("nodes").and_then(Value::as_array);
+        nodes.into_iter().flatten().any(|of| of.get("node").is_some_and(named))
+    };
+    let replaces = |params: &Value| params.pointer("/new/node").is_some_and(named);
+    let begun = !etcd.iter().all(|ballot| ballot.majority == Majority::NotBegun);
+    // Where there is a cluster it takes another's place; else it is built with the others.
+    let build = || first(site, BUILD, builds);
+    let found = if begun { first(site, REPLACE, replaces).or_else(build) } else { build() };
+    match found {
+        Some(name) => format!("`pvemig plan {name}` shows what becomes of it"),
+        None if begun => format!(
+            "a migration of the blueprint {REPLACE} lets it take another's place, one of {BUILD} lets it join: `pvemig explain \
+             {BUILD}`"
+        ),
+        None => format!("write a migration of the blueprint {BUILD} with it (`pvemig site example`)"),
     }
 }
 

@@ -5,6 +5,7 @@ mod mended;
 #[cfg(test)]
 mod said;
 mod screen;
+mod waiting;
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use console::{Term, measure_text_width};
 use serde::Serialize;
 
 use crate::base::clock::Clock;
-use crate::base::survey::Survey;
+use crate::base::survey::{Ballot, Survey};
 use crate::base::wait::pause;
 use crate::lint::{self, Blind, Finding};
 
@@ -24,6 +25,7 @@ use super::out::Out;
 use super::plan::stopped;
 use super::session::{Session, plural};
 
+use mended::Next;
 use screen::Paper;
 
 /// Looks once, or again and again. It changes nothing, makes nothing, and waits for nobody's lock.
@@ -77,10 +79,13 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
         let survey = survey.map_err(fail::failure)?;
         let mut looked = lint::look(&survey);
         let notes = mended::by_our_runs(session, &survey, &mut looked.findings);
-        mended::by_migrations(session, &mut looked.findings);
+        mended::by_migrations(session, &survey, &mut looked.findings);
+        let etcd: Vec<Ballot> = survey.talos.iter().flat_map(|cluster| survey.ballots(cluster)).collect();
+        let waiting = mended::next_of_waiting(&session.site, &survey);
         // A terminal may have been given another size meanwhile.
         let stage = Stage::of(out);
-        let shown = Shown { survey: &survey, findings: &looked.findings, not_looked_at: looked.blind(), notes };
+        let not_looked_at = looked.blind();
+        let shown = Shown { survey: &survey, etcd, waiting, findings: &looked.findings, not_looked_at, notes };
         let text =
             if out.json { format!("{}\n", serde_json::to_string(&shown)?) } else { shown.text(out, stage.width) };
         let there = match (args.watch, out.json) {
@@ -100,6 +105,10 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
 struct Shown<'a> {
     #[serde(flatten)]
     survey: &'a Survey,
+    /// The votes of each etcd of Talos'.
+    etcd: Vec<Ballot>,
+    /// What is next for the machines that wait for their first configuration (of each `waiting` in `nodes` has more).
+    waiting: Vec<Next>,
     findings: &'a [Finding],
     /// Rules that could not look, with the reason.
     not_looked_at: Vec<Blind>,
@@ -111,7 +120,7 @@ struct Shown<'a> {
 impl Shown<'_> {
     fn text(&self, out: &Out, width: usize) -> String {
         let mut paper = Paper::new(*out, width);
-        paper.survey(self.survey, self.findings);
+        paper.survey(self.survey, self.findings, &self.etcd, &self.waiting);
         // Without a node nothing was looked at.
         if !self.survey.nodes.is_empty() {
             paper.findings(self.findings, &self.not_looked_at);

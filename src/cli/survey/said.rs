@@ -21,6 +21,7 @@ fn node() -> Node {
         agent: Layer::Known(Agent { channel: Fact::Yes, ping: Fact::Yes, exec: Fact::Yes }),
         guest: Layer::Known(Guest { route: "ssh".into(), boot_id: "b".into(), others: Vec::new() }),
         talos: Layer::Absent,
+        waiting: None,
         talos_silent: false,
         kubelet: Layer::Known(Kubelet { registered: true, ready: true, ..Kubelet::default() }),
         etcd: Layer::Absent,
@@ -43,7 +44,7 @@ fn empty() -> Survey {
 
 fn shown(nodes: Vec<Node>, not_looked_at: Vec<Blind>) -> String {
     let survey = Survey { nodes, ..empty() };
-    Shown { survey: &survey, findings: &[], not_looked_at, notes: Vec::new() }
+    Shown { survey: &survey, etcd: Vec::new(), waiting: Vec::new(), findings: &[], not_looked_at, notes: Vec::new() }
         .text(&Out::new(false, 0, String::new()), usize::MAX)
 }
 
@@ -122,7 +123,9 @@ fn no_row_is_wider_than_the_terminal() {
     let survey = Survey { nodes: vec![long, node()], ..empty() };
     let mut tables = Vec::new();
     for width in [40, 60, 80, 120] {
-        let shown = Shown { survey: &survey, findings: &[], not_looked_at: Vec::new(), notes: Vec::new() };
+        let (etcd, waiting) = (Vec::new(), Vec::new());
+        let shown =
+            Shown { survey: &survey, etcd, waiting, findings: &[], not_looked_at: Vec::new(), notes: Vec::new() };
         let text = shown.text(&Out::new(false, 0, String::new()), width);
         let text = console::strip_ansi_codes(&text).into_owned();
         let heads: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("NODE ")).collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use console::{Style, measure_text_width, style, truncate_str};
 
-use crate::base::survey::{KubernetesCluster, Layer, Survey};
+use crate::base::survey::{Ballot, KubernetesCluster, Layer, Majority, Node, Survey, Votes};
 use crate::base::wait::show;
 use crate::lint::{Blind, Finding};
 
@@ -12,9 +12,10 @@ use super::super::out::Out;
 use super::super::session::plural;
 use super::super::words::{lay, one_line};
 use super::cells::{self, COLUMNS, Cell, Mark};
+use super::mended::Next;
 
 /// So many lines of one layer of a node are shown; of more only the number.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 /// What stands between two columns.
 const GAP: usize = 2;
 /// A name is cut to no fewer columns than this.
@@ -41,19 +42,19 @@ impl Paper {
         self.lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
     }
 
-    fn line(&mut self, line: impl Into<String>) {
+    pub(super) fn line(&mut self, line: impl Into<String>) {
         self.lines.push(line.into());
     }
 
     /// Words behind a head, which is as wide as `hang`.
-    fn laid(&mut self, head: &str, words: &str, hang: usize) {
+    pub(super) fn laid(&mut self, head: &str, words: &str, hang: usize) {
         // At the end of a terminal's line the cursor would stand on the next one.
         let width = if self.width == usize::MAX { usize::MAX } else { self.width - 1 };
         self.lines.extend(lay(head, &self.out.commands(words), hang, width));
     }
 
     /// What to do. A command that is longer than a line stands alone and unbroken, so that it can be copied.
-    fn help(&mut self, text: &str) {
+    pub(super) fn help(&mut self, text: &str) {
         let text = self.out.commands(text);
         let room = self.width.saturating_sub(12);
         let mut head = format!("    {}", helps());
@@ -81,8 +82,9 @@ impl Paper {
         }
     }
 
-    pub(super) fn survey(&mut self, survey: &Survey, findings: &[Finding]) {
+    pub(super) fn survey(&mut self, survey: &Survey, findings: &[Finding], etcd: &[Ballot], next: &[Next]) {
         self.head(survey);
+        self.etcd(etcd);
         if survey.nodes.is_empty() {
             self.laid(
                 "",
@@ -92,10 +94,11 @@ impl Paper {
             return;
         }
         let rows: Vec<(&str, [Cell; COLUMNS.len()])> =
-            survey.nodes.iter().map(|node| (node.name.as_str(), cells::of(node, findings))).collect();
+            survey.nodes.iter().map(|node| (node.name.as_str(), cells::of(node, findings, survey.at))).collect();
         self.table(&rows);
         self.wrong(survey);
-        self.unknown(survey);
+        self.waiting(survey, next);
+        self.unknown(survey, etcd);
     }
 
     fn head(&mut self, survey: &Survey) {
@@ -104,6 +107,23 @@ impl Paper {
         let nodes = plural(survey.nodes.len(), "node");
         let some = if survey.partial { " of the site's" } else { "" };
         self.line(format!("{}  {nodes}{some} at {at}, in {took}", style(&survey.site).bold()));
+    }
+
+    /// The votes of each etcd.
+    fn etcd(&mut self, all: &[Ballot]) {
+        for ballot in all {
+            let spare = ballot.votes.and_then(Votes::left);
+            let mark = match ballot.majority {
+                Majority::Lost => Mark::Wrong,
+                Majority::Electing | Majority::Unknown => Mark::Unknown,
+                // One or two voters can never spare one.
+                Majority::Held if spare == Some(0) && ballot.voters().count() > 2 => Mark::Noted,
+                Majority::NotBegun => Mark::Noted,
+                Majority::Held => Mark::Good,
+            };
+            let head = format!("{} ", mark.style().apply_to(mark.row()));
+            self.laid(&head, &ballot.text(), 4);
+        }
         self.line("");
     }
 
@@ -197,14 +217,22 @@ impl Paper {
     }
 
     /// What is not known, each reason once, with what it is the reason for.
-    fn unknown(&mut self, survey: &Survey) {
+    fn unknown(&mut self, survey: &Survey, etcd: &[Ballot]) {
         let mut all: Unknown = BTreeMap::new();
+        // Without a majority nobody tells them, which stands at the head.
+        let leaderless = |node: &Node| {
+            let mut lost = etcd.iter().filter(|ballot| ballot.majority == Majority::Lost);
+            lost.any(|ballot| ballot.member_of(&node.name).is_some())
+        };
         for node in &survey.nodes {
             for (layer, reason, help) in node.unknown() {
                 all.entry((reason, help)).or_default().entry(&node.name).or_default().push(layer);
             }
             let talos = node.talos().map(|talos| talos.unknown()).unwrap_or_default();
-            let etcd = node.seat().map(|seat| seat.unknown()).unwrap_or_default();
+            let mut etcd = node.seat().map(|seat| seat.unknown()).unwrap_or_default();
+            if leaderless(node) {
+                self.reasons.extend(etcd.drain(..).map(|(_, reason, _)| reason.to_owned()));
+            }
             for (part, reason, help) in talos.into_iter().chain(etcd) {
                 all.entry((reason, help)).or_default().entry(&node.name).or_default().push(part);
             }

@@ -147,6 +147,9 @@ fn kubelet(node: &Node) -> Kubelet {
         registered: true,
         ready: node.is_ready(),
         reason: if node.is_ready() { String::new() } else { redact::text(&why) },
+        unheard_since: ready
+            .filter(|c| c.status == "Unknown")
+            .and_then(|c| c.last_transition_time.as_deref()?.parse().ok()),
         cordoned: node.unschedulable,
         cordon_mark: cordon_mark(node).filter(|_| node.unschedulable),
         uid: node.meta.uid.clone(),

@@ -7,6 +7,7 @@ pub(super) mod config;
 mod kubernetes;
 mod machine;
 mod talos;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use futures::future::join_all;
 
 use super::Estate;
 use crate::base::fault::{Failure, Fault};
-use crate::base::survey::{self, Kind, Layer, Place, ProxmoxCluster, Survey};
+use crate::base::survey::{self, Kind, Layer, Majority, Place, ProxmoxCluster, Survey, TalosCluster};
 use crate::base::wait::{Elapsed, limit, within};
 use crate::site::{self, ProxmoxAuth};
 
@@ -135,7 +136,7 @@ impl Estate {
             .collect();
         let talos = talos.into_iter().map(|(name, of)| talos::cluster(name, of)).collect();
         let took = self.clock.instant().duration_since(begun);
-        Ok(Survey {
+        let mut survey = Survey {
             site: self.site.name.clone(),
             at,
             took_ms: millis(took),
@@ -144,7 +145,11 @@ impl Estate {
             proxmox: places.keys().filter_map(|name| self.caller(name)).collect(),
             kubernetes,
             talos,
-        })
+        };
+        for cluster in survey.talos.clone() {
+            without_an_api(&mut survey, &cluster);
+        }
+        Ok(survey)
     }
 
     /// Everything about one node.
@@ -180,13 +185,17 @@ impl Estate {
                 None => (Layer::Absent, Layer::Absent),
             }
         };
-        let ((vm, agent, guest), mut told, (kubelet, workloads)) =
+        let ((vm, agent, guest), mut told, (mut kubelet, mut workloads)) =
             futures::join!(Box::pin(machine), Box::pin(talos), Box::pin(kube));
         // A machine that is off cannot answer: that is mended first.
         if let (Some(vm), Some(place), true) = (vm.known(), &place, told.silent)
             && !vm.is_running()
         {
             told.off(&format!("its VM is {}: on {}: `qm start {}`", vm.power, vm.host, place.vmid));
+        }
+        // Without a configuration there is no kubelet on it: what Kubernetes has by its name is of another day.
+        if told.waiting.is_some() && kubelet.is_unknown() {
+            (kubelet, workloads) = (Layer::Absent, Layer::Absent);
         }
         survey::Node {
             name: node.name().to_owned(),
@@ -214,6 +223,7 @@ impl Estate {
             agent,
             guest,
             talos: told.talos,
+            waiting: told.waiting,
             talos_silent: told.silent,
             kubelet,
             etcd: told.seat,
@@ -228,6 +238,33 @@ impl Estate {
             ProxmoxAuth::Token { id, .. } => (id.clone(), false),
         };
         Some(ProxmoxCluster { name: name.to_owned(), user, by_password })
+    }
+}
+
+/// Why a Kubernetes API cannot be asked, where its Talos cluster tells: no etcd yet, or one without a majority.
+fn without_an_api(survey: &mut Survey, cluster: &TalosCluster) {
+    let any = |majority: Majority| survey.ballots(cluster).iter().any(|ballot| ballot.majority == majority);
+    let why = if any(Majority::Lost) {
+        "its etcd has no majority: until it has one again the API answers nothing"
+    } else if any(Majority::NotBegun) {
+        "there is no cluster yet: what builds it writes the kubeconfig"
+    } else {
+        return;
+    };
+    fn instead<T>(layer: &mut Layer<T>, why: &str) {
+        if let Layer::Unknown { help, .. } = layer {
+            *help = Some(why.to_owned());
+        }
+    }
+    for node in survey.nodes.iter_mut().filter(|node| node.kubernetes == cluster.kubernetes) {
+        instead(&mut node.kubelet, why);
+        instead(&mut node.workloads, why);
+    }
+    for of in survey.kubernetes.iter_mut().filter(|of| of.name == cluster.kubernetes) {
+        instead(&mut of.version, why);
+        instead(&mut of.strangers, why);
+        instead(&mut of.never_met, why);
+        instead(&mut of.unscheduled, why);
     }
 }
 

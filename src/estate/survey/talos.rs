@@ -1,12 +1,13 @@
 //! Talos' own account of a node, and its seat in etcd.
 
 use super::super::Estate;
+use super::waiting::{self, Bare};
 use super::{Why, config, layer, millis};
 use crate::base::clock::Clock;
 use crate::base::redact;
 use crate::base::survey::{
     Certificate, Disk, EtcdAlarm, EtcdMember, EtcdSeat, Extension, Layer, Memory, Module, PciDevice, Seat, Service,
-    Stage, SystemDisk, Talos, TalosCluster, TalosVersion, Unmet, Volume,
+    Stage, SystemDisk, Talos, TalosCluster, TalosVersion, Unmet, Volume, Waiting,
 };
 use crate::site;
 use crate::talos::kind::{self, DiscoveredVolume, LoadedModule, MachineStatus};
@@ -37,12 +38,14 @@ pub(super) struct Told {
     pub(super) seat: Layer<EtcdSeat>,
     /// It was asked, and nothing answered at all.
     pub(super) silent: bool,
+    /// It waits for its first configuration.
+    pub(super) waiting: Option<Waiting>,
 }
 
 impl Told {
     /// Of a node that is none of Talos'.
     pub(super) fn nothing() -> Self {
-        Self { talos: Layer::Absent, seat: Layer::Absent, silent: false }
+        Self { talos: Layer::Absent, seat: Layer::Absent, silent: false, waiting: None }
     }
 
     /// What helps where its machine is off.
@@ -57,7 +60,12 @@ impl Told {
     }
 
     fn unknown(why: &Why, silent: bool) -> Self {
-        Self { talos: why.layer(), seat: why.layer(), silent }
+        Self { talos: why.layer(), seat: why.layer(), silent, waiting: None }
+    }
+
+    /// Of a machine that has no configuration: nothing of a node is there.
+    fn waits(waiting: Waiting) -> Self {
+        Self { waiting: Some(waiting), ..Self::nothing() }
     }
 }
 
@@ -76,7 +84,15 @@ pub(super) async fn node(estate: &Estate, name: &str) -> Told {
             if matches!(error, Error::Denied { .. }) {
                 let seat =
                     estate.bounded(&what, Box::pin(seat(&talos, estate))).await.unwrap_or_else(|why| why.layer());
-                return Told { talos: Why::from(error).layer(), seat, silent };
+                return Told { talos: Why::from(error).layer(), seat, silent, waiting: None };
+            }
+            // Who has a certificate of nobody's may be a machine without a configuration.
+            if matches!(error, Error::UnknownIssuer { .. }) {
+                return match estate.bounded(&what, Box::pin(waiting::ask(estate, name))).await {
+                    Ok(Bare::Waits(waiting)) => Told::waits(waiting),
+                    Ok(Bare::Foreign) => Told::unknown(&waiting::foreign(error), silent),
+                    Ok(Bare::Unknown) | Err(_) => Told::unknown(&error.into(), silent),
+                };
             }
             return Told::unknown(&error.into(), silent);
         }
@@ -85,7 +101,7 @@ pub(super) async fn node(estate: &Estate, name: &str) -> Told {
     let account = Box::pin(account(&talos, &version, estate.clock));
     let seat = Box::pin(seat(&talos, estate));
     let (account, seat) = futures::join!(estate.bounded(&what, account), estate.bounded(&what, seat));
-    Told { talos: layer(account), seat: seat.unwrap_or_else(|why| why.layer()), silent: false }
+    Told { talos: layer(account), seat: seat.unwrap_or_else(|why| why.layer()), silent: false, waiting: None }
 }
 
 async fn account(talos: &talos::Talos, version: &talos::Version, clock: Clock) -> Talos {
@@ -175,11 +191,14 @@ fn optional<T>(answer: Result<Option<T>, Error>) -> Layer<T> {
     }
 }
 
-fn one<T, U>(answer: Result<Option<Resource<T>>, Error>, f: impl FnOnce(T) -> U) -> Layer<U> {
+pub(super) fn one<T, U>(answer: Result<Option<Resource<T>>, Error>, f: impl FnOnce(T) -> U) -> Layer<U> {
     optional(answer.map(|found| found.map(|resource| f(resource.spec))))
 }
 
-fn each_some<T, U>(answer: Result<Vec<Resource<T>>, Error>, f: impl FnMut(Resource<T>) -> Option<U>) -> Layer<Vec<U>> {
+pub(super) fn each_some<T, U>(
+    answer: Result<Vec<Resource<T>>, Error>,
+    f: impl FnMut(Resource<T>) -> Option<U>,
+) -> Layer<Vec<U>> {
     optional(answer.map(|all| Some(all.into_iter().filter_map(f).collect())))
 }
 
@@ -240,7 +259,7 @@ fn module(resource: Resource<LoadedModule>) -> Module {
     Module { live: resource.spec.is_live(), name: resource.id }
 }
 
-fn disk(resource: Resource<kind::Disk>) -> Disk {
+pub(super) fn disk(resource: Resource<kind::Disk>) -> Disk {
     let spec = resource.spec;
     Disk {
         id: resource.id,
@@ -258,7 +277,7 @@ fn disk(resource: Resource<kind::Disk>) -> Disk {
 }
 
 /// What is on loop devices is the image itself.
-fn volume(resource: Resource<DiscoveredVolume>) -> Option<Volume> {
+pub(super) fn volume(resource: Resource<DiscoveredVolume>) -> Option<Volume> {
     let spec = resource.spec;
     let volume = Volume {
         id: resource.id,

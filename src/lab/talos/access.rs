@@ -33,8 +33,10 @@ fn allowed(path: &str) -> &'static [&'static str] {
         "/machine.MachineService/EtcdSnapshot" => SNAPSHOT,
         "/machine.MachineService/Version"
         | "/machine.MachineService/ServiceList"
+        | "/machine.MachineService/DiskUsage"
         | "/machine.MachineService/Dmesg"
         | "/machine.MachineService/Events"
+        | "/machine.MachineService/List"
         | "/machine.MachineService/Memory"
         | "/machine.MachineService/SystemStat"
         | "/cosi.resource.State/Get"
@@ -89,8 +91,8 @@ fn message<M: Message + Default>(body: &[u8]) -> Option<M> {
 pub(super) fn classify(path: &str, body: &[u8]) -> Class {
     let read = match path.trim_start_matches("/machine.MachineService/") {
         "ApplyConfiguration" => message::<ApplyConfigurationRequest>(body).is_some_and(|request| request.dry_run),
-        "Dmesg" | "EtcdAlarmList" | "EtcdMemberList" | "EtcdSnapshot" | "EtcdStatus" | "Events" | "Kubeconfig"
-        | "Memory" | "Read" | "ServiceList" | "SystemStat" | "Version" => true,
+        "DiskUsage" | "Dmesg" | "EtcdAlarmList" | "EtcdMemberList" | "EtcdSnapshot" | "EtcdStatus" | "Events"
+        | "Kubeconfig" | "List" | "Memory" | "Read" | "ServiceList" | "SystemStat" | "Version" => true,
         other => other.starts_with("/cosi.resource.State/"),
     };
     if read { Class::Read } else { Class::Change }

@@ -31,6 +31,23 @@ pub struct Database {
     pub objects: Vec<Value>,
 }
 
+/// How a page begins that says where everything else is (go.etcd.io/bbolt `internal/common/meta.go`): 16 bytes of every
+/// page, then magic, version, size of a page, flags, root, free list, how many pages there are, the number of the last
+/// transaction, and FNV-1a of all that.
+fn meta(page: u64, used: u64, transaction: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend_from_slice(&page.to_le_bytes());
+    out.extend_from_slice(&[4, 0, 0, 0, 0, 0, 0, 0]);
+    out.extend([0xED0C_DAED_u32, 2, PAGE as u32, 0].iter().flat_map(|word| word.to_le_bytes()));
+    out.extend([3, 0, 2, used, transaction].iter().flat_map(|word: &u64| word.to_le_bytes()));
+    let sum = out
+        .iter()
+        .skip(16)
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    out.extend_from_slice(&sum.to_le_bytes());
+    out
+}
+
 impl Database {
     /// The pages of it.
     fn pages(&self) -> Vec<u8> {
@@ -38,16 +55,23 @@ impl Database {
         // Into memory: neither can fail.
         let text = serde_json::to_vec(self).unwrap_or_default();
         let packed = packed.write_all(&text).and_then(|()| packed.finish()).unwrap_or_default();
-        let mut bytes = format!("{MAGIC}{}\n", packed.len()).into_bytes();
+        let mut bytes = vec![0; 2 * PAGE];
+        bytes.extend_from_slice(format!("{MAGIC}{}\n", packed.len()).as_bytes());
         bytes.extend_from_slice(&packed);
         let whole = bytes.len().next_multiple_of(PAGE).max(SMALLEST);
         bytes.resize(whole, 0);
+        let used = (whole / PAGE) as u64;
+        for page in [0_u64, 1] {
+            let at = usize::try_from(page).unwrap_or_default() * PAGE;
+            let meta = meta(page, used, self.revision + page);
+            bytes.iter_mut().skip(at).zip(meta).for_each(|(place, byte)| *place = byte);
+        }
         bytes
     }
 
     /// What pages hold; none where they are no database.
     fn of(bytes: &[u8]) -> Option<Self> {
-        let rest = bytes.strip_prefix(MAGIC.as_bytes())?;
+        let rest = bytes.get(2 * PAGE..)?.strip_prefix(MAGIC.as_bytes())?;
         let end = rest.iter().position(|byte| *byte == b'\n')?;
         let length: usize = std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()?;
         let packed = rest.get(end + 1..)?.get(..length)?;

@@ -30,6 +30,9 @@ pub struct Etcd {
     pub size: u64,
     /// The bytes of it in use.
     pub used: u64,
+    /// When it last had a leader; none while it has one. Nothing is written from then on.
+    #[serde(skip)]
+    pub quiet: Option<LabTime>,
     /// What is in it, where it is not what the Kubernetes API shows.
     #[serde(skip)]
     pub kept: Option<Database>,
@@ -45,6 +48,7 @@ impl Default for Etcd {
             index: 1_204_811,
             size: 48_234_496,
             used: 21_180_416,
+            quiet: None,
             kept: None,
         }
     }
@@ -64,6 +68,8 @@ pub struct Member {
     pub votes_at: Option<LabTime>,
     /// It lags behind and never gets its vote.
     pub lags: bool,
+    /// By how many entries it is behind the others.
+    pub behind: u64,
     /// `NOSPACE` or `CORRUPT`.
     pub alarm: Option<String>,
 }
@@ -121,9 +127,11 @@ impl Etcd {
     /// Who leads, and who gets a vote.
     fn settle(&mut self, up: &BTreeSet<u64>, now: LabTime) {
         if !self.majority(up) {
+            self.quiet = self.quiet.or(Some(now));
             self.leader = None;
             return;
         }
+        self.quiet = None;
         let leads = |m: &&Member| !m.learner && up.contains(&m.id);
         if !self.members.iter().filter(leads).any(|m| Some(m.id) == self.leader) {
             self.leader = self.members.iter().find(leads).map(|m| m.id);

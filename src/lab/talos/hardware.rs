@@ -78,9 +78,13 @@ const PARTITIONS: &[(u32, &str, &str, u64)] = &[
     (4, "EPHEMERAL", "xfs", 0),
 ];
 
+/// The volume of its own that etcd may have; else a directory of EPHEMERAL by that name (from 1.14 on).
+const ETCD: &str = "ETCD";
+
 /// Whether an installed node has a volume of this name.
 pub(super) fn is_volume(node: &Node, label: &str) -> bool {
-    node.disks.iter().any(|disk| disk.system) && PARTITIONS.iter().any(|(_, known, ..)| *known == label)
+    let known = PARTITIONS.iter().any(|(_, known, ..)| *known == label) || node.etcd_volume && label == ETCD;
+    node.disks.iter().any(|disk| disk.system) && known
 }
 
 fn partition(disk: &str, number: u32) -> String {
@@ -135,7 +139,13 @@ pub(super) fn volumes(node: &Node, run: &Run) -> Vec<Spec> {
         });
         ((*label).to_owned(), spec)
     };
-    PARTITIONS.iter().skip(1).map(one).collect()
+    let mut all: Vec<Spec> = PARTITIONS.iter().skip(1).map(one).collect();
+    if node.etcd_volume {
+        all.push(one(&(5, ETCD, "xfs", 10_737_418_240)));
+    } else if node.image().minor().1 >= 14 {
+        all.push((ETCD.to_owned(), json!({ "phase": "ready", "type": "directory", "parentID": "EPHEMERAL" })));
+    }
+    all
 }
 
 /// `MountStatuses`

@@ -54,6 +54,8 @@ impl World {
             }
         }
         self.talos_settle();
+        let etcd = &mut self.talos.etcd;
+        etcd.quiet = etcd.quiet.map(|_| then);
         match self.kube_serving() {
             Serving::Well => kube::relive(self, then),
             _ => kube::stand_still(self, then),

@@ -14,6 +14,7 @@ pub mod etcd;
 mod etcd_calls;
 mod etcd_real;
 pub mod event;
+mod files;
 pub mod firmware;
 mod front;
 mod hardware;
@@ -139,7 +140,7 @@ impl World {
                     "left_etcd": run.left_etcd })
             });
             let it = json!({
-                "boots": node.slots.get(&node.boots), "disks": node.disks, "config": node.config,
+                "boots": node.slots.get(&node.boots), "disks": node.disks, "config": node.config, "data": node.data,
                 "member": node.member.is_some(), "off": node.off, "run": run,
             });
             (name.clone(), it)

@@ -88,6 +88,10 @@ pub struct Node {
     pub config: String,
     /// A real etcd is the node's: its clients reach it there, and calls about etcd are handed on to it.
     pub etcd_at: Option<SocketAddr>,
+    /// What is on its EPHEMERAL besides what Talos and the kubelet keep there: size by path.
+    pub data: BTreeMap<String, u64>,
+    /// etcd has a volume of its own, as from 1.14 on it may.
+    pub etcd_volume: bool,
     /// The member of etcd whose data it has; none where it has never joined.
     pub member: Option<u64>,
     /// It is not plugged in, or switched off; of a VM its process counts.

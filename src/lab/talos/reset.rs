@@ -117,9 +117,12 @@ impl World {
         if goes("STATE") {
             node.config.clear();
         }
-        if goes("EPHEMERAL") {
+        if goes(if node.etcd_volume { "ETCD" } else { "EPHEMERAL" }) {
             node.member = None;
+        }
+        if goes("EPHEMERAL") {
             node.images.clear();
+            node.data.clear();
         }
         if goes("EFI") || goes("BOOT") {
             node.slots.clear();

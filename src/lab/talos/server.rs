@@ -101,10 +101,12 @@ impl Server {
 
 #[tonic::async_trait]
 impl MachineService for Server {
+    type DiskUsageStream = Streamed<DiskUsageInfo>;
     type DmesgStream = Streamed<Data>;
     type EtcdSnapshotStream = Streamed<Data>;
     type EventsStream = Streamed<Event>;
     type KubeconfigStream = Streamed<Data>;
+    type ListStream = Streamed<FileInfo>;
     type ReadStream = Streamed<Data>;
 
     async fn version(&self, _: Request<()>) -> Said<VersionResponse> {
@@ -140,6 +142,14 @@ impl MachineService for Server {
         let up = self.look(|w, _, run| self.up(w, run).as_secs())?;
         let boot_time = Clock::real().now().as_second().unsigned_abs().saturating_sub(up);
         Ok(Response::new(SystemStatResponse { messages: vec![SystemStat { metadata: None, boot_time }] }))
+    }
+
+    async fn disk_usage(&self, request: Request<DiskUsageRequest>) -> Said<Self::DiskUsageStream> {
+        self.usage(request.get_ref()).map(Response::new)
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Said<Self::ListStream> {
+        self.listed(request.get_ref()).map(Response::new)
     }
 
     async fn dmesg(&self, request: Request<DmesgRequest>) -> Said<Self::DmesgStream> {

@@ -158,6 +158,7 @@ fn node(name: &str, kind: Kind, kubernetes: &str, uuid: &str) -> Node {
         agent: Layer::Absent,
         guest: Layer::Absent,
         talos: Layer::Absent,
+        waiting: None,
         talos_silent: false,
         kubelet: Layer::Known(kubelet(uuid)),
         etcd: Layer::Absent,

@@ -119,4 +119,4 @@ impl ContainerdNamespace {
         }
     }
 }
-// Made by scripts/protos from proto/ 8f8d433e00ca9f06bd1cc98deaf4215c2a090f35ca6a54ede8cb93861f46511e, code 78b7a8f9bb5a20ef07234a57d807d09ca98f92cb8db5453f221503be882253ad
+// Made by scripts/protos from proto/ b4dedd0cee98c15e3a2ca1e6ed3148038bb0d7796705eb1ba8f7e2f194c59c94, code 33b6752f27c40899eb758a4623c2a58d0cecbfd6a7a58ae124c11368231ae203

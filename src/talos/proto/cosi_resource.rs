@@ -606,4 +606,4 @@ pub mod state_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-// Made by scripts/protos from proto/ 8f8d433e00ca9f06bd1cc98deaf4215c2a090f35ca6a54ede8cb93861f46511e, code e137f47d63b136e9bd207135d64349b8d31ea723e337a318b4b0cf0eb7c6b5f8
+// Made by scripts/protos from proto/ b4dedd0cee98c15e3a2ca1e6ed3148038bb0d7796705eb1ba8f7e2f194c59c94, code 2aa9320925bd68e279cb25ddd3422593573388966580d58d8a8997081e2fad2a

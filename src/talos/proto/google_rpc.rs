@@ -7,4 +7,4 @@ pub struct Status {
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
 }
-// Made by scripts/protos from proto/ 8f8d433e00ca9f06bd1cc98deaf4215c2a090f35ca6a54ede8cb93861f46511e, code 2d3caeef8b4cd5f70c0fc48bf4854934feda565129a30ba868e3135071338e97
+// Made by scripts/protos from proto/ b4dedd0cee98c15e3a2ca1e6ed3148038bb0d7796705eb1ba8f7e2f194c59c94, code 6fb890159e2b699b9e3a4c791967e80f912483529d10495da65ef5df5f5bce42

@@ -1205,6 +1205,62 @@ pub struct MemoryResponse {
     pub messages: ::prost::alloc::vec::Vec<Memory>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRequest {
+    /// The directory; a file is listed as itself.
+    #[prost(string, tag = "1")]
+    pub root: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub recurse: bool,
+    #[prost(int32, tag = "3")]
+    pub recursion_depth: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileInfo {
+    #[prost(message, optional, tag = "1")]
+    pub metadata: ::core::option::Option<super::common::Metadata>,
+    /// The whole path.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(int64, tag = "3")]
+    pub size: i64,
+    /// Unix time in seconds.
+    #[prost(int64, tag = "5")]
+    pub modified: i64,
+    #[prost(bool, tag = "6")]
+    pub is_dir: bool,
+    #[prost(string, tag = "7")]
+    pub error: ::prost::alloc::string::String,
+    /// From the root on; the root itself is a dot.
+    #[prost(string, tag = "9")]
+    pub relative_name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiskUsageRequest {
+    #[prost(int32, tag = "1")]
+    pub recursion_depth: i32,
+    /// Files too, not directories alone.
+    #[prost(bool, tag = "2")]
+    pub all: bool,
+    #[prost(int64, tag = "3")]
+    pub threshold: i64,
+    #[prost(string, repeated, tag = "4")]
+    pub paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiskUsageInfo {
+    #[prost(message, optional, tag = "1")]
+    pub metadata: ::core::option::Option<super::common::Metadata>,
+    /// The whole path.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(int64, tag = "3")]
+    pub size: i64,
+    #[prost(string, tag = "4")]
+    pub error: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub relative_name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadRequest {
     /// A regular file.
     #[prost(string, tag = "1")]
@@ -1864,6 +1920,30 @@ pub mod machine_service_client {
                 .insert(GrpcMethod::new("machine.MachineService", "Bootstrap"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn disk_usage(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DiskUsageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::DiskUsageInfo>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/machine.MachineService/DiskUsage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("machine.MachineService", "DiskUsage"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn dmesg(
             &mut self,
             request: impl tonic::IntoRequest<super::DmesgRequest>,
@@ -2134,6 +2214,30 @@ pub mod machine_service_client {
                 .insert(GrpcMethod::new("machine.MachineService", "Kubeconfig"));
             self.inner.server_streaming(req, path, codec).await
         }
+        pub async fn list(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::FileInfo>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/machine.MachineService/List",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("machine.MachineService", "List"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         pub async fn memory(
             &mut self,
             request: impl tonic::IntoRequest<()>,
@@ -2395,6 +2499,16 @@ pub mod machine_service_server {
             tonic::Response<super::BootstrapResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the DiskUsage method.
+        type DiskUsageStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::DiskUsageInfo, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn disk_usage(
+            &self,
+            request: tonic::Request<super::DiskUsageRequest>,
+        ) -> std::result::Result<tonic::Response<Self::DiskUsageStream>, tonic::Status>;
         /// Server streaming response type for the Dmesg method.
         type DmesgStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::super::common::Data, tonic::Status>,
@@ -2487,6 +2601,16 @@ pub mod machine_service_server {
             &self,
             request: tonic::Request<()>,
         ) -> std::result::Result<tonic::Response<Self::KubeconfigStream>, tonic::Status>;
+        /// Server streaming response type for the List method.
+        type ListStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::FileInfo, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn list(
+            &self,
+            request: tonic::Request<super::ListRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ListStream>, tonic::Status>;
         async fn memory(
             &self,
             request: tonic::Request<()>,
@@ -2710,6 +2834,52 @@ pub mod machine_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/machine.MachineService/DiskUsage" => {
+                    #[allow(non_camel_case_types)]
+                    struct DiskUsageSvc<T: MachineService>(pub Arc<T>);
+                    impl<
+                        T: MachineService,
+                    > tonic::server::ServerStreamingService<super::DiskUsageRequest>
+                    for DiskUsageSvc<T> {
+                        type Response = super::DiskUsageInfo;
+                        type ResponseStream = T::DiskUsageStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DiskUsageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MachineService>::disk_usage(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DiskUsageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -3211,6 +3381,52 @@ pub mod machine_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/machine.MachineService/List" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSvc<T: MachineService>(pub Arc<T>);
+                    impl<
+                        T: MachineService,
+                    > tonic::server::ServerStreamingService<super::ListRequest>
+                    for ListSvc<T> {
+                        type Response = super::FileInfo;
+                        type ResponseStream = T::ListStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MachineService>::list(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/machine.MachineService/Memory" => {
                     #[allow(non_camel_case_types)]
                     struct MemorySvc<T: MachineService>(pub Arc<T>);
@@ -3681,4 +3897,4 @@ pub mod machine_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-// Made by scripts/protos from proto/ 8f8d433e00ca9f06bd1cc98deaf4215c2a090f35ca6a54ede8cb93861f46511e, code d8d67529d71177e2d8cedacf092c901cb0ce9bd5fda0d100a74c0b7b9e0da0a0
+// Made by scripts/protos from proto/ b4dedd0cee98c15e3a2ca1e6ed3148038bb0d7796705eb1ba8f7e2f194c59c94, code 32f16adfa6e03fa708b1650a5de24a309a683e24c15e37f8dbce07e21a6fa965

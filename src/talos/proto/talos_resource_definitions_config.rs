@@ -5,4 +5,4 @@ pub struct MachineConfigSpec {
     #[prost(bytes = "vec", tag = "1")]
     pub yaml_marshalled: ::prost::alloc::vec::Vec<u8>,
 }
-// Made by scripts/protos from proto/ 8f8d433e00ca9f06bd1cc98deaf4215c2a090f35ca6a54ede8cb93861f46511e, code d733862ce1d343632bae290dfc099ab5ad663c1c8d72f647ef9bb6132fd8ae08
+// Made by scripts/protos from proto/ b4dedd0cee98c15e3a2ca1e6ed3148038bb0d7796705eb1ba8f7e2f194c59c94, code f84c8c99106b71c3c96da6e6f534275e9402e65be76262ab578611183654dc63

@@ -4,6 +4,9 @@ use crate::base::survey::{Kind, NotReady, PendingChange, Place, Seat, Service, T
 
 use super::*;
 
+/// When it was looked.
+const AT: Timestamp = Timestamp::UNIX_EPOCH;
+
 /// Sign and word of a cell, and its longer form.
 fn shown(cell: &Cell) -> (String, String) {
     (cell.text(false), cell.text(true))
@@ -23,6 +26,7 @@ fn node() -> Node {
         agent: Layer::Absent,
         guest: Layer::Absent,
         talos: Layer::Absent,
+        waiting: None,
         talos_silent: false,
         kubelet: Layer::Absent,
         etcd: Layer::Absent,
@@ -129,7 +133,7 @@ fn a_guest_is_named_by_the_way_that_answered_and_those_that_did_not() {
 /// The cell below GUEST.
 fn of_guest(node: &Node) -> (Mark, (String, String)) {
     let at = COLUMNS.iter().position(|column| *column == "GUEST").unwrap();
-    let cells = of(node, &[]);
+    let cells = of(node, &[], AT);
     (cells[at].mark, shown(&cells[at]))
 }
 
@@ -231,11 +235,11 @@ fn findings_are_named_once_and_more_than_there_is_room_for_are_counted() {
         |rule: &'static str, what: &str| Finding { rule, what: what.into(), text: String::new(), help: String::new() };
     let rules = ["L01", "L01", "L02", "L03", "L04", "L05", "L06", "L07"];
     let all: Vec<_> = rules.iter().map(|rule| finding(rule, "n1")).chain([finding("L09", "n2")]).collect();
-    let cells = of(&node(), &all);
+    let cells = of(&node(), &all, AT);
     let [.., last] = &cells;
     assert_eq!((last.mark, shown(last)), (Mark::Noted, ("L01 L02 +5".into(), "L01 L02 L03 L04 L05 L06 +1".into())));
     assert_eq!(cells.iter().filter(|cell| shown(cell) == ("-".into(), "-".into())).count(), 7);
-    let none = of(&Node { kubelet: Layer::unknown("x"), ..node() }, &[]);
+    let none = of(&Node { kubelet: Layer::unknown("x"), ..node() }, &[], AT);
     assert_eq!(none.iter().filter(|cell| cell.mark == Mark::Unknown).count(), 1);
     assert_eq!((none[7].mark, none[7].text(true)), (Mark::Absent, String::new()));
     // A row is as its worst cell.
@@ -253,9 +257,9 @@ fn a_missing_channel_is_marked_where_a_rule_blames_it() {
     };
     // Where nobody misses it, a column of it says nothing.
     for findings in [vec![], finding("L05", "n1"), finding("L04", "n2")] {
-        let cells = of(&node, &findings);
+        let cells = of(&node, &findings, AT);
         assert_eq!((cells[1].mark, shown(&cells[1])), (Mark::Absent, ("off".into(), "off".into())), "{findings:?}");
     }
-    let cells = of(&node, &finding("L04", "n1"));
+    let cells = of(&node, &finding("L04", "n1"), AT);
     assert_eq!((cells[1].mark, shown(&cells[1])), (Mark::Noted, ("off".into(), "off".into())));
 }

@@ -2,8 +2,8 @@
 
 use crate::base::survey::{EtcdAlarm, EtcdMember, Layer, Seat};
 
-use super::super::estate::{at, members, seat_of};
-use super::{Case, away, learner, silent};
+use super::super::estate::{at, kubelet_of, members, seat_of};
+use super::{Case, away, dead, leaderless, learner, silent, waits_for_its_configuration};
 
 pub(super) const WRONG: &[Case] = &[
     Case {
@@ -104,15 +104,120 @@ pub(super) const WRONG: &[Case] = &[
     },
     Case {
         name: "a cluster of its own",
-        rule: "L16",
-        what: "mac",
+        rule: "L40",
+        what: "homelab",
         change: |survey| {
             let own = EtcdMember { id: "0f".into(), name: "mac".into(), learner: false };
             let seat = seat_of(survey, "mac");
             (seat.id, seat.leader) = ("0f".into(), Some("0f".into()));
             seat.members = Layer::Known(vec![own]);
         },
-        text: &["no member in common with that of nuc"],
-        help: "etcd members",
+        text: &["in 2 etcds with no member in common", "mac (1 voter, 1 healthy, 1 needed"],
+        help: "reset nothing: a snapshot of each first: ",
+    },
+    Case {
+        name: "two of three have lost their disks",
+        rule: "L37",
+        what: "homelab",
+        change: |survey| {
+            leaderless(survey);
+            waits_for_its_configuration(survey, "tvm");
+            waits_for_its_configuration(survey, "mac");
+        },
+        text: &[
+            "1 of 2 or 3 voters answers, 2 needed; nothing is written any more; there: nuc; not there: tvm (its machine waits",
+            "Reset, bootstrap and remove nothing",
+        ],
+        help: "write a migration of the blueprint quorum-recover (`pvemig explain quorum-recover`)",
+    },
+    Case {
+        name: "two do not answer, which is no proof that they are gone",
+        rule: "L37",
+        what: "homelab",
+        change: |survey| {
+            leaderless(survey);
+            for name in ["tvm", "mac"] {
+                silent(survey, name);
+                let node = at(survey, name);
+                (node.etcd, node.kubelet, node.vm) =
+                    (Layer::unknown("refused"), Layer::unknown("timed out"), Layer::unknown("not asked"));
+            }
+        },
+        text: &["1 of 2 or 3 voters answers", "mac (it does not answer, which is not known to be more)"],
+        help: "loses nothing: switch on tvm or mac; where that machine is gone for good, write a migration",
+    },
+    Case {
+        name: "all are there and do not hear each other",
+        rule: "L37",
+        what: "homelab",
+        change: leaderless,
+        text: &["3 of 3 voters answer, 2 needed", "all of them answer here, and do not hear each other"],
+        help: "why they do not hear each other, says `talosctl",
+    },
+    Case {
+        name: "two voters, and one of them stands still",
+        rule: "L37",
+        what: "homelab",
+        change: |survey| {
+            leaderless(survey);
+            seat_of(survey, "mac").seat = Seat::Learner;
+            waits_for_its_configuration(survey, "tvm");
+        },
+        text: &["1 of 2 voters answers, 2 needed", "there: nuc, mac (a learner)"],
+        help: "quorum-recover",
+    },
+    Case {
+        name: "behind the others",
+        rule: "L38",
+        what: "homelab",
+        change: |survey| {
+            let seat = seat_of(survey, "mac");
+            (seat.raft_index, seat.raft_applied) = (7_000, 7_000);
+        },
+        text: &["3 voters, 2 healthy, 2 needed: none to spare; mac: 2000 entries behind the others"],
+        help: "reboot nothing else before it is well: `talosctl -e 192.168.4.49 -n 192.168.4.49 logs etcd`",
+    },
+    Case {
+        name: "a member that is not the one that runs",
+        rule: "L38",
+        what: "homelab",
+        change: |survey| seat_of(survey, "mac").id = "0f".into(),
+        text: &["none to spare; mac: another member runs on its node"],
+        help: "logs etcd",
+    },
+    Case {
+        name: "a voter whose machine is dead",
+        rule: "L39",
+        what: "mac",
+        change: |survey| dead(survey, "mac", "2026-11-22T00:58:30Z"),
+        text: &[
+            "dead, nothing heard of it for 1 h 1 min",
+            "(0c) still counts: 3 voters, 2 healthy, 2 needed: none to spare",
+        ],
+        help: "switch it on, with its disk; where it is gone for good, write a migration of the blueprint node-replace",
+    },
+    Case {
+        name: "a voter whose machine waits for a configuration",
+        rule: "L39",
+        what: "mac",
+        change: |survey| waits_for_its_configuration(survey, "mac"),
+        text: &[
+            "waits for a configuration: what its member had is lost",
+            "3 voters, 2 healthy, 2 needed: none to spare",
+        ],
+        help: "write a migration of the blueprint node-replace (`pvemig explain node-replace`)",
+    },
+    Case {
+        name: "one that waits though Kubernetes knows it",
+        rule: "L39",
+        what: "mac",
+        change: |survey| {
+            let kubelet = kubelet_of(survey, "mac").clone();
+            waits_for_its_configuration(survey, "mac");
+            at(survey, "mac").kubelet = Layer::Known(kubelet);
+            away(survey, "mac");
+        },
+        text: &["what its member had is lost"],
+        help: "node-replace",
     },
 ];

@@ -7,9 +7,13 @@ mod layers;
 mod nodes;
 mod right;
 
-use crate::base::survey::{Fact, Layer, NamedSelector, PendingChange, Service, Stage, Stranger, Survey};
+use crate::base::survey::{
+    Fact, Layer, NamedSelector, PendingChange, Seat, Service, Stage, Stranger, Survey, Unmet, Waiting,
+};
 
-use super::estate::{BOTH, DRIVER, PLAIN, at, config_of, extension, kubelet_of, members, talos_of, there, vm_of};
+use super::estate::{
+    BOTH, DRIVER, PLAIN, at, config_of, extension, kubelet_of, members, seat_of, talos_of, there, vm_of,
+};
 
 pub(in crate::lint) use right::RIGHT;
 
@@ -106,6 +110,41 @@ pub(super) fn stranger(name: &str, ready: bool) -> Stranger {
 pub(super) fn learner(survey: &mut Survey, id: &str) {
     let id = id.to_owned();
     members(survey, |all| all.iter_mut().filter(|m| m.id == id).for_each(|m| m.learner = true));
+}
+
+/// Nobody knows a leader, nobody tells the members, and Talos' own check has failed.
+pub(super) fn leaderless(survey: &mut Survey) {
+    for name in ["nuc", "tvm", "mac"] {
+        let seat = seat_of(survey, name);
+        (seat.seat, seat.leader) = (Seat::Voter, None);
+        seat.errors = vec!["etcdserver: no leader".into()];
+        (seat.members, seat.alarms) = (Layer::unknown("no leader"), Layer::unknown("no leader"));
+        let talos = talos_of(survey, name);
+        talos.ready = false;
+        talos.unmet = vec![Unmet { name: "services".into(), reason: "etcd not healthy".into() }];
+    }
+}
+
+/// It has been reset, or has other disks.
+pub(super) fn waits_for_its_configuration(survey: &mut Survey, node: &str) {
+    let system_uuid = talos_of(survey, node).system_uuid.clone();
+    let disks = talos_of(survey, node).disks.clone();
+    let node = at(survey, node);
+    let version = Layer::Known("v1.11.5".to_owned());
+    node.waiting = Some(Waiting { version, disks, volumes: Layer::Known(Vec::new()), system_uuid });
+    (node.talos, node.etcd) = (Layer::Absent, Layer::Absent);
+    (node.kubelet, node.workloads) = (Layer::Absent, Layer::Absent);
+    if let Layer::Known(agent) = &mut node.agent {
+        agent.ping = Fact::No { why: "QEMU guest agent is not running".into() };
+    }
+}
+
+/// Nothing has been heard of it since.
+pub(super) fn dead(survey: &mut Survey, node: &str, since: &str) {
+    silent(survey, node);
+    away(survey, node);
+    kubelet_of(survey, node).unheard_since = Some(since.parse().unwrap());
+    at(survey, node).etcd = Layer::unknown("connection refused");
 }
 
 /// Every case with something wrong in it.

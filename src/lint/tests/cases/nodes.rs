@@ -199,7 +199,7 @@ pub(super) const WRONG: &[Case] = &[
         what: "k",
         change: |survey| survey.kubernetes[0].strangers = Layer::Known(vec![stranger("old", false)]),
         text: &["Kubernetes has `old`"],
-        help: "`kubectl get node old -o wide` says what it is: add it to the site file; where its machine is gone for good, \
+        help: "`kubectl get node old -o wide` says what it is: add it to the site file; where its machine is off for good, \
                `kubectl delete node old`",
     },
     Case {

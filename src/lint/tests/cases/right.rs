@@ -6,8 +6,8 @@ use super::super::estate::{
     PLAIN, at, config_of, kubelet_of, members, module, seat_of, talos_of, there, vm_of, volume,
 };
 use super::{
-    away, channel_pending, dumb, existing, gpu_image, install, learner, no_agent, no_channel, no_modules, silent,
-    stranger, user_volume, waits,
+    away, channel_pending, dead, dumb, existing, gpu_image, install, leaderless, learner, no_agent, no_channel,
+    no_modules, silent, stranger, user_volume, waits, waits_for_its_configuration,
 };
 
 type Right = (&'static str, &'static str, fn(&mut Survey));
@@ -99,6 +99,61 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
     ("L16", "a member less on its way out", |s| {
         there(&mut seat_of(s, "mac").members).pop();
     }),
+    ("L37", "an election", |s| {
+        leaderless(s);
+        for name in ["nuc", "tvm", "mac"] {
+            let talos = talos_of(s, name);
+            (talos.ready, talos.unmet) = (true, Vec::new());
+        }
+    }),
+    ("L37", "nobody could be asked", |s| {
+        for name in ["nuc", "tvm", "mac"] {
+            silent(s, name);
+            at(s, name).etcd = Layer::unknown("refused");
+        }
+    }),
+    ("L37", "none has begun", |s| {
+        for name in ["nuc", "tvm", "mac"] {
+            waits_for_its_configuration(s, name);
+        }
+    }),
+    ("L37", "one alone knows no leader", |s| seat_of(s, "mac").leader = None),
+    ("L38", "how the third is in etcd is not known", |s| {
+        silent(s, "mac");
+        at(s, "mac").etcd = Layer::unknown("refused");
+    }),
+    ("L38", "a little behind", |s| seat_of(s, "mac").raft_applied = 8_500),
+    ("L38", "its machine is dead: another rule's", |s| dead(s, "mac", "2026-11-22T01:00:00Z")),
+    ("L38", "one voter has none to spare, and is well", |s| members(s, |all| all.truncate(1))),
+    ("L39", "it does not answer us, and Kubernetes hears of it", |s| {
+        silent(s, "mac");
+        at(s, "mac").etcd = Layer::unknown("refused");
+    }),
+    ("L39", "it may be in a reboot", |s| dead(s, "mac", "2026-11-22T01:58:00Z")),
+    ("L39", "that Kubernetes does not hear of it is not known", |s| {
+        dead(s, "mac", "2026-11-22T01:00:00Z");
+        at(s, "mac").kubelet = Layer::unknown("refused");
+    }),
+    ("L39", "its VM runs: another rule's", |s| dead(s, "tvm", "2026-11-22T01:00:00Z")),
+    ("L39", "a learner: another rule's", |s| {
+        dead(s, "mac", "2026-11-22T01:00:00Z");
+        learner(s, "0c");
+    }),
+    ("L40", "a member less on its way out", |s| {
+        there(&mut seat_of(s, "mac").members).pop();
+    }),
+    ("L40", "one that tells no members", |s| seat_of(s, "mac").members = Layer::unknown("a learner does not")),
+    ("L29", "it waits for a configuration", |s| waits_for_its_configuration(s, "tvm")),
+    ("L28", "it waits for a configuration", |s| {
+        waits_for_its_configuration(s, "tvm");
+        at(s, "tvm").kubelet = Layer::Known(crate::base::survey::Kubelet::default());
+    }),
+    ("L32", "it waits for a configuration", |s| {
+        waits_for_its_configuration(s, "mac");
+        at(s, "mac").kubelet = Layer::Known(crate::base::survey::Kubelet::default());
+    }),
+    ("L16", "nobody knows a leader: another rule's", leaderless),
+    ("L25", "nobody knows a leader: another rule's", leaderless),
     ("L17", "another patch", |s| talos_of(s, "nuc").version.tag = "v1.11.9".into()),
     ("L17", "a kubelet three behind", |s| kubelet_of(s, "mac").version = "v1.31.0".into()),
     ("L17", "a version that cannot be read", |s| kubelet_of(s, "mac").version = "unknown".into()),

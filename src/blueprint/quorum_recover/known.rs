@@ -1,0 +1,90 @@
+//! Every finding of the preflight that is a problem: its name, what it means, and what one would do by hand. A name is
+//! never given another meaning.
+
+use crate::blueprint::Known;
+
+use super::on;
+
+pub(super) use crate::blueprint::known::CANNOT_ASK;
+
+pub(super) static MAJORITY: Known = Known {
+    name: "etcd-has-its-majority",
+    steps: &[on::WIPE, on::VERIFY],
+    means: "More than half of the voters of etcd are there.",
+    matters: "There is nothing to recover, and beginning anew would take back what was written since.",
+    by_hand: "`talosctl etcd members`, `talosctl etcd status`; a member that is gone: `talosctl etcd remove-member`, `node-replace`.",
+};
+pub(super) static SILENT: Known = Known {
+    name: "survivor-does-not-answer",
+    steps: &[on::WIPE],
+    means: "A control plane that is to stay does not answer.",
+    matters: "What it has is not known, and it may come back with it at any moment.",
+    by_hand: "Switch it on: a voter more may be all that is missing.",
+};
+pub(super) static ALIVE: Known = Known {
+    name: "lost-machine-answers",
+    steps: &[on::WIPE],
+    means: "A machine that is said to be lost answers, and does not wait for a first configuration.",
+    matters: "It may have what etcd had agreed on, and make a majority of the old etcd beside the new one.",
+    by_hand: "`talosctl service etcd` and `talosctl etcd status` on it.",
+};
+pub(super) static UNLISTED: Known = Known {
+    name: "control-plane-named-nowhere",
+    steps: &[on::WIPE],
+    means: "A control plane of the cluster is in none of `from`, `nodes` and `lost`.",
+    matters: "It may have an etcd that lives on beside the new one: unknown is not gone.",
+    by_hand: "`talosctl get members`, `talosctl -n NODE get machinetype`.",
+};
+pub(super) static EMPTY: Known = Known {
+    name: "nothing-to-recover-from",
+    steps: &[on::SAVE],
+    means: "The control plane that etcd is to begin on has no data of it, and no copy was named.",
+    matters: "An etcd that begins from nothing is an empty Kubernetes.",
+    by_hand: "Look for a snapshot: `pvemig etcd snapshot --schedule` makes them, and the files of an abandoned run have copies.",
+};
+pub(super) static LEARNER: Known = Known {
+    name: "survivor-is-a-learner",
+    steps: &[on::SAVE],
+    means: "The member that etcd is to begin from had no vote.",
+    matters: "A learner is still being sent what the others have.",
+    by_hand: "`talosctl etcd status`; begin from a voter, or from a snapshot.",
+};
+pub(super) static BEHIND: Known = Known {
+    name: "survivor-is-behind",
+    steps: &[on::SAVE],
+    means: "Another survivor has more of etcd's log than the one that it is to begin from.",
+    matters: "What only that one has would be lost.",
+    by_hand: "`talosctl etcd status`: the greatest RAFT APPLIED INDEX is the newest.",
+};
+pub(super) static LOCAL: Known = Known {
+    name: "local-data-on-ephemeral",
+    steps: &[on::WIPE],
+    means: "The volume that is wiped has directories that neither Talos nor the kubelet made.",
+    matters: "Local volumes of pods, of a provisioner or of OpenEBS are lost with it.",
+    by_hand: "`talosctl list /var`, `talosctl usage /var/local`; `talosctl copy` takes it away.",
+};
+pub(super) static CONSENT: Known = Known {
+    name: "etcd-not-given",
+    steps: &[on::WIPE],
+    means: "The etcd of a control plane is wiped, and that was not consented to.",
+    matters: "It is asked before anything is, so that no member is wiped while another one stays.",
+    by_hand: "Name each: `--destroy etcd/NODE`.",
+};
+pub(super) static RETURNS: Known = Known {
+    name: "lost-vm-runs",
+    steps: &[on::WIPE],
+    means: "The VM of a machine that is said to be lost runs, and the machine does not answer.",
+    matters: "It may come up with its old etcd at any moment.",
+    by_hand: "`qm status VMID`; let it come up, or `qm stop VMID`.",
+};
+pub(super) static ROLE: Known = Known {
+    name: "talos-role-cannot-recover",
+    steps: &[on::SAVE, on::WIPE, on::RECOVER],
+    means: "The talosconfig's certificate has not the role that a later call takes.",
+    matters: "The call would be refused half-way.",
+    by_hand: "`talosctl config info` shows the roles; whoever made the cluster has a talosconfig with os:admin.",
+};
+
+/// All of them, in the order of the documents.
+pub(super) static ALL: &[&Known] =
+    &[&MAJORITY, &SILENT, &ALIVE, &UNLISTED, &EMPTY, &LEARNER, &BEHIND, &LOCAL, &CONSENT, &RETURNS, &ROLE, &CANNOT_ASK];

@@ -1,0 +1,50 @@
+//! What a `quorum-recover` has to be allowed.
+
+use crate::blueprint::rights::{KubeNeed, Privilege, PveNeed, Rights, TalosNeed, TalosRights, Weight};
+use crate::k8s::access::Right;
+
+use super::{Planes, on};
+
+/// The one role that may read etcd's file, reset and bootstrap.
+pub(super) const ROLE: &str = "os:admin";
+
+/// All that the migration needs, by its site file.
+pub(super) fn of(planes: &Planes) -> Rights {
+    let vms: Vec<_> = planes.lost.iter().filter_map(|machine| machine.vm.as_ref()).collect();
+    let audit = |vmid: u32| PveNeed {
+        steps: vec![on::PREFLIGHT],
+        path: format!("/vms/{vmid}"),
+        privilege: Privilege::same("VM.Audit"),
+        purpose: format!("whether vm {vmid} could come back"),
+        weight: Weight::Needed,
+    };
+    let talos = |steps: &[&'static str], role: &'static str, purpose: &str| TalosNeed {
+        steps: steps.to_vec(),
+        role,
+        purpose: purpose.to_owned(),
+    };
+    Rights {
+        proxmox: vms.first().map(|vm| vm.cluster.clone()),
+        pve: vms.iter().map(|vm| audit(vm.vmid)).collect(),
+        pve_notes: Vec::new(),
+        kubernetes: planes.from.node.cluster.clone(),
+        namespace: "kube-system".into(),
+        kube: vec![KubeNeed {
+            steps: vec![on::RECOVER, on::VERIFY],
+            right: Right::new("list", "", "nodes", ""),
+            purpose: "that the objects are there again".into(),
+            weight: Weight::Needed,
+        }],
+        kube_notes: vec!["There is nothing to ask of Kubernetes before etcd has begun again.".into()],
+        talos: Some(TalosRights {
+            cluster: planes.cluster.clone(),
+            role: ROLE,
+            needs: vec![
+                talos(&[on::PREFLIGHT, on::JOIN, on::VERIFY], "os:reader", "members, directories and volumes"),
+                talos(&[on::SAVE], ROLE, "reading the file of a member that gives no snapshot"),
+                talos(&[on::WIPE], ROLE, "resetting the volume that etcd is on"),
+                talos(&[on::RECOVER], ROLE, "beginning etcd from a copy"),
+            ],
+        }),
+    }
+}

@@ -1,0 +1,211 @@
+//! 02: a control plane has nothing of the old etcd any more, and waits for the new one.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::{Change, Check, Problem};
+use crate::base::fault::Failure;
+use crate::base::permit::{Permit, System, Thing};
+use crate::blueprint::machine::Machine;
+use crate::blueprint::stand::{is_on_its_way, may_pass};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::estate::Estate;
+use crate::talos::EtcdVolume;
+
+use super::copies::{self, Held};
+use super::facts::{Facts, Here, Holds, gather};
+use super::local::{self, Local};
+use super::s00_preflight::{things, unconsented};
+use super::{Planes, on};
+
+/// Wipes the volume with etcd's data on one control plane.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WipeEtcd {
+    /// The control plane.
+    pub machine: Machine,
+    /// All control planes.
+    pub planes: Planes,
+}
+
+/// What it had.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {
+    /// The volume.
+    pub volume: EtcdVolume,
+    /// What of others was on it.
+    pub data: Vec<String>,
+    /// The member of the old etcd; None where its etcd did not answer.
+    pub member: Option<String>,
+}
+
+impl Step<Estate> for WipeEtcd {
+    const ID: &'static str = "02-wipe-etcd";
+    const RISK: Risk = Risk::Destroys;
+    type Before = Before;
+
+    fn instance(&self) -> Option<String> {
+        Some(self.machine.name.clone())
+    }
+
+    fn title(&self) -> String {
+        format!("{} has nothing of the old etcd, and waits for the new one", self.machine.name)
+    }
+
+    fn why(&self) -> Vec<String> {
+        vec![
+            "All members are wiped before etcd begins anew on one. As long as one of them had its old data, a lost machine that comes \
+             back would make the majority of the old etcd with it, beside the new one: two clusters. With all of them wiped those \
+             that wait join the new one by themselves, one at a time: etcd takes one learner (`--max-learners`), and Talos asks \
+             again for up to 30 minutes."
+                .into(),
+            "The one that etcd begins on comes last. Its copy, and that of every other survivor, is read back right before each wipe, \
+             and all machines are asked again: where etcd has found its majority meanwhile, nothing is wiped."
+                .into(),
+            "The volume is named; a reset that names none wipes the whole disk. It is EPHEMERAL, or ETCD where etcd has one of its \
+             own (from 1.14 on). The machine configuration is on STATE and stays."
+                .into(),
+            format!(
+                "By hand: {}, with `ETCD` where that is a volume of its own; then {} until it says Preparing.",
+                self.machine.talosctl("reset --graceful=false --reboot --system-labels-to-wipe=EPHEMERAL"),
+                self.machine.talosctl("service etcd")
+            ),
+        ]
+    }
+
+    /// It stops its pods, and goes through its firmware.
+    fn limit(&self) -> Duration {
+        Duration::from_secs(900)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        let name = &self.machine.name;
+        let what = format!("{name}: the volume that etcd is on is wiped, and it reboots");
+        Outlook { destroys: vec![Thing::member(name)], ..Outlook::changes(System::Talos, [what]) }
+    }
+
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        match self.look(cx, &seen).await {
+            // It goes down and comes up while it is asked.
+            Err(failure) if seen.since.is_some() && may_pass(&failure) => Ok(Check::waiting(failure.to_string())),
+            other => other,
+        }
+    }
+
+    async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        let Some(since) = seen.since else { return Ok(()) };
+        // All of it once more: from here on there is no way back.
+        let facts = gather(cx, &self.planes).await;
+        if facts.led().is_some() {
+            return Ok(());
+        }
+        let Some(Here::Holds(_)) = facts.of(&self.machine.name) else { return Ok(()) };
+        let talos = self.machine.open(cx).await?;
+        if is_on_its_way(&talos).await? {
+            return Ok(());
+        }
+        let found = local::look(&talos).await?;
+        let mut problems = self.in_the_way(&facts, &seen)?;
+        let fresh = paths(&found).into_iter().filter(|path| !since.data.contains(path)).collect::<Vec<_>>();
+        if found.volume != since.volume || !fresh.is_empty() {
+            problems.push(Problem::new(
+                format!(
+                    "{} of {} does not hold what it held when this run looked at it first: {}",
+                    found.volume.label(),
+                    self.machine.name,
+                    fresh.join(", ")
+                ),
+                "`pvemig abandon` this run and begin another one, which shows what is on it by now",
+            ));
+        }
+        if !problems.is_empty() {
+            let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
+            return Err(Failure::plain(text.join("; "), help.into_iter().next()));
+        }
+        let permit = &permit.in_boot(&talos.this_boot().await?);
+        talos.wipe_etcd(permit, found.volume, &things(&self.machine, &found)).await?;
+        Ok(())
+    }
+
+    async fn back(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        let (name, label) = (&self.machine.name, before.volume.label());
+        if let Here::Holds(Holds { status: Ok(status), .. }) = super::facts::here(cx, &self.machine).await
+            && before.member.as_deref() == Some(&format!("{:016x}", status.member))
+            && status.leader == 0
+        {
+            return Ok(Check::done().note(format!("{name} has its etcd as before")));
+        }
+        let change = Change::act(format!("{label} of {name} is wiped: the copy of its etcd is among the files of 01"));
+        let lost = before.data.iter().map(|path| Change::remove(format!("{name} had"), path));
+        Ok(Check::todo(std::iter::once(change).chain(lost).collect(), ()))
+    }
+}
+
+fn paths(found: &Local) -> Vec<String> {
+    found.data.iter().map(|(path, _)| path.clone()).collect()
+}
+
+impl WipeEtcd {
+    async fn look(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let name = &self.machine.name;
+        let facts = gather(cx, &self.planes).await;
+        if let Some(votes) = facts.led() {
+            return Ok(Check::done().note(format!("etcd has {votes}: nothing is wiped")));
+        }
+        let holds = match facts.of(name) {
+            Some(Here::Holds(holds)) => holds,
+            Some(Here::Empty { state, .. }) if state == "Preparing" => {
+                return Ok(
+                    Check::done().note(format!("the etcd of {name} has nothing, and waits to be begun or to join"))
+                );
+            }
+            Some(Here::Empty { state, message }) => {
+                return Ok(Check::waiting(format!("the etcd of {name} has nothing and is {state}: {message}")));
+            }
+            Some(Here::Silent(why)) if seen.since.is_some() => return Ok(Check::waiting(why.clone())),
+            Some(Here::Silent(_)) | None => {
+                return Ok(Check::blocked(self.in_the_way(&facts, seen)?));
+            }
+        };
+        let talos = self.machine.open(cx).await?;
+        if seen.since.is_some() && is_on_its_way(&talos).await? {
+            return Ok(Check::waiting(format!("{name} is going down")));
+        }
+        let found = local::look(&talos).await?;
+        let mut problems = self.in_the_way(&facts, seen)?;
+        let given = |thing: &Thing| seen.run.consents.contains(thing);
+        problems.extend(unconsented(&self.machine, &found, given).into_iter().map(|(_, problem)| problem));
+        if !problems.is_empty() {
+            return Ok(Check::blocked(problems));
+        }
+        let what = format!("{name} {}", found.volume.label());
+        let mut changes = vec![Change::remove(what, "wiped, with what etcd has on it")];
+        changes.extend(found.data.iter().map(|(path, size)| Change::remove(format!("{name} {path}"), size)));
+        changes.push(Change::act(format!("{name} reboots")));
+        let member = holds.status.as_ref().ok().map(|status| format!("{:016x}", status.member));
+        Ok(Check::todo(changes, Before { volume: found.volume, data: paths(&found), member }))
+    }
+
+    /// Why it is not wiped now.
+    fn in_the_way(&self, facts: &Facts, seen: &Seen<'_, Before>) -> Result<Vec<Problem>, Failure> {
+        let mut problems: Vec<Problem> =
+            facts.in_the_way(&self.planes).into_iter().map(|(_, problem)| problem).collect();
+        // Who was asked to go down answers later.
+        let Some(held) = copies::held(seen.run)? else {
+            let text = format!("no copy is held of what {} has", self.machine.name);
+            problems.push(Problem::new(text, "01 takes it, in the same run").mended_by(on::SAVE));
+            return Ok(problems);
+        };
+        let of = |name: &str| held.iter().any(|copy: &Held| copy.node.as_deref() == Some(name));
+        for (machine, _) in facts.holders().filter(|(machine, _)| !of(&machine.name)) {
+            let text = format!("no copy is held of what {} has", machine.name);
+            let help = "`pvemig abandon` this run, and begin another one: its 01 copies what is there by now";
+            problems.push(Problem::new(text, help));
+        }
+        if copies::chosen(&held, &self.planes.from.name).is_none() {
+            let text = format!("no copy is held that etcd could begin from on {}", self.planes.from.name);
+            problems.push(Problem::new(text, "name one by `snapshot` in the parameters"));
+        }
+        Ok(problems)
+    }
+}

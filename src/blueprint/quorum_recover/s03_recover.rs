@@ -1,0 +1,202 @@
+//! 03: etcd begins again, on one control plane and once, from the copy that is held.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::{Answer, Change, Check, Problem, bytes};
+use crate::base::fault::{Failure, Fault};
+use crate::base::permit::{Permit, System};
+use crate::base::wait::Backoff;
+use crate::blueprint::quorum::{amiss, apart};
+use crate::blueprint::stand::may_pass;
+use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::estate::Estate;
+use crate::talos::Error;
+
+use super::copies::{self, Held};
+use super::facts::{Here, gather};
+use super::{Planes, on};
+
+/// How long a node may still call itself not ready after its etcd has said that it waits.
+const READY: Duration = Duration::from_secs(120);
+
+/// Begins etcd from a copy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Recover {
+    /// The control planes.
+    pub planes: Planes,
+}
+
+/// There was no etcd.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {}
+
+impl Step<Estate> for Recover {
+    const ID: &'static str = "03-recover";
+    const RISK: Risk = Risk::Reverts;
+    type Before = Before;
+
+    fn title(&self) -> String {
+        format!(
+            "etcd of {} has begun again on {}, with the objects of the copy",
+            self.planes.cluster, self.planes.from.name
+        )
+    }
+
+    fn why(&self) -> Vec<String> {
+        vec![
+            "A second beginning on another machine makes a second etcd beside the first, and with it a second cluster of the same \
+             name. So every machine is asked before: none that stays may have data, none that is lost may answer."
+                .into(),
+            "The same machine asked twice refuses the second time (ALREADY_EXISTS): that it has its etcd is then looked at. What is \
+             sent before that is the copy alone, which may be sent any number of times."
+                .into(),
+            "A raw file has no digest for etcd to look at (`--recover-skip-hash-check`): 01 has held it against its own pages."
+                .into(),
+            format!(
+                "By hand: {}, once and never again.",
+                self.planes.from.talosctl("bootstrap --recover-from=etcd.snapshot")
+            ),
+        ]
+    }
+
+    /// The copy is sent, etcd starts from it, and then the API server.
+    fn limit(&self) -> Duration {
+        Duration::from_secs(900)
+    }
+
+    fn outlook(&self, _cx: &Estate) -> Outlook {
+        Outlook {
+            changes: vec![(System::Talos, format!("etcd begins again on {}", self.planes.from.name))],
+            stays: Some("etcd as it has begun: what the old one had is in the copies alone".into()),
+            ..Outlook::default()
+        }
+    }
+
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let (facts, name) = (gather(cx, &self.planes).await, &self.planes.from.name);
+        if let Some(votes) = facts.led() {
+            let there = format!("etcd has {votes}: {}", facts.etcd.members().join(", "));
+            if let Some(problem) = apart(&facts.etcd).into_iter().next() {
+                return Ok(Check::waiting(problem.text));
+            }
+            if let Some(problem) = amiss(name, &facts.etcd) {
+                return Ok(Check::waiting(format!("{there}; {}", problem.text)));
+            }
+            return Ok(match self.objects(cx).await {
+                Ok(said) => Check::done().note(there).note(said),
+                Err(failure) if may_pass(&failure) => Check::waiting(format!("{there}; {failure}")),
+                Err(failure) => return Err(failure),
+            });
+        }
+        let mut problems: Vec<Problem> =
+            facts.in_the_way(&self.planes).into_iter().map(|(_, problem)| problem).collect();
+        let begun = seen.since.is_some();
+        for (machine, _) in facts.holders().filter(|(machine, _)| !begun || machine.name != *name) {
+            let text = format!("{} has data of etcd: a second one would be a second cluster", machine.name);
+            problems.push(Problem::new(text, "let it be wiped first").mended_by(on::WIPE));
+        }
+        let (state, message) = match facts.of(name) {
+            Some(Here::Empty { state, message }) => (state, message),
+            Some(Here::Holds(_)) if begun => {
+                return Ok(Check::waiting(format!("etcd begins on {name}, and has no leader yet")));
+            }
+            Some(Here::Silent(why)) if begun => return Ok(Check::waiting(why.clone())),
+            _ => return Ok(Check::blocked(problems)),
+        };
+        if !problems.is_empty() {
+            return Ok(Check::blocked(problems));
+        }
+        let Some(copy) = self.copy(&seen)? else {
+            let text = "no copy is held that etcd could begin from";
+            return Ok(Check::blocked(vec![Problem::new(text, "01 takes it, in the same run").mended_by(on::SAVE)]));
+        };
+        Ok(match state.as_str() {
+            "Preparing" => {
+                let what = format!("etcd of {} begins again on {name}", self.planes.cluster);
+                let from = format!("{} of {}", copy.words(), bytes(copy.size));
+                Check::todo(vec![Change::add(what, from)], Before {})
+            }
+            "Failed" => Check::blocked(vec![Problem::new(
+                format!("the etcd of {name} did not begin: {message}"),
+                format!(
+                    "it has nothing yet, so nothing is lost: {}, {}, and `pvemig resume`",
+                    self.planes.from.talosctl("logs etcd"),
+                    self.planes.from.talosctl("reboot")
+                ),
+            )]),
+            _ => Check::waiting(format!("the etcd of {name} is {state}: {message}")),
+        })
+    }
+
+    async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        // Once more, right before it: from here on there is no way back.
+        match self.check(cx, Seen { since: None, ..seen }).await?.answer {
+            Answer::Todo { .. } => {}
+            Answer::Blocked { problems } => {
+                // It has begun already.
+                if problems.iter().all(|problem| problem.mended_by.as_deref() == Some(on::WIPE)) && self.begun(cx).await
+                {
+                    return Ok(());
+                }
+                let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
+                return Err(Failure::plain(text.join("; "), help.into_iter().next()));
+            }
+            _ => return Ok(()),
+        }
+        let lost = || Failure::plain("the copy that etcd is to begin from is gone", None);
+        let copy = self.copy(&seen)?.ok_or_else(lost)?;
+        let file = copies::place(seen.run, &copy).ok_or_else(lost)?;
+        let talos = self.planes.from.open(cx).await?;
+        let (mut pauses, begun) = (Backoff::poll(cx.clock()), cx.clock().instant());
+        loop {
+            let sent = async {
+                talos.etcd_recover(permit, &file).await?;
+                talos.bootstrap(permit, true, !copy.digest).await
+            };
+            match sent.await {
+                // Whether that is the etcd that was to begin the check sees.
+                Ok(()) | Err(Error::Exists { .. }) => return Ok(()),
+                // Not so far yet, and nothing was begun.
+                Err(Error::NotReady { .. }) if begun.elapsed() < READY => {}
+                Err(error @ Error::NotReady { .. }) => return Err(Failure::plain(error.to_string(), error.help())),
+                Err(error) => return Err(error.into()),
+            }
+            permit.go_on()?;
+            pauses.pause().await;
+        }
+    }
+
+    async fn back(&self, _: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        Ok(Check::done().stays(["etcd stays as it has begun again".to_owned()]))
+    }
+}
+
+impl Recover {
+    fn copy(&self, seen: &Seen<'_, Before>) -> Result<Option<Held>, Failure> {
+        let held = copies::held(seen.run)?.unwrap_or_default();
+        Ok(copies::chosen(&held, &self.planes.from.name).cloned())
+    }
+
+    /// Whether the one that etcd begins on has data of it by now, and nobody else has.
+    async fn begun(&self, cx: &Estate) -> bool {
+        let facts = gather(cx, &self.planes).await;
+        facts.holders().all(|(machine, _)| machine.name == self.planes.from.name)
+    }
+
+    /// What Kubernetes has.
+    async fn objects(&self, cx: &Estate) -> Result<String, Failure> {
+        let kube = cx.kubernetes(&self.planes.from.node.cluster).await?;
+        let nodes = kube.nodes().await?;
+        if nodes.is_empty() {
+            let text = format!("kubernetes `{}` answers and has no node", self.planes.from.node.cluster);
+            return Err(Failure::plain(
+                text,
+                Some("it may have begun from nothing: look before anything is applied".into()),
+            ));
+        }
+        let (claims, volumes) = futures::try_join!(kube.claims(None), kube.volumes())?;
+        Ok(format!("Kubernetes has {} nodes, {} claims and {} volumes", nodes.len(), claims.len(), volumes.len()))
+    }
+}
