@@ -1,5 +1,6 @@
 //! A run at work: forwards or backwards, with the operator's signals, to its end in this process.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -120,25 +121,23 @@ pub(super) fn refuse_consents(session: &Session, steps: &[BoxedStep], given: &[S
             let text = format!("`--destroy {first}` has no use here: no step of this run destroys anything");
             Err(Words::usage(text, "leave it out; what an undo would destroy is named to `pvemig undo`"))
         }
-        Some(known) if steps.len() > 1 => refuse_unknown(&known, given),
+        Some(known) if steps.len() > 1 => {
+            let later = steps.iter().flat_map(|step| step.outlook(&session.estate).may_destroy).copied();
+            refuse_unknown(&known, &later.collect(), given)
+        }
         // Some step says what it destroys at work only.
         _ => Ok(()),
     }
 }
 
-/// Refuses what is of a kind that is destroyed here, or of one that nothing here has, and is none of these.
-fn refuse_unknown(known: &[Thing], given: &[String]) -> Result<(), Words> {
-    // What has not this kind may be asked for at work.
-    const ELSEWHERE: [&str; 3] = ["pvc", "pv", "vm"];
-    let kind = |thing: &str| thing.split_once('/').map(|(kind, _)| kind.to_owned());
-    let kinds: Vec<_> = known.iter().map(|thing| kind(&thing.0)).collect();
-    let odd = given.iter().find(|thing| {
-        let own = kind(thing);
-        let meant = own.is_none() || kinds.contains(&own) || own.is_some_and(|own| ELSEWHERE.contains(&own.as_str()));
-        meant && !known.contains(&Thing((*thing).clone()))
-    });
+/// Refuses what is none of these, nor of a kind that is asked for at work only.
+fn refuse_unknown(known: &[Thing], later: &BTreeSet<&str>, given: &[String]) -> Result<(), Words> {
+    let at_work =
+        |thing: &str| thing.split_once('/').is_some_and(|(kind, name)| !name.is_empty() && later.contains(kind));
+    let odd = given.iter().find(|thing| !known.contains(&Thing((*thing).clone())) && !at_work(thing));
     let Some(odd) = odd else { return Ok(()) };
-    let each: Vec<_> = known.iter().map(|thing| format!("`--destroy {thing}`")).collect();
+    let mut each: Vec<_> = known.iter().map(|thing| format!("`--destroy {thing}`")).collect();
+    each.extend(later.iter().map(|kind| format!("a `{kind}/..` where the plan names one")));
     let near = crate::site::fields::near(odd, known.iter().map(|thing| thing.0.as_str()));
     let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
     let text = format!("`--destroy {odd}` names nothing that this run can destroy");

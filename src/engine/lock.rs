@@ -38,6 +38,14 @@ pub struct SiteLock {
     path: PathBuf,
 }
 
+impl Drop for SiteLock {
+    /// A program that is being started at this moment has the file open too, up to its `exec`: closing it here would not
+    /// release the lock. Where the unlocking fails, closing it does so a moment later.
+    fn drop(&mut self) {
+        let _released_by_closing = self.file.unlock();
+    }
+}
+
 impl SiteLock {
     /// Says who holds it.
     ///

@@ -39,6 +39,10 @@ pub struct Outlook {
     /// What it may destroy: where there is something to lose it takes the operator's consent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub destroys: Vec<Thing>,
+    /// The kinds of things besides for which it may ask that consent once it has looked (`pv`): which ones, its fields do
+    /// not tell.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub may_destroy: &'static [&'static str],
     /// By its fields it destroys nothing, whatever its kind of step may do.
     #[serde(skip)]
     pub spares: bool,
@@ -66,6 +70,7 @@ impl Default for Outlook {
             hits: false,
             empties: Vec::new(),
             destroys: Vec::new(),
+            may_destroy: &[],
             spares: false,
             stays: None,
             longest: Duration::ZERO,
