@@ -112,9 +112,11 @@ impl Work<'_> {
 /// no step knows is most likely mistyped; a single step may need to know what others were given.
 pub(super) fn refuse_consents(session: &Session, steps: &[BoxedStep], given: &[String]) -> Result<(), Words> {
     let Some(first) = given.first() else { return Ok(()) };
-    let destroys = steps.iter().filter(|step| step.risk() == Risk::Destroys);
-    let known: Option<Vec<Vec<Thing>>> =
-        destroys.map(|step| Some(step.outlook(&session.estate).destroys).filter(|things| !things.is_empty())).collect();
+    let outlooks = steps.iter().map(|step| (step.risk(), step.outlook(&session.estate)));
+    let known: Option<Vec<Vec<Thing>>> = outlooks
+        .filter(|(risk, outlook)| *risk == Risk::Destroys && !outlook.spares || !outlook.destroys.is_empty())
+        .map(|(_, outlook)| Some(outlook.destroys).filter(|things| !things.is_empty()))
+        .collect();
     match known.map(|known| known.concat()) {
         Some(known) if known.is_empty() => {
             let text = format!("`--destroy {first}` has no use here: no step of this run destroys anything");
@@ -134,6 +136,10 @@ fn refuse_unknown(known: &[Thing], given: &[String]) -> Result<(), Words> {
     let kinds: Vec<_> = known.iter().map(|thing| kind(&thing.0)).collect();
     let odd = given.iter().find(|thing| {
         let own = kind(thing);
+        // A machine that goes takes the volumes on its disks with it; which they are shows at work.
+        if own.as_deref() == Some("pv") && kinds.contains(&Some("off".to_owned())) {
+            return false;
+        }
         let meant = own.is_none() || kinds.contains(&own) || own.is_some_and(|own| ELSEWHERE.contains(&own.as_str()));
         meant && !known.contains(&Thing((*thing).clone()))
     });

@@ -9,7 +9,7 @@ use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
 use crate::blueprint::install::Stand;
 use crate::blueprint::own_vm;
-use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::k8s::gone::{Attachment, Lease};
 use crate::k8s::{Kubernetes, Node};
@@ -137,7 +137,7 @@ impl Step<Estate> for SettleNode {
             return Ok(());
         }
         // Once more: from here on its pods are forgotten.
-        if let Some(problem) = self.still_runs(cx).await? {
+        if let Some(problem) = self.still_runs(cx, seen.run).await? {
             return Err(Failure::plain(problem.text, Some(problem.help)));
         }
         match (&found.node, &since.node) {
@@ -193,7 +193,7 @@ impl SettleNode {
             let text = format!("node {host} has registered anew: its machine runs again");
             return Ok(Check::blocked(vec![Problem::new(text, "switch it off, and wipe its disk")]));
         }
-        if let Some(problem) = self.still_runs(cx).await? {
+        if let Some(problem) = self.still_runs(cx, seen.run).await? {
             return Ok(Check::blocked(vec![problem]));
         }
         let mut notes: Vec<String> = found.attached.iter().map(|one| format!("attached to {host}: {one}")).collect();
@@ -239,9 +239,12 @@ impl SettleNode {
     }
 
     /// Why the Node object must not be deleted.
-    async fn still_runs(&self, cx: &Estate) -> Result<Option<Problem>, Failure> {
-        let down = life(cx, &self.swap).await?.is_down();
-        Ok((!down).then(|| {
+    async fn still_runs(&self, cx: &Estate, run: &RunInfo) -> Result<Option<Problem>, Failure> {
+        let life = life(cx, &self.swap).await?;
+        if let Some(problem) = life.unsure(&self.swap, run) {
+            return Ok(Some(problem));
+        }
+        Ok((!life.is_down()).then(|| {
             let text = format!(
                 "{} is not shown to be off: with its Node object gone, what runs on it would run on beside its successors",
                 self.swap.goer()
