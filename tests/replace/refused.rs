@@ -173,6 +173,7 @@ async fn a_voter_or_its_disk_is_not_what_comes() {
     let edit = |site: &mut Value| {
         params(site, &MAC)["new"]["node"] = json!("talos-nuc");
         params(site, &MAC)["new"]["disk"] = json!(nuc_disk);
+        params(site, &MAC)["new"].as_object_mut().unwrap().remove("patches");
     };
     let rig = rig_with(MAC, |_| {}, edit).await;
     let mut how = MAC.consenting();

@@ -217,11 +217,13 @@ impl SettleNode {
             let text = format!("{} is no part of the cluster yet", self.swap.comer());
             return Ok(Check::blocked(vec![Problem::new(text, "let it join first").mended_by(on::JOIN)]));
         };
-        let own = own_vm::of_node(&talos).await?;
-        if own.as_ref().is_some_and(|own| !own.eq_ignore_ascii_case(&node.system_uuid)) {
+        let (own, boot) = futures::try_join!(own_vm::of_node(&talos), talos.this_boot())?;
+        let same_board = own.as_ref().is_none_or(|own| own.eq_ignore_ascii_case(&node.system_uuid));
+        // Boards of a vendor may have one uuid, or none; no two starts have the same boot id.
+        if !same_board || node.boot_id != boot {
             return Ok(Check::waiting(format!(
-                "node {host} still speaks of the machine {}: the new kubelet has not told yet",
-                node.system_uuid
+                "node {host} still speaks of the machine {} (boot {}): the new kubelet has not told yet",
+                node.system_uuid, node.boot_id
             )));
         }
         let stale = found.stale();
