@@ -163,6 +163,11 @@ impl Thing {
         Self(format!("ephemeral/{node}"))
     }
 
+    /// A machine of which only silence is known is off, by the word of somebody who has looked at it: `off/NODE`.
+    pub fn off(node: &str) -> Self {
+        Self(format!("off/{node}"))
+    }
+
     /// A Node object, and with it what Kubernetes knows of the pods on it: `node/NAME`.
     pub fn node(name: &str) -> Self {
         Self(format!("node/{name}"))

@@ -79,7 +79,8 @@ pub(super) enum Verb {
 /// What running and undoing have in common.
 #[derive(Debug, Args)]
 pub(super) struct Going {
-    /// Consent to the loss of a thing (pvc/NAMESPACE/NAME, pv/NAME, disk/SERIAL, etcd/NODE, node/NODE, ephemeral/NODE); may be repeated
+    /// Consent to the loss of a thing (pvc/NAMESPACE/NAME, pv/NAME, disk/SERIAL, etcd/NODE, node/NODE, ephemeral/NODE), or say
+    /// that a machine is off or gone (off/NODE, gone/NODE); may be repeated
     #[arg(long, value_name = "THING")]
     pub(super) destroy: Vec<String>,
     /// Where a person must act, wait (for at most so long) instead of stopping

@@ -113,9 +113,11 @@ impl Work<'_> {
 /// no step knows is most likely mistyped; a single step may need to know what others were given.
 pub(super) fn refuse_consents(session: &Session, steps: &[BoxedStep], given: &[String]) -> Result<(), Words> {
     let Some(first) = given.first() else { return Ok(()) };
-    let destroys = steps.iter().filter(|step| step.risk() == Risk::Destroys);
-    let known: Option<Vec<Vec<Thing>>> =
-        destroys.map(|step| Some(step.outlook(&session.estate).destroys).filter(|things| !things.is_empty())).collect();
+    let outlooks = steps.iter().map(|step| (step.risk(), step.outlook(&session.estate)));
+    let known: Option<Vec<Vec<Thing>>> = outlooks
+        .filter(|(risk, outlook)| *risk == Risk::Destroys && !outlook.spares || !outlook.destroys.is_empty())
+        .map(|(_, outlook)| Some(outlook.destroys).filter(|things| !things.is_empty()))
+        .collect();
     match known.map(|known| known.concat()) {
         Some(known) if known.is_empty() => {
             let text = format!("`--destroy {first}` has no use here: no step of this run destroys anything");

@@ -282,6 +282,14 @@ fn decode<B: DeserializeOwned>(id: &str, value: &Value) -> Result<B, Failure> {
     })
 }
 
+/// The before-image, for an undo. None: a reading step that asked a person kept nothing of how it was, and has nothing to take back.
+fn kept<B: DeserializeOwned>(id: &str, risk: Risk, value: &Value) -> Result<Option<B>, Failure> {
+    match decode(id, value) {
+        Err(_) if value.is_null() && risk == Risk::Reads => Ok(None),
+        decoded => decoded.map(Some),
+    }
+}
+
 fn encode<B: Serialize>(id: &str, value: &B) -> Result<Value, Failure> {
     serde_json::to_value(value)
         .map_err(|error| Failure::plain(format!("the before-image of {id} cannot be written: {error}"), None))
@@ -339,7 +347,7 @@ impl<Cx: Sync, S: Step<Cx>> AnyStep<Cx> for S {
         Step::apply(self, cx, retype(seen, since.as_ref()), permit).await
     }
     async fn back(&self, cx: &Cx, before: &Value, seen: Seen<'_, Value>) -> Result<Check<()>, Failure> {
-        let before = decode::<S::Before>(S::ID, before)?;
+        let Some(before) = kept::<S::Before>(S::ID, S::RISK, before)? else { return Ok(Check::done()) };
         Step::back(self, cx, &before, retype(seen, Some(&before))).await
     }
     async fn undo(&self, cx: &Cx, before: &Value, seen: Seen<'_, Value>, permit: &Permit) -> Result<(), Failure> {
@@ -347,7 +355,8 @@ impl<Cx: Sync, S: Step<Cx>> AnyStep<Cx> for S {
         Step::undo(self, cx, &before, retype(seen, Some(&before)), permit).await
     }
     fn undo_destroys(&self, before: &Value) -> Result<Vec<Thing>, Failure> {
-        Ok(Step::undo_destroys(self, &decode::<S::Before>(S::ID, before)?))
+        let before = kept::<S::Before>(S::ID, S::RISK, before)?;
+        Ok(before.map(|before| Step::undo_destroys(self, &before)).unwrap_or_default())
     }
     fn was_at_work(&self, before: &Value) -> Result<bool, Failure> {
         Ok(Step::was_at_work(self, &decode::<S::Before>(S::ID, before)?))

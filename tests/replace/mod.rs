@@ -41,6 +41,7 @@ impl Case {
         let mut all = vec![format!("disk/{}", self.disk)];
         all.extend((!self.worker).then(|| format!("etcd/{}", self.old)));
         all.extend((!self.same_name()).then(|| format!("node/{}", self.old)));
+        all.extend(self.dead.then(|| format!("off/{}", self.old)));
         all
     }
 

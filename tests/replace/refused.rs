@@ -6,6 +6,7 @@ use serde_json::json;
 use super::*;
 
 const DEAD: Case = Case { dead: true, ..MAC };
+const DEAD_WORKER: Case = Case { dead: true, ..WORKER };
 
 /// Stops at this step with these words, and has changed nothing.
 async fn stops(rig: &Rig, how: &How, at: &str, words: &[&str]) -> String {
@@ -80,7 +81,7 @@ async fn a_voter_that_cannot_be_spared_does_not_go() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_consent_is_asked_for_before_anything_is_changed() {
-    for (case, kinds) in [(DEAD, 3), (MAC, 3), (MAC_IN_PLACE, 2), (WORKER, 2), (WORKER_IN_PLACE, 1)] {
+    for (case, kinds) in [(DEAD, 4), (DEAD_WORKER, 3), (MAC, 3), (MAC_IN_PLACE, 2), (WORKER, 2), (WORKER_IN_PLACE, 1)] {
         let (rig, all) = (rig(case).await, case.consents());
         assert_eq!(all.len(), kinds, "{case:?}");
         for missing in &all {
@@ -100,8 +101,25 @@ async fn what_would_go_with_the_machine_is_said() {
     how.consents.extend(["etcd/talos-nuc".to_owned(), "node/talos-nuc".to_owned()]);
     let words = ["endpoint is https://192.168.4.20:6443, which is talos-nuc itself", "give `new` that address too"];
     stops(&rig, &how, "00-preflight", &words).await;
-    // Data on its disks.
-    let rig = super::rig(WORKER).await;
+    // Data on its disks, alive or dead.
+    for case in [WORKER, DEAD_WORKER] {
+        let rig = super::rig(case).await;
+        local_volume(&rig).await;
+        let words = ["volume local-1 (5Gi) is on the disks of talos-worker", "add `--destroy pv/local-1`"];
+        stops(&rig, &case.consenting(), "00-preflight", &words).await;
+        let mut how = case.consenting();
+        how.consents.push("pv/local-1".into());
+        let run = rig.forward(None, &how).await;
+        assert_done(&run, "by consent");
+        let told = notes(&run, "00-preflight");
+        for part in ["by your consent", "rack=left", if case.dead { "is silent" } else { "is alive" }] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+}
+
+/// A volume on the worker's own disks.
+async fn local_volume(rig: &Rig) {
     let volume = json!({
         "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": "local-1" },
         "spec": {
@@ -112,16 +130,111 @@ async fn what_would_go_with_the_machine_is_said() {
     });
     let volumes: kube::Api<k8s_openapi::api::core::v1::PersistentVolume> = kube::Api::all(rig.cluster().await);
     volumes.create(&Default::default(), &serde_json::from_value(volume).unwrap()).await.unwrap();
-    let words = ["volume local-1 (5Gi) is on the disks of talos-worker", "add `--destroy pv/local-1`"];
-    stops(&rig, &WORKER.consenting(), "00-preflight", &words).await;
-    let mut how = WORKER.consenting();
-    how.consents.push("pv/local-1".into());
-    let run = rig.forward(None, &how).await;
-    assert_done(&run, "by consent");
-    let told = notes(&run, "00-preflight");
-    for part in ["by your consent", "rack=left", "is alive"] {
-        assert!(told.contains(part), "{part}: {told}");
+}
+
+/// A machine that is cut off is silent like one that is off: by silence alone nothing of it is taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_alone_takes_neither_a_member_nor_a_node() {
+    for case in [DEAD, DEAD_WORKER] {
+        let rig = rig(case).await;
+        let mut how = case.consenting();
+        how.consents.retain(|thing| !thing.starts_with("off/"));
+        let off = format!("add `--destroy off/{}`", case.old);
+        let words = ["is silent", "A machine that is only cut off looks the same, and runs on", &off];
+        stops(&rig, &how, "00-preflight", &words).await;
+        // Each of the steps that take something asks for itself.
+        let consents = how.consents.iter().cloned().map(pvemig::base::permit::Thing).collect();
+        let info = pvemig::engine::step::RunInfo { consents, ..Default::default() };
+        let mut refused = 0;
+        for step in &rig.steps {
+            if !["03-leave-or-remove", "04-shutdown", "08-node-object"].contains(&step.id()) {
+                continue;
+            }
+            let held = Default::default();
+            let seen = pvemig::engine::step::Seen { since: None, got: &[], held: &held, run: &info };
+            let said = format!("{:?}", step.check(&rig.estate, seen).await.unwrap().answer);
+            let shut = said.contains("Blocked") && said.contains(&off);
+            assert!(shut || case.worker && step.id() == "03-leave-or-remove", "{}: {said}", step.id());
+            refused += usize::from(shut);
+        }
+        assert_eq!(refused, if case.worker { 2 } else { 3 });
     }
+}
+
+/// What comes must not be what is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_or_its_disk_is_not_what_comes() {
+    let nuc_disk = at_rest_after(WORLD, "", |_| {}).talos.nodes["talos-nuc"]
+        .disks
+        .iter()
+        .find(|disk| disk.system)
+        .map(|disk| disk.serial.clone())
+        .unwrap();
+    let edit = |site: &mut Value| {
+        params(site, &MAC)["new"]["node"] = json!("talos-nuc");
+        params(site, &MAC)["new"]["disk"] = json!(nuc_disk);
+        params(site, &MAC)["new"].as_object_mut().unwrap().remove("patches");
+    };
+    let rig = rig_with(MAC, |_| {}, edit).await;
+    let mut how = MAC.consenting();
+    how.consents.push(format!("disk/{nuc_disk}"));
+    let words = [
+        "talos-nuc is a voter of homelab already: with talos-mac gone 2 are left",
+        "the machine configuration of talos-nuc is not what",
+    ];
+    stops(&rig, &how, "00-preflight", &words).await;
+    // The disk of the one that goes, which goes with it.
+    let mac_disk = rig.lab.shared().read(|w| {
+        w.talos.nodes["talos-mac"].disks.iter().find(|disk| disk.system).map(|disk| disk.serial.clone()).unwrap()
+    });
+    let rig = rig_with(MAC, |_| {}, |site| params(site, &MAC)["new"]["disk"] = json!(mac_disk)).await;
+    how.consents.push(format!("disk/{mac_disk}"));
+    stops(&rig, &how, "00-preflight", &[&format!("{mac_disk} is a disk of talos-mac")]).await;
+}
+
+/// What would be found with the member gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parameters_that_cannot_be_right_are_found_in_the_file() {
+    let rig = rig(MAC).await;
+    let file = rig.dir().join("site.yaml");
+    let mut site: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let mut built = |patch: Value| {
+        params(&mut site, &MAC)["new"]["patches"] = json!([patch]);
+        std::fs::write(&file, serde_saphyr::to_string(&site).unwrap()).unwrap();
+        let site = pvemig::site::Site::load(&file).unwrap();
+        let built = pvemig::blueprint::named("node-replace").unwrap().build(&site, MAC.migration);
+        built.map(|steps| steps.len()).map_err(|error| format!("{error:?}"))
+    };
+    let addresses = |text: &str| json!({ "addresses": { "link": "eth0", "addresses": [text] } });
+    let nuc = rig.lab.shared().read(|w| w.talos.nodes["talos-nuc"].ip.to_string());
+    let mac = rig.lab.shared().read(|w| w.talos.nodes["talos-mac"].ip.to_string());
+    let sysctl = |name: &str| json!({ "sysctl": { "name": name, "value": "1" } });
+    let bad = [
+        (addresses(&format!("{nuc}/24")), "is the address of node talos-nuc"),
+        (addresses("192.168.4.250"), "is no address with the length of its prefix"),
+        (addresses("192.168.4.250/33"), "is no address with the length of its prefix"),
+        (sysctl("vm.nr_hugepage s"), "is no name of a kernel parameter"),
+    ];
+    for (patch, words) in bad {
+        let error = built(patch).unwrap_err();
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    // The old one's may be taken over.
+    for good in [addresses("192.168.4.250/24"), addresses(&format!("{mac}/24")), sysctl("vm.nr_hugepages")] {
+        assert_eq!(built(good), Ok(11));
+    }
+}
+
+/// Who turns round while a person is asked for gets everything back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_waits_for_the_machine_is_undone() {
+    let rig = rig(WORKER_IN_PLACE).await;
+    let mut how = WORKER_IN_PLACE.consenting();
+    how.no_hands = true;
+    let run = rig.forward(None, &how).await;
+    assert_eq!(why(&run).0, "05-swap");
+    let undo = rig.backward(&run.id, &How::default()).await;
+    assert!(matches!(undo.ended, Ok(Ended::Undone)), "{:#?}", undo.ended);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,7 +261,8 @@ async fn what_does_not_answer_is_not_called_dead_for_that() {
         site["migrations"].as_object_mut().unwrap().retain(|name, _| name == MAC.migration);
     })
     .await;
-    let words = ["whether talos-mac is alive is not known", "its kubelet was heard lately", "switch it off"];
+    let words =
+        ["whether talos-mac is alive is not known", "its kubelet was heard lately", "switch it off", "your word"];
     stops(&rig, &MAC.consenting(), "00-preflight", &words).await;
 }
 

@@ -41,8 +41,9 @@ impl Params {
                 i.problem("`nodes` is an empty list", help);
                 return None;
             }
-            let read =
-                list.iter().map(|item| node(site, item, cluster.as_deref(), decrypt.as_deref().unwrap_or_default()));
+            let read = list
+                .iter()
+                .map(|item| node(site, item, cluster.as_deref(), decrypt.as_deref().unwrap_or_default(), None));
             let read: Vec<Option<Bare>> = read.collect();
             let mut said = (BTreeSet::new(), BTreeSet::new());
             for (item, bare) in list.iter().zip(&read) {

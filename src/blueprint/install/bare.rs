@@ -116,7 +116,7 @@ impl Bare {
             None => format!("start {name} from a Talos stick or ISO"),
         };
         let hint = format!(
-            "where it is installed already, just switch it on; else its console shows `maintenance` and an address when it waits: \
+            "where {name} is installed already, just switch it on; else its console shows `maintenance` and an address when it waits: \
              it is looked for at {}, and another address is named by `at:` of the node in the parameters",
             self.waits_at()
         );

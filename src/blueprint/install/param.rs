@@ -25,8 +25,14 @@ pub fn command(site: &Site, item: &Item<'_>) -> Option<Vec<String>> {
     resolved.collect::<Vec<_>>().into_iter().collect()
 }
 
-/// Reads one; what is wrong goes into the item's sink.
-pub fn node(site: &Site, item: &Item<'_>, cluster: Option<&str>, decrypt: &[String]) -> Option<Bare> {
+/// Reads one; what is wrong goes into the item's sink. `heir_of`: the node whose address it may take over.
+pub fn node(
+    site: &Site,
+    item: &Item<'_>,
+    cluster: Option<&str>,
+    decrypt: &[String],
+    heir_of: Option<&str>,
+) -> Option<Bare> {
     let fields = item.fields(NODE);
     let name = fields.need("node", "name a node of that Talos cluster").and_then(|i| {
         let nodes = &site.talos.get(cluster?)?.nodes;
@@ -47,7 +53,10 @@ pub fn node(site: &Site, item: &Item<'_>, cluster: Option<&str>, decrypt: &[Stri
     });
     let patches = fields.get("patches").map_or(Some(Vec::new()), |i| {
         let list = i.list()?;
-        let read: Vec<Patch> = list.iter().filter_map(patch).collect();
+        let own = item.fields(NODE).get("node").and_then(|i| i.value().as_str());
+        let taken = |address: &str| owner(site, address).filter(|node| ![own, heir_of].contains(&Some(*node)));
+        let read: Vec<Patch> =
+            list.iter().filter_map(|item| patch(item).filter(|patch| fits(item, patch, taken))).collect();
         (read.len() == list.len()).then_some(read)
     });
     let at = fields.get("at").map_or(Some(None), |i| {
@@ -61,6 +70,53 @@ pub fn node(site: &Site, item: &Item<'_>, cluster: Option<&str>, decrypt: &[Stri
     let machine = Machine::of(site, &name?)?;
     let source = Source { file: file?, decrypt: decrypt.to_owned(), patches: patches? };
     Some(Bare { machine, source, disk: disk?, at: at?, fingerprint: fingerprint? })
+}
+
+/// The node of the site that has this address.
+fn owner<'s>(site: &'s Site, address: &str) -> Option<&'s str> {
+    let address: std::net::IpAddr = address.parse().ok()?;
+    let has = |text: &str| {
+        text.parse::<TalosAddress>().is_ok_and(|at| at.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip == address))
+    };
+    let nodes = site.talos.values().flat_map(|cluster| &cluster.nodes);
+    let mut of = nodes.filter(|(_, node)| has(&node.address) || node.tls_name.as_deref().is_some_and(has));
+    of.next().map(|(name, _)| name.as_str())
+}
+
+/// What no machine would refuse by itself before it is too late: an address without its prefix, or of another node, and the
+/// name of a kernel parameter that can be none.
+fn fits<'s>(item: &Item<'_>, patch: &Patch, taken: impl Fn(&str) -> Option<&'s str>) -> bool {
+    let problem = match patch {
+        Patch::Addresses { addresses, .. } => addresses.iter().find_map(|text| {
+            let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
+            let longest = match address.parse() {
+                Ok(std::net::IpAddr::V4(_)) => 32,
+                Ok(std::net::IpAddr::V6(_)) => 128,
+                Err(_) => 0,
+            };
+            if !prefix.parse::<u8>().is_ok_and(|prefix| prefix > 0 && prefix <= longest) {
+                let text = format!("`{text}` is no address with the length of its prefix");
+                return Some((text, "write it as `192.168.4.30/24`"));
+            }
+            let node = taken(address)?;
+            Some((format!("`{text}` is the address of node {node}"), "give each node an address of its own"))
+        }),
+        Patch::Sysctl { name, .. } => {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/*:@".contains(c);
+            let good = name.chars().all(allowed) && name.contains(['.', '/']);
+            (!good).then(|| {
+                (
+                    format!("`{name}` is no name of a kernel parameter"),
+                    "write it as `sysctl -a` does: `vm.nr_hugepages`",
+                )
+            })
+        }
+        _ => None,
+    };
+    if let Some((text, help)) = &problem {
+        item.problem(text, *help);
+    }
+    problem.is_none()
 }
 
 /// One thing that is merged in.

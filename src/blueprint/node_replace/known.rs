@@ -70,6 +70,20 @@ pub(super) static ELSEWHERE: Known = Known {
     matters: "It does not wait, so nothing could be installed on it.",
     by_hand: "`talosctl get systemdisk`; `talosctl reset` makes a machine wait again, and wipes it.",
 };
+pub(super) static PART: Known = Known {
+    name: "new-machine-is-counted-already",
+    steps: &[on::LEAVE, on::SHUTDOWN],
+    means: "What is to come is a node or a voter already, or its disk is one of another node.",
+    matters: "With the old node gone nothing would come in its place: etcd is left a voter short.",
+    by_hand: "`talosctl etcd members`, `talosctl get disks`; name a machine that is no node yet.",
+};
+pub(super) static NOTHING: Known = Known {
+    name: "old-node-is-gone-already",
+    steps: &[on::APPLY],
+    means: "Neither etcd nor Kubernetes knows the old node, and the new one is not in its place.",
+    matters: "What is put in its place would come beside those that are there: one voter more than anybody counted on.",
+    by_hand: "`kubectl get node`, `talosctl etcd members`.",
+};
 pub(super) static NOT_KNOWN: Known = Known {
     name: "old-node-is-not-known-to-be-dead",
     steps: &[on::LEAVE, on::SHUTDOWN],
@@ -121,8 +135,9 @@ pub(super) static ROLE: Known = Known {
 };
 pub(super) static CONSENT: Known = Known {
     name: "consent-is-missing",
-    steps: &[on::LEAVE, on::APPLY, on::NODE],
-    means: "Something would be lost for good, and nobody has said that it may: a member of etcd, a disk, a Node object.",
+    steps: &[on::LEAVE, on::SHUTDOWN, on::APPLY, on::NODE],
+    means: "Something would be lost for good, and nobody has said that it may: a member of etcd, a disk, a Node object; or nobody has \
+            said that a machine of which only silence is known is off.",
     matters: "The run would stop right before it, half-way.",
     by_hand: "Each is named with its `--destroy`.",
 };
@@ -140,6 +155,8 @@ pub(super) static ALL: &[&Known] = &[
     &ANOTHER,
     &DISK,
     &ELSEWHERE,
+    &PART,
+    &NOTHING,
     &KEPT_UP,
     &NOT_KNOWN,
     &QUORUM,

@@ -4,6 +4,7 @@
 //! The order is that of votes: the old member is out of etcd, with its majority proven before, when the new one joins.
 
 mod known;
+mod local;
 mod on;
 pub mod params;
 mod rights;

@@ -34,7 +34,7 @@ impl Params {
                     SERIAL }`; the same name as `old` where it takes that over";
         let new = fields
             .need("new", help)
-            .and_then(|i| node(site, &i, cluster.as_deref(), decrypt.as_deref().unwrap_or_default()));
+            .and_then(|i| node(site, &i, cluster.as_deref(), decrypt.as_deref().unwrap_or_default(), old.as_deref()));
         let (cluster, old) = (cluster?, Machine::of(site, &old?)?);
         decrypt?;
         let swap = Swap { peers: Machine::peers(site, &cluster), new: new?, old };

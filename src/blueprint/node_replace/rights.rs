@@ -45,7 +45,7 @@ pub(super) fn of(swap: &Swap) -> Rights {
                 talos(&[on::SNAPSHOT], "os:etcd:backup", "a snapshot of etcd"),
                 talos(&[on::LEAVE], ROLE, "taking a member out of etcd"),
                 talos(&[on::SHUTDOWN], "os:operator", "shutting down"),
-                talos(&[on::APPLY], ROLE, "reading the machine configuration of a node that has one"),
+                talos(&[on::PREFLIGHT, on::APPLY], ROLE, "reading the machine configuration of a node that has one"),
             ],
         }),
     }
@@ -96,7 +96,11 @@ pub(super) fn kubernetes(swap: &Swap) -> Vec<KubeNeed> {
         ("policy", "poddisruptionbudgets"),
     ] {
         let what = "what runs on a node, and what becomes of it";
-        all.push(need(&[on::DRAIN, on::PREFLIGHT, on::VERIFY], Right::new("list", group, resource, ""), what));
+        all.push(need(
+            &[on::DRAIN, on::PREFLIGHT, on::SHUTDOWN, on::VERIFY],
+            Right::new("list", group, resource, ""),
+            what,
+        ));
     }
     merged(all)
 }

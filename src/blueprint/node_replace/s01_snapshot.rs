@@ -8,15 +8,15 @@ use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::Permit;
-use crate::blueprint::quorum::{Etcd, amiss, look};
+use crate::blueprint::quorum::{Etcd, amiss, look, votes};
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 
-use super::sight::{Life, is_in, life};
+use super::sight::{is_in, life};
 use super::swap::Swap;
 
 /// The run file.
-const FILE: &str = "etcd.db";
+pub(super) const FILE: &str = "etcd.db";
 
 /// Keeps a snapshot of etcd.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ impl TakeSnapshot {
         }
         let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
         let member = etcd.members().iter().any(|name| name == self.swap.host());
-        Ok(!member && matches!(life(cx, &self.swap).await?, Life::Off(_)))
+        Ok(!member && votes(&etcd).is_some() && life(cx, &self.swap).await?.is_down())
     }
 
     /// A voter that is well; the old one only where there is no other.

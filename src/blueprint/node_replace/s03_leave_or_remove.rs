@@ -8,10 +8,12 @@ use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
 use crate::blueprint::quorum::{self, Etcd, Leave, Said, leave, look};
-use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::EtcdMember;
 
+use super::on;
+use super::s01_snapshot::FILE;
 use super::sight::{Life, life};
 use super::swap::Swap;
 
@@ -77,7 +79,7 @@ impl Step<Estate> for LeaveEtcd {
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
         let life = life(cx, &self.swap).await?;
-        let stood = self.stands(&etcd, &life, seen.since);
+        let stood = self.stands(&etcd, &life, seen.since, seen.run);
         Ok(match stood {
             Stood::Out(note) if seen.since.is_some() => Check::done().note(note),
             Stood::Out(note) => Check::not_needed(note),
@@ -91,8 +93,16 @@ impl Step<Estate> for LeaveEtcd {
                 if !seen.run.consents.contains(&self.swap.member()) {
                     return Ok(Check::blocked(vec![unconsented(&self.swap)]).notes(notes));
                 }
-                if let Life::Off(how) = &life {
-                    notes.push(format!("{} is off: {how}", self.swap.goer()));
+                if !has_snapshot(seen.run) {
+                    let text = "no snapshot of etcd was taken in this run: with its members changed nothing else brings it back";
+                    let help = "`pvemig run` takes one first (01)";
+                    let problem = Problem::new(text, help).mended_by(on::SNAPSHOT);
+                    return Ok(Check::blocked(vec![problem]).notes(notes));
+                }
+                match &life {
+                    Life::Off(how) => notes.push(format!("{} is off: {how}", self.swap.goer())),
+                    Life::Silent(how) => notes.push(format!("{} is silent: {how}", self.swap.goer())),
+                    _ => {}
                 }
                 let how = if alive { "leaves, and its data of etcd is deleted" } else { "is removed" };
                 let change = Change::remove("etcd", format!("member {} ({}) {how}", member.name(), member.hex()));
@@ -106,7 +116,7 @@ impl Step<Estate> for LeaveEtcd {
         // Everything once more: from here on there is no way back.
         let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
         let life = life(cx, &self.swap).await?;
-        let member = match self.stands(&etcd, &life, Some(since)) {
+        let member = match self.stands(&etcd, &life, Some(since), seen.run) {
             Stood::Out(_) | Stood::New => return Ok(()),
             Stood::Waits(why) => return Err(Failure::plain(why, None)),
             Stood::Shut(problems) => {
@@ -132,6 +142,10 @@ impl Step<Estate> for LeaveEtcd {
 
     async fn back(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
+        if quorum::votes(&etcd).is_none() {
+            let why = nobody(&etcd);
+            return Err(Failure::plain(why.text, Some(why.help)));
+        }
         if etcd.member_ids().contains(&before.member) {
             return Ok(Check::done().note(format!("the member {} is there, as before", before.member)));
         }
@@ -160,7 +174,7 @@ enum Stood {
 }
 
 impl LeaveEtcd {
-    fn stands(&self, etcd: &Etcd, life: &Life, since: Option<&Before>) -> Stood {
+    fn stands(&self, etcd: &Etcd, life: &Life, since: Option<&Before>, run: &RunInfo) -> Stood {
         let (name, host) = (self.swap.old(), self.swap.host());
         if matches!(life, Life::Replaced) {
             return Stood::New;
@@ -201,16 +215,24 @@ impl LeaveEtcd {
                 ),
                 "`pvemig survey` shows who is who",
             )]),
-            _ => Stood::Goes { member, alive: false, sum },
+            _ => match life.unsure(&self.swap, run) {
+                Some(problem) => Stood::Shut(vec![problem]),
+                None => Stood::Goes { member, alive: false, sum },
+            },
         }
     }
+}
+
+/// Whether 01 has kept a snapshot in this run.
+fn has_snapshot(run: &RunInfo) -> bool {
+    run.files.as_ref().is_some_and(|files| files.join(on::SNAPSHOT).join(FILE).exists())
 }
 
 /// What to do about a machine of which nobody knows whether it is alive.
 pub(super) fn off_or_on(swap: &Swap) -> String {
     match &swap.old.vm {
         Some(vm) => format!("let it answer, or `qm stop {}` once it is certain that it may go", vm.vmid),
-        None => "let it answer, or switch it off: a minute later its kubelet is known to be silent".into(),
+        None => "let it answer, or switch it off: a minute later its kubelet is silent, and your word that it is off is asked for".into(),
     }
 }
 

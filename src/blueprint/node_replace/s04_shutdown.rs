@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
-use crate::blueprint::quorum::look;
-use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::blueprint::quorum::{Etcd, Said, look, votes};
+use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
+use crate::proxmox::Error;
 
+use super::local;
 use super::on;
 use super::s03_leave_or_remove::off_or_on;
-use super::sight::{Life, life};
+use super::sight::{Life, SHUT, is_in, life};
 use super::swap::Swap;
 
 /// Switches the old machine off.
@@ -39,8 +41,9 @@ impl Step<Estate> for ShutDown {
     fn why(&self) -> Vec<String> {
         vec![
             "As long as it runs, what runs on it runs beside its successors: its Node object is not deleted before it is off.".into(),
-            "That it is off is shown by two ways: Talos does not answer, and its kubelet is silent for longer than Kubernetes bears (40 \
-             seconds); of a VM Proxmox says it too. What only does not answer may be cut off, and run on."
+            "Of a VM Proxmox says that it is off. A machine that Talos and its kubelet are silent of (for longer than the 40 seconds that \
+             Kubernetes bears) may be cut off, and run on: both go over the same cable. It is taken to be off where it took its \
+             shutdown from this run, else by the word of a person alone."
                 .into(),
             "It must stay off: with its old disk it would come back as a member and a node of the cluster at its next boot. Wipe \
              that disk before it is started again: from a Talos stick, with `talosctl reset`, or in another machine."
@@ -57,6 +60,7 @@ impl Step<Estate> for ShutDown {
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
         Outlook {
+            destroys: vec![self.swap.off()],
             stays: Some(format!("{} as it is by then: who switched it off switches it on", self.swap.goer())),
             ..Outlook::changes(System::Talos, [format!("{} goes off", self.swap.goer())])
         }
@@ -66,15 +70,32 @@ impl Step<Estate> for ShutDown {
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let name = self.swap.goer();
         let begun = seen.since.is_some();
-        Ok(match life(cx, &self.swap).await? {
-            Life::Replaced => Check::not_needed(format!("{} is in its place", self.swap.comer())),
+        let life = life(cx, &self.swap).await?;
+        if life.is_down() && (matches!(life, Life::Replaced) || self.is_over(cx).await?) {
+            return Ok(Check::not_needed(format!("{} is in its place", self.swap.comer())));
+        }
+        if life.is_down() {
+            let mut problems: Vec<Problem> = life.unsure(&self.swap, seen.run).into_iter().collect();
+            problems.extend(self.stays_off(cx).await?);
+            problems.extend(local::unconsented(cx, &self.swap, seen.run).await?);
+            if !problems.is_empty() {
+                return Ok(Check::blocked(problems));
+            }
+        }
+        Ok(match life {
+            Life::Replaced => Check::done(),
             Life::Waits => Check::done().note(format!(
-                "what answers at the address of {name} waits for a configuration: nothing of its installation runs"
+                "{name} itself waits for a configuration at its address: nothing of its installation runs"
             )),
-            Life::Off(how) => Check::done().note(format!("{name} is off: {how}")).note(format!(
-                "it must stay off: wipe its disk before it is started again, else it comes back as a node of {}",
-                self.swap.old.cluster
-            )),
+            Life::Off(how) => Check::done().note(format!("{name} is off: {how}")).note(self.must_stay_off()),
+            Life::Silent(how) => {
+                let by = if seen.run.consents.contains(&self.swap.off()) {
+                    "that it is off is your word"
+                } else {
+                    "it took its shutdown from this run"
+                };
+                Check::done().note(format!("{name} is silent: {how}; {by}")).note(self.must_stay_off())
+            }
             Life::Going => Check::waiting(format!("{name} is going down")),
             Life::Unknown(why) if begun => Check::waiting(format!("{name} goes off: {why}")),
             Life::Unknown(why) => Check::blocked(vec![Problem::new(
@@ -82,7 +103,11 @@ impl Step<Estate> for ShutDown {
                 off_or_on(&self.swap),
             )]),
             Life::Alive(_) => {
-                let problems = self.in_the_way(cx).await?;
+                let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
+                if let Some(why) = self.untold(&etcd) {
+                    return Ok(Check::waiting(why));
+                }
+                let problems = self.in_the_way(cx, &etcd, seen.run).await?;
                 if !problems.is_empty() {
                     return Ok(Check::blocked(problems));
                 }
@@ -91,13 +116,19 @@ impl Step<Estate> for ShutDown {
         })
     }
 
-    async fn apply(&self, cx: &Estate, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+    async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let Life::Alive(talos) = life(cx, &self.swap).await? else { return Ok(()) };
-        if let Some(problem) = self.in_the_way(cx).await?.into_iter().next() {
+        let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
+        if let Some(why) = self.untold(&etcd) {
+            return Err(Failure::plain(why, None));
+        }
+        if let Some(problem) = self.in_the_way(cx, &etcd, seen.run).await?.into_iter().next() {
             return Err(Failure::plain(problem.text, Some(problem.help)));
         }
         // It is drained; Talos need not do it again, and its own API server is gone with its etcd.
         talos.shutdown_for_good(permit).await?;
+        // It has taken it: its silence from here on is its end, and not a cut cable.
+        permit.file(SHUT, b"")?;
         Ok(())
     }
 
@@ -112,10 +143,6 @@ impl Step<Estate> for ShutDown {
             }]),
         })
     }
-
-    fn takes_down(&self, _: &Before) -> Option<String> {
-        Some(self.swap.old.as_a_whole())
-    }
 }
 
 /// A VM that does not stay off.
@@ -125,11 +152,44 @@ pub(super) fn managed(vmid: u32) -> Problem {
 }
 
 impl ShutDown {
-    /// What has to be so before it may go: no vote in etcd, and no pods that could run elsewhere.
-    async fn in_the_way(&self, cx: &Estate) -> Result<Vec<Problem>, Failure> {
+    fn must_stay_off(&self) -> String {
+        format!(
+            "it must stay off: wipe its disk before it is started again, else it comes back as a node of {}",
+            self.swap.old.cluster
+        )
+    }
+
+    /// Another one is in its place, and neither etcd nor Kubernetes has anything of it left.
+    async fn is_over(&self, cx: &Estate) -> Result<bool, Failure> {
+        if self.swap.same_name() || !is_in(cx, &self.swap).await? || self.swap.old.node.find(cx).await?.is_ok() {
+            return Ok(false);
+        }
+        let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
+        Ok(votes(&etcd).is_some() && !etcd.members().iter().any(|name| name == self.swap.host()))
+    }
+
+    /// Why it is not known whether it has a vote. What nobody tells is not no.
+    fn untold(&self, etcd: &Etcd) -> Option<String> {
+        let worker = matches!(etcd.said_by(self.swap.old()), Some(Said::Worker));
+        (!worker && votes(etcd).is_none())
+            .then(|| format!("whether {} has a vote is not known: nobody tells the members of etcd", self.swap.goer()))
+    }
+
+    /// What would start its VM again.
+    async fn stays_off(&self, cx: &Estate) -> Result<Vec<Problem>, Failure> {
+        let Some(vm) = &self.swap.old.vm else { return Ok(Vec::new()) };
+        match vm.status(cx).await {
+            Ok((_, _, status)) => Ok(status.is_ha_managed().then(|| managed(vm.vmid)).into_iter().collect()),
+            // There is none any more.
+            Err(failure) if matches!(failure.downcast_ref(), Some(Error::NoSuchVm { .. })) => Ok(Vec::new()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// What has to be so before it may go: no vote in etcd, no pods that could run elsewhere, and no data but what may go.
+    async fn in_the_way(&self, cx: &Estate, etcd: &Etcd, run: &RunInfo) -> Result<Vec<Problem>, Failure> {
         let host = self.swap.host();
-        let (etcd, node) =
-            futures::join!(look(cx, &self.swap.old.cluster, &self.swap.peers), self.swap.old.node.find(cx));
+        let node = self.swap.old.node.find(cx).await;
         let mut problems = Vec::new();
         if etcd.members().iter().any(|name| name == host) {
             let text = format!("{host} is a member of etcd: switched off, it counts as a voter that does not answer");
@@ -141,11 +201,8 @@ impl ShutDown {
             let text = format!("node {host} is not cordoned: what runs on it would be killed");
             problems.push(Problem::new(text, format!("`kubectl drain {host}`")).mended_by(on::DRAIN));
         }
-        if let Some(vm) = &self.swap.old.vm
-            && vm.status(cx).await?.2.is_ha_managed()
-        {
-            problems.push(managed(vm.vmid));
-        }
+        problems.extend(self.stays_off(cx).await?);
+        problems.extend(local::unconsented(cx, &self.swap, run).await?);
         Ok(problems)
     }
 }

@@ -65,7 +65,7 @@ impl Step<Estate> for SwapMachine {
                 )),
                 Some((id, serial)) => Check::blocked(vec![Problem::new(
                     format!("{} runs from {id} ({serial}), and not from disk {}", new.name(), new.disk),
-                    "correct `disk` of `new` in the parameters, or take another machine",
+                    "take another machine; only where this one is no node yet, correct `disk` of `new`",
                 )]),
                 None => {
                     Check::waiting(format!("{} has its configuration and does not run from a disk yet", new.name()))

@@ -9,7 +9,7 @@ use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
 use crate::blueprint::install::Stand;
 use crate::blueprint::own_vm;
-use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::k8s::gone::{Attachment, Lease};
 use crate::k8s::{Kubernetes, Node};
@@ -137,7 +137,7 @@ impl Step<Estate> for SettleNode {
             return Ok(());
         }
         // Once more: from here on its pods are forgotten.
-        if let Some(problem) = self.still_runs(cx).await? {
+        if let Some(problem) = self.still_runs(cx, seen.run).await? {
             return Err(Failure::plain(problem.text, Some(problem.help)));
         }
         match (&found.node, &since.node) {
@@ -193,7 +193,7 @@ impl SettleNode {
             let text = format!("node {host} has registered anew: its machine runs again");
             return Ok(Check::blocked(vec![Problem::new(text, "switch it off, and wipe its disk")]));
         }
-        if let Some(problem) = self.still_runs(cx).await? {
+        if let Some(problem) = self.still_runs(cx, seen.run).await? {
             return Ok(Check::blocked(vec![problem]));
         }
         let mut notes: Vec<String> = found.attached.iter().map(|one| format!("attached to {host}: {one}")).collect();
@@ -217,11 +217,13 @@ impl SettleNode {
             let text = format!("{} is no part of the cluster yet", self.swap.comer());
             return Ok(Check::blocked(vec![Problem::new(text, "let it join first").mended_by(on::JOIN)]));
         };
-        let own = own_vm::of_node(&talos).await?;
-        if own.as_ref().is_some_and(|own| !own.eq_ignore_ascii_case(&node.system_uuid)) {
+        let (own, boot) = futures::try_join!(own_vm::of_node(&talos), talos.this_boot())?;
+        let same_board = own.as_ref().is_none_or(|own| own.eq_ignore_ascii_case(&node.system_uuid));
+        // Boards of a vendor may have one uuid, or none; no two starts have the same boot id.
+        if !same_board || node.boot_id != boot {
             return Ok(Check::waiting(format!(
-                "node {host} still speaks of the machine {}: the new kubelet has not told yet",
-                node.system_uuid
+                "node {host} still speaks of the machine {} (boot {}): the new kubelet has not told yet",
+                node.system_uuid, node.boot_id
             )));
         }
         let stale = found.stale();
@@ -239,9 +241,12 @@ impl SettleNode {
     }
 
     /// Why the Node object must not be deleted.
-    async fn still_runs(&self, cx: &Estate) -> Result<Option<Problem>, Failure> {
-        let down = life(cx, &self.swap).await?.is_down();
-        Ok((!down).then(|| {
+    async fn still_runs(&self, cx: &Estate, run: &RunInfo) -> Result<Option<Problem>, Failure> {
+        let life = life(cx, &self.swap).await?;
+        if let Some(problem) = life.unsure(&self.swap, run) {
+            return Ok(Some(problem));
+        }
+        Ok((!life.is_down()).then(|| {
             let text = format!(
                 "{} is not shown to be off: with its Node object gone, what runs on it would run on beside its successors",
                 self.swap.goer()

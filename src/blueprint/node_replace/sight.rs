@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use crate::base::check::Problem;
 use crate::base::fault::Failure;
 use crate::blueprint::install::asked::runs_from;
+use crate::blueprint::own_vm;
+use crate::blueprint::vm::Vm;
+use crate::engine::step::RunInfo;
 use crate::estate::Estate;
 use crate::k8s::Node;
 use crate::talos::kind::{self, Stage};
 use crate::talos::{Error, Talos};
 
+use super::on;
 use super::swap::Swap;
 
 /// How the old machine stands.
@@ -19,23 +24,47 @@ pub(super) enum Life {
     Going,
     /// Its place is taken: the machine that answers under its name has the new disk.
     Replaced,
-    /// What answers at its address is not of the cluster (it waits for a configuration), and its kubelet is silent.
+    /// It is the machine that waits for a configuration at its address, as its uuid tells, and its kubelet is silent.
     Waits,
-    /// It is off, as far as that can be told from here, and how that is known.
+    /// It is off: its VM does not run. How that is known.
     Off(String),
-    /// It does not answer, and nothing shows that it is off.
+    /// Nothing is heard of it. A machine that is cut off, and runs on, looks the same from here.
+    Silent(String),
+    /// It does not answer, and something says that it runs, or it could not be told.
     Unknown(String),
 }
 
 impl Life {
-    /// Nothing of the old installation runs.
+    /// Nobody is there who could end its pods, or let its member leave; whether it is off is another question.
     pub(super) fn is_down(&self) -> bool {
-        matches!(self, Self::Waits | Self::Off(_) | Self::Replaced)
+        matches!(self, Self::Waits | Self::Off(_) | Self::Silent(_) | Self::Replaced)
+    }
+
+    /// Why a machine that is silent is not taken to be off: this run did not switch it off, and nobody said that it is.
+    pub(super) fn unsure(&self, swap: &Swap, run: &RunInfo) -> Option<Problem> {
+        let Self::Silent(how) = self else { return None };
+        if run.consents.contains(&swap.off()) || was_shut_down(run) {
+            return None;
+        }
+        Some(Problem::new(
+            format!("{} is silent: {how}. A machine that is only cut off looks the same, and runs on", swap.goer()),
+            format!(
+                "go and look at it: where it is off, and stays off, add `--destroy {}`; what runs on it would run twice",
+                swap.off()
+            ),
+        ))
     }
 }
 
-/// How it stands. Talos is asked first; who is silent is dead only where his kubelet has been silent for long too, and his
-/// VM does not run.
+/// The run file that tells that the old machine has taken its shutdown.
+pub(super) const SHUT: &str = "taken";
+
+/// Whether this run has switched it off, which it said that it does.
+fn was_shut_down(run: &RunInfo) -> bool {
+    run.files.as_ref().is_some_and(|files| files.join(on::SHUTDOWN).join(SHUT).exists())
+}
+
+/// How it stands. Talos is asked first; of who is silent his VM tells whether he runs, else nobody does.
 ///
 /// # Errors
 /// What else keeps Talos, Kubernetes or Proxmox from answering.
@@ -46,47 +75,96 @@ pub(super) async fn life(cx: &Estate, swap: &Swap) -> Result<Life, Failure> {
         let new = swap.same_name() && has_the_disk(&talos, &swap.new.disk).await?;
         Ok((status.map(|status| status.spec.stage).unwrap_or_default(), new))
     };
-    let (why, another) = match status.await {
+    let (why, waits) = match status.await {
         Ok((_, true)) => return Ok(Life::Replaced),
         Ok((Stage::ShuttingDown | Stage::Rebooting | Stage::Resetting, _)) => return Ok(Life::Going),
         Ok(_) => return Ok(Life::Alive(talos)),
-        // Whoever answers there now: whether the old installation runs elsewhere, its kubelet tells.
-        Err(error @ Error::UnknownIssuer { .. }) => (error.to_string(), true),
-        Err(error) if error.is_down() => (error.to_string(), false),
+        // Whoever answers there now: whether it is the old machine its uuid tells.
+        Err(error @ Error::UnknownIssuer { .. }) => (error.to_string(), waiting_uuid(cx, swap).await?),
+        Err(error @ (Error::Unreachable { .. } | Error::NoAnswer { .. })) => (error.to_string(), None),
+        // It says so itself, so it is not off.
+        Err(error) if error.is_down() => return Ok(Life::Unknown(error.to_string())),
         Err(error) => return Err(error.into()),
     };
-    let mut signs = Vec::new();
-    if let Some(vm) = swap.old.vm.as_ref().filter(|_| !another) {
-        let (_, _, status) = vm.status(cx).await?;
-        if status.is_running() {
-            return Ok(Life::Unknown(format!("vm {} runs, and Talos does not answer in it: {why}", vm.vmid)));
+    let (mut signs, mut off) = (vec![format!("Talos does not answer ({why})")], false);
+    let mut uuid = None;
+    if let Some(vm) = &swap.old.vm {
+        match power(cx, vm).await? {
+            Power::On(of) if waits.is_some() && same(of.as_deref(), waits.as_deref()) => uuid = of,
+            Power::On(_) => {
+                return Ok(Life::Unknown(format!("vm {} runs, and Talos does not answer in it: {why}", vm.vmid)));
+            }
+            Power::Off(sign) => {
+                signs.push(sign);
+                off = true;
+            }
+            Power::NotKnown(why) => return Ok(Life::Unknown(why)),
         }
-        signs.push(format!("vm {} does not run", vm.vmid));
     }
     let kube = cx.kubernetes(&swap.old.node.cluster).await?;
     let (node, lease) = futures::try_join!(kube.node(swap.host()), kube.node_lease(swap.host()))?;
     let heard = lease.map(|lease| lease.renewed).filter(|at| !at.is_empty());
     let heard = heard.map(|at| format!(", its lease was renewed last at {at}")).unwrap_or_default();
-    Ok(match node {
-        _ if another && node.as_ref().is_none_or(is_silent) => Life::Waits,
-        None => {
-            signs.push(format!("kubernetes has no node {}", swap.host()));
-            Life::Off(format!("Talos does not answer, {}", signs.join(", ")))
-        }
-        Some(node) if is_silent(&node) => {
-            signs.push(format!("its kubelet is silent{heard}"));
-            Life::Off(format!("Talos does not answer, {}", signs.join(", ")))
-        }
+    match &node {
+        None => signs.push(format!("kubernetes has no node {}{heard}", swap.host())),
+        Some(node) if is_silent(node) => signs.push(format!("its kubelet is silent{heard}")),
         Some(node) => {
-            let said = node.ready.map_or("it has no condition Ready".to_owned(), |ready| ready.to_string());
-            Life::Unknown(format!("Talos does not answer ({why}), and its kubelet was heard lately: {said}{heard}"))
+            let said = node.ready.as_ref().map_or("it has no condition Ready".to_owned(), ToString::to_string);
+            return Ok(Life::Unknown(format!("{}, and its kubelet was heard lately: {said}{heard}", signs.join(", "))));
         }
+    }
+    let known = uuid.as_deref().or(node.as_ref().map(|node| node.system_uuid.as_str()));
+    let signs = signs.join(", ");
+    Ok(match () {
+        () if same(known, waits.as_deref()) => Life::Waits,
+        () if off => Life::Off(signs),
+        () => Life::Silent(signs),
     })
+}
+
+/// Whether its VM runs.
+enum Power {
+    /// It does, with this uuid.
+    On(Option<String>),
+    Off(String),
+    NotKnown(String),
+}
+
+async fn power(cx: &Estate, vm: &Vm) -> Result<Power, Failure> {
+    use crate::proxmox::Error;
+    let said = vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.pending(at), pve.status(at))?)).await;
+    let failure = match said {
+        Ok((_, _, (config, status))) if status.is_running() => return Ok(Power::On(own_vm::of_vm(&config))),
+        Ok(_) => return Ok(Power::Off(format!("vm {} does not run", vm.vmid))),
+        Err(failure) => failure,
+    };
+    match failure.downcast_ref() {
+        Some(Error::NoSuchVm { .. }) => Ok(Power::Off(format!("vm {} is no more", vm.vmid))),
+        Some(Error::NoAnswer { .. } | Error::LostAnswer { .. } | Error::NoSuchNode { .. }) => {
+            Ok(Power::NotKnown(format!(
+                "whether vm {} runs is not known: {failure}. Where its host is gone for good, take the VM off it first (`pvecm \
+                 delnode`, or move its config to another host), and its node is told by that",
+                vm.vmid
+            )))
+        }
+        _ => Err(failure),
+    }
+}
+
+/// The uuid of the machine that waits at the old one's address. None where what answers there tells none.
+async fn waiting_uuid(cx: &Estate, swap: &Swap) -> Result<Option<String>, Failure> {
+    let waiting = cx.talos_in_maintenance(&swap.old.name, None, None)?;
+    // Who asks for a certificate does not wait: another cluster's node shows nothing of the old one.
+    Ok(own_vm::of_node(&waiting).await.unwrap_or_default())
+}
+
+fn same(one: Option<&str>, other: Option<&str>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one.eq_ignore_ascii_case(other))
 }
 
 /// Whether the control plane has not heard a kubelet for longer than its grace period: nobody but it writes `Unknown`.
 fn is_silent(node: &Node) -> bool {
-    node.ready.as_ref().is_none_or(|ready| ready.status == "Unknown")
+    node.ready.as_ref().is_some_and(|ready| ready.status == "Unknown")
 }
 
 /// Whether a machine runs from the disk with this serial number, or has it where it does not tell yet what it runs from.

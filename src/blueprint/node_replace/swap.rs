@@ -44,6 +44,11 @@ impl Swap {
         Thing::node(self.host())
     }
 
+    /// The word of a person that the old machine is off.
+    pub(super) fn off(&self) -> Thing {
+        Thing::off(self.host())
+    }
+
     /// The new machine in a sentence: by its disk, where the name says nothing.
     pub(super) fn comer(&self) -> String {
         if self.same_name() {

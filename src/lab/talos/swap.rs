@@ -22,7 +22,11 @@ impl World {
         let ip = old.ip.clone();
         let Some(spare) = self.talos.spares.remove(name) else {
             if old.run.is_some() {
-                return Ok(format!("{name} is on"));
+                let ready: Vec<&str> = self.talos.spares.keys().map(String::as_str).collect();
+                return Ok(format!(
+                    "{name} is on, and no other machine is ready for its place: nothing was changed; there is one for: {}",
+                    if ready.is_empty() { "none".to_owned() } else { ready.join(", ") }
+                ));
             }
             self.press_power(name);
             return Ok(format!("{name} is switched on"));

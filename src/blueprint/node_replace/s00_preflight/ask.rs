@@ -12,7 +12,7 @@ use crate::k8s::access::Right;
 use crate::k8s::drain::Surroundings;
 use crate::k8s::gone::Attachment;
 use crate::k8s::{Kubernetes, Pod};
-use crate::talos::{ApplyMode, Error, Talos, kind};
+use crate::talos::{ApplyMode, Error, Talos, Which, kind};
 
 use super::super::rights;
 use super::super::sight::{Life, life};
@@ -27,14 +27,16 @@ pub(super) struct Facts {
     /// The roles of the talosconfig, and whether its authority is the configuration's.
     pub(super) ours: Asked<(Vec<String>, Option<bool>)>,
     pub(super) kube: Asked<Kube>,
+    /// The nodes of the cluster, but for the new one, that have the new disk now. Who does not answer is not known to.
+    pub(super) disk_of: Vec<String>,
     /// Whether high availability keeps the old VM up; None: it is a machine of its own.
     pub(super) kept: Option<Asked<bool>>,
 }
 
 /// How the new machine stands.
 pub(super) enum New {
-    /// It is installed where it is to be.
-    In,
+    /// It is installed where it is to be; with what is wrong with its configuration.
+    In(Option<Problem>),
     /// It runs from another disk, which is named.
     Elsewhere(String),
     /// It waits.
@@ -70,22 +72,23 @@ pub(super) async fn gather(swap: &Swap, cx: &Estate) -> Facts {
         let vm = swap.old.vm.as_ref()?;
         Some(asked(vm.status(cx).await.map(|(_, _, status)| status.is_ha_managed())))
     };
-    let (life, etcd, new, ours, kube, kept) = futures::join!(
+    let (life, etcd, new, ours, kube, kept, disk_of) = futures::join!(
         life(cx, swap),
         look(cx, &swap.old.cluster, &swap.peers),
         new(cx, swap, wanted.as_ref().ok()),
         ours(cx, swap, wanted.as_ref().ok()),
         kubernetes(cx, swap),
         kept,
+        disk_of(cx, swap),
     );
-    Facts { wanted, life: asked(life), etcd, new: asked(new), ours: asked(ours), kube: asked(kube), kept }
+    Facts { wanted, life: asked(life), etcd, new: asked(new), ours: asked(ours), kube: asked(kube), disk_of, kept }
 }
 
 async fn new(cx: &Estate, swap: &Swap, wanted: Option<&Wanted>) -> Result<New, Failure> {
     let bare = &swap.new;
     Ok(match bare.stand(cx).await? {
         Stand::Ours(talos) => match runs_from(&talos).await? {
-            Some((_, serial)) if serial == bare.disk => New::In,
+            Some((_, serial)) if serial == bare.disk => New::In(differs(swap, &talos, wanted).await?),
             // Under the same name that is the old one.
             _ if swap.same_name() => New::Away,
             Some((id, serial)) => New::Elsewhere(format!("{id} ({serial})")),
@@ -95,6 +98,34 @@ async fn new(cx: &Estate, swap: &Swap, wanted: Option<&Wanted>) -> Result<New, F
         Stand::Foreign => New::Foreign(bare.foreign()),
         Stand::Silent(_) => New::Away,
     })
+}
+
+/// What keeps a machine that is installed already from being what its file says: 06 would find that with the old one gone.
+async fn differs(swap: &Swap, talos: &Talos, wanted: Option<&Wanted>) -> Result<Option<Problem>, Failure> {
+    let (Some(wanted), Some(now)) = (wanted, talos.machine_config(Which::Persistent).await?) else { return Ok(None) };
+    let bare = &swap.new;
+    let text = match wanted.differs(now.expose()) {
+        Ok(None) => return Ok(None),
+        Ok(Some(_)) => {
+            format!("the machine configuration of {} is not what {} comes to", bare.name(), bare.source.shown())
+        }
+        Err(why) => {
+            format!("whether {} has the configuration of {} cannot be told: {why}", bare.name(), bare.source.shown())
+        }
+    };
+    let help = format!("look at it: {}", bare.machine.talosctl("get machineconfig persistent -o yaml"));
+    Ok(Some(Problem::new(text, help)))
+}
+
+/// The nodes that have the disk that the new machine is to be installed on.
+async fn disk_of(cx: &Estate, swap: &Swap) -> Vec<String> {
+    let others = swap.peers.iter().map(|peer| &peer.name).filter(|name| *name != swap.new.name());
+    let has = async |name: &String| {
+        let talos = cx.talos(name).await.ok()?;
+        let disks = talos.list(&kind::DISKS).await.ok()?;
+        disks.iter().any(|disk| disk.spec.serial == swap.new.disk).then(|| name.clone())
+    };
+    futures::future::join_all(others.map(has)).await.into_iter().flatten().collect()
 }
 
 async fn waiting(cx: &Estate, swap: &Swap, talos: &Talos, wanted: Option<&Wanted>) -> Result<Waiting, Failure> {

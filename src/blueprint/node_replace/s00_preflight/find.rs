@@ -9,14 +9,13 @@ use crate::blueprint::quorum::{Leave, Votes, leave, votes};
 use crate::engine::step::RunInfo;
 use crate::k8s::Node;
 use crate::k8s::drain::plan;
-use crate::k8s::volume::DataAt;
 
 use super::super::s03_leave_or_remove::{off_or_on, unconsented as member_unconsented};
 use super::super::s04_shutdown::managed;
 use super::super::s08_node_object::unconsented as node_unconsented;
 use super::super::sight::Life;
 use super::super::swap::Swap;
-use super::super::{known, on, rights};
+use super::super::{known, local, on, rights};
 use super::ask::{Facts, Kube, New};
 
 /// Labels that the kubelet, Talos or its configuration set again.
@@ -46,7 +45,8 @@ pub(super) fn all(swap: &Swap, facts: &Facts, run: &RunInfo) -> Vec<Finding> {
         }
         return out.all;
     }
-    alive(swap, facts, &mut out);
+    alive(swap, facts, run, &mut out);
+    beside(swap, facts, &mut out);
     kept(swap, facts, &mut out);
     quorum(swap, facts, run, &mut out);
     let mut all = out.all;
@@ -64,7 +64,7 @@ fn is_over(swap: &Swap, facts: &Facts) -> bool {
     let node = || facts.kube.as_ref().is_ok_and(|kube| old_node(swap, kube).is_none());
     let member = || facts.etcd.members().iter().any(|name| name == swap.host());
     let off = || facts.life.as_ref().is_ok_and(Life::is_down);
-    matches!(facts.new, Ok(New::In))
+    matches!(facts.new, Ok(New::In(_)))
         && (swap.same_name() || node() && !member() && off() && votes(&facts.etcd).is_some())
 }
 
@@ -154,7 +154,7 @@ fn machine(swap: &Swap, facts: &Facts, run: &RunInfo, out: &mut Findings) {
         }
     };
     match new {
-        New::In => {}
+        New::In(_) => {}
         New::Away => {
             consent(out);
             out.note(on::SWAP, format!("{} does not answer yet: 05 asks for it", swap.comer()));
@@ -163,7 +163,7 @@ fn machine(swap: &Swap, facts: &Facts, run: &RunInfo, out: &mut Findings) {
             &known::ELSEWHERE,
             on::SWAP,
             format!("{} is a node already, and runs from {disk}, not from disk {}", bare.name(), bare.disk),
-            "correct `disk` of `new` in the parameters, or take another machine",
+            "take another machine; only where this one is no node yet, correct `disk` of `new`",
         ),
         New::Foreign(problem) => out.borrowed(&known::ELSEWHERE, on::SWAP, problem.clone()),
         New::Waits(waits) => {
@@ -196,23 +196,69 @@ fn machine(swap: &Swap, facts: &Facts, run: &RunInfo, out: &mut Findings) {
 }
 
 /// Whether the old one is alive.
-fn alive(swap: &Swap, facts: &Facts, out: &mut Findings) {
+fn alive(swap: &Swap, facts: &Facts, run: &RunInfo, out: &mut Findings) {
     let name = swap.goer();
-    let Some(life) = out.need(on::LEAVE, &format!("whether {name} is alive"), &facts.life) else { return };
+    let Some(life) = out.need(guarded(swap, facts), &format!("whether {name} is alive"), &facts.life) else { return };
     match life {
         Life::Alive(_) => out.note(on::SHUTDOWN, format!("{name} is alive: it is drained, leaves, and is shut down")),
         Life::Going => out.note(on::SHUTDOWN, format!("{name} is going down, by whom is not known")),
         Life::Replaced => {}
-        Life::Waits => {
-            out.note(on::SHUTDOWN, format!("what answers at the address of {name} waits for a configuration"))
-        }
-        Life::Off(how) => out.note(on::SHUTDOWN, format!("{name} is dead: {how}")),
+        Life::Waits => out.note(on::SHUTDOWN, format!("{name} itself waits for a configuration at its address")),
+        Life::Off(how) => out.note(on::SHUTDOWN, format!("{name} is off: {how}")),
+        Life::Silent(how) => match life.unsure(swap, run) {
+            Some(problem) => out.borrowed(&known::CONSENT, on::SHUTDOWN, problem),
+            None => out.note(on::SHUTDOWN, format!("{name} is silent: {how}; that it is off is your word")),
+        },
         Life::Unknown(why) => out.problem(
             &known::NOT_KNOWN,
-            on::LEAVE,
+            guarded(swap, facts),
             format!("whether {name} is alive is not known: {why}"),
             off_or_on(swap),
         ),
+    }
+}
+
+/// The first step that must not be begun where the swap is not what it should be: who has no vote has nothing to lose in 03.
+fn guarded(swap: &Swap, facts: &Facts) -> &'static str {
+    let member = facts.etcd.members().iter().any(|name| name == swap.host());
+    if member || votes(&facts.etcd).is_none() { on::LEAVE } else { on::SHUTDOWN }
+}
+
+/// What comes must not be a part of the cluster already that is counted on, nor what goes.
+fn beside(swap: &Swap, facts: &Facts, out: &mut Findings) {
+    let (name, key) = (swap.new.name(), guarded(swap, facts));
+    let members = facts.etcd.members();
+    let is_member = |name: &str| members.iter().any(|member| member == name);
+    if let Ok(New::In(differs)) = &facts.new
+        && !swap.same_name()
+    {
+        let lives = matches!(facts.life, Ok(Life::Alive(_) | Life::Going | Life::Unknown(_)));
+        if is_member(swap.host()) || lives {
+            let text = if is_member(&swap.new.machine.node.name) {
+                let left = members.iter().filter(|member| *member != swap.host()).count();
+                format!(
+                    "{name} is a voter of {} already: with {} gone {left} are left",
+                    swap.old.cluster, swap.old.name
+                )
+            } else {
+                format!(
+                    "{name} is a node of {} already: nothing comes in the place of {}",
+                    swap.old.cluster, swap.old.name
+                )
+            };
+            out.problem(&known::PART, key, text, "take another machine as `new`, one that is no node yet");
+        }
+        if let Some(problem) = differs {
+            out.borrowed(&known::PART, key, problem.clone());
+        }
+    }
+    for owner in &facts.disk_of {
+        out.problem(
+            &known::PART,
+            key,
+            format!("{} is a disk of {owner}, not of the machine that comes", swap.new.disk),
+            "correct `disk` of `new` in the parameters: the serial number of a disk of the new machine",
+        );
     }
 }
 
@@ -241,7 +287,34 @@ fn quorum(swap: &Swap, facts: &Facts, run: &RunInfo, out: &mut Findings) {
             );
             return;
         }
-        Leave::NoMember => false,
+        Leave::NoMember => {
+            let (now, more) = (votes(&facts.etcd), comes == Some(true) && !matches!(facts.new, Ok(New::In(_))));
+            if let Some(now) = now.filter(|_| more) {
+                let more = Votes { voters: now.voters + 1, healthy: now.healthy + 1 };
+                out.note(
+                    on::LEAVE,
+                    format!("etcd has {now}, and none is {}; with {} {more}", swap.goer(), swap.comer()),
+                );
+            }
+            let node = facts.kube.as_ref().map(|kube| old_node(swap, kube).is_some());
+            if node == Ok(false)
+                && matches!(&facts.life, Ok(life) if life.is_down())
+                && matches!(facts.new, Ok(New::Away | New::Waits(_)))
+                && now.is_some()
+            {
+                out.problem(
+                    &known::NOTHING,
+                    on::APPLY,
+                    format!(
+                        "{} is no node and no member of {} any more: there is nothing to replace",
+                        swap.goer(),
+                        swap.old.cluster
+                    ),
+                    "a machine that comes beside the others is a node of a `cluster-build`; after an abandoned run of this too",
+                );
+            }
+            false
+        }
         Leave::Shut(problems) => {
             problems.into_iter().for_each(|problem| out.borrowed(&known::QUORUM, on::LEAVE, problem));
             true
@@ -309,7 +382,7 @@ fn kubernetes(swap: &Swap, facts: &Facts, kube: &Kube, run: &RunInfo, out: &mut 
         }
     }
     let plans = plan(host, &kube.pods, &kube.round, LETS);
-    if matches!(facts.life, Ok(Life::Off(_) | Life::Waits)) {
+    if matches!(facts.life, Ok(Life::Off(_) | Life::Silent(_) | Life::Waits)) {
         let own = kube.pods.iter().filter(|pod| !pod.is_of_the_node() && !pod.is_finished()).count();
         if own > 0 {
             out.note(on::DRAIN, format!("{own} pods on {host} cannot be evicted: nobody is there to end them"));
@@ -330,24 +403,11 @@ fn kubernetes(swap: &Swap, facts: &Facts, kube: &Kube, run: &RunInfo, out: &mut 
 
 /// Volumes whose data is on the disks of the old machine: it goes with them.
 fn volumes(swap: &Swap, kube: &Kube, run: &RunInfo, out: &mut Findings) {
-    for volume in &kube.round.volumes {
-        let claim = volume.claim.as_ref().and_then(|of| {
-            kube.round.claims.iter().find(|claim| claim.meta.namespace == of.namespace && claim.meta.name == of.name)
-        });
-        let DataAt::Nodes(nodes) = volume.placement_for(claim, &kube.round.nodes).data else { continue };
-        if !nodes.iter().any(|node| node == swap.host()) {
-            continue;
-        }
-        let name = &volume.meta.name;
-        let of = volume.claim.as_ref().map(|of| format!(", of claim {}/{}", of.namespace, of.name)).unwrap_or_default();
-        let text =
-            format!("volume {name}{of} ({}) is on the disks of {}, and goes with them", volume.capacity, swap.goer());
-        let thing = Thing::volume(name);
+    for (thing, text) in local::volumes(swap, &kube.round) {
         if run.consents.contains(&thing) {
             out.note(on::SHUTDOWN, format!("{text}, by your consent"));
         } else {
-            let help = format!("copy its data to another volume first; add `--destroy {thing}` where it may be lost");
-            out.problem(&known::LOCAL, on::SHUTDOWN, text, help);
+            out.problem(&known::LOCAL, on::SHUTDOWN, text, local::help(&thing));
         }
     }
 }
