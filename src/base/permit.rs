@@ -168,6 +168,11 @@ impl Thing {
         Self(format!("off/{node}"))
     }
 
+    /// That a machine never comes back with its disk, which nobody can see from here: `gone/NODE`.
+    pub fn gone(node: &str) -> Self {
+        Self(format!("gone/{node}"))
+    }
+
     /// A Node object, and with it what Kubernetes knows of the pods on it: `node/NAME`.
     pub fn node(name: &str) -> Self {
         Self(format!("node/{name}"))

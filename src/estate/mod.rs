@@ -157,6 +157,11 @@ impl Estate {
         self.clock
     }
 
+    /// The site's own directory below the state directory, where its journals are: of a plan too, which writes elsewhere.
+    pub fn journals(&self) -> &std::path::Path {
+        self.lender.as_deref().unwrap_or(&self.state)
+    }
+
     /// The site's own directory below the state directory.
     pub fn state(&self) -> &std::path::Path {
         &self.state

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
+mod meanwhile;
 mod path;
 mod refused;
 
@@ -14,6 +15,7 @@ use crate::harness::same::{assert_done, assert_same};
 use crate::harness::scene::Scenes;
 use crate::harness::{How, Run, calls, notes, points_expected};
 use pvemig::base::check::Answer;
+use pvemig::base::digest::sha256;
 use pvemig::engine::event::Event;
 use pvemig::engine::run::{Ended, Why};
 use pvemig::engine::step::Seen;
@@ -76,10 +78,25 @@ fn assert_safe(rig: &Rig, what: &str) {
     let nodes: BTreeSet<&str> = wiped.iter().map(|w| w.node.as_str()).collect();
     assert_eq!(nodes.len(), wiped.len(), "{what}: {wiped:#?}");
     // Nothing is wiped of which no copy is held.
-    if !wiped.is_empty() {
-        let copies = std::fs::read_dir(rig.bench.store.dir().join("runs")).into_iter().flatten().count();
-        assert!(copies > 0, "{what}");
+    let held = held(rig);
+    assert!(nodes.iter().all(|node| held.contains(*node)), "{what}: {nodes:?} are wiped, and {held:?} are held");
+}
+
+/// The nodes of whose etcd a run has a copy that is what its list says.
+fn held(rig: &Rig) -> BTreeSet<String> {
+    let mut held = BTreeSet::new();
+    for run in std::fs::read_dir(rig.bench.store.dir().join("runs")).into_iter().flatten() {
+        let files = run.unwrap().path().join("files/01-save-copy");
+        let Ok(list) = std::fs::read(files.join("copies.json")) else { continue };
+        let list: Value = serde_json::from_slice(&list).unwrap();
+        for copy in list.as_array().unwrap() {
+            let content = std::fs::read(files.join(copy["file"].as_str().unwrap())).unwrap_or_default();
+            if copy["sha256"] == sha256(&content) {
+                held.extend(copy["node"].as_str().map(str::to_owned));
+            }
+        }
     }
+    held
 }
 
 /// The members with a vote, all there are.

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Stops at this step with these words, and has changed nothing.
-async fn stops(rig: &Rig, how: &How, at: &str, words: &[&str]) -> String {
+pub(super) async fn stops(rig: &Rig, how: &How, at: &str, words: &[&str]) -> String {
     let before = rig.changes();
     let run = rig.forward(None, how).await;
     let (key, text) = why(&run);
@@ -16,17 +16,17 @@ async fn stops(rig: &Rig, how: &How, at: &str, words: &[&str]) -> String {
     text
 }
 
-fn params(site: &mut Value) -> &mut Value {
+pub(super) fn params(site: &mut Value) -> &mut Value {
     &mut site["migrations"]["recover"]["params"]
 }
 
 /// The migration that a site of the world `talos-three` has to be given.
-fn recover(site: &mut Value) {
+pub(super) fn recover(site: &mut Value) {
     site["migrations"] = json!({ "recover": { "blueprint": "quorum-recover", "params": {
         "talos": "homelab", "from": NUC, "nodes": [MAC], "lost": [VM] } } });
 }
 
-async fn three(change: impl FnOnce(&mut World)) -> Rig {
+pub(super) async fn three(change: impl FnOnce(&mut World)) -> Rig {
     let mut world = at_rest("talos-three");
     change(&mut world);
     Rig::of(world, recover).await
@@ -99,11 +99,14 @@ async fn data_of_others_on_the_volume_has_a_consent_of_its_own() {
         let data = &mut w.talos.nodes.get_mut(MAC).unwrap().data;
         data.insert("/var/local/openebs/pool.img".into(), 42_949_672_960);
         data.insert("/opt/local-path-provisioner/pvc-1/db.sqlite".into(), 1_048_576);
+        // A user volume that is a directory is mounted, and on EPHEMERAL all the same.
+        data.insert("/var/mnt/scratch/photos.tar".into(), 2_097_152);
     };
     let rig = self::rig(DEADLOCK, with_data, |_| {}).await;
     let words = [
         "/var/local (40.0 GiB)",
         "/opt/local-path-provisioner (1.0 MiB)",
+        "/var/mnt/scratch (2.0 MiB)",
         "`--destroy ephemeral/talos-mac`",
         "take away what is needed",
     ];

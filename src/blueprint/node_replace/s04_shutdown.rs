@@ -60,7 +60,8 @@ impl Step<Estate> for ShutDown {
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
         Outlook {
-            destroys: vec![self.swap.off()],
+            // That a silent machine is off a person may have to say; its disks, and the volumes on them, go with it.
+            may_destroy: &["off", "pv"],
             stays: Some(format!("{} as it is by then: who switched it off switches it on", self.swap.goer())),
             ..Outlook::changes(System::Talos, [format!("{} goes off", self.swap.goer())])
         }

@@ -1,17 +1,23 @@
 //! The copies of etcd's data that are held before anything is wiped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::bytes;
+use crate::base::check::{Problem, bytes};
 use crate::base::digest::sha256;
-use crate::base::fault::Failure;
+use crate::base::fault::{Failure, Fault};
 use crate::base::names::StepKey;
+use crate::base::private;
+use crate::base::wait::show;
+use crate::blueprint::machine::Machine;
 use crate::engine::step::RunInfo;
 use crate::talos::bolt::copied;
 
-use super::on;
+use super::facts::{Facts, Holds};
+use super::{Planes, on};
 
 /// The list of them, among the run's files.
 const LIST: &str = "copies.json";
@@ -44,6 +50,39 @@ pub(super) struct Held {
     pub(super) digest: bool,
     /// The last transaction in it.
     pub(super) transaction: u64,
+    /// How far its member was right before it was copied; nothing of the given one.
+    #[serde(default)]
+    pub(super) stood: Stood,
+}
+
+/// How far a member is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stood {
+    /// Entries of its log that it has taken in, and their term, where its etcd tells.
+    #[serde(default)]
+    pub(super) raft: Option<(u64, u64)>,
+    /// When its file was written last.
+    #[serde(default)]
+    pub(super) written: Option<Timestamp>,
+}
+
+impl Stood {
+    pub(super) fn of(holds: &Holds) -> Self {
+        let raft = holds.status.as_ref().ok().map(|status| (status.raft_applied, status.raft_term));
+        Self { raft, written: holds.written }
+    }
+
+    /// What a member has that it had not when it was copied; where its etcd does not tell, its file does.
+    fn more(&self, now: &Self) -> Option<String> {
+        match (self.raft, now.raft, self.written, now.written) {
+            (Some((then, term)), Some((now, now_term)), ..) => (now > then)
+                .then(|| format!("entry {now} of term {now_term}, and the copy has entry {then} of term {term}")),
+            (_, _, Some(then), Some(now)) => {
+                (now != then).then(|| format!("a file written at {now}, and the copy is of one written at {then}"))
+            }
+            _ => Some("as much as nobody can tell: neither its etcd nor its file says how far it is".to_owned()),
+        }
+    }
 }
 
 impl Held {
@@ -65,6 +104,7 @@ impl Held {
             sha256: sha256(content),
             digest: found.digest,
             transaction: found.transaction,
+            stood: Stood::default(),
         })
     }
 
@@ -74,6 +114,15 @@ impl Held {
         let kind = if self.digest { "snapshot" } else { "raw file" };
         format!("{whose}: {kind} of {}, transaction {}, sha256 {}", bytes(self.size), self.transaction, self.sha256)
     }
+}
+
+/// The members that have more than their copies, and what.
+pub(super) fn newer(held: &[Held], facts: &Facts) -> Vec<(String, String)> {
+    let more = |(machine, holds): (&Machine, &Holds)| {
+        let copy = held.iter().find(|copy| copy.node.as_deref() == Some(&machine.name))?;
+        Some((machine.name.clone(), copy.stood.more(&Stood::of(holds))?))
+    };
+    facts.holders().filter_map(more).collect()
 }
 
 fn key() -> StepKey {
@@ -114,7 +163,7 @@ pub(super) fn held(run: &RunInfo) -> Result<Option<Vec<Held>>, Failure> {
 /// Why it is not what 01 wrote.
 pub(super) fn read(run: &RunInfo, copy: &Held) -> Result<Vec<u8>, String> {
     let content = run.file(&key(), &copy.file).map_err(|error| error.to_string())?.ok_or("it is not there")?;
-    let now = Held::of(copy.node.as_deref(), &content)?;
+    let now = Held { stood: copy.stood.clone(), ..Held::of(copy.node.as_deref(), &content)? };
     if now == *copy { Ok(content) } else { Err("it is not what was written".into()) }
 }
 
@@ -127,4 +176,63 @@ pub(super) fn place(run: &RunInfo, copy: &Held) -> Option<PathBuf> {
 pub(super) fn chosen<'c>(all: &'c [Held], from: &str) -> Option<&'c Held> {
     let given = all.iter().find(|copy| copy.node.is_none());
     given.or_else(|| all.iter().find(|copy| copy.node.as_deref() == Some(from)))
+}
+
+/// What other runs of the site hold for etcd to begin from: the run, and the file.
+pub(super) fn of_others(site: &Path, own: &str, from: &str) -> Vec<(String, PathBuf)> {
+    let mut out = Vec::new();
+    for run in std::fs::read_dir(site.join("runs")).into_iter().flatten().flatten() {
+        let id = run.file_name().to_string_lossy().into_owned();
+        let files = run.path().join("files").join(key().as_str());
+        let Ok(text) = std::fs::read(files.join(LIST)) else { continue };
+        let Ok(all) = serde_json::from_slice::<Vec<Held>>(&text) else { continue };
+        if let Some(copy) = chosen(&all, from).filter(|_| id != own) {
+            out.push((id, files.join(&copy.file)));
+        }
+    }
+    out.sort();
+    out
+}
+
+/// Looks at the file that is given to begin from: what is to be known of it, else why it is of no use. It is of this cluster
+/// where it names a member that somebody has here, or has the Node of one of its control planes.
+pub(super) fn given(path: &Path, facts: &Facts, planes: &Planes, now: Timestamp) -> Result<Vec<String>, Problem> {
+    let shown = path.display();
+    let unusable = |why: String, help: Option<String>| {
+        let named = "name a file as `pvemig etcd snapshot` or `talosctl etcd snapshot` wrote it; an encrypted one is decrypted \
+                     before: `age -d -i KEYFILE -o etcd.snapshot FILE.age`";
+        Problem::new(
+            format!("{shown}, which etcd is to begin from, cannot be used: {why}"),
+            help.unwrap_or_else(|| named.to_owned()),
+        )
+    };
+    let content = private::read(path).map_err(|error| unusable(error.to_string(), error.help()))?;
+    let copy = Held::of(None, &content).map_err(|why| unusable(why, None))?;
+    let written = std::fs::metadata(path).ok().and_then(|meta| Timestamp::try_from(meta.modified().ok()?).ok());
+    let age = written.map_or_else(
+        || "when it was written is not known".to_owned(),
+        |at| {
+            format!(
+                "written {} ago ({at:.0})",
+                show(Duration::from_secs(now.duration_since(at).as_secs().max(0).unsigned_abs()))
+            )
+        },
+    );
+    let mut notes =
+        vec![format!("etcd is to begin from {shown}: {}, {age}; what was written since is lost", copy.words())];
+    let has = |text: String| content.windows(text.len()).any(|part| part == text.as_bytes());
+    let ids: Vec<u64> = facts.holders().filter_map(|(_, holds)| Some(holds.status.as_ref().ok()?.member)).collect();
+    let machines = || planes.stay().chain(&planes.lost);
+    let ours = ids.iter().any(|id| has(format!("{id:x}")))
+        || machines().any(|machine| has(format!("/registry/minions/{}", machine.node.name)));
+    if !ours && ids.is_empty() {
+        notes.push(format!(
+            "whether {shown} is of {} is not known: no member of its etcd is left to compare",
+            planes.cluster
+        ));
+    } else if !ours {
+        let text = "it is of another cluster: it names no member of this etcd, and has none of its Nodes".to_owned();
+        return Err(unusable(text, Some(format!("name a snapshot of {}", planes.cluster))));
+    }
+    Ok(notes)
 }

@@ -1,19 +1,26 @@
 //! How the control planes of a cluster stand, asked side by side, and what of it keeps anybody from wiping.
 
-use futures::future::join_all;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::{Either, join_all, select};
 use jiff::Timestamp;
 
 use crate::base::check::{Problem, bytes};
 use crate::base::fault::Failure;
-use crate::base::wait::show;
+use crate::base::permit::Thing;
+use crate::base::wait::{pause, show};
 use crate::blueprint::Known;
 use crate::blueprint::machine::Machine;
-use crate::blueprint::quorum::{Etcd, Said, Votes, look, votes};
+use crate::blueprint::quorum::{Etcd, Peer, Said, Votes, look, votes};
 use crate::estate::Estate;
 use crate::talos::{Error, EtcdStatus, kind};
 
-use super::lost::{Gone, stand};
+use super::lost::{Gone, Off, Shell, shell, stand};
 use super::{Planes, known};
+
+/// How long Kubernetes is waited for: an API without etcd says so after seven seconds, and one that is not there nothing.
+const KUBERNETES: Duration = Duration::from_secs(10);
 
 /// Where etcd has its files.
 const ETCD: &str = "/var/lib/etcd";
@@ -70,7 +77,9 @@ impl Holds {
 pub(super) struct Facts {
     pub(super) etcd: Etcd,
     pub(super) here: Vec<(Machine, Here)>,
-    pub(super) gone: Vec<(Machine, Gone)>,
+    pub(super) gone: Vec<(Machine, Gone, Shell)>,
+    /// What Kubernetes told, where nobody knows a leader: it has it from one.
+    living: Option<String>,
     /// Control planes that discovery knows, by their host names.
     seen: Vec<String>,
 }
@@ -81,10 +90,25 @@ pub(super) type Named = (&'static Known, Problem);
 /// Asks all of them.
 pub(super) async fn gather(cx: &Estate, planes: &Planes) -> Facts {
     let here = join_all(planes.stay().map(|machine| async move { (machine.clone(), here(cx, machine).await) }));
-    let gone = join_all(planes.lost.iter().map(|machine| async move { (machine.clone(), stand(cx, machine).await) }));
+    let gone = join_all(planes.lost.iter().map(|machine| async move {
+        let (gone, shell) = futures::join!(stand(cx, machine), shell(cx, machine));
+        (machine.clone(), gone, shell)
+    }));
     let (etcd, here, gone, seen) =
         futures::join!(look(cx, &planes.cluster, &planes.peers), here, gone, seen(cx, &planes.from));
-    Facts { etcd, here, gone, seen }
+    let living = if votes(&etcd).is_some() { None } else { living(cx, planes).await };
+    Facts { etcd, here, gone, living, seen }
+}
+
+/// What Kubernetes tells of its nodes. It reads them from an etcd that has its leader, so an answer proves that one lives,
+/// whoever can be reached from here; that it does not answer proves nothing.
+async fn living(cx: &Estate, planes: &Planes) -> Option<String> {
+    let cluster = &planes.from.node.cluster;
+    let asked = async { Ok::<_, Failure>(cx.kubernetes(cluster).await?.nodes().await?.len()) };
+    match select(Box::pin(asked), Box::pin(pause(cx.clock(), KUBERNETES))).await {
+        Either::Left((Ok(nodes), _)) => Some(format!("kubernetes `{cluster}` answers, and has {nodes} nodes")),
+        Either::Left((Err(_), _)) | Either::Right(_) => None,
+    }
 }
 
 /// What discovery knows; a node that is down knows nothing, which [`Here`] tells.
@@ -144,7 +168,14 @@ impl Facts {
     pub(super) fn at_most(&self) -> Votes {
         let healthy = self.holders().filter(|(_, holds)| holds.votes()).count();
         let learners = self.holders().filter(|(_, holds)| holds.status.as_ref().is_ok_and(|s| s.is_learner)).count();
-        Votes { voters: self.here.len() + self.gone.len() - learners, healthy }
+        // One that is named nowhere may have a vote too.
+        let named = |peer: &Peer| {
+            let mut all =
+                self.here.iter().map(|(machine, _)| machine).chain(self.gone.iter().map(|(machine, ..)| machine));
+            all.any(|machine| machine.name == peer.name)
+        };
+        let others = self.etcd.said.iter().filter(|(peer, said)| *said != Said::Worker && !named(peer)).count();
+        Votes { voters: self.here.len() + self.gone.len() + others - learners, healthy }
     }
 
     /// What each member holds, in words.
@@ -165,12 +196,22 @@ impl Facts {
     }
 
     /// What keeps anybody from wiping a member, and from beginning anew: unknown is not gone.
-    pub(super) fn in_the_way(&self, planes: &Planes) -> Vec<Named> {
+    pub(super) fn in_the_way(&self, planes: &Planes, given: &BTreeSet<Thing>) -> Vec<Named> {
         let mut out: Vec<Named> = Vec::new();
+        if let Some(said) = &self.living {
+            let text =
+                format!("{said}: an etcd with its majority lives, and none of those that answer here knows its leader");
+            let help = format!(
+                "{} is cut off from the others (port 2380), or they are not gone: find them before anything is wiped",
+                planes.from.name
+            );
+            out.push((&known::LIVING, Problem::new(text, help)));
+        }
         let votes = self.at_most();
         if votes.left().is_some() {
-            let text =
-                format!("etcd has at most {votes}: those that answer are a majority, and find a leader by themselves");
+            let text = format!(
+                "as far as is told etcd has {votes}: those that answer are a majority, and find a leader by themselves"
+            );
             let help = "let them reach each other (port 2380), wait for the election, and look again: `pvemig survey`";
             out.push((&known::MAJORITY, Problem::new(text, help)));
         }
@@ -181,15 +222,21 @@ impl Facts {
                 Problem::new(
                     format!("{} does not answer: {why}", machine.name),
                     format!(
-                        "let it answer: a voter that comes back is the cheapest way out of a lost majority; where it is gone for good, \
-                         put {} under `lost`",
-                        machine.name
+                        "let it answer: a voter that comes back is the cheapest way out of a lost majority; {}",
+                        if machine.name == planes.from.name {
+                            "where it is gone for good, name another one in `from`, or a copy by `snapshot`".to_owned()
+                        } else {
+                            format!("where it is gone for good, put {} under `lost`", machine.name)
+                        }
                     ),
                 ),
             ));
         }
-        for (machine, gone) in &self.gone {
-            let Gone::There(how) = gone else { continue };
+        for (machine, gone, shell) in &self.gone {
+            let Gone::There(how) = gone else {
+                out.extend(returns(machine, gone, shell, given));
+                continue;
+            };
             out.push((
                 &known::ALIVE,
                 Problem::new(
@@ -275,10 +322,19 @@ impl Facts {
         }
         let mut newest: Option<(&Machine, &EtcdStatus)> = None;
         for (machine, holds) in self.holders().filter(|(machine, _)| machine.name != *name) {
-            if let Ok(status) = &holds.status
-                && status.raft_applied > newest.map_or(own.raft_applied, |(_, status)| status.raft_applied)
-            {
-                newest = Some((machine, status));
+            match &holds.status {
+                Ok(status) if status.raft_applied > newest.map_or(own.raft_applied, |(_, one)| one.raft_applied) => {
+                    newest = Some((machine, status));
+                }
+                Ok(_) => {}
+                Err(why) => {
+                    let other = &machine.name;
+                    let text = format!(
+                        "{other} has data of etcd, and how far it is is not known ({why}): it may have more than {name}"
+                    );
+                    let help = format!("let it tell ({}), or name a copy by `snapshot`", machine.talosctl("logs etcd"));
+                    out.push((&known::BEHIND, Problem::new(text, help)));
+                }
             }
         }
         if let Some((machine, status)) = newest {
@@ -294,4 +350,34 @@ impl Facts {
         }
         out
     }
+}
+
+/// What could bring back a machine that does not answer. It is known to be gone where its VM is off; where nobody tells, a
+/// person has to.
+fn returns(machine: &Machine, gone: &Gone, shell: &Shell, given: &BTreeSet<Thing>) -> Option<Named> {
+    let name = &machine.name;
+    let silent = *gone == Gone::Silent;
+    let why = match shell {
+        Shell::Runs(vmid) if silent => {
+            let text = format!(
+                "vm {vmid} of {name} runs, and {name} does not answer: it may come up with its etcd at any moment"
+            );
+            let help = format!("let it come up; where it is of no use, `qm stop {vmid}`");
+            return Some((&known::RETURNS, Problem::new(text, help)));
+        }
+        Shell::Off(Off { vmid, kept: true, .. }) => {
+            let text = format!("vm {vmid} of {name} is off, and high availability may start it at any moment");
+            return Some((&known::RETURNS, Problem::new(text, format!("`ha-manager remove vm:{vmid}`"))));
+        }
+        Shell::Unknown(vmid, why) if silent => format!("whether vm {vmid} could come back is not known: {why}"),
+        Shell::None if silent => "whether it is off, or cut off from here, nobody can see".to_owned(),
+        Shell::Runs(_) | Shell::Off(_) | Shell::Unknown(..) | Shell::None => return None,
+    };
+    let thing = Thing::gone(name);
+    let text = format!("{name} is silent, and that is all that is known: {why}");
+    let help = format!(
+        "look at it; where it never comes back with its disk, add `--destroy {thing}` to the command (with `pvemig resume` too): \
+         alive behind another network it is an etcd beside the new one"
+    );
+    (!given.contains(&thing)).then(|| (&known::UNSEEN, Problem::new(text, help)))
 }

@@ -42,7 +42,12 @@ pub(super) async fn look(talos: &Talos) -> Result<Local, Failure> {
         return Ok(Local { volume, data: Vec::new() });
     }
     let mounts = talos.list(&MOUNTS).await?;
-    let mounted = |path: &str| mounts.iter().any(|mount| mount.spec.target == path);
+    // A volume that is a directory is mounted too, and has its data on EPHEMERAL: it has no device of its own.
+    let device = |path: &str| {
+        let mount = mounts.iter().find(|mount| mount.spec.target == path)?;
+        Some(mount.spec.source.as_str()).filter(|source| source.starts_with("/dev/"))
+    };
+    let mounted = |path: &str| device(path).is_some_and(|own| device("/var").is_some_and(|of| of != own));
     let mut found = Vec::new();
     for (dir, own) in OWN {
         let entries = match talos.dir(dir).await {

@@ -1,17 +1,19 @@
 //! A machine that is said to be gone: whether it is.
 
 use crate::base::fault::Failure;
+use crate::blueprint::install::disk::with_data;
 use crate::blueprint::machine::Machine;
+use crate::blueprint::own_vm;
 use crate::estate::Estate;
 use crate::proxmox;
-use crate::talos::{Error, kind};
+use crate::talos::{Error, Talos, kind};
 
 /// How a machine stands that is said to be gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Gone {
     /// It does not answer.
     Silent,
-    /// It waits for its first configuration: what it had is not there any more.
+    /// It waits for its first configuration, and none of its disks has anything of an installation.
     Waits,
     /// It answers, with a configuration or without anybody knowing, and how that is known.
     There(String),
@@ -23,11 +25,21 @@ pub(super) enum Shell {
     /// It is no VM, or its VM is gone.
     None,
     /// It is there, and off.
-    Off(u32),
+    Off(Off),
     /// It runs.
     Runs(u32),
     /// Proxmox did not tell.
     Unknown(u32, String),
+}
+
+/// A VM that is off, and what would start it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Off {
+    pub(super) vmid: u32,
+    /// High availability has it, and may start it at any moment.
+    pub(super) kept: bool,
+    /// It starts with its host; None where that could not be asked.
+    pub(super) onboot: Option<bool>,
 }
 
 /// Asks the machine.
@@ -39,22 +51,48 @@ async fn asked(cx: &Estate, machine: &Machine) -> Result<Gone, Failure> {
     match machine.open(cx).await?.single(&kind::MACHINE_STATUS).await {
         Ok(_) => return Ok(Gone::There("it has its configuration".into())),
         Err(Error::UnknownIssuer { .. }) => {}
-        // A clock that is wrong says nothing of the machine but that it is there.
-        Err(error) if error.is_down() && !matches!(error, Error::OutOfDate { .. }) => return Ok(Gone::Silent),
+        // Whatever else is said somebody says: a machine that boots is there, and one whose clock is wrong too.
+        Err(Error::Unreachable { .. } | Error::NoAnswer { .. }) => return Ok(Gone::Silent),
         Err(error) => return Err(error.into()),
     }
-    match cx.talos_in_maintenance(&machine.name, None, None)?.single(&kind::MACHINE_STATUS).await {
-        Ok(_) => Ok(Gone::Waits),
-        Err(error) => Ok(Gone::There(error.to_string())),
+    let talos = cx.talos_in_maintenance(&machine.name, None, None)?;
+    talos.single(&kind::MACHINE_STATUS).await?;
+    let (disks, volumes) = futures::try_join!(talos.list(&kind::DISKS), talos.list(&kind::DISCOVERED_VOLUMES))?;
+    if let Some((disk, _)) = with_data(&disks, &volumes).into_iter().next() {
+        let text = format!("it waits for a configuration, and has the data of an installation on {disk}");
+        return Ok(Gone::There(text));
     }
+    Ok(match another(cx, machine, &talos).await? {
+        Some(text) => Gone::There(text),
+        None => Gone::Waits,
+    })
+}
+
+/// Why what waits at a VM's address is not known to be that VM.
+async fn another(cx: &Estate, machine: &Machine, talos: &Talos) -> Result<Option<String>, Failure> {
+    let Some(vm) = &machine.vm else { return Ok(None) };
+    let (own, (_, _, config)) =
+        futures::try_join!(async { Ok::<_, Failure>(own_vm::of_node(talos).await?) }, vm.config(cx))?;
+    Ok(match (own, own_vm::of_vm(&config)) {
+        (Some(own), Some(of_vm)) if own.eq_ignore_ascii_case(&of_vm) => None,
+        (own, of_vm) => Some(format!(
+            "a machine with the uuid {} waits at its address for a configuration, and vm {} has {}",
+            own.as_deref().unwrap_or("?"),
+            vm.vmid,
+            of_vm.as_deref().unwrap_or("none that is known")
+        )),
+    })
 }
 
 /// Asks Proxmox.
 pub(super) async fn shell(cx: &Estate, machine: &Machine) -> Shell {
     let Some(vm) = &machine.vm else { return Shell::None };
     match vm.status(cx).await {
-        Ok((_, _, status)) if status.pid.is_some() => Shell::Runs(vm.vmid),
-        Ok(_) => Shell::Off(vm.vmid),
+        Ok((_, _, status)) if status.is_running() => Shell::Runs(vm.vmid),
+        Ok((_, _, status)) => {
+            let onboot = vm.config(cx).await.ok().map(|(_, _, config)| config.value("onboot") == Some("1"));
+            Shell::Off(Off { vmid: vm.vmid, kept: status.is_ha_managed(), onboot })
+        }
         Err(failure) if matches!(failure.downcast_ref(), Some(proxmox::Error::NoSuchVm { .. })) => Shell::None,
         Err(failure) => Shell::Unknown(vm.vmid, failure.to_string()),
     }

@@ -56,7 +56,7 @@ const ROWS: &[Row] = &[
     Row::of::<Preflight>(&[], &[]),
     Row::of::<SaveCopy>(&[], &[]),
     Row::of::<WipeEtcd>(&[], &[NODE]),
-    Row::of::<Recover>(&[], &[]),
+    Row::of::<Recover>(&[], &[]).stays(),
     Row::of::<Rejoin>(&[], &[NODE]),
     Row::of::<VerifyRecovery>(&[], &[]),
 ];

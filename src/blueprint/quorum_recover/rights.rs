@@ -12,7 +12,7 @@ pub(super) const ROLE: &str = "os:admin";
 pub(super) fn of(planes: &Planes) -> Rights {
     let vms: Vec<_> = planes.lost.iter().filter_map(|machine| machine.vm.as_ref()).collect();
     let audit = |vmid: u32| PveNeed {
-        steps: vec![on::PREFLIGHT],
+        steps: vec![on::PREFLIGHT, on::WIPE, on::RECOVER],
         path: format!("/vms/{vmid}"),
         privilege: Privilege::same("VM.Audit"),
         purpose: format!("whether vm {vmid} could come back"),
@@ -30,12 +30,16 @@ pub(super) fn of(planes: &Planes) -> Rights {
         kubernetes: planes.from.node.cluster.clone(),
         namespace: "kube-system".into(),
         kube: vec![KubeNeed {
-            steps: vec![on::RECOVER, on::VERIFY],
+            steps: vec![on::PREFLIGHT, on::WIPE, on::RECOVER, on::VERIFY],
             right: Right::new("list", "", "nodes", ""),
-            purpose: "that the objects are there again".into(),
+            purpose: "that no etcd with a majority lives elsewhere, and that the objects are there again".into(),
             weight: Weight::Needed,
         }],
-        kube_notes: vec!["There is nothing to ask of Kubernetes before etcd has begun again.".into()],
+        kube_notes: vec![
+            "Without a majority the API takes no account and no token, and one that is made later is not in the copy: have this \
+             applied before the loss, or name the kubeconfig of an administrator in the site file."
+                .into(),
+        ],
         talos: Some(TalosRights {
             cluster: planes.cluster.clone(),
             role: ROLE,

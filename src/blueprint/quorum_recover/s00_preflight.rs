@@ -9,12 +9,12 @@ use crate::base::names::StepKey;
 use crate::base::permit::{System, Thing};
 use crate::blueprint::finding::{self, Findings, asked};
 use crate::blueprint::machine::Machine;
-use crate::engine::step::{Risk, RunInfo, Seen, Step};
+use crate::engine::step::{Risk, RunInfo, Seen, Standing, Step};
 use crate::estate::Estate;
 
-use super::copies::Copies;
+use super::copies::{self, Copies};
 use super::facts::{Facts, gather};
-use super::lost::{Gone, Shell, shell};
+use super::lost::{Gone, Shell};
 use super::{Planes, known, local, on, rights};
 
 /// Looks at all control planes.
@@ -53,6 +53,10 @@ impl Step<Estate> for Preflight {
             "Up to 1.13 etcd's data is on EPHEMERAL with all of /var, images and emptyDirs among it: those are made anew. What else \
              is there (/var/local, /var/openebs, /opt/local-path-provisioner) is listed, and needs a consent of its own."
                 .into(),
+            "A machine that is only silent may be cut off, and serve on with the others of the old majority. A Kubernetes API that \
+             answers is proof of one; a VM is seen to be off; of any other machine somebody has to say that it never comes back with \
+             its disk: `--destroy gone/NODE`."
+                .into(),
             format!(
                 "By hand: {}, {}, {}.",
                 self.planes.from.talosctl("etcd status"),
@@ -76,17 +80,39 @@ impl Step<Estate> for Preflight {
             }
             return Ok(finding::check(out.all));
         }
-        out.note(on::SAVE, format!("etcd has at most {}", facts.at_most()));
+        let kept = copies::of_others(cx.journals(), &seen.run.id, &self.planes.from.name);
+        for (id, path) in kept.iter().filter(|(id, _)| seen.run.others.get(id) == Some(&Standing::Open)) {
+            out.problem(
+                &known::OPEN,
+                on::SAVE,
+                format!("run {id} of this site is open, and has what etcd is to begin from: {}", path.display()),
+                format!(
+                    "`pvemig resume {id}` goes on with it; whatever does not answer may be in the middle of its reboot"
+                ),
+            );
+        }
+        out.note(on::SAVE, format!("as far as is told etcd has {}", facts.at_most()));
         for line in facts.words(cx.clock().now()) {
             out.note(on::SAVE, line);
         }
-        for (known, problem) in facts.in_the_way(&self.planes) {
-            out.borrowed(known, StepKey::new(on::WIPE, Some(&self.planes.from.name)), problem);
+        // Of the step with which the new one begins: whoever has been wiped may be behind already.
+        for (known, problem) in facts.in_the_way(&self.planes, &seen.run.consents) {
+            out.borrowed(known, on::RECOVER, problem);
         }
-        for (known, problem) in facts.unfit(&self.planes, self.copies.snapshot.is_some()) {
+        for (known, mut problem) in facts.unfit(&self.planes, self.copies.snapshot.is_some()) {
+            if known.name == known::EMPTY.name && !kept.is_empty() {
+                let each = kept.iter().map(|(id, path)| format!("`snapshot: {}` (run {id})", path.display()));
+                problem.help = format!("name a copy in the parameters: {}", each.collect::<Vec<_>>().join(", or "));
+            }
             out.borrowed(known, on::SAVE, problem);
         }
-        self.lost(cx, &facts, &mut out).await;
+        if let Some(path) = &self.copies.snapshot {
+            match copies::given(path, &facts, &self.planes, cx.clock().now()) {
+                Ok(notes) => notes.into_iter().for_each(|note| out.note(on::SAVE, note)),
+                Err(problem) => out.borrowed(&known::GIVEN, on::SAVE, problem),
+            }
+        }
+        lost(&facts, &mut out);
         self.given(cx, &facts, seen.run, &mut out).await;
         let roles = asked(async { Ok::<_, Failure>(self.planes.from.open(cx).await?.roles().to_vec()) }.await);
         match roles {
@@ -119,43 +145,40 @@ pub(super) fn still_member(there: &str, lost: &[String]) -> Problem {
     )
 }
 
-impl Preflight {
-    /// What could come back.
-    async fn lost(&self, cx: &Estate, facts: &Facts, out: &mut Findings) {
-        let wipe = || StepKey::new(on::WIPE, Some(&self.planes.from.name));
-        let shells = join_all(facts.gone.iter().map(|(machine, _)| shell(cx, machine))).await;
-        for ((machine, gone), shell) in facts.gone.iter().zip(shells) {
-            let name = &machine.name;
-            match (gone, shell) {
-                (Gone::Waits, _) => {
-                    out.note(on::SAVE, format!("{name} waits for a first configuration: it has nothing of etcd any more"));
-                }
-                (Gone::There(_), _) => {}
-                (Gone::Silent, Shell::Off(vmid)) => out.note(
+/// What there is to know of those that are lost.
+fn lost(facts: &Facts, out: &mut Findings) {
+    for (machine, gone, shell) in &facts.gone {
+        let name = &machine.name;
+        match (gone, shell) {
+            (Gone::Waits, _) => out.note(
+                on::SAVE,
+                format!("{name} waits for a first configuration, and has nothing of etcd any more on any of its disks"),
+            ),
+            (Gone::Silent, Shell::Off(off)) => {
+                let vmid = off.vmid;
+                let onboot = match off.onboot {
+                    Some(true) => format!("; it starts with its host (`qm set {vmid} --onboot 0`)"),
+                    Some(false) => String::new(),
+                    None => "; whether it starts with its host is not known".to_owned(),
+                };
+                out.note(
                     on::SAVE,
                     format!(
-                        "vm {vmid} ({name}) is there and off: where its disk is whole, switching it on again is the cheapest way out \
-                         (`qm start {vmid}`), and once this has begun it must not come back with that disk"
+                        "vm {vmid} ({name}) is there and off: where its disk is whole, switching it on again is the cheapest way \
+                         out (`qm start {vmid}`), and once this has begun it must not come back with that disk{onboot}"
                     ),
-                ),
-                (Gone::Silent, Shell::Runs(vmid)) => out.problem(
-                    &known::RETURNS,
-                    wipe(),
-                    format!("vm {vmid} of {name} runs, and {name} does not answer: it may come up with its etcd at any moment"),
-                    format!("let it come up; where it is of no use, `qm stop {vmid}`"),
-                ),
-                (Gone::Silent, Shell::Unknown(vmid, why)) => {
-                    let why = finding::Unknown { text: why, help: None };
-                    out.unknown(wipe(), &format!("whether vm {vmid} ({name}) could come back"), &why);
-                }
-                (Gone::Silent, Shell::None) => out.note(
-                    on::SAVE,
-                    format!("{name} does not answer: that it never comes back with its disk nobody can see from here"),
-                ),
+                );
             }
+            (Gone::Silent, _) => out.note(
+                on::SAVE,
+                format!("{name} does not answer: that it never comes back with its disk nobody can see from here"),
+            ),
+            (Gone::There(_), _) => {}
         }
     }
+}
 
+impl Preflight {
     /// What goes with etcd, and what of it was given.
     async fn given(&self, cx: &Estate, facts: &Facts, run: &RunInfo, out: &mut Findings) {
         let looked = join_all(facts.holders().map(|(machine, _)| async move {

@@ -14,7 +14,7 @@ use crate::blueprint::machine::Machine;
 use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 
-use super::copies::{self, Copies, Held};
+use super::copies::{self, Copies, Held, Stood};
 use super::facts::{Here, gather};
 use super::{Planes, names};
 
@@ -37,7 +37,8 @@ impl Step<Estate> for SaveCopy {
     type Before = Before;
 
     fn title(&self) -> String {
-        format!("what {} have of etcd is held in a copy", names(self.planes.stay()))
+        let has = if self.planes.nodes.is_empty() { "has" } else { "have" };
+        format!("what {} {has} of etcd is held in a copy", names(self.planes.stay()))
     }
 
     fn why(&self) -> Vec<String> {
@@ -45,8 +46,10 @@ impl Step<Estate> for SaveCopy {
             "Nothing is wiped of which no copy is held. A voter gives a snapshot without a majority too, with a digest behind it; of \
              a learner, or an etcd that does not start, the file itself is read."
                 .into(),
-            "Each is held against itself (size, the sha256 at its end, bbolt's pages) and kept among the files of this run, with its \
-             digest in the journal; 02 reads it back right before each wipe."
+            "Each is held against itself and kept among the files of this run, with its digest in the journal; 02 reads it back right \
+             before each wipe, and stops where the member has more by then. Of a snapshot all of it is held against the sha256 at its \
+             end; of a raw file no more is looked at than its size and the two pages that say where everything is. What is in the WAL \
+             alone is not copied."
                 .into(),
             "It has every Secret of Kubernetes in it: the files are their owner's alone.".into(),
             format!(
@@ -88,7 +91,10 @@ impl Step<Estate> for SaveCopy {
         }
         let mut problems: Vec<Problem> =
             facts.unfit(&self.planes, self.copies.snapshot.is_some()).into_iter().map(|(_, problem)| problem).collect();
-        problems.extend(facts.in_the_way(&self.planes).into_iter().map(|(_, problem)| problem));
+        problems.extend(facts.in_the_way(&self.planes, &seen.run.consents).into_iter().map(|(_, problem)| problem));
+        if let Some(path) = &self.copies.snapshot {
+            problems.extend(copies::given(path, &facts, &self.planes, cx.clock().now()).err());
+        }
         if !problems.is_empty() {
             return Ok(Check::blocked(problems));
         }
@@ -116,7 +122,7 @@ impl Step<Estate> for SaveCopy {
             let learner = holds.status.as_ref().is_ok_and(|status| status.is_learner);
             permit.progress(&format!("{}: copying its etcd", machine.name));
             let content = taken(cx, machine, holds.status.is_ok() && !learner, permit).await?;
-            held.push(self.keep(permit, Some(&machine.name), &content)?);
+            held.push(Held { stood: Stood::of(holds), ..self.keep(permit, Some(&machine.name), &content)? });
         }
         if let Some(given) = &self.copies.snapshot {
             held.push(self.keep(permit, None, &private::read(given)?)?);

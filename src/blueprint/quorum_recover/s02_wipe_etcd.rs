@@ -8,13 +8,14 @@ use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System, Thing};
 use crate::blueprint::machine::Machine;
+use crate::blueprint::quorum::Votes;
 use crate::blueprint::stand::{is_on_its_way, may_pass};
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::talos::EtcdVolume;
+use crate::talos::{EtcdStatus, EtcdVolume};
 
 use super::copies::{self, Held};
-use super::facts::{Facts, Here, Holds, gather};
+use super::facts::{Facts, Here, Holds, gather, here};
 use super::local::{self, Local};
 use super::s00_preflight::{things, unconsented};
 use super::{Planes, on};
@@ -80,8 +81,13 @@ impl Step<Estate> for WipeEtcd {
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let name = &self.machine.name;
-        let what = format!("{name}: the volume that etcd is on is wiped, and it reboots");
-        Outlook { destroys: vec![Thing::member(name)], ..Outlook::changes(System::Talos, [what]) }
+        let what = format!("{name}: where it has data of etcd, the volume that is on is wiped, and it reboots");
+        Outlook {
+            destroys: vec![Thing::member(name)],
+            stops: Some(self.machine.as_a_whole()),
+            stops_until: Some(on::VERIFY),
+            ..Outlook::changes(System::Talos, [what])
+        }
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
@@ -94,18 +100,17 @@ impl Step<Estate> for WipeEtcd {
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let Some(since) = seen.since else { return Ok(()) };
-        // All of it once more: from here on there is no way back.
-        let facts = gather(cx, &self.planes).await;
-        if facts.led().is_some() {
-            return Ok(());
-        }
-        let Some(Here::Holds(_)) = facts.of(&self.machine.name) else { return Ok(()) };
+        // All of it once more: behind the call there is no way back.
         let talos = self.machine.open(cx).await?;
-        if is_on_its_way(&talos).await? {
+        if is_on_its_way(&talos).await? || !matches!(here(cx, &self.machine).await, Here::Holds(_)) {
             return Ok(());
         }
         let found = local::look(&talos).await?;
-        let mut problems = self.in_the_way(&facts, &seen)?;
+        // Last, since that takes minutes: a majority may have come back meanwhile.
+        let facts = gather(cx, &self.planes).await;
+        let Some(Here::Holds(_)) = facts.of(&self.machine.name) else { return Ok(()) };
+        let mut problems: Vec<Problem> = facts.led().map(|votes| self.led(&votes)).into_iter().collect();
+        problems.extend(self.in_the_way(&facts, &seen)?);
         let fresh = paths(&found).into_iter().filter(|path| !since.data.contains(path)).collect::<Vec<_>>();
         if found.volume != since.volume || !fresh.is_empty() {
             problems.push(Problem::new(
@@ -127,18 +132,35 @@ impl Step<Estate> for WipeEtcd {
         Ok(())
     }
 
-    async fn back(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+    async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let (name, label) = (&self.machine.name, before.volume.label());
-        if let Here::Holds(Holds { status: Ok(status), .. }) = super::facts::here(cx, &self.machine).await
-            && before.member.as_deref() == Some(&format!("{:016x}", status.member))
+        if let Here::Holds(Holds { status: Ok(status), .. }) = here(cx, &self.machine).await
+            && before.member.as_deref() == Some(&hex(&status))
             && status.leader == 0
         {
             return Ok(Check::done().note(format!("{name} has its etcd as before")));
         }
-        let change = Change::act(format!("{label} of {name} is wiped: the copy of its etcd is among the files of 01"));
+        let held = copies::held(seen.run)?.unwrap_or_default();
+        let copy = copies::chosen(&held, &self.planes.from.name).and_then(|copy| copies::place(seen.run, copy));
+        let copy = copy.map_or_else(|| "among the files of 01".to_owned(), |path| path.display().to_string());
+        let change = Change::act(format!(
+            "{label} of {name} is wiped; until 03 is done the etcd of {} may be nowhere but in {copy}: `pvemig resume {}` begins it \
+             from there, and an undo does not bring it back",
+            self.planes.cluster, seen.run.id
+        ));
         let lost = before.data.iter().map(|path| Change::remove(format!("{name} had"), path));
         Ok(Check::todo(std::iter::once(change).chain(lost).collect(), ()))
     }
+}
+
+/// Where a run has no copy.
+const TAKEN: &str = "01 takes it, in the same run: `pvemig run` the migration, and `pvemig abandon` before it one that is open with \
+                     its 01 behind it";
+/// Where those of this run are of no use any more.
+const ANEW: &str = "`pvemig abandon` this run, and `pvemig run` the migration anew: its 01 copies what is there by now";
+
+fn hex(status: &EtcdStatus) -> String {
+    format!("{:016x}", status.member)
 }
 
 fn paths(found: &Local) -> Vec<String> {
@@ -150,7 +172,17 @@ impl WipeEtcd {
         let name = &self.machine.name;
         let facts = gather(cx, &self.planes).await;
         if let Some(votes) = facts.led() {
-            return Ok(Check::done().note(format!("etcd has {votes}: nothing is wiped")));
+            // A run that has taken its copies means to wipe: a majority of a moment settles nothing for good.
+            let has_the_old = |since: &Before| match facts.of(name) {
+                Some(Here::Holds(Holds { status: Ok(status), .. })) => since.member == Some(hex(status)),
+                _ => false,
+            };
+            let meant = copies::held(seen.run)?.is_some() && seen.since.is_none_or(has_the_old);
+            return Ok(if meant {
+                Check::blocked(vec![self.led(&votes)])
+            } else {
+                Check::done().note(format!("etcd has {votes}: nothing is wiped"))
+            });
         }
         let holds = match facts.of(name) {
             Some(Here::Holds(holds)) => holds,
@@ -182,25 +214,47 @@ impl WipeEtcd {
         let mut changes = vec![Change::remove(what, "wiped, with what etcd has on it")];
         changes.extend(found.data.iter().map(|(path, size)| Change::remove(format!("{name} {path}"), size)));
         changes.push(Change::act(format!("{name} reboots")));
-        let member = holds.status.as_ref().ok().map(|status| format!("{:016x}", status.member));
+        let member = holds.status.as_ref().ok().map(hex);
         Ok(Check::todo(changes, Before { volume: found.volume, data: paths(&found), member }))
+    }
+
+    /// Why it is not wiped while etcd has its majority.
+    fn led(&self, votes: &Votes) -> Problem {
+        let text = format!("etcd has its majority again ({votes}): nothing of {} is wiped", self.machine.name);
+        Problem::new(text, format!("there is nothing to recover while that lasts; where it is lost again, {ANEW}"))
     }
 
     /// Why it is not wiped now.
     fn in_the_way(&self, facts: &Facts, seen: &Seen<'_, Before>) -> Result<Vec<Problem>, Failure> {
         let mut problems: Vec<Problem> =
-            facts.in_the_way(&self.planes).into_iter().map(|(_, problem)| problem).collect();
+            facts.in_the_way(&self.planes, &seen.run.consents).into_iter().map(|(_, problem)| problem).collect();
         // Who was asked to go down answers later.
         let Some(held) = copies::held(seen.run)? else {
             let text = format!("no copy is held of what {} has", self.machine.name);
-            problems.push(Problem::new(text, "01 takes it, in the same run").mended_by(on::SAVE));
+            problems.push(Problem::new(text, TAKEN).mended_by(on::SAVE));
             return Ok(problems);
         };
+        for (name, more) in copies::newer(&held, facts) {
+            let text = format!("{name} has more by now than its copy: {more}");
+            problems.push(Problem::new(text, ANEW));
+        }
+        if matches!(facts.of(&self.planes.from.name), Some(Here::Holds(_))) {
+            let given = held.iter().any(|copy| copy.node.is_none());
+            problems.extend(facts.unfit(&self.planes, given).into_iter().map(|(_, problem)| problem));
+        }
+        if self.machine.name == self.planes.from.name {
+            for (machine, _) in facts.holders().filter(|(machine, _)| machine.name != self.machine.name) {
+                let text = format!(
+                    "{} has its data still, and {} is wiped last: etcd had its majority for a moment when it was asked",
+                    machine.name, self.machine.name
+                );
+                problems.push(Problem::new(text, ANEW));
+            }
+        }
         let of = |name: &str| held.iter().any(|copy: &Held| copy.node.as_deref() == Some(name));
         for (machine, _) in facts.holders().filter(|(machine, _)| !of(&machine.name)) {
             let text = format!("no copy is held of what {} has", machine.name);
-            let help = "`pvemig abandon` this run, and begin another one: its 01 copies what is there by now";
-            problems.push(Problem::new(text, help));
+            problems.push(Problem::new(text, ANEW));
         }
         if copies::chosen(&held, &self.planes.from.name).is_none() {
             let text = format!("no copy is held that etcd could begin from on {}", self.planes.from.name);

@@ -8,6 +8,7 @@ use crate::base::check::{Answer, Change, Check, Problem};
 use crate::base::fault::{Failure, Fault};
 use crate::base::permit::{Permit, System};
 use crate::base::wait::Backoff;
+use crate::blueprint::machine::Machine;
 use crate::blueprint::quorum::{amiss, apart};
 use crate::blueprint::stand::may_pass;
 use crate::engine::step::{Outlook, Risk, Seen, Step};
@@ -16,7 +17,7 @@ use crate::talos::Error;
 
 use super::copies::{self, Held};
 use super::facts::{Here, gather};
-use super::{Planes, on};
+use super::{Planes, known, names, on};
 
 /// How long a node may still call itself not ready after its etcd has said that it waits.
 const READY: Duration = Duration::from_secs(120);
@@ -52,7 +53,8 @@ impl Step<Estate> for Recover {
             "The same machine asked twice refuses the second time (ALREADY_EXISTS): that it has its etcd is then looked at. What is \
              sent before that is the copy alone, which may be sent any number of times."
                 .into(),
-            "A raw file has no digest for etcd to look at (`--recover-skip-hash-check`): 01 has held it against its own pages."
+            "A raw file has no digest for etcd to look at (`--recover-skip-hash-check`): 01 has looked at its size and its first two \
+             pages, and at no more."
                 .into(),
             format!(
                 "By hand: {}, once and never again.",
@@ -85,17 +87,23 @@ impl Step<Estate> for Recover {
                 return Ok(Check::waiting(format!("{there}; {}", problem.text)));
             }
             return Ok(match self.objects(cx).await {
-                Ok(said) => Check::done().note(there).note(said),
+                Ok(Ok(said)) => Check::done().note(there).note(said),
+                Ok(Err(missing)) => Check::waiting(format!("{there}; {missing}")),
                 Err(failure) if may_pass(&failure) => Check::waiting(format!("{there}; {failure}")),
                 Err(failure) => return Err(failure),
             });
         }
-        let mut problems: Vec<Problem> =
-            facts.in_the_way(&self.planes).into_iter().map(|(_, problem)| problem).collect();
         let begun = seen.since.is_some();
+        let ways = facts.in_the_way(&self.planes, &seen.run.consents);
+        // It may be the very one that has begun: its leader is known in a moment.
+        if begun && let Some((_, own)) = ways.iter().find(|(known, _)| known.name == known::LIVING.name) {
+            return Ok(Check::waiting(own.text.clone()));
+        }
+        let mut problems: Vec<Problem> = ways.into_iter().map(|(_, problem)| problem).collect();
         for (machine, _) in facts.holders().filter(|(machine, _)| !begun || machine.name != *name) {
             let text = format!("{} has data of etcd: a second one would be a second cluster", machine.name);
-            problems.push(Problem::new(text, "let it be wiped first").mended_by(on::WIPE));
+            let help = "01 copies it and 02 wipes it, in the same run: `pvemig run` the migration";
+            problems.push(Problem::new(text, help).mended_by(on::WIPE));
         }
         let (state, message) = match facts.of(name) {
             Some(Here::Empty { state, message }) => (state, message),
@@ -110,7 +118,9 @@ impl Step<Estate> for Recover {
         }
         let Some(copy) = self.copy(&seen)? else {
             let text = "no copy is held that etcd could begin from";
-            return Ok(Check::blocked(vec![Problem::new(text, "01 takes it, in the same run").mended_by(on::SAVE)]));
+            let help = "of a copy that is held by another run the path goes into `snapshot` of the parameters: \
+                        `pvemig report RUN` names its files; then `pvemig run` the migration";
+            return Ok(Check::blocked(vec![Problem::new(text, help).mended_by(on::SAVE)]));
         };
         Ok(match state.as_str() {
             "Preparing" => {
@@ -184,8 +194,8 @@ impl Recover {
         facts.holders().all(|(machine, _)| machine.name == self.planes.from.name)
     }
 
-    /// What Kubernetes has.
-    async fn objects(&self, cx: &Estate) -> Result<String, Failure> {
+    /// What Kubernetes has; Err: the Nodes that it should have and has not.
+    async fn objects(&self, cx: &Estate) -> Result<Result<String, String>, Failure> {
         let kube = cx.kubernetes(&self.planes.from.node.cluster).await?;
         let nodes = kube.nodes().await?;
         if nodes.is_empty() {
@@ -195,7 +205,16 @@ impl Recover {
                 Some("it may have begun from nothing: look before anything is applied".into()),
             ));
         }
+        let has = |machine: &&Machine| nodes.iter().any(|node| node.meta.name == machine.node.name);
+        let missing: Vec<&Machine> = self.planes.stay().filter(|machine| !has(machine)).collect();
+        if !missing.is_empty() {
+            return Ok(Err(format!(
+                "kubernetes `{}` has no node {}: where that lasts, the copy is of another cluster, or of a time before they came",
+                self.planes.from.node.cluster,
+                names(missing)
+            )));
+        }
         let (claims, volumes) = futures::try_join!(kube.claims(None), kube.volumes())?;
-        Ok(format!("Kubernetes has {} nodes, {} claims and {} volumes", nodes.len(), claims.len(), volumes.len()))
+        Ok(Ok(format!("Kubernetes has {} nodes, {} claims and {} volumes", nodes.len(), claims.len(), volumes.len())))
     }
 }

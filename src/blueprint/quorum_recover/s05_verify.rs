@@ -37,7 +37,9 @@ impl Step<Estate> for VerifyRecovery {
     type Before = Before;
 
     fn title(&self) -> String {
-        format!("{} is whole again on {}", self.planes.cluster, names(self.planes.stay()))
+        let (stay, all) = (self.planes.stay().count(), self.planes.stay().chain(&self.planes.lost).count());
+        let of = if stay == all { String::new() } else { format!(", {stay} of {all} control planes") };
+        format!("{} runs again on {}{of}", self.planes.cluster, names(self.planes.stay()))
     }
 
     fn why(&self) -> Vec<String> {
@@ -71,7 +73,7 @@ impl Step<Estate> for VerifyRecovery {
         let back: Vec<Problem> = facts
             .gone
             .iter()
-            .filter_map(|(machine, gone)| match gone {
+            .filter_map(|(machine, gone, _)| match gone {
                 Gone::There(how) => Some(Problem::new(
                     format!(
                         "{} has come back ({how}), and is no member of this etcd: it may have its old one",
@@ -107,6 +109,13 @@ impl Step<Estate> for VerifyRecovery {
             }
             lines.extend(amiss(&machine.name, &facts.etcd).map(|problem| problem.text));
         }
+        let lost = |node: &&Node| self.planes.lost.iter().any(|machine| machine.node.name == node.meta.name);
+        lines.extend(nodes.iter().filter(lost).filter(|node| node.is_ready()).map(|node| {
+            format!(
+                "the Node {} is Ready as it was in the copy: whether its kubelet is heard is judged anew",
+                node.meta.name
+            )
+        }));
         lines.extend(apart(&facts.etcd).into_iter().map(|problem| problem.text));
         lines.extend(facts.etcd.alarms());
         if !lines.is_empty() {

@@ -1,5 +1,7 @@
 //! Resources about hardware: disks, volumes, PCI devices, links.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::node::{Disk, Node, Run};
@@ -159,7 +161,19 @@ pub(super) fn mounts(node: &Node, run: &Run) -> Vec<Spec> {
         });
         ((*id).to_owned(), spec)
     };
-    [(3, "STATE", "/system/state"), (4, "EPHEMERAL", "/var")].iter().map(one).collect()
+    // User volumes of the type `directory` (from 1.12 on) are mounted too, and have no device (`block/mount.go`).
+    let names: BTreeSet<&str> =
+        node.data.keys().filter_map(|path| path.strip_prefix("/var/mnt/")?.split('/').next()).collect();
+    let directory = |name: &str| {
+        let spec = json!({
+            "spec": { "volumeID": format!("u-{name}"), "parentID": "EPHEMERAL", "requesters": ["sequencer"], "readOnly": false },
+            "target": format!("/var/mnt/{name}"), "source": "", "filesystem": "none", "readOnly": false,
+            "projectQuotaSupport": false, "detached": false,
+        });
+        (format!("u-{name}"), spec)
+    };
+    let own = [(3, "STATE", "/system/state"), (4, "EPHEMERAL", "/var")];
+    own.iter().map(one).chain(names.into_iter().map(directory)).collect()
 }
 
 /// `PCIDevices`
