@@ -40,7 +40,8 @@ pub(super) async fn rehearse(args: &RehearseArgs, out: &Out) -> anyhow::Result<E
     let (_, steps) = session.migration(&migration)?;
     let opened = session.opened(blueprint, Some(&migration), &steps, false)?;
     // Nobody's data is at stake here, so every consent is given, and said.
-    let given = steps.iter().flat_map(|step| step.outlook(&session.estate).destroys);
+    let given =
+        steps.iter().map(|step| step.outlook(&session.estate)).flat_map(|step| [step.destroys, step.words].concat());
     let mut going = Going { destroy: given.map(|thing| thing.0).collect(), wait: Some(Wait::Forever) };
     let live = Arc::new(Live::new(*out, session.clock));
     live.hands(Arc::new(LabHands { lab: running.clone(), live: Arc::downgrade(&live) }));

@@ -123,8 +123,10 @@ pub(super) fn refuse_consents(session: &Session, steps: &[BoxedStep], given: &[S
             let text = format!("`--destroy {first}` has no use here: no step of this run destroys anything");
             Err(Words::usage(text, "leave it out; what an undo would destroy is named to `pvemig undo`"))
         }
-        Some(known) if steps.len() > 1 => {
-            let later = steps.iter().flat_map(|step| step.outlook(&session.estate).may_destroy).copied();
+        Some(mut known) if steps.len() > 1 => {
+            let outlooks: Vec<_> = steps.iter().map(|step| step.outlook(&session.estate)).collect();
+            known.extend(outlooks.iter().flat_map(|outlook| outlook.words.clone()));
+            let later = outlooks.iter().flat_map(|outlook| outlook.may_destroy).copied();
             refuse_unknown(&known, &later.collect(), given)
         }
         // Some step says what it destroys at work only.

@@ -43,6 +43,9 @@ pub struct Outlook {
     /// not tell.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub may_destroy: &'static [&'static str],
+    /// What a person may have to vouch for, by the same flag: that a machine is off, or gone for good.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<Thing>,
     /// By its fields it destroys nothing, whatever its kind of step may do.
     #[serde(skip)]
     pub spares: bool,
@@ -71,6 +74,7 @@ impl Default for Outlook {
             empties: Vec::new(),
             destroys: Vec::new(),
             may_destroy: &[],
+            words: Vec::new(),
             spares: false,
             stays: None,
             longest: Duration::ZERO,

@@ -60,8 +60,9 @@ impl Step<Estate> for ShutDown {
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
         Outlook {
-            // That a silent machine is off a person may have to say; its disks, and the volumes on them, go with it.
-            may_destroy: &["off", "pv"],
+            words: vec![self.swap.off()],
+            // Its disks, and the volumes on them, go with it.
+            may_destroy: &["pv"],
             stays: Some(format!("{} as it is by then: who switched it off switches it on", self.swap.goer())),
             ..Outlook::changes(System::Talos, [format!("{} goes off", self.swap.goer())])
         }

@@ -84,6 +84,9 @@ impl Step<Estate> for WipeEtcd {
         let what = format!("{name}: where it has data of etcd, the volume that is on is wiped, and it reboots");
         Outlook {
             destroys: vec![Thing::member(name)],
+            words: self.planes.lost.iter().map(|lost| Thing::gone(&lost.name)).collect(),
+            // What else is on the same volume shows at work.
+            may_destroy: &["ephemeral"],
             stops: Some(self.machine.as_a_whole()),
             stops_until: Some(on::VERIFY),
             ..Outlook::changes(System::Talos, [what])
