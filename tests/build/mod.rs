@@ -212,3 +212,38 @@ async fn a_build_survives_failing_changes() {
     }
     assert_eq!(met, 16);
 }
+
+/// The way back, as far as there is one; steps applied twice; questions answered badly.
+mod oneway {
+    use super::*;
+    use crate::harness::oneway::Proof;
+
+    fn proof() -> Proof<'static, impl AsyncFn() -> Rig, impl AsyncFn(&Rig) -> Value, impl AsyncFn(&Rig, &str)> {
+        Proof {
+            name: WORLD,
+            fresh: async || fresh().await,
+            how: consenting,
+            look: async |rig: &Rig| rig.picture().await,
+            safe: |rig, what| {
+                assert_safe(rig, what);
+                rig.lab.shared().read(|w| !w.talos.wiped.is_empty())
+            },
+            good: async |rig: &Rig, what: &str| assert_built(rig, what),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_build_that_is_cut_anywhere_is_undone_or_says_what_stays() {
+        println!("{}", proof().is_cut_and_undone().await);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_build_whose_steps_are_applied_twice_is_the_same() {
+        proof().is_the_same_applied_twice().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_build_survives_failing_questions() {
+        println!("{}", proof().survives_failing_reads(&[(Front::Talos, 40), (Front::Kubernetes, 1)]).await);
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod estate;
 pub mod odd;
+pub mod oneway;
 pub mod probe;
 pub mod same;
 pub mod scene;

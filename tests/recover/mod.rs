@@ -297,3 +297,41 @@ async fn a_recovery_survives_failing_changes() {
     }
     assert_eq!(met, 15);
 }
+
+/// The way back, as far as there is one; steps applied twice; questions answered badly.
+mod oneway {
+    use super::*;
+    use crate::harness::oneway::Proof;
+
+    fn proof() -> Proof<'static, impl AsyncFn() -> Rig, impl AsyncFn(&Rig) -> Value, impl AsyncFn(&Rig, &str)> {
+        Proof {
+            name: DEADLOCK,
+            fresh: async || deadlock().await,
+            how: consenting,
+            look: async |rig: &Rig| talos(rig).await,
+            safe: |rig, what| {
+                assert_safe(rig, what);
+                rig.lab.shared().read(|w| !w.talos.wiped.is_empty())
+            },
+            good: async |rig: &Rig, what: &str| {
+                let before = deadlock().await.lab.shared().read(objects);
+                assert_recovered(rig, &before, what);
+            },
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_recovery_that_is_cut_anywhere_is_undone_or_says_what_stays() {
+        println!("{}", proof().is_cut_and_undone().await);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_recovery_whose_steps_are_applied_twice_is_the_same() {
+        proof().is_the_same_applied_twice().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_recovery_survives_failing_questions() {
+        println!("{}", proof().survives_failing_reads(&[(Front::Talos, 25), (Front::Proxmox, 1)]).await);
+    }
+}

@@ -176,3 +176,50 @@ async fn the_place_of_a_dead_one_is_filled_though_changes_fail() {
 async fn the_place_of_a_living_one_is_filled_though_changes_fail() {
     println!("{}", faults(MAC_IN_PLACE).await);
 }
+
+/// The way back, as far as there is one; steps applied twice; questions answered badly.
+mod oneway {
+    use super::*;
+    use crate::harness::oneway::Proof;
+
+    macro_rules! proof {
+        ($case:ident) => {
+            Proof {
+                name: stringify!($case),
+                fresh: async || rig($case).await,
+                how: || $case.consenting(),
+                look: async |rig: &Rig| rig.picture().await,
+                // The member that is out is what does not come back first.
+                safe: |rig, what| {
+                    assert_safe(rig, $case, what);
+                    rig.lab.shared().read(|w| {
+                        let is_old = |name: &str| w.talos.nodes[$case.old].member.is_some() && name == $case.old;
+                        !w.talos.etcd.members.iter().any(|member| is_old(&member.name))
+                    })
+                },
+                good: async |rig: &Rig, what: &str| assert_replaced(rig, $case, what).await,
+            }
+        };
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_cut_anywhere_is_undone_or_says_what_stays() {
+        println!("{}", proof!(DEAD).is_cut_and_undone().await);
+        println!("{}", proof!(MAC_IN_PLACE).is_cut_and_undone().await);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn steps_that_are_applied_twice_come_to_the_same() {
+        proof!(DEAD).is_the_same_applied_twice().await;
+        proof!(MAC_IN_PLACE).is_the_same_applied_twice().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn questions_that_are_answered_badly_change_nothing_of_the_outcome() {
+        println!("{}", proof!(DEAD).survives_failing_reads(&[(Front::Talos, 25), (Front::Kubernetes, 9)]).await);
+        println!(
+            "{}",
+            proof!(MAC_IN_PLACE).survives_failing_reads(&[(Front::Talos, 25), (Front::Kubernetes, 9)]).await
+        );
+    }
+}
