@@ -113,25 +113,18 @@ impl Work<'_> {
 /// no step knows is most likely mistyped; a single step may need to know what others were given.
 pub(super) fn refuse_consents(session: &Session, steps: &[BoxedStep], given: &[String]) -> Result<(), Words> {
     let Some(first) = given.first() else { return Ok(()) };
-    let outlooks = steps.iter().map(|step| (step.risk(), step.outlook(&session.estate)));
-    let known: Option<Vec<Vec<Thing>>> = outlooks
-        .filter(|(risk, outlook)| *risk == Risk::Destroys && !outlook.spares || !outlook.destroys.is_empty())
-        .map(|(_, outlook)| Some(outlook.destroys).filter(|things| !things.is_empty()))
-        .collect();
-    match known.map(|known| known.concat()) {
-        Some(known) if known.is_empty() => {
-            let text = format!("`--destroy {first}` has no use here: no step of this run destroys anything");
-            Err(Words::usage(text, "leave it out; what an undo would destroy is named to `pvemig undo`"))
-        }
-        Some(mut known) if steps.len() > 1 => {
-            let outlooks: Vec<_> = steps.iter().map(|step| step.outlook(&session.estate)).collect();
-            known.extend(outlooks.iter().flat_map(|outlook| outlook.words.clone()));
-            let later = outlooks.iter().flat_map(|outlook| outlook.may_destroy).copied();
-            refuse_unknown(&known, &later.collect(), given)
-        }
-        // Some step says what it destroys at work only.
-        _ => Ok(()),
+    let outlooks: Vec<_> = steps.iter().map(|step| (step.risk(), step.outlook(&session.estate))).collect();
+    // Some step says what it destroys at work only.
+    if outlooks.iter().any(|(risk, one)| *risk == Risk::Destroys && !one.spares && one.destroys.is_empty()) {
+        return Ok(());
     }
+    let known: Vec<_> = outlooks.iter().flat_map(|(_, one)| one.destroys.iter().chain(&one.words).cloned()).collect();
+    let later: BTreeSet<_> = outlooks.iter().flat_map(|(_, one)| one.may_destroy).copied().collect();
+    if known.is_empty() && later.is_empty() {
+        let text = format!("`--destroy {first}` has no use here: no step of this run destroys anything");
+        return Err(Words::usage(text, "leave it out; what an undo would destroy is named to `pvemig undo`"));
+    }
+    if steps.len() > 1 { refuse_unknown(&known, &later, given) } else { Ok(()) }
 }
 
 /// Refuses what is none of these, nor of a kind that is asked for at work only.

@@ -282,10 +282,11 @@ fn decode<B: DeserializeOwned>(id: &str, value: &Value) -> Result<B, Failure> {
     })
 }
 
-/// The before-image, for an undo. None: a reading step that asked a person kept nothing of how it was, and has nothing to take back.
-fn kept<B: DeserializeOwned>(id: &str, risk: Risk, value: &Value) -> Result<Option<B>, Failure> {
+/// The before-image, for an undo. None: a step that asked a person, and was not begun, kept nothing of how it was and has
+/// nothing to take back.
+fn kept<B: DeserializeOwned>(id: &str, value: &Value) -> Result<Option<B>, Failure> {
     match decode(id, value) {
-        Err(_) if value.is_null() && risk == Risk::Reads => Ok(None),
+        Err(_) if value.is_null() => Ok(None),
         decoded => decoded.map(Some),
     }
 }
@@ -347,7 +348,7 @@ impl<Cx: Sync, S: Step<Cx>> AnyStep<Cx> for S {
         Step::apply(self, cx, retype(seen, since.as_ref()), permit).await
     }
     async fn back(&self, cx: &Cx, before: &Value, seen: Seen<'_, Value>) -> Result<Check<()>, Failure> {
-        let Some(before) = kept::<S::Before>(S::ID, S::RISK, before)? else { return Ok(Check::done()) };
+        let Some(before) = kept::<S::Before>(S::ID, before)? else { return Ok(Check::done()) };
         Step::back(self, cx, &before, retype(seen, Some(&before))).await
     }
     async fn undo(&self, cx: &Cx, before: &Value, seen: Seen<'_, Value>, permit: &Permit) -> Result<(), Failure> {
@@ -355,7 +356,7 @@ impl<Cx: Sync, S: Step<Cx>> AnyStep<Cx> for S {
         Step::undo(self, cx, &before, retype(seen, Some(&before)), permit).await
     }
     fn undo_destroys(&self, before: &Value) -> Result<Vec<Thing>, Failure> {
-        let before = kept::<S::Before>(S::ID, S::RISK, before)?;
+        let before = kept::<S::Before>(S::ID, before)?;
         Ok(before.map(|before| Step::undo_destroys(self, &before)).unwrap_or_default())
     }
     fn was_at_work(&self, before: &Value) -> Result<bool, Failure> {

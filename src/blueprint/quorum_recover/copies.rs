@@ -58,6 +58,9 @@ pub(super) struct Held {
 /// How far a member is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stood {
+    /// Its id, where its etcd tells: what began anew meanwhile is another member, as a rule.
+    #[serde(default)]
+    pub(super) member: Option<u64>,
     /// Entries of its log that it has taken in, and their term, where its etcd tells.
     #[serde(default)]
     pub(super) raft: Option<(u64, u64)>,
@@ -69,14 +72,23 @@ pub(super) struct Stood {
 impl Stood {
     pub(super) fn of(holds: &Holds) -> Self {
         let raft = holds.status.as_ref().ok().map(|status| (status.raft_applied, status.raft_term));
-        Self { raft, written: holds.written }
+        Self { member: holds.status.as_ref().ok().map(|status| status.member), raft, written: holds.written }
     }
 
     /// What a member has that it had not when it was copied; where its etcd does not tell, its file does.
     fn more(&self, now: &Self) -> Option<String> {
+        if let (Some(then), Some(now)) = (self.member, now.member)
+            && then != now
+        {
+            return Some(format!("another etcd: its member is {now:016x}, and the copy is of {then:016x}"));
+        }
         match (self.raft, now.raft, self.written, now.written) {
-            (Some((then, term)), Some((now, now_term)), ..) => (now > then)
-                .then(|| format!("entry {now} of term {now_term}, and the copy has entry {then} of term {term}")),
+            (Some((then, term)), Some((now, now_term)), ..) =>
+            // Less is no part of the copy either: a log that begins low is that of an etcd which began anew.
+            {
+                (now != then || now_term < term)
+                    .then(|| format!("entry {now} of term {now_term}, and the copy has entry {then} of term {term}"))
+            }
             (_, _, Some(then), Some(now)) => {
                 (now != then).then(|| format!("a file written at {now}, and the copy is of one written at {then}"))
             }

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::machine::Machine;
 use super::quorum::Peer;
 use super::{Blueprint, BoxedStep, Given, Row};
+use crate::base::permit::Thing;
 use crate::site::Site;
 use crate::site::fields::Item;
 
@@ -77,6 +78,11 @@ pub struct Planes {
 }
 
 impl Planes {
+    /// That each of the lost machines never comes back with its disk, which a person may have to vouch for.
+    fn vouched(&self) -> Vec<Thing> {
+        self.lost.iter().map(|lost| Thing::gone(&lost.name)).collect()
+    }
+
     /// Those that stay: the one that etcd begins on last, so that it has its data for as long as anything may fail.
     fn stay(&self) -> impl Iterator<Item = &Machine> {
         self.nodes.iter().chain([&self.from])

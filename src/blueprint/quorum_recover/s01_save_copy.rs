@@ -75,6 +75,7 @@ impl Step<Estate> for SaveCopy {
     fn outlook(&self, _cx: &Estate) -> Outlook {
         Outlook {
             stays: Some("the copies, among the files of the run".into()),
+            words: self.planes.vouched(),
             ..Outlook::changes(System::Local, [format!("copies of the etcd of {}", names(self.planes.stay()))])
         }
     }

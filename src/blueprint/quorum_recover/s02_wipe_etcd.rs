@@ -84,7 +84,7 @@ impl Step<Estate> for WipeEtcd {
         let what = format!("{name}: where it has data of etcd, the volume that is on is wiped, and it reboots");
         Outlook {
             destroys: vec![Thing::member(name)],
-            words: self.planes.lost.iter().map(|lost| Thing::gone(&lost.name)).collect(),
+            words: self.planes.vouched(),
             // What else is on the same volume shows at work.
             may_destroy: &["ephemeral"],
             stops: Some(self.machine.as_a_whole()),
@@ -202,6 +202,10 @@ impl WipeEtcd {
                 return Ok(Check::blocked(self.in_the_way(&facts, seen)?));
             }
         };
+        // It was told to go down by this run: that its etcd says nothing is no wonder then.
+        if let (false, Err(why)) = (seen.got.is_empty(), &holds.status) {
+            return Ok(Check::waiting(format!("{name} has been told to wipe its etcd, and goes down: {why}")));
+        }
         let talos = self.machine.open(cx).await?;
         if seen.since.is_some() && is_on_its_way(&talos).await? {
             return Ok(Check::waiting(format!("{name} is going down")));

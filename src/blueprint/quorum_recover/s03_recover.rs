@@ -72,6 +72,7 @@ impl Step<Estate> for Recover {
         Outlook {
             changes: vec![(System::Talos, format!("etcd begins again on {}", self.planes.from.name))],
             stays: Some("etcd as it has begun: what the old one had is in the copies alone".into()),
+            words: self.planes.vouched(),
             ..Outlook::default()
         }
     }
