@@ -10,7 +10,10 @@ use super::{Shell, Up, expect, said};
 /// The rows that a rehearsal leaves on a terminal of `columns`, and the codes of its colours.
 fn rehearsal(columns: usize) -> (Vec<String>, BTreeSet<String>) {
     let shell = Shell::new();
-    let line = format!("stty cols {columns} rows 50; exec {} rehearse usb-move", env!("CARGO_BIN_EXE_pvemig"));
+    let line = format!(
+        "export TERM=xterm-256color; stty cols {columns} rows 50; exec {} rehearse usb-move",
+        env!("CARGO_BIN_EXE_pvemig")
+    );
     let (code, text) = on_terminal(&shell.command(&[]), &line);
     assert_eq!(code, Some(0), "{text}");
     let codes = text.split("\x1b[").skip(1).filter_map(|part| {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pvemig::lab::{Lab, LabOptions, load};
+use pvemig::lab::{FaultEffect, FaultRule, Front, Lab, LabOptions, load};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, MAC, NODES, NUC, VM, until};
@@ -124,6 +124,8 @@ async fn a_real_etcd_without_its_majority_comes_back_from_the_copy_of_a_recovery
         site["migrations"].as_object_mut().unwrap().retain(|name, _| name == "recover");
     })
     .await;
+    // The lab's own Kubernetes does not know what became of this etcd: an API server without one answers nothing.
+    rig.lab.fault(FaultRule::on(Front::Kubernetes, FaultEffect::Refuse));
     // The rest is for a machine that can be wiped.
     rig.steps.truncate(2);
     let how = How { consents: vec![format!("etcd/{NUC}")], ..How::default() };
