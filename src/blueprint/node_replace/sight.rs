@@ -86,7 +86,7 @@ pub(super) async fn life(cx: &Estate, swap: &Swap) -> Result<Life, Failure> {
         Err(error) if error.is_down() => return Ok(Life::Unknown(error.to_string())),
         Err(error) => return Err(error.into()),
     };
-    let (mut signs, mut off) = (vec![format!("Talos does not answer ({why})")], false);
+    let (mut signs, mut stopped) = (vec![format!("Talos does not answer ({why})")], None);
     let mut uuid = None;
     if let Some(vm) = &swap.old.vm {
         match power(cx, vm).await? {
@@ -94,9 +94,9 @@ pub(super) async fn life(cx: &Estate, swap: &Swap) -> Result<Life, Failure> {
             Power::On(_) => {
                 return Ok(Life::Unknown(format!("vm {} runs, and Talos does not answer in it: {why}", vm.vmid)));
             }
-            Power::Off(sign) => {
+            Power::Off(sign, uuid) => {
                 signs.push(sign);
-                off = true;
+                stopped = uuid;
             }
             Power::NotKnown(why) => return Ok(Life::Unknown(why)),
         }
@@ -115,9 +115,11 @@ pub(super) async fn life(cx: &Estate, swap: &Swap) -> Result<Life, Failure> {
     }
     let known = uuid.as_deref().or(node.as_ref().map(|node| node.system_uuid.as_str()));
     let signs = signs.join(", ");
+    // A VM that is off, and not shown to be the one that the node ran in, says nothing of it: the number may be another's.
+    let ran_in = node.as_ref().map(|node| node.system_uuid.as_str());
     Ok(match () {
         () if same(known, waits.as_deref()) => Life::Waits,
-        () if off => Life::Off(signs),
+        () if same(ran_in, stopped.as_deref()) => Life::Off(signs),
         () => Life::Silent(signs),
     })
 }
@@ -126,7 +128,8 @@ pub(super) async fn life(cx: &Estate, swap: &Swap) -> Result<Life, Failure> {
 enum Power {
     /// It does, with this uuid.
     On(Option<String>),
-    Off(String),
+    /// It is off, or not to be seen: what is said of it, and the uuid that it has.
+    Off(String, Option<String>),
     NotKnown(String),
 }
 
@@ -135,11 +138,14 @@ async fn power(cx: &Estate, vm: &Vm) -> Result<Power, Failure> {
     let said = vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.pending(at), pve.status(at))?)).await;
     let failure = match said {
         Ok((_, _, (config, status))) if status.is_running() => return Ok(Power::On(own_vm::of_vm(&config))),
-        Ok(_) => return Ok(Power::Off(format!("vm {} does not run", vm.vmid))),
+        Ok((_, _, (config, _))) => {
+            return Ok(Power::Off(format!("vm {} does not run", vm.vmid), own_vm::of_vm(&config)));
+        }
         Err(failure) => failure,
     };
     match failure.downcast_ref() {
-        Some(Error::NoSuchVm { .. }) => Ok(Power::Off(format!("vm {} is no more", vm.vmid))),
+        // A token that may not see it gets the same answer.
+        Some(Error::NoSuchVm { .. }) => Ok(Power::Off(format!("no vm {} is to be seen", vm.vmid), None)),
         Some(Error::NoAnswer { .. } | Error::LostAnswer { .. } | Error::NoSuchNode { .. }) => {
             Ok(Power::NotKnown(format!(
                 "whether vm {} runs is not known: {failure}. Where its host is gone for good, take the VM off it first (`pvecm \
