@@ -24,6 +24,48 @@ async fn a_vm_gives_way_to_a_machine_and_is_shown_to_be_off() {
     assert_safe(&rig, vm, "vm");
 }
 
+/// A number in the site file is no proof: a VM that is off, and is another one or none that can be seen, says nothing of
+/// the machine that the node ran in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vm_of_the_wrong_number_does_not_show_that_the_old_machine_is_off() {
+    let vm = Case { old: "talos-vm", dead: true, ..MAC };
+    let mut how = vm.consenting();
+    how.consents.retain(|thing| !thing.starts_with("off/"));
+    let other = |w: &mut World| {
+        let config = &mut w.vms.get_mut(&223).unwrap().config;
+        config.insert("smbios1".into(), "uuid=7d0f4d6e-6a2b-4c35-9b77-0c5a3f4e0999".into()).unwrap();
+    };
+    // The same uuid, another one, and a number that Proxmox does not know.
+    let (mut done, mut stopped) = (0, 0);
+    for (uuid, number) in [(true, 223), (false, 223), (true, 9_223)] {
+        let edit = |site: &mut Value| {
+            site["migrations"][vm.migration]["params"]["old"] = json!("talos-vm");
+            site["talos"]["homelab"]["nodes"]["talos-vm"]["vm"]["vmid"] = json!(number);
+        };
+        let rig = rig_with(
+            vm,
+            |w| {
+                if !uuid {
+                    other(w)
+                }
+            },
+            edit,
+        )
+        .await;
+        let run = rig.forward(None, &how).await;
+        if uuid && number == 223 {
+            assert_done(&run, "its own");
+            done += 1;
+            continue;
+        }
+        let (key, text) = why(&run);
+        assert!(key == "00-preflight" && text.contains("add `--destroy off/talos-vm`"), "{key}: {text}");
+        assert_eq!((rig.changes(), voters(&rig).len()), (0, 3), "{number}");
+        stopped += 1;
+    }
+    assert_eq!((done, stopped), (1, 2));
+}
+
 /// The taint that has the pods of a machine that is gone forgotten is none of the new machine's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_taint_of_the_old_machine_goes_with_it() {
