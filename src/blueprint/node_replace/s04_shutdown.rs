@@ -93,7 +93,8 @@ impl Step<Estate> for ShutDown {
             Life::Off(how) => Check::done().note(format!("{name} is off: {how}")).note(self.must_stay_off()),
             Life::Silent(silence) => {
                 let by = silence.by(&self.swap, seen.run).unwrap_or_default();
-                Check::done().note(format!("{name} is silent: {}; {by}", silence.how)).note(self.must_stay_off())
+                let check = Check::done().note(format!("{name} is silent: {}; {by}", silence.how));
+                check.notes(silence.keep_off(&self.swap)).note(self.must_stay_off())
             }
             Life::Going => Check::waiting(format!("{name} is going down")),
             Life::Unknown(why) if begun => Check::waiting(format!("{name} goes off: {why}")),

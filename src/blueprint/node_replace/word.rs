@@ -150,12 +150,18 @@ impl Silence {
         let look = format!(
             "go and look at it: where it is off, and stays off, add `--destroy {thing}`; what runs on it would run twice"
         );
-        let (Some(vm), Some((host, other))) = (&swap.old.vm, &self.host) else { return look };
+        self.keep_off(swap).map_or(look.clone(), |keep| format!("{look}. {keep}"))
+    }
+
+    /// How a VM is kept off whose host cannot be asked.
+    pub(super) fn keep_off(&self, swap: &Swap) -> Option<String> {
+        let (vm, (host, other)) = (swap.old.vm.as_ref()?, self.host.as_ref()?);
         let conf = format!("qemu-server/{}.conf", vm.vmid);
-        format!(
-            "{look}. Where its host {host} is off, keep it from starting the VM when it comes back: on {other} `mv \
-             /etc/pve/nodes/{host}/{conf} /etc/pve/nodes/{other}/{conf}`"
-        )
+        Some(format!(
+            "before its host {host} is started again, keep it from starting vm {}: on {other} `mv /etc/pve/nodes/{host}/{conf} \
+             /etc/pve/nodes/{other}/{conf}`, then `qm set {} --onboot 0`",
+            vm.vmid, vm.vmid
+        ))
     }
 }
 
@@ -172,4 +178,84 @@ fn has_begun(run: &RunInfo) -> bool {
 /// A run file; what cannot be read shows nothing.
 fn read(run: &RunInfo, step: &str, name: &str) -> Option<Vec<u8>> {
     std::fs::read(run.files.as_ref()?.join(step).join(name)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::names::Dial;
+    use crate::blueprint::install::{Bare, source::Source};
+    use crate::blueprint::machine::Machine;
+    use crate::blueprint::node::KubeNode;
+
+    fn swap() -> Swap {
+        let machine = |name: &str| Machine {
+            cluster: "c".into(),
+            name: name.into(),
+            node: KubeNode { cluster: "k".into(), name: name.into() },
+            vm: None,
+            dial: Dial::default(),
+        };
+        let source = Source { file: "/c.yaml".into(), decrypt: Vec::new(), patches: Vec::new() };
+        let new = Bare { machine: machine("n4"), source, disk: "NEW".into(), at: None, fingerprint: None };
+        Swap { old: machine("n3"), new, peers: Vec::new(), worker: false }
+    }
+
+    fn sign(renewed: &str, boot: &str) -> Sign {
+        Sign { boot: boot.into(), renewed: renewed.into() }
+    }
+
+    /// A run with these files, and these consents.
+    fn run(files: &std::path::Path, with: &[(&str, &str, &[u8])], consents: &[Thing]) -> RunInfo {
+        for (step, name, bytes) in with {
+            std::fs::create_dir_all(files.join(step)).unwrap();
+            std::fs::write(files.join(step).join(name), bytes).unwrap();
+        }
+        RunInfo { files: Some(files.into()), consents: consents.iter().cloned().collect(), ..RunInfo::default() }
+    }
+
+    #[test]
+    fn each_sign_counts_for_what_was_seen_then() {
+        let swap = swap();
+        let old = |silent: Option<Sign>, disk: Option<&str>| {
+            serde_json::to_vec(&Old { silent, disk: disk.map(str::to_owned) }).unwrap()
+        };
+        let (at_1, alive) = (old(Some(sign("1", "a")), None), old(None, Some("OWN")));
+        let copy = (on::SNAPSHOT, COPY, &b"db"[..]);
+        let kept = &[copy, (on::SNAPSHOT, SEEN, at_1.as_slice())][..];
+        let shut = &[copy, (on::SNAPSHOT, SEEN, alive.as_slice()), (on::SHUTDOWN, SHUT, &b"a"[..])][..];
+        let lived = &[copy, (on::SNAPSHOT, SEEN, alive.as_slice())][..];
+        let (off, since) = (&[swap.off()][..], &[swap.off_since("2")][..]);
+        let given: &[Thing] = &[];
+        let waits = |serial: &str| Some(vec![serial.to_owned(), "STICK".to_owned()]);
+        let none = &[copy][..0];
+        // What the run keeps, what was consented to, what is seen now, what waits there, and the word that is asked for.
+        let cases = [
+            (none, given, sign("1", "a"), None, Some("off/n3")),
+            (none, off, sign("1", "a"), None, None),
+            (kept, off, sign("1", "a"), None, None),
+            (kept, off, sign("2", "a"), None, Some("off/n3@2")),
+            (kept, off, sign("1", "b"), None, Some("off/n3@1")),
+            (kept, since, sign("2", "a"), None, None),
+            (kept, since, sign("3", "a"), None, Some("off/n3@3")),
+            (lived, off, sign("2", "a"), None, Some("off/n3@2")),
+            (shut, given, sign("2", "a"), None, None),
+            (shut, given, sign("2", "b"), None, Some("off/n3@2")),
+            (shut, given, sign("", ""), None, Some("off/n3@never-heard")),
+            // The uuid alone is no proof; the disk that it ran from is.
+            (none, given, sign("1", "a"), waits("OTHER"), Some("off/n3")),
+            (lived, given, sign("2", "a"), waits("OTHER"), Some("off/n3@2")),
+            (lived, given, sign("2", "a"), waits("OWN"), None),
+        ];
+        assert_eq!(cases.len(), 14);
+        for (at, (files, consents, sign, waits, asks)) in cases.into_iter().enumerate() {
+            let dir = tempfile::tempdir().unwrap();
+            let run = run(dir.path(), files, consents);
+            let silence = Silence { how: "it is silent".into(), sign, waits, host: None };
+            let problem = silence.unsure(&swap, &run);
+            assert_eq!(problem.is_none(), silence.by(&swap, &run).is_some(), "{at}");
+            let word = problem.as_ref().and_then(|problem| problem.help.split('`').nth(1));
+            assert_eq!(word, asks.map(|asks| format!("--destroy {asks}")).as_deref(), "{at}: {problem:?}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::k8s::{Kubernetes, Pod};
 use crate::talos::{ApplyMode, Error, Talos, Which, kind};
 
 use super::super::rights;
-use super::super::shell::starts_again;
+use super::super::shell::{kubectl, starts_again};
 use super::super::sight::{Life, life};
 use super::super::swap::Swap;
 use super::endpoint::{Point, points};
@@ -31,6 +31,8 @@ pub(super) struct Facts {
     pub(super) kube: Asked<Kube>,
     /// The nodes of the cluster, but for the new one, that have the new disk now. Who does not answer is not known to.
     pub(super) disk_of: Vec<String>,
+    /// The command that labels the new node.
+    pub(super) labels: String,
     /// What everybody reaches the cluster by.
     pub(super) points: Vec<Point>,
     /// What would start the old VM again; None: it is a machine of its own.
@@ -87,7 +89,9 @@ pub(super) async fn gather(swap: &Swap, cx: &Estate) -> Facts {
         disk_of(cx, swap),
         points(cx, swap, endpoint),
     );
+    let labels = kubectl(cx, swap, &format!("label node {} KEY=VALUE", swap.new.machine.node.name));
     Facts {
+        labels,
         life: asked(life),
         new: asked(new),
         ours: asked(ours),

@@ -95,11 +95,16 @@ pub(super) fn beside(swap: &Swap, facts: &Facts, out: &mut Findings) {
                 swap.old.talosctl("shutdown --force")
             );
             out.problem(&known::PART, key, text, help);
-        } else if ready && is_member(swap.host()) && facts.life.as_ref().is_ok_and(Life::is_down) && open() {
-            out.note(key, format!(
-                "{name} is in its place already, and {} is a member of etcd again, and down: its member is taken out, {left} are left",
-                swap.goer()
-            ));
+        } else if ready && is_member(swap.host()) && facts.life.as_ref().is_ok_and(Life::is_down) {
+            // Where the others cannot do without it their votes say so.
+            if open() {
+                let text = format!(
+                    "{name} is in its place already, and {} is a member of etcd again, and down: its member is taken out, {left} \
+                     are left",
+                    swap.goer()
+                );
+                out.note(key, text);
+            }
         } else if is_member(swap.host()) || lives {
             let text = if counted {
                 format!(

@@ -58,10 +58,7 @@ pub(super) fn findings(swap: &Swap, facts: &Facts, kube: &Kube, run: &RunInfo, o
                 "labels of node {host} that its configuration may not have are lost with it: {}",
                 labels.join(", ")
             );
-            out.note(
-                on::NODE,
-                format!("{text}; `kubectl label node {} KEY=VALUE` sets them", swap.new.machine.node.name),
-            );
+            out.note(on::NODE, format!("{text}; {} sets them", facts.labels));
         }
     }
     let plans = plan(host, &kube.pods, &kube.round, LETS);
