@@ -53,8 +53,12 @@ async fn a_vm_that_was_lost_comes_back_behind_a_recovery() {
     let mut rig = rig_of("talos-deadlock").await;
     run_of(&mut rig, "recover", &["etcd/talos-nuc", "etcd/talos-mac"]).await;
     assert_eq!(voters(&rig).len(), 2);
-    // `qm start 223`: its disk is blank, and its firmware takes the ISO.
-    rig.lab.shared().change(|w| w.start_vm(223)).unwrap();
+    // `qm set 223 --boot 'order=scsi0;ide2'`, `qm start 223`: its disk is blank, and its firmware takes the ISO.
+    let start = |w: &mut World| {
+        w.vms.get_mut(&223).unwrap().config.insert("boot".into(), "order=scsi0;ide2".into()).unwrap();
+        w.start_vm(223)
+    };
+    rig.lab.shared().change(start).unwrap();
     let waits = |w: &World| w.talos.nodes["talos-vm"].run.as_ref()?.maintenance.then_some(());
     rig.lab.shared().until(std::time::Duration::from_secs(600), waits).await.unwrap();
     run_of(&mut rig, "replace-vm", &["disk/talos-vm-root"]).await;

@@ -144,8 +144,11 @@ impl Step<Estate> for SettleNode {
             }
             return Ok(());
         }
-        // Once more: from here on its pods are forgotten.
-        if let Some(problem) = self.still_runs(cx, seen.run).await? {
+        let heard = |lease: &Lease| seen.since.is_none_or(|since| since.lease.as_ref() != Some(&lease.renewed));
+        // Once more: from here on its pods are forgotten. Once they are, nothing more is lost with a lease that nobody renews.
+        if (found.node.is_some() || found.left().is_some_and(heard))
+            && let Some(problem) = self.still_runs(cx, seen.run).await?
+        {
             return Err(Failure::plain(problem.text, Some(problem.help)));
         }
         // One that had registered anew, and is silent again, is the same machine's.
