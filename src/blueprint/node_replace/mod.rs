@@ -19,8 +19,10 @@ mod s07_join;
 mod s08_node_object;
 mod s09_uncordon;
 mod s10_verify;
+mod shell;
 mod sight;
 mod swap;
+mod word;
 
 use super::{Blueprint, BoxedStep, Given, Row};
 use crate::site::Site;

@@ -37,7 +37,8 @@ impl Params {
             .and_then(|i| node(site, &i, cluster.as_deref(), decrypt.as_deref().unwrap_or_default(), old.as_deref()));
         let (cluster, old) = (cluster?, Machine::of(site, &old?)?);
         decrypt?;
-        let swap = Swap { peers: Machine::peers(site, &cluster), new: new?, old };
+        let new = new?;
+        let swap = Swap { peers: Machine::peers(site, &cluster), worker: new.source.is_of_a_worker(), new, old };
         let goes = |name: &str| name == swap.old.name && !swap.same_name();
         let names = site.talos.get(&cluster)?.nodes.keys().filter(|name| !goes(name));
         let machines = names.filter_map(|name| Machine::of(site, name)).collect();
