@@ -85,8 +85,8 @@ impl Reader for Reading {
         self.summed(2, value);
         let id = || u64::from_str_radix(std::str::from_utf8(key).ok()?, 16).ok();
         let known = match self.bucket.as_slice() {
-            b"members" => id().map(|id| drop(self.found.members.insert(id))),
-            b"members_removed" => id().map(|id| drop(self.found.removed.insert(id))),
+            b"members" => id().map(|id| self.found.members.extend([id])),
+            b"members_removed" => id().map(|id| self.found.removed.extend([id])),
             b"key" => self.node(key, value),
             _ => Some(()),
         };
