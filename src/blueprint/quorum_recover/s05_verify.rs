@@ -16,7 +16,7 @@ use crate::k8s::Node;
 use crate::talos::kind;
 
 use super::facts::{Facts, gather};
-use super::lost::{Gone, Shell};
+use super::lost::Gone;
 use super::s00_preflight::still_member;
 use super::{Planes, names, on};
 
@@ -128,7 +128,7 @@ impl Step<Estate> for VerifyRecovery {
 impl VerifyRecovery {
     /// What is still to be done about those that are lost.
     fn missed(&self, nodes: &[Node], facts: &Facts) -> Vec<String> {
-        let shell = |machine: &Machine| facts.gone.iter().find(|(of, ..)| of.name == machine.name).map(|(_, _, s)| s);
+        let of = |machine: &Machine| facts.gone.iter().find(|(of, ..)| of.name == machine.name);
         let one = |machine: &Machine| {
             let (name, node) = (&machine.name, &machine.node.name);
             let object = match nodes.iter().find(|known| known.meta.name == *node) {
@@ -140,10 +140,16 @@ impl VerifyRecovery {
                     "there is no Node {node} any more: `node-replace` puts a machine in its place (`pvemig explain node-replace`)"
                 ),
             };
-            let keep = shell(machine).and_then(Shell::keep_off).unwrap_or_else(|| {
-                format!(
-                    "{name} must never start with its old disk: wipe that, or take it out, before it is switched on"
-                )
+            let keep = match of(machine) {
+                // Its uuid says that it is the very one.
+                Some((_, Gone::Waits, _)) if machine.vm.is_some() => {
+                    return format!("{name} is lost: {object}; it waits for a configuration, with empty disks");
+                }
+                Some((_, Gone::Silent, shell)) => shell.keep_off(),
+                _ => None,
+            };
+            let keep = keep.unwrap_or_else(|| {
+                format!("where {name} is still there, its disk is wiped or taken out before it is switched on")
             });
             format!("{name} is lost: {object}; nothing may come back with its old disk: {keep}")
         };
