@@ -5,6 +5,8 @@
 
 mod copies;
 mod facts;
+mod given;
+mod judge;
 mod known;
 mod local;
 mod lost;
