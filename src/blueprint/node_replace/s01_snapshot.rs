@@ -47,7 +47,7 @@ impl Step<Estate> for TakeSnapshot {
              with the run (`pvemig report` names it)."
                 .into(),
             format!(
-                "By hand: `talosctl etcd snapshot FILE`; for a place of its own, or encrypted: `pvemig etcd snapshot --cluster {} --to \
+                "By hand: `talosctl etcd snapshot FILE`; for a place of its own, or encrypted: `pvemig etcd snapshot {} --to \
                  DIR`.",
                 self.swap.old.cluster
             ),
