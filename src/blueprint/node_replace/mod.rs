@@ -51,6 +51,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     world: "talos-dead-node",
     rows: ROWS,
     findings: known::ALL,
+    params: params::PARAMS,
     build,
     alone,
     fold_back: |_, _| Vec::new(),
@@ -59,10 +60,10 @@ pub const BLUEPRINT: Blueprint = Blueprint {
 
 const ROWS: &[Row] = &[
     Row::of::<Preflight>(&[], &[]),
-    Row::of::<TakeSnapshot>(&[], &[]),
+    Row::of::<TakeSnapshot>(&[], &[]).stays(),
     Row::of::<DrainNode>(&[], &[]),
     Row::of::<LeaveEtcd>(&[], &[]),
-    Row::of::<ShutDown>(&[], &[]),
+    Row::of::<ShutDown>(&[], &[]).stays(),
     Row::of::<SwapMachine>(&[], &[]).asks(),
     Row::of::<ApplyConfig>(&[], &[]),
     Row::of::<JoinCluster>(&[], &[]),
