@@ -28,6 +28,8 @@ pub struct Entry {
     pub modified: Option<Timestamp>,
     /// It is a directory itself.
     pub is_dir: bool,
+    /// Why the node could not look at it: nothing but its name is known then.
+    pub error: Option<String>,
 }
 
 /// Which volume etcd's data is on.
@@ -99,15 +101,26 @@ impl Talos {
             return Err(self.unreadable(&what, "the directory itself is not in it"));
         };
         if !root.error.is_empty() {
-            return Err(self.unreadable(&what, &root.error));
+            return Err(self.kept_from(&what, &root.error));
         }
         let entry = |info: &wire::FileInfo| Entry {
             name: info.relative_name.clone(),
             size: u64::try_from(info.size).unwrap_or_default(),
             modified: Timestamp::from_second(info.modified).ok().filter(|_| info.modified > 0),
             is_dir: info.is_dir,
+            error: Some(info.error.clone()).filter(|error| !error.is_empty()),
         };
-        Ok(found.iter().filter(|info| !is_root(info) && !info.relative_name.contains('/')).map(entry).collect())
+        // What went while it was looked at is not there.
+        let is_there = |info: &&wire::FileInfo| !is_root(info) && !info.error.contains(NO_FILE);
+        Ok(found.iter().filter(is_there).filter(|info| !info.relative_name.contains('/')).map(entry).collect())
+    }
+
+    /// What the node says of one path of those that it looked at.
+    fn kept_from(&self, what: &str, why: &str) -> Error {
+        match why.contains(NO_FILE) {
+            true => Error::NotFound { at: self.at(), why: why.to_owned() },
+            false => self.unreadable(what, why),
+        }
     }
 
     /// How much a directory holds, in bytes.
@@ -123,11 +136,17 @@ impl Talos {
         let what = format!("DiskUsage {path}");
         let found = self.read(&what, ask).await.map_err(not_there)?;
         // It comes last, when all of it was counted.
-        let own = found.iter().rev().find(|info| info.name.trim_end_matches('/') == path);
-        match own {
-            Some(own) if own.error.is_empty() => Ok(u64::try_from(own.size).unwrap_or_default()),
-            Some(own) => Err(not_there(self.unreadable(&what, &own.error))),
-            None => Err(self.unreadable(&what, "the directory itself is not in it")),
+        let is_own = |info: &&wire::DiskUsageInfo| info.name.trim_end_matches('/') == path;
+        let Some(own) = found.iter().rev().find(is_own) else {
+            return Err(self.unreadable(&what, "the directory itself is not in it"));
+        };
+        if let Some(failed) = found.iter().filter(is_own).find(|info| !info.error.is_empty()) {
+            return Err(self.kept_from(&what, &failed.error));
+        }
+        // What could not be looked at was not counted: the sum is too small, by nobody knows how much.
+        match found.iter().find(|info| !info.error.is_empty() && !info.error.contains(NO_FILE)) {
+            Some(failed) => Err(self.unreadable(&what, &format!("{}: {}", failed.name, failed.error))),
+            None => Ok(u64::try_from(own.size).unwrap_or_default()),
         }
     }
 

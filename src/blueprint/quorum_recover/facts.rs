@@ -200,6 +200,10 @@ async fn asked(cx: &Estate, machine: &Machine) -> Result<Here, Failure> {
     }
     let files = talos.dir(&format!("{ETCD}/member/snap")).await.or_else(none)?;
     let file = files.into_iter().find(|entry| entry.name == "db");
+    if let Some(error) = file.as_ref().and_then(|file| file.error.as_ref()) {
+        let text = format!("{} cannot look at the database of its etcd: {error}", machine.name);
+        return Err(Failure::plain(text, Some("see `talosctl dmesg` for what its disk says".into())));
+    }
     let status = talos.etcd_status().await.map_err(|error| error.to_string());
     let (size, written) = file.map_or((None, None), |file| (Some(file.size), file.modified));
     Ok(Here::Holds(Holds { size, written, status }))

@@ -63,6 +63,9 @@ pub(super) async fn look(talos: &Talos) -> Result<Local, Failure> {
         }
     }
     let sized = found.into_iter().map(|(path, entry)| async move {
+        if let Some(error) = entry.error {
+            return Ok(Some((path, format!("what it has is not known ({error})"))));
+        }
         if !entry.is_dir {
             return Ok::<_, Error>(Some((path, bytes(entry.size))));
         }
