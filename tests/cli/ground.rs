@@ -9,10 +9,11 @@ use std::time::Duration;
 use base64::Engine;
 use kube::api::{Api, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use kube::discovery::ApiResource;
-use pvemig::lab::{self, FaultRule, Lab, LabOptions, World};
+use pvemig::lab::{FaultRule, Lab, LabOptions, World};
 use serde_json::{Value, json};
 
 use super::planted::{Planted, Seen};
+use super::sown::world;
 use super::{Said, Shell, said};
 use crate::talos::pki::{NOW, Pki, talosconfig};
 
@@ -75,6 +76,7 @@ impl Ground {
     fn programs(&mut self) {
         let bin = self.at("bin");
         std::fs::create_dir(&bin).unwrap();
+        std::fs::create_dir(self.at("tmp")).unwrap();
         let argv = self.at("argv.log");
         std::fs::write(&argv, "").unwrap();
         let path = std::env::var("PATH").unwrap();
@@ -85,8 +87,10 @@ impl Ground {
     }
 
     fn environment(&mut self) {
-        let token = self.read("kubeconfig").split("token: ").nth(1).unwrap().trim().to_owned();
-        self.planted.known("kubeconfig: token", &token);
+        // Before a cluster is built there is none.
+        if let Ok(text) = std::fs::read_to_string(self.at("kubeconfig")) {
+            self.planted.known("kubeconfig: token", text.split("token: ").nth(1).unwrap().trim());
+        }
         let key = self.read("id_ed25519");
         let body: Vec<&str> = key.lines().filter(|line| !line.starts_with("---")).collect();
         for (n, line) in body.iter().enumerate().filter(|(_, line)| line.len() >= 12) {
@@ -281,7 +285,7 @@ impl Ground {
         let password = known(&self.planted, "site: password").unwrap();
         command.env("PVE_PASSWORD", password).env("SSH_KEY_TEXT", self.read("id_ed25519"));
         command.env("PVE_TOKEN", known(&self.planted, "site: token secret").unwrap());
-        command.current_dir(self.lab.dir());
+        command.env("TMPDIR", self.at("tmp")).current_dir(self.lab.dir());
         command
     }
 
@@ -323,6 +327,17 @@ impl Ground {
 
     pub(crate) fn clear(&self) {
         self.lab.shared().clear_faults();
+    }
+
+    /// Takes what is in a folder of the lab's own for shown; how many files.
+    pub(crate) fn folder(&mut self, channel: &'static str, name: &str) -> usize {
+        let mut files = Vec::new();
+        walk(&self.at(name), &mut files);
+        for path in &files {
+            let name = path.strip_prefix(self.dir()).unwrap().display().to_string();
+            self.seen.push(Seen { channel, name, text: std::fs::read(path).unwrap() });
+        }
+        files.len()
     }
 
     /// Everything below the state directories and the log of command lines; the content of run files is theirs alone.
@@ -370,41 +385,4 @@ fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
             out.push(entry.path());
         }
     }
-}
-
-/// The world, with secrets in its machines and in what their programs say.
-fn world(planted: &mut Planted) -> World {
-    let config = |planted: &mut Planted, vm: &str| {
-        json!({
-            "description": format!("root password: {}", planted.plain(&format!("{vm}: description"))),
-            "cipassword": planted.plain(&format!("{vm}: cloud-init password")),
-            "sshkeys": planted.plain(&format!("{vm}: cloud-init keys")),
-            "args": format!("-vnc :1,password={}", planted.plain(&format!("{vm}: arguments"))),
-        })
-    };
-    let says = |exit: i32, out: String, err: String| json!({"exit": exit, "stdout": out, "stderr": err});
-    let answers = json!({
-        "/opt/check": says(1, format!("{}\n", planted.token("guest command: output of a check")),
-            format!("api_key={}\n", planted.plain("guest command: errors of a check"))),
-        "/opt/unclear": says(126, String::new(), format!("token {}\n", planted.token("guest command: a check that did not run"))),
-        "/opt/install": says(9, String::new(), format!("fetch https://me:{}@repo.lan/x failed\n",
-            planted.plain("guest command: errors of an install"))),
-        "/opt/good": says(0, format!("password={}\n", planted.plain("guest command: output of one that is well")), String::new()),
-    });
-    let world = json!({
-        "extends": "usb-move",
-        "access": {
-            "users": {"root@pam": {"password": planted.awkward("site: password")}},
-            "tokens": {"root@pam!pvemig": {"secret": planted.plain("site: token secret")}},
-        },
-        "vms": {
-            "105": {"config": config(planted, "vm 105")},
-            "108": {"config": config(planted, "vm 108"), "guest": {"answers": answers}},
-        },
-        "reading_commands": [["printenv"], ["env"], ["/opt/check"], ["/opt/good"], ["/opt/unclear"]],
-        "site": {"migrations": {"frigate-coral": {"params": {
-            "verify": {"command": ["printenv", "FRIGATE_MQTT_PASSWORD"], "expect": null, "container": "frigate", "reads": true},
-        }}}},
-    });
-    lab::read(&serde_saphyr::to_string(&world).unwrap()).unwrap()
 }

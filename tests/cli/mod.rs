@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
+mod build_secrets;
 mod building;
 mod down;
 mod ends;
@@ -16,9 +17,11 @@ mod night;
 mod onward;
 mod planted;
 mod privileges;
+mod rehearsed;
 mod secrets;
 mod seen;
 mod shell;
+mod sown;
 mod talos_secrets;
 mod talosconfigs;
 mod undoing;

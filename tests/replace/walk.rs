@@ -64,3 +64,23 @@ async fn a_vm_that_was_lost_comes_back_behind_a_recovery() {
     run_of(&mut rig, "replace-vm", &["disk/talos-vm-root"]).await;
     assert_whole(&rig).await;
 }
+
+/// The blueprint's own world, as `pvemig rehearse node-replace` has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_world_of_the_blueprint_is_gone_through_to_the_end() {
+    let world = blueprint::named("node-replace").unwrap().world;
+    assert_eq!(world, "talos-dead-node");
+    let case = Case { dead: true, ..MAC };
+    let mut rig = rig_of(world).await;
+    let consents = case.consents();
+    let run = run_of(&mut rig, case.migration, &consents.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_replaced(&rig, case, world).await;
+    // Those of the second run too, which are none.
+    assert_eq!((calls(&run.records), rig.changes()), (4, 4));
+    // The report as a person reads it.
+    let report = pvemig::report::Report::of(&run.id, &run.records).unwrap().unwrap();
+    let told = pvemig::report::text(&report);
+    for word in ["its Node object is gone", "its lease is gone", VOLUME] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+}
