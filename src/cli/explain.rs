@@ -1,5 +1,7 @@
 //! `pvemig explain [STEP|FINDING|RULE]`.
 
+#[cfg(test)]
+mod commands;
 mod params;
 
 use serde_json::json;
@@ -72,8 +74,8 @@ fn whole(global: &Global, out: &Out, name: &str) -> Option<&'static Blueprint> {
 
 /// The steps of a blueprint, a line each, and how a migration of it is written.
 fn one_blueprint(global: &Global, out: &Out, blueprint: &'static Blueprint) -> anyhow::Result<Exit> {
-    let asks = params::Asks::of(global, out, blueprint);
     if out.json {
+        let asks = params::Asks::of(global, out, blueprint);
         let steps: Vec<_> =
             blueprint.rows.iter().map(|row| json!({ "step": row.id, "blueprint": blueprint.name })).collect();
         out.data(&format!(
@@ -85,8 +87,13 @@ fn one_blueprint(global: &Global, out: &Out, blueprint: &'static Blueprint) -> a
         ))?;
         return Ok(Exit::Done);
     }
-    out.data(&format!("{}{}", step_lines(blueprint, *out), params::text(blueprint, &asks, *out)))?;
+    out.data(&one_blueprint_text(global, out, blueprint))?;
     Ok(Exit::Done)
+}
+
+fn one_blueprint_text(global: &Global, out: &Out, blueprint: &'static Blueprint) -> String {
+    let asks = params::Asks::of(global, out, blueprint);
+    format!("{}{}", step_lines(blueprint, *out), params::text(blueprint, &asks, *out))
 }
 
 fn step_lines(blueprint: &Blueprint, out: Out) -> String {
