@@ -10,10 +10,13 @@ use super::*;
 const WIPE_MAC: &str = "02-wipe-etcd@talos-mac";
 const WIPE_NUC: &str = "02-wipe-etcd@talos-nuc";
 
+/// What befalls a world.
+type Befell<'b> = &'b dyn Fn(&mut World);
+
 /// Somebody began etcd anew by hand, and its majority was lost once more: what is there now is another log, whatever its index.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_etcd_that_began_anew_is_not_the_one_of_the_copy() {
-    let began: [(&dyn Fn(&mut World), &str); 3] = [
+    let began: [(Befell<'_>, &str); 3] = [
         // By hand, on the same machine: a log that begins low, and as a rule a member of its own.
         (&|w| w.talos.etcd.index = 60_000, "talos-nuc has more by now than its copy: entry 60000 of term"),
         (
