@@ -46,7 +46,7 @@ async fn a_copy_that_is_older_than_what_is_there_is_not_wiped_over() {
     rig.lab.fault(FaultRule::on(Front::Talos, FaultEffect::Refuse));
     let open = ["is open, and has what etcd is to begin from", "`pvemig resume"];
     let text = stops(&rig, &consenting(), "00-preflight", &open).await;
-    assert!(!text.contains("does not answer"), "{text}");
+    assert!(!text.contains("talos-nuc does not answer"), "{text}");
     assert_eq!(rig.lab.shared().clear_faults().iter().map(|rule| rule.met).sum::<u32>(), 0);
     let (recorder, _) = Recorder::reopen(rig.bench.store.run(&run.id).unwrap(), &Wiring::default()).unwrap();
     recorder.write(Event::Abandoned { comment: "its copy is old".into() }).unwrap();
