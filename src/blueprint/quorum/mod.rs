@@ -272,6 +272,12 @@ impl Etcd {
         self.views().next().map(|(_, view)| view.members.iter().map(EtcdMember::hex).collect()).unwrap_or_default()
     }
 
+    /// The ids of the members of a host name, in 16 hexadecimal digits.
+    pub fn ids_of(&self, host: &str) -> Vec<String> {
+        let members = self.views().next().map(|(_, view)| view.members.as_slice()).unwrap_or_default();
+        members.iter().filter(|member| member.hostname == host).map(EtcdMember::hex).collect()
+    }
+
     /// A voter that is well, beside this node.
     pub fn voter_beside(&self, node: &str) -> Option<&str> {
         let others = self.views().map(|(peer, _)| peer.name.as_str()).filter(|name| *name != node);

@@ -147,8 +147,8 @@ impl Step<Estate> for WipeEtcd {
         let copy = copies::chosen(&held, &self.planes.from.name).and_then(|copy| copies::place(seen.run, copy));
         let copy = copy.map_or_else(|| "among the files of 01".to_owned(), |path| path.display().to_string());
         let change = Change::act(format!(
-            "{label} of {name} is wiped; until 03 is done the etcd of {} may be nowhere but in {copy}: `pvemig resume {}` begins it \
-             from there, and an undo does not bring it back",
+            "{label} of {name} is wiped, and an undo does not bring it back: until 03 is done the etcd of {} may be nowhere but in \
+             {copy}; it begins from there by `pvemig resume {}`, or, once that run is undone, by a new one with `snapshot: {copy}`",
             self.planes.cluster, seen.run.id
         ));
         let lost = before.data.iter().map(|path| Change::remove(format!("{name} had"), path));

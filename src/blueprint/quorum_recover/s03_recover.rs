@@ -181,8 +181,18 @@ impl Step<Estate> for Recover {
         }
     }
 
-    async fn back(&self, _: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        Ok(Check::done().stays(["etcd stays as it has begun again".to_owned()]))
+    async fn back(&self, cx: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        let (facts, cluster) = (gather(cx, &self.planes).await, &self.planes.cluster);
+        let stays = match facts.of(&self.planes.from.name) {
+            _ if facts.led().is_some() => "etcd stays as it has begun again".to_owned(),
+            Some(Here::Holds(_)) => format!("etcd of {cluster} stays as it has begun again, and has no leader yet"),
+            Some(Here::Empty { .. }) => {
+                format!("etcd of {cluster} has not begun again: what it had is in the copies alone")
+            }
+            Some(Here::Silent(why)) => format!("whether etcd of {cluster} has begun again is not known: {why}"),
+            None => format!("whether etcd of {cluster} has begun again is not known"),
+        };
+        Ok(Check::done().stays([stays]))
     }
 }
 
