@@ -46,7 +46,7 @@ fn blocked(check: &Check<Value>) -> String {
 async fn nobody_joins_or_begins_an_etcd_beside_one_that_lives() {
     let rig = rig_of_one(|_| {}).await;
     let words = [
-        "` answers, and has ",
+        "` answers, and has 3 nodes: an etcd with its majority lives",
         "no node of homelab in the site file tells its members",
         "would be a second cluster",
         "`talos.homelab.nodes`",

@@ -106,10 +106,13 @@ pub fn in_the_way(bare: &Bare, etcd: &Etcd, asked: &[(String, Own)]) -> Vec<Prob
     for (name, own) in asked {
         let Own::Perhaps(how) = own else { continue };
         problems.push(Problem::new(
-            format!("whether {name} has an etcd is not known ({how}): a second one would be a second cluster {cluster}"),
             format!(
-                "look at it: `talosctl -n {name} list /var/lib/etcd/member`, `pvemig survey`; where it has none that is wanted, have it \
-                 wait for its first configuration, with its old disks wiped or taken out"
+                "whether {name} has an etcd is not known ({how}): a second one would be a second cluster {cluster}"
+            ),
+            format!(
+                "look at it: {}, `pvemig survey`; where it has none that is wanted, have it \
+                 wait for its first configuration, with its old disks wiped or taken out",
+                etcd.talosctl(name, "list /var/lib/etcd/member")
             ),
         ));
     }

@@ -16,23 +16,28 @@ const KUBERNETES: Duration = Duration::from_secs(10);
 /// What a Kubernetes cluster of the site tells of its nodes. It reads them from an etcd that has its leader, so an answer
 /// proves that one lives, whoever can be reached from here; that it does not answer proves nothing.
 pub async fn living(cx: &Estate, cluster: &str) -> Option<String> {
-    let asked = async { Ok::<_, Failure>(cx.kubernetes(cluster).await?.nodes().await?) };
-    let nodes = match select(Box::pin(asked), Box::pin(pause(cx.clock(), KUBERNETES))).await {
-        Either::Left((Ok(nodes), _)) => nodes,
-        Either::Left((Err(_), _)) | Either::Right(_) => return None,
-    };
-    let names: Vec<&str> = nodes.iter().map(|node| node.meta.name.as_str()).collect();
-    let named = if names.is_empty() { "no node yet".to_owned() } else { names.join(", ") };
-    Some(format!("kubernetes `{cluster}` answers, and has {named}"))
+    let asked = async { Ok::<_, Failure>(cx.kubernetes(cluster).await?.nodes().await?.len()) };
+    match select(Box::pin(asked), Box::pin(pause(cx.clock(), KUBERNETES))).await {
+        Either::Left((Ok(nodes), _)) => Some(format!("kubernetes `{cluster}` answers, and has {nodes} nodes")),
+        Either::Left((Err(_), _)) | Either::Right(_) => None,
+    }
 }
 
-/// The control planes that a node's discovery knows, and the site file does not.
+/// The control planes that a node's discovery knows.
+///
+/// # Errors
+/// What keeps the node from answering.
+pub async fn discovered(talos: &Talos) -> Result<Vec<String>, Error> {
+    let members = talos.list(&kind::MEMBERS).await?;
+    let planes = members.into_iter().filter(|one| matches!(one.spec.machine_type.as_str(), "controlplane" | "init"));
+    Ok(planes.map(|one| if one.spec.hostname.is_empty() { one.id } else { one.spec.hostname }).collect())
+}
+
+/// Those of them that the site file has not.
 ///
 /// # Errors
 /// What keeps the node from answering.
 pub async fn elsewhere(talos: &Talos, peers: &[Peer]) -> Result<Vec<String>, Error> {
-    let members = talos.list(&kind::MEMBERS).await?;
-    let planes = members.into_iter().filter(|one| matches!(one.spec.machine_type.as_str(), "controlplane" | "init"));
-    let names = planes.map(|one| if one.spec.hostname.is_empty() { one.id } else { one.spec.hostname });
+    let names = discovered(talos).await?.into_iter();
     Ok(names.filter(|name| !peers.iter().any(|peer| peer.node_name == *name || peer.name == *name)).collect())
 }

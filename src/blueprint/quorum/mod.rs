@@ -27,7 +27,7 @@ pub use crate::base::survey::Votes;
 pub use join::{Join, join, unwell, votes};
 pub use judge::{Verdict, judge, pass};
 pub use leave::{Leave, leave};
-pub use living::{elsewhere, living};
+pub use living::{discovered, elsewhere, living};
 pub use own::amiss;
 
 /// A node of the Talos cluster, as etcd may know it.
@@ -107,7 +107,7 @@ impl Etcd {
     }
 
     /// A command to a node that can be pasted, in back-quotes.
-    fn talosctl(&self, node: &str, rest: &str) -> String {
+    pub fn talosctl(&self, node: &str, rest: &str) -> String {
         let peer = self.said.iter().map(|(peer, _)| peer).find(|peer| peer.name == node);
         peer.map(|peer| peer.dial.clone()).unwrap_or_default().talosctl(node, rest)
     }
