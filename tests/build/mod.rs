@@ -259,6 +259,7 @@ mod oneway {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_build_survives_failing_questions() {
-        println!("{}", proof().survives_failing_reads(&[(Front::Talos, 40), (Front::Kubernetes, 1)]).await);
+        // Of Kubernetes no more than one look of 07 is certain: three nodes, of which the second is answered badly.
+        println!("{}", proof().survives_failing_reads(&[(Front::Talos, 40), (Front::Kubernetes, 0)]).await);
     }
 }
