@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
+mod elsewhere;
+mod installed;
 mod kubeconfig;
 mod refused;
 mod safekeeping;
@@ -44,11 +46,21 @@ async fn fresh() -> Rig {
     rig(|_| {}, |_| {}).await
 }
 
-/// What must hold at every moment: at most one etcd, and no disk wiped but those that were empty or given.
+/// The requests to begin an etcd that the lab saw; none but the first machine is ever asked.
+fn bootstraps(rig: &Rig) -> usize {
+    let log = std::fs::read_to_string(rig.dir().join("requests.jsonl")).unwrap();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("MachineService/Bootstrap\"")).collect();
+    assert!(lines.iter().all(|line| line.contains("talos-nuc/")), "{lines:#?}");
+    lines.len()
+}
+
+/// What must hold at every moment: at most one etcd, and no disk wiped but those that were given.
 fn assert_safe(rig: &Rig, what: &str) {
     let (clusters, wiped) = rig.lab.shared().read(|w| (w.etcd_clusters(), w.talos.wiped.clone()));
     assert!(clusters <= 1, "{what}: {clusters} clusters");
-    assert!(wiped.iter().all(|w| w.held.is_empty() || w.serial == MAC), "{what}: {wiped:#?}");
+    let given = consenting().consents;
+    assert!(wiped.iter().all(|w| given.contains(&format!("disk/{}", w.serial))), "{what}: {wiped:#?}");
+    bootstraps(rig);
     let mut count = BTreeMap::new();
     wiped.iter().for_each(|wiped| *count.entry(&wiped.serial).or_insert(0) += 1);
     assert!(count.values().all(|n| *n == 1), "{what}: {count:?}");
@@ -97,6 +109,7 @@ async fn three_machines_become_a_cluster_and_a_second_run_changes_nothing() {
     // Kubeconfig and talosconfig, and the copies: the directory, site file, both, and the one configuration of all three.
     assert_eq!((calls(&run.records), local(&run)), (rig.changes() + 7, 7));
     let before = rig.changes();
+    assert_eq!(bootstraps(&rig), 1);
     let second = rig.forward(None, &How::default()).await;
     assert_done(&second, "second");
     assert_eq!((calls(&second.records), rig.changes()), (0, before), "a second run changes nothing");
@@ -120,8 +133,10 @@ async fn a_build_that_is_cut_anywhere_is_finished_by_a_resume() {
     for (point, scene) in &points {
         let what = format!("{point:?}");
         rig.go_back(scene);
+        let (begun, before) = (rig.lab.shared().read(|w| w.etcd_clusters()), bootstraps(&rig));
         assert_done(&rig.forward(Some(&run.id), &consenting()).await, &what);
         assert_built(&rig, &what);
+        assert_eq!(begun + bootstraps(&rig) - before, 1, "{what}: begun, and asked to begin");
         assert_same(&rig.picture().await, &last, &what);
     }
     println!("crash {WORLD}: {} points cut and resumed", points.len());
@@ -244,6 +259,7 @@ mod oneway {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_build_survives_failing_questions() {
-        println!("{}", proof().survives_failing_reads(&[(Front::Talos, 40), (Front::Kubernetes, 1)]).await);
+        // Of Kubernetes no more than one look of 07 is certain: three nodes, of which the second is answered badly.
+        println!("{}", proof().survives_failing_reads(&[(Front::Talos, 40), (Front::Kubernetes, 0)]).await);
     }
 }

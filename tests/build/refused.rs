@@ -9,7 +9,7 @@ use serde_json::json;
 use super::*;
 
 /// Stops at this step with these words, and has changed nothing.
-async fn stops(rig: &Rig, how: &How, at: &str, words: &[&str]) -> String {
+pub(super) async fn stops(rig: &Rig, how: &How, at: &str, words: &[&str]) -> String {
     let before = rig.changes();
     let run = rig.forward(None, how).await;
     let (key, text) = why(&run);
@@ -259,4 +259,31 @@ async fn a_configured_control_plane_is_in_the_way_of_a_bootstrap() {
     assert_eq!((key, rig.changes()), ("04-bootstrap", before), "{text}");
     assert!(text.contains("talos-mac") && text.contains("may have data of an etcd"), "{text}");
     assert_eq!(rig.lab.shared().read(|w| w.etcd_clusters()), 0);
+}
+
+/// A device path is another disk after the next boot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_is_named_by_its_serial_number_alone() {
+    let rig = fresh().await;
+    let file = rig.dir().join("site.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let built = |disk: &str| {
+        let mut site: Value = serde_saphyr::from_str(&text).unwrap();
+        node(&mut site, 0)["disk"] = json!(disk);
+        std::fs::write(&file, serde_saphyr::to_string(&site).unwrap()).unwrap();
+        let site = pvemig::site::Site::load(&file).unwrap();
+        blueprint::named("cluster-build").unwrap().build(&site, "build").map_err(|error| format!("{error:?}"))
+    };
+    let bad = [
+        "/dev/sdb",
+        "/dev/disk/by-id/nvme-Samsung_SSD_980_PRO_1TB_S5GXNF0R601234",
+        "/sys/block/sdb",
+        "disk/by-id/wwn-0x5",
+    ];
+    for path in bad {
+        let Err(error) = built(path) else { panic!("{path}") };
+        assert!(error.contains(&format!("`{path}` is a device path")), "{path}: {error}");
+        assert!(error.contains("name the serial number"), "{path}: {error}");
+    }
+    assert!(built("S5GXNF0R601234").is_ok());
 }

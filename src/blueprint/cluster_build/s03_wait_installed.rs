@@ -60,7 +60,7 @@ impl Step<Estate> for WaitInstalled {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        Outlook::default().asks(self.ask())
+        Outlook::default().asks(self.bare.boot_its_disk())
     }
 
     async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
@@ -75,24 +75,14 @@ impl Step<Estate> for WaitInstalled {
             Stand::Waits(_) => {
                 let hint = "its firmware started the medium again, or the installation failed: its console says which"
                     .to_owned();
-                Ok(Check::manual(self.ask(), Some(hint), None).note(format!("{name} waits for a configuration again")))
+                Ok(Check::manual(self.bare.boot_its_disk(), Some(hint), None)
+                    .note(format!("{name} waits for a configuration again")))
             }
         }
     }
 }
 
 impl WaitInstalled {
-    fn ask(&self) -> String {
-        let name = self.bare.name();
-        match &self.bare.machine.vm {
-            Some(vm) => format!(
-                "have vm {} ({name}) boot from its disk: `qm set {} --boot order=DISK`, and restart it",
-                vm.vmid, vm.vmid
-            ),
-            None => format!("take the stick out of {name}, or put its disk first in the boot order, and restart it"),
-        }
-    }
-
     async fn installed(&self, talos: &Talos) -> Result<Check<Before>, Failure> {
         let name = self.bare.name();
         let Some((id, serial)) = runs_from(talos).await? else {

@@ -11,7 +11,7 @@ use crate::base::digest::sha256;
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::{Permit, System, Thing};
-use crate::blueprint::quorum::{Etcd, Join, Peer, join, look};
+use crate::blueprint::quorum::{Etcd, Join, Peer, join, living, look};
 use crate::blueprint::stand::may_pass;
 use crate::engine::step::{Outlook, RunInfo, Seen};
 use crate::estate::Estate;
@@ -20,7 +20,7 @@ use crate::talos::{ApplyMode, Service, Talos, Which};
 use super::asked::{chosen, other_data, unconsented};
 use super::bare::{Bare, Stand, still_waits};
 use super::disk::is_talos;
-use super::own_etcd::{self, in_the_way};
+use super::own_etcd::{self, in_the_way, lives};
 use super::source::Wanted;
 
 /// The image is pulled and written, and the machine goes through its firmware.
@@ -28,6 +28,9 @@ pub const LIMIT: Duration = Duration::from_secs(1_200);
 
 /// How long a machine that has taken its configuration may still say that it waits for one.
 const LEAVES: Duration = Duration::from_secs(60);
+
+/// After this an installation is mostly through, and the machine up from its disk.
+const LATE: Duration = Duration::from_secs(300);
 
 /// How the run files are called that tell when it was sent, each with its second of the epoch behind it.
 const SENT: &str = "sent-";
@@ -168,7 +171,13 @@ impl Apply<'_> {
             Stand::Ours(talos) => self.is_what_it_should_be(&talos, seen.since).await,
             Stand::Foreign => Ok(Check::blocked(vec![self.bare.foreign()])),
             Stand::Silent(why) if seen.since.is_some() => {
-                Ok(Check::waiting(format!("{name} installs itself and comes up again: {why}")))
+                let late = self.sent(seen.run)?.is_some_and(|at| at + cx.clock().scaled(LATE) <= cx.clock().now());
+                let medium = late.then(|| {
+                    let help = self.bare.boot_its_disk();
+                    format!("; its firmware may have started the medium again, where Talos halts once it is installed: {help}")
+                });
+                let medium = medium.unwrap_or_default();
+                Ok(Check::waiting(format!("{name} installs itself and comes up again: {why}{medium}")))
             }
             Stand::Silent(why) => {
                 let (ask, hint) = self.bare.start_it();
@@ -259,6 +268,9 @@ impl Apply<'_> {
                 Join::NoCluster if self.first => {
                     let others = own_etcd::all(cx, self.others, |thing| seen.run.consents.contains(thing)).await;
                     problems.extend(in_the_way(self.bare, &etcd, &others));
+                    // It would join that one by itself, past the gate.
+                    let said = living(cx, &self.bare.machine.node.cluster).await;
+                    problems.extend(said.map(|said| lives(self.bare, &said)));
                 }
                 Join::NoCluster => match self.none_to_join(cx, &etcd).await {
                     Some(problem) => problems.push(problem),

@@ -123,6 +123,18 @@ impl Bare {
         (ask, hint)
     }
 
+    /// What to do where its firmware starts something else than the disk that it is installed on.
+    pub fn boot_its_disk(&self) -> String {
+        let name = self.name();
+        match &self.machine.vm {
+            Some(vm) => format!(
+                "have vm {} ({name}) boot from its disk: `qm set {} --boot order=DISK`, and restart it",
+                vm.vmid, vm.vmid
+            ),
+            None => format!("take the stick out of {name}, or put its disk first in the boot order, and restart it"),
+        }
+    }
+
     /// What to do where another cluster's configuration is on it.
     pub fn foreign(&self) -> Problem {
         let name = self.name();
