@@ -163,7 +163,7 @@ pub struct Problem {
     pub mended_by: Option<Box<str>>,
     /// Preflight only: its name, which `explain` knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finding: Option<String>,
+    pub finding: Option<Box<str>>,
     /// Preflight only: the step that this problem protects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protects: Option<StepKey>,
@@ -171,6 +171,9 @@ pub struct Problem {
     /// anything, one that stands alone neither.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign: bool,
+    /// The word of a person that this shows to be wrong, or to be so no more: given before, it counts no longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voids: Option<Box<Thing>>,
 }
 
 /// A manual act as data.
@@ -365,7 +368,15 @@ impl fmt::Display for Change {
 impl Problem {
     /// A problem with its help line.
     pub fn new(text: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { text: clean(text), help: clean(help), mended_by: None, finding: None, protects: None, foreign: false }
+        Self {
+            text: clean(text),
+            help: clean(help),
+            mended_by: None,
+            finding: None,
+            protects: None,
+            foreign: false,
+            voids: None,
+        }
     }
 
     /// What stands behind it in brackets: the number of the step that it protects, and its name. Without
@@ -387,6 +398,13 @@ impl Problem {
     #[must_use]
     pub fn foreign(mut self) -> Self {
         self.foreign = true;
+        self
+    }
+
+    /// Says that a person's word counts no longer.
+    #[must_use]
+    pub fn voids(mut self, word: Thing) -> Self {
+        self.voids = Some(Box::new(word));
         self
     }
 

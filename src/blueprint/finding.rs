@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
-use crate::base::permit::System;
+use crate::base::permit::{System, Thing};
 
 use super::{Known, known};
 
@@ -47,12 +47,15 @@ pub struct Finding {
     pub help: Option<String>,
     /// Somebody else is at work (see [`Problem::foreign`]).
     pub foreign: bool,
+    /// The word that counts no longer (see [`Problem::voids`]).
+    pub voids: Option<Box<Thing>>,
 }
 
 impl Finding {
     fn problem(self) -> Problem {
         let problem = Problem::new(self.text, self.help.unwrap_or_default()).protects(self.step);
-        Problem { finding: self.known.map(|known| known.name.to_owned()), foreign: self.foreign, ..problem }
+        let finding = self.known.map(|known| known.name.into());
+        Problem { finding, foreign: self.foreign, voids: self.voids, ..problem }
     }
 }
 
@@ -83,9 +86,9 @@ impl Findings {
 
     /// A problem that another step words.
     pub fn borrowed(&mut self, known: &'static Known, step: impl Into<StepKey>, problem: Problem) {
-        let Problem { text, help, foreign, .. } = problem;
+        let Problem { text, help, foreign, voids, .. } = problem;
         let (known, step, help) = (Some(known), step.into(), Some(help));
-        self.all.push(Finding { known, step, system: self.system, text, help, foreign });
+        self.all.push(Finding { known, step, system: self.system, text, help, foreign, voids });
     }
 
     /// Something to know.
@@ -97,6 +100,7 @@ impl Findings {
             text: text.into(),
             help: None,
             foreign: false,
+            voids: None,
         });
     }
 

@@ -14,9 +14,11 @@ pub mod node;
 pub mod node_reboot_test;
 pub mod node_replace;
 pub mod own_vm;
+pub mod param;
 pub mod power;
 pub mod quorum;
 pub mod quorum_recover;
+pub mod retired;
 pub mod rights;
 pub mod stand;
 pub mod uncordon;
@@ -33,6 +35,7 @@ use crate::estate::Estate;
 use crate::site::fields::{Item, Sink};
 use crate::site::{Problem, Site, SiteError};
 
+use param::Param;
 use rights::Rights;
 
 /// A step as the engine takes it.
@@ -140,6 +143,8 @@ pub struct Blueprint {
     pub rows: &'static [Row],
     /// What its preflight may find.
     pub findings: &'static [&'static Known],
+    /// What a migration of it says in the site file.
+    pub params: &'static [Param],
     build: fn(&Site, &Item<'_>) -> Option<Vec<BoxedStep>>,
     alone: fn(&Site, &str, &Given) -> Result<BoxedStep, Vec<String>>,
     fold_back: fn(&RunState, &[&RunState]) -> Vec<Fold>,

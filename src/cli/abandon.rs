@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::fail::Words;
 use super::out::Out;
 use super::session::Session;
-use super::stands::takes_back;
+use super::stands::{offers_undo, takes_back};
 
 /// Gives a run up. What it did stays, and what is still held is said.
 pub(super) fn abandon(global: &Global, args: &AbandonArgs, out: &Out) -> anyhow::Result<Exit> {
@@ -29,7 +29,13 @@ pub(super) fn abandon(global: &Global, args: &AbandonArgs, out: &Out) -> anyhow:
     let run = session.store.run(&run.id)?.read()?;
     let over = match run.state.phase {
         Phase::Forward | Phase::Undoing | Phase::Stuck => None,
-        Phase::Done => Some(("done", format!("`pvemig undo {}` {}", run.id, takes_back(&run.state)))),
+        Phase::Done => Some((
+            "done",
+            match takes_back(&run.state).filter(|_| offers_undo(&run.state)) {
+                Some(what) => format!("`pvemig undo {}` {what}", run.id),
+                None => format!("nothing of it can be taken back; `pvemig report {}` shows what it did", run.id),
+            },
+        )),
         Phase::Undone => Some(("undone", "nothing is left to do".to_owned())),
         Phase::Abandoned => Some(("abandoned already", "nothing is left to do".to_owned())),
     };

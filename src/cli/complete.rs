@@ -13,9 +13,10 @@ use crate::lint;
 
 use super::args::{Cli, CompleteArgs, Global};
 use super::exit::Exit;
+use super::given::glance;
 use super::out::Out;
 use super::plan::number;
-use super::session::{Session, glance};
+use super::session::Session;
 use super::shell::variable;
 
 /// What stands in place of candidates where the shell's own of files are wanted.

@@ -1,5 +1,7 @@
 //! `pvemig explain [STEP|FINDING|RULE]`.
 
+mod params;
+
 use serde_json::json;
 
 use crate::blueprint::{self, Blueprint, BoxedStep, Known, Row};
@@ -10,9 +12,9 @@ use crate::site::fields::near;
 use super::args::{ExplainArgs, Global};
 use super::exit::Exit;
 use super::fail::Words;
+use super::given::{blueprint_of, load, site_path};
 use super::out::Out;
 use super::plan::number;
-use super::session::{blueprint_of, load, site_path};
 use super::words::lay;
 
 /// What a step does, what can go wrong, what one would type by hand; with a site file: with its real names. What a
@@ -35,7 +37,7 @@ pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow:
         return Ok(Exit::Done);
     }
     if let Some(blueprint) = whole(global, out, name) {
-        return one_blueprint(out, blueprint);
+        return one_blueprint(global, out, blueprint);
     }
     let steps = blueprint::called(name);
     let found = blueprint::ALL.iter().find_map(|b| Some((b, b.finding(name)?)));
@@ -68,18 +70,22 @@ fn whole(global: &Global, out: &Out, name: &str) -> Option<&'static Blueprint> {
     })
 }
 
-/// The steps of a blueprint, a line each.
-fn one_blueprint(out: &Out, blueprint: &Blueprint) -> anyhow::Result<Exit> {
+/// The steps of a blueprint, a line each, and how a migration of it is written.
+fn one_blueprint(global: &Global, out: &Out, blueprint: &'static Blueprint) -> anyhow::Result<Exit> {
+    let asks = params::Asks::of(global, out, blueprint);
     if out.json {
         let steps: Vec<_> =
             blueprint.rows.iter().map(|row| json!({ "step": row.id, "blueprint": blueprint.name })).collect();
         out.data(&format!(
             "{}\n",
-            json!({ "blueprint": blueprint.name, "summary": blueprint.summary, "steps": steps })
+            json!({
+                "blueprint": blueprint.name, "summary": blueprint.summary, "steps": steps,
+                "params": params::json(blueprint.params), "example": params::example(blueprint), "asks": asks.things(),
+            })
         ))?;
         return Ok(Exit::Done);
     }
-    out.data(&step_lines(blueprint, *out))?;
+    out.data(&format!("{}{}", step_lines(blueprint, *out), params::text(blueprint, &asks, *out)))?;
     Ok(Exit::Done)
 }
 

@@ -8,7 +8,7 @@ use crate::base::names::StepKey;
 use crate::base::wait;
 use crate::engine::recorder::RecordError;
 use crate::engine::run::{Ended, Stop, Why};
-use crate::engine::state::{Phase, RunState, Stage, StepState};
+use crate::engine::state::{Phase, RunState, Stage};
 use crate::engine::store::StoreError;
 use crate::report;
 use crate::site::SiteError;
@@ -19,7 +19,7 @@ use super::left;
 use super::out::Out;
 use super::plan;
 use super::session::Session;
-use super::stands::takes_back;
+use super::stands::{Undo, offers_undo, takes_back, undo_of};
 use super::undo::Past;
 
 /// An error in words, with its exit code.
@@ -165,9 +165,17 @@ impl Told<'_> {
                 let left = left::beside(&runs, &run).into_iter().filter(|left| !self.past.runs.contains(left.run()));
                 let left: Vec<_> = left.map(|left| left.sentence()).collect();
                 let whole = if left.is_empty() { "everything" } else { "what this run did" };
-                let but = if stays.is_empty() { "" } else { ", but for what stays:" };
-                self.session.out.say(&format!("undone: {whole} is back as it was{but}"));
-                stays.iter().for_each(|line| self.session.out.tell("  ", line, 4));
+                let passed = run.state.steps.values().any(|step| step.passed);
+                let out = &self.session.out;
+                out.say(&match (passed, stays.is_empty()) {
+                    (true, _) => "undone as far as that can be, and not as it was before; what stays:".to_owned(),
+                    (false, true) => format!("undone: {whole} is back as it was"),
+                    (false, false) => format!("undone: {whole} is back as it was, but for what stays:"),
+                });
+                stays.iter().for_each(|line| out.tell("  ", line, 4));
+                if passed {
+                    out.tell("  ", &on_from_here(&run.state), 4);
+                }
                 if !left.is_empty() {
                     self.session.out.say("not back is what other runs did:");
                     left.iter().for_each(|line| self.session.out.tell("  ", line, 4));
@@ -189,11 +197,10 @@ impl Told<'_> {
             return Ok(());
         }
         if run.state.opened.single {
-            if run.state.steps.values().any(StepState::owes) {
+            if let Some(back) = takes_back(&run.state).filter(|_| offers_undo(&run.state)) {
                 let (_, steps) = self.session.steps_of(&run.state)?;
                 let stays = steps.iter().find_map(|step| step.outlook(&self.session.estate).stays);
-                let back = takes_back(&run.state);
-                let what = stays.map_or_else(|| back.to_owned(), |stays| format!("{back}, and leaves {stays}"));
+                let what = stays.map_or_else(|| back.clone(), |stays| format!("{back}, and leaves {stays}"));
                 self.session.out.tell("  ", &format!("`pvemig undo {}` {what}", self.id), 4);
             }
             return Ok(());
@@ -252,17 +259,28 @@ impl Told<'_> {
         let (id, phase) = (self.id, self.state.phase);
         let mut commands = Vec::new();
         if let Some(Why::Consent { things, past: further, .. }) = why {
+            // Behind what does not come back the way leads on.
+            if further.is_some() && phase == Phase::Forward {
+                commands.push((format!("pvemig resume {id}"), "finish it, now that this cannot be undone"));
+            }
             let further: Vec<_> = further.iter().map(ToString::to_string).collect();
             let things: Vec<_> = things.iter().map(ToString::to_string).collect();
-            commands.push((self.past.again(id, &further, &things), "go on with it"));
+            let what = match further.as_slice() {
+                [] => "go on with it",
+                _ => "undo the others, and leave this as it is",
+            };
+            commands.push((self.past.again(id, &further, &things), what));
         } else {
             if phase == Phase::Forward {
                 commands.push((format!("pvemig resume {id}"), "go on from here"));
             }
-            if self.state.steps.values().any(StepState::owes) {
-                let what = match takes_back(self.state) {
-                    "takes it back" => "take everything back",
-                    _ => "take back what can be, up to what is destroyed",
+            // An undo that has begun goes on, whatever is left of it.
+            let owes = self.state.steps.values().any(|step| step.owes());
+            if owes && (phase != Phase::Forward || undo_of(self.state) != Undo::Nothing) {
+                let what = match undo_of(self.state) {
+                    Undo::Whole | Undo::Nothing => "take everything back",
+                    Undo::But(_) => "take back what can be: some of it stays",
+                    Undo::UpTo(_) => "take back what can be, up to what is destroyed",
                 };
                 commands.push((self.past.again(id, &[], &[]), what));
             }
@@ -273,12 +291,18 @@ impl Told<'_> {
         let commands: Vec<_> = commands.iter().map(|(c, what)| (self.session.out.commands(c), *what)).collect();
         // A long command stands alone and unbroken, so that it can be copied.
         let width = commands.iter().map(|(c, _)| c.len()).filter(|n| *n <= 40).max().unwrap_or(0);
-        let line = |(command, what): &(String, &str)| match command.len() {
-            0..=40 => format!("  {command:width$}   {what}"),
-            _ => format!("  {command}"),
+        let lines = |(command, what): &(String, &str)| match command.len() {
+            0..=40 => vec![format!("  {command:width$}   {what}")],
+            _ => vec![format!("  {command}"), format!("  {:width$}   {what}", "")],
         };
-        commands.iter().map(line).collect()
+        commands.iter().flat_map(lines).collect()
     }
+}
+
+/// What to look at, and what goes on, where an undo has left the estate as it was never before.
+fn on_from_here(state: &RunState) -> String {
+    let plan = state.opened.migration.as_ref().map(|name| format!(", `pvemig plan {name}` what a new run would do"));
+    format!("next: `pvemig survey` shows how it stands now{}", plan.unwrap_or_default())
 }
 
 /// `--past` for each.

@@ -169,7 +169,13 @@ pub(super) mod tests {
     }
 
     pub(crate) fn failed(key: &str) -> Event {
-        Event::Failed { key: key.into(), error: vec!["no answer".into()], effect: Effect::None, help: Vec::new() }
+        Event::Failed {
+            key: key.into(),
+            error: vec!["no answer".into()],
+            effect: Effect::None,
+            help: Vec::new(),
+            voids: Vec::new(),
+        }
     }
 
     fn already(key: &str) -> Event {

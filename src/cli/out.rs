@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use super::reach::reached;
 use super::words::{lay, with_options};
 
 /// The two streams and how much to say.
@@ -49,9 +50,9 @@ impl Out {
         !self.options.is_empty()
     }
 
-    /// A text with the options of this command line in every command that it names.
+    /// A text with the options of this command line in every command that it names, and the cluster in those of others.
     pub(super) fn commands(self, text: &str) -> String {
-        with_options(text, self.options)
+        with_options(&reached(text), self.options)
     }
 
     /// Words behind a head, broken where a terminal would break them; what follows the first line hangs `hang` columns

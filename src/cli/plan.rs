@@ -30,7 +30,7 @@ pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow:
     let scratch = Scratch::new()?;
     let session = Session::asking(global, out, &scratch)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
-    refuse_consents(&session, &steps, &args.destroy)?;
+    refuse_consents(&session, &steps, None, &args.destroy)?;
     let looked = look(&session, blueprint, Some(&args.migration), &steps, &args.destroy);
     // A signal ends it here, so that the scratch directory goes as well.
     let lines = tokio::select! {

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use crate::blueprint;
+use crate::engine::state::Phase;
 use crate::engine::store::{Damaged, RunRead};
 use crate::report::{self, Report};
 
@@ -12,7 +13,9 @@ use super::exit::Exit;
 use super::fail::Words;
 use super::left::taken_back;
 use super::out::Out;
+use super::reach::reached;
 use super::session::Session;
+use super::stands::{Undo, offers_undo, undo_of};
 use super::words::wrap;
 
 /// Renders a run's journal on stdout.
@@ -40,8 +43,8 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
     }
     read.next.iter_mut().for_each(|command| *command = out.commands(command));
     let rendered = match format {
-        Format::Text => folded(&report::text(&read), *out),
-        Format::Markdown => report::markdown(&read),
+        Format::Text => folded(&reached(&report::text(&read)), *out),
+        Format::Markdown => reached(&report::markdown(&read)),
         Format::Json => format!("{}\n", report::json(&read)?),
     };
     out.data(&rendered)?;
@@ -84,6 +87,11 @@ fn newest(session: &Session) -> anyhow::Result<(RunRead, bool, Exit)> {
 /// What only the blueprint knows of its steps.
 fn complete(read: &mut Report, run: &RunRead, session: &Session) -> anyhow::Result<()> {
     let (runs, damaged) = session.store.every_run()?;
+    if run.state.phase == Phase::Done && !offers_undo(&run.state)
+        || run.state.phase == Phase::Forward && undo_of(&run.state) == Undo::Nothing
+    {
+        read.next.retain(|command| !command.starts_with("pvemig undo "));
+    }
     read.outages = session.outages(&runs, run);
     // What a later run took over, or took back, is not this one's any more.
     read.holds_up.retain(|key| !taken_back(&runs, run, &key.as_str().into()));

@@ -19,7 +19,8 @@ pub(super) async fn resume(global: &Global, args: &ResumeArgs, out: &Out) -> any
     let run = session.the_run(args.run.as_deref())?;
     let id = &run.id;
     refuse(&run)?;
-    refuse_consents(&session, &session.steps_of(&run.state)?.1, &args.going.destroy)?;
+    let migration = run.state.opened.migration.as_deref();
+    refuse_consents(&session, &session.steps_of(&run.state)?.1, migration, &args.going.destroy)?;
     let lock = session.lock(id)?;
     // Until here another process may have gone on with it.
     let run = session.store.run(id)?.read()?;

@@ -16,7 +16,7 @@ use super::work::refuse_consents;
 pub(super) async fn run(global: &Global, args: &RunArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::open_private(global, out)?;
     let (blueprint, steps) = session.migration(&args.migration)?;
-    refuse_consents(&session, &steps, &args.going.destroy)?;
+    refuse_consents(&session, &steps, None, &args.going.destroy)?;
     session.refuse_beside_another(None)?;
     if !args.yes {
         if !out.asks {

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, anyhow};
-use etcetera::BaseStrategy;
+use anyhow::anyhow;
 
 use crate::base::clock::Clock;
 use crate::base::fault::Failure;
@@ -14,7 +13,6 @@ use crate::base::wait::limit;
 use crate::blueprint::{self, Blueprint, BoxedStep};
 use crate::engine::event::{Event, Opened};
 use crate::engine::plan::planned;
-use crate::engine::point::Points;
 use crate::engine::recorder::{Recorder, Wiring};
 use crate::engine::run::{Hand, Policy};
 use crate::engine::state::{Phase, RunState, Stage};
@@ -27,6 +25,7 @@ use super::args::{Global, Going, Wait};
 use super::damaged;
 use super::exit::Exit;
 use super::fail::{self, Words};
+use super::given::{blueprint_of, crash_point, hostname, load, refuse_wide, state_dir};
 use super::live::Live;
 use super::out::Out;
 use super::scratch::Scratch;
@@ -177,10 +176,10 @@ impl Session {
             let text = format!("{text}: process {} on {} is at work on it", holder.pid, holder.host);
             return Err(Words::new(Exit::Held, text, help).into());
         }
-        let mut help = vec![
-            format!("`pvemig undo {}` {}", run.id, takes_back(&run.state)),
-            format!("`pvemig abandon {} --comment '...'` leaves it as it stands", run.id),
-        ];
+        let mut help = vec![format!("`pvemig abandon {} --comment '...'` leaves it as it stands", run.id)];
+        if let Some(what) = takes_back(&run.state) {
+            help.insert(0, format!("`pvemig undo {}` {what}", run.id));
+        }
         if run.state.phase == Phase::Forward {
             help.insert(0, format!("`pvemig resume {}` goes on with it", run.id));
         }
@@ -363,87 +362,4 @@ pub(super) fn begun(state: &RunState) -> bool {
 /// Whether a step is its blueprint's preflight.
 pub(super) fn is_preflight(step: &dyn AnyStep<Estate>) -> bool {
     step.id().starts_with("00-")
-}
-
-/// `PVEMIG_CRASH_AT=N` aborts the process at crash point N, for tests of a real kill.
-fn crash_point() -> anyhow::Result<Points> {
-    #[expect(clippy::disallowed_methods, reason = "cli reads the environment")]
-    match std::env::var("PVEMIG_CRASH_AT") {
-        Ok(n) => Ok(Points::abort(n.parse().context("PVEMIG_CRASH_AT must be a number")?)),
-        Err(_) => Ok(Points::count()),
-    }
-}
-
-/// `--site`, `$PVEMIG_SITE`, `./site.yaml`, the configuration directory.
-pub(super) fn site_path(global: &Global) -> anyhow::Result<PathBuf> {
-    if let Some(path) = &global.site {
-        return Ok(path.clone());
-    }
-    let here = PathBuf::from("site.yaml");
-    if here.exists() {
-        return Ok(here);
-    }
-    let configured = etcetera::choose_base_strategy().context("there is no home directory")?.config_dir();
-    let configured = configured.join("pvemig").join("site.yaml");
-    if configured.exists() {
-        return Ok(configured);
-    }
-    let text = format!("there is no site file: neither ./site.yaml nor {}", configured.display());
-    Err(Words::usage(text, "`pvemig site example > site.yaml` writes one to begin with; `--site FILE` names another")
-        .into())
-}
-
-/// The site of these options.
-pub(super) fn load(global: &Global, out: &Out) -> anyhow::Result<Site> {
-    Ok(Site::load(&site_path(global)?).map_err(|error| fail::site_error(&error, out.width()))?)
-}
-
-/// Refuses while others may read a secret file, all of them at once, instead of meeting one after the other on the way.
-fn refuse_wide(site: &Site, out: &Out) -> anyhow::Result<()> {
-    let wide = site.wide_files();
-    if wide.is_empty() { Ok(()) } else { Err(fail::site_error(&site.invalid(wide), out.width()).into()) }
-}
-
-/// The site as far as its file is good, and its journals where there are any. Nothing is made for it.
-pub(super) fn glance(global: &Global) -> Option<(Site, Option<Store>)> {
-    let (site, _) = Site::inspect(&site_path(global).ok()?).ok()?;
-    let state = state_dir(global, &site).ok()?;
-    let there = state.join(&site.name).join("runs").is_dir();
-    let store = there.then(|| Store::at(&state, &site.name, Ids::Random));
-    Some((site, store))
-}
-
-/// `--state`, `$PVEMIG_STATE`, the site file's `state`, the XDG state directory.
-fn state_dir(global: &Global, site: &Site) -> anyhow::Result<PathBuf> {
-    if let Some(path) = global.state.as_ref().or(site.state.as_ref()) {
-        // `git` and others are run in other places.
-        return std::path::absolute(path).with_context(|| format!("the state directory {}", path.display()));
-    }
-    let base = etcetera::choose_base_strategy().context("there is no home directory")?;
-    Ok(base.state_dir().unwrap_or_else(|| base.data_dir()).join("pvemig"))
-}
-
-/// This machine's name, for journals and marks.
-fn hostname() -> String {
-    let name =
-        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
-    name.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
-}
-
-/// The blueprint of a migration of the site.
-pub(super) fn blueprint_of(site: &Site, name: &str) -> anyhow::Result<&'static Blueprint> {
-    let Some(migration) = site.migrations.get(name) else {
-        let names: Vec<_> = site.migrations.keys().map(|n| format!("`{n}`")).collect();
-        let help =
-            if names.is_empty() { "the site file has none".into() } else { format!("there is {}", names.join(", ")) };
-        return Err(Words::usage(format!("the site file has no migration `{name}`"), help).into());
-    };
-    blueprint::named(&migration.blueprint).ok_or_else(|| {
-        let names: Vec<_> = blueprint::ALL.iter().map(|b| format!("`{}`", b.name)).collect();
-        Words::usage(
-            format!("migration `{name}` names blueprint `{}`, which does not exist", migration.blueprint),
-            format!("there is {}", names.join(", ")),
-        )
-        .into()
-    })
 }

@@ -12,8 +12,9 @@ use crate::talos::{ClientCertificate, Dates, Talosconfig, TalosconfigError};
 use super::args::{Global, SiteArgs, SiteVerb};
 use super::exit::Exit;
 use super::fail;
+use super::given::site_path;
 use super::out::Out;
-use super::session::{plural, site_path};
+use super::session::plural;
 
 pub(super) fn site(global: &Global, args: &SiteArgs, out: &Out) -> anyhow::Result<Exit> {
     match args.verb {

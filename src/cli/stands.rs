@@ -1,6 +1,7 @@
 //! Where a run stands, and the command that goes on with it.
 
 use crate::base::names::StepKey;
+use crate::blueprint;
 use crate::engine::event::{Event, Outcome, Planned, Record};
 use crate::engine::state::{Phase, RunState, Stage, StepState};
 use crate::engine::step::Risk;
@@ -71,16 +72,70 @@ pub(super) fn command(run: &RunRead) -> String {
     let id = &run.id;
     match run.state.phase {
         Phase::Forward => {
-            format!("`pvemig resume {id}` goes on with it, `pvemig undo {id}` {}", takes_back(&run.state))
+            let back = takes_back(&run.state).map(|what| format!(", `pvemig undo {id}` {what}")).unwrap_or_default();
+            format!("`pvemig resume {id}` goes on with it{back}")
         }
         _ => format!("`pvemig undo {id}` goes on with its undo"),
     }
 }
 
-/// What an undo of a run does: what a step has destroyed does not come back.
-pub(super) fn takes_back(state: &RunState) -> &'static str {
-    let lost = |p: &Planned| p.risk == Risk::Destroys && state.steps.get(&p.key).is_some_and(StepState::owes);
-    if state.opened.plan.iter().any(lost) { "takes back what of it can be" } else { "takes it back" }
+/// What an undo of a run comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Undo {
+    /// Nothing: the run has changed nothing, or what it did stays whatever is undone.
+    Nothing,
+    /// Everything.
+    Whole,
+    /// All but what these steps did.
+    But(Vec<StepKey>),
+    /// What comes after this step, which cannot be undone.
+    UpTo(StepKey),
+}
+
+/// What an undo of a run comes to, by its journal.
+pub(super) fn undo_of(state: &RunState) -> Undo {
+    let owes = |p: &&Planned| state.steps.get(&p.key).is_some_and(StepState::owes);
+    let owed: Vec<&Planned> = state.opened.plan.iter().filter(owes).collect();
+    let blueprint = blueprint::named(&state.opened.blueprint);
+    let row = |p: &Planned| blueprint.and_then(|b| b.rows.iter().find(|row| row.id == p.key.id()));
+    // A step that only asked has nothing to bring back where it kept nothing of how it was.
+    let begun = |p: &Planned| {
+        let step = state.steps.get(&p.key);
+        step.is_some_and(|s| s.before.is_some() || s.asked.as_ref().is_some_and(|asked| !asked.is_null()))
+    };
+    let stays = |p: &&&Planned| row(p).is_some_and(|row| row.stays);
+    if let Some(lost) = owed.iter().rfind(|p| p.risk == Risk::Destroys) {
+        return Undo::UpTo(lost.key.clone());
+    }
+    let left: Vec<StepKey> = owed.iter().filter(stays).map(|p| p.key.clone()).collect();
+    let comes_back = owed.iter().any(|p| !stays(&p) && begun(p));
+    match (comes_back, left.is_empty()) {
+        (false, _) => Undo::Nothing,
+        (true, true) => Undo::Whole,
+        (true, false) => Undo::But(left),
+    }
+}
+
+/// What an undo of a run does; None: nothing that would be worth it.
+pub(super) fn takes_back(state: &RunState) -> Option<String> {
+    match undo_of(state) {
+        Undo::Nothing => None,
+        Undo::Whole => Some("takes it back".to_owned()),
+        Undo::But(stays) => {
+            let stays: Vec<_> = stays.iter().map(ToString::to_string).collect();
+            Some(format!("takes back what of it can be: what {} did stays", stays.join(", ")))
+        }
+        Undo::UpTo(key) => Some(format!("takes back what of it can be, and not what {key} did: that is gone for good")),
+    }
+}
+
+/// Whether an undo of a run is worth to be offered: over and destroyed is over.
+pub(super) fn offers_undo(state: &RunState) -> bool {
+    match undo_of(state) {
+        Undo::Nothing => false,
+        Undo::UpTo(_) => state.phase != Phase::Done,
+        Undo::Whole | Undo::But(_) => true,
+    }
 }
 
 /// How many of its steps are done, and not taken back.

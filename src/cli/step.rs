@@ -67,7 +67,7 @@ pub(super) async fn step(global: &Global, args: &StepArgs, out: &Out) -> anyhow:
         out.notice(&format!("by flags alone, so no preflight comes before it{from}"));
     }
     let steps = vec![fit.step];
-    refuse_consents(&session, &steps, &args.going.destroy)?;
+    refuse_consents(&session, &steps, fit.migration.as_deref(), &args.going.destroy)?;
     let opened = session.opened(blueprint, fit.migration.as_deref(), &steps, true)?;
     let live = Arc::new(Live::new(*out, session.clock));
     let work = session.begin(lock, opened, steps, fit.guard, &args.going, live)?;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::permit::Thing;
-use crate::engine::event::{Event, Planned};
+use crate::engine::event::{Event, Planned, Record};
 use crate::engine::state::{Phase, RunState};
 use crate::engine::store::RunRead;
-use crate::engine::undo::{lacking, undo_order};
+use crate::engine::undo::{lacking, left_by, undo_order};
 
 use super::args::{Global, UndoArgs};
 use super::exit::Exit;
@@ -74,13 +74,18 @@ pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow:
             out.tell(&head, &planned.title, head.chars().count());
         }
         out.say("");
-        let back = Back::of(&session, &run.state, &steps, &past.steps, &args.going.destroy)?;
+        let info = session.store.info(&id, &session.host)?;
+        let mut passed = Vec::new();
+        for step in steps.iter().filter(|step| past.steps.iter().any(|key| key == step.key().as_str())) {
+            let left = left_by(&session.estate, &steps, (&run.state, &info), &**step).await;
+            passed.push((step.key().to_string(), left));
+        }
+        let back = Back::of(&session, &run.state, &steps, &passed, &args.going.destroy)?;
         back.say(*out);
         for left in left::beside(&session.store.every_run()?.0, &run) {
             out.tell("  not back   ", &left.sentence(), 13);
         }
         // As the undo itself would say it, before anybody is asked whether to begin.
-        let info = session.store.info(&id, &session.host)?;
         let granted = args.going.destroy.iter().cloned().map(Thing).collect();
         let passed = past.steps.iter().cloned().collect();
         let lacks = lacking(&session.estate, &steps, (&run.state, &info), &passed, &granted).await;
@@ -194,7 +199,10 @@ fn refuse_under_others(run: &RunRead, runs: &[RunRead], past: &Past) -> anyhow::
             return false;
         }
         let open = !matches!(other.state.phase, Phase::Undone | Phase::Abandoned);
-        let later = other.id != run.id && other.state.since > run.state.since;
+        // Also one that was begun before, and changed something since.
+        let changes = |record: &Record| matches!(record.event, Event::Applying { .. } | Event::Call { .. });
+        let later =
+            other.id != run.id && other.records.iter().any(|record| changes(record) && record.at > run.state.since);
         later && open && other.state.changed && !past.runs.contains(&other.id) && !only_holds(&other.state, &run.state)
     };
     let others: Vec<_> = runs.iter().filter(during).collect();
@@ -223,4 +231,40 @@ fn only_holds(other: &RunState, run: &RunState) -> bool {
     let hold = |p: &Planned| p.holds_until.is_some() && !run.steps.contains_key(&p.key);
     let mut owed = other.opened.plan.iter().filter(owed).peekable();
     owed.peek().is_some() && owed.all(hold)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::left::tests::{CLOSED, done, run, undone};
+    use super::*;
+
+    fn refused(of: &str, runs: &[RunRead], past: &[&str]) -> Option<String> {
+        let past = Past { runs: past.iter().map(|id| (*id).to_owned()).collect(), ..Past::default() };
+        let run = runs.iter().find(|run| run.id == of).unwrap();
+        refuse_under_others(run, runs, &past).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_changed_something_during_the_life_of_a_run_comes_first_or_is_passed() {
+        let whole = run("old", 100, &["01-one", "02-two"], &[done("01-one"), done("02-two"), vec![CLOSED]].concat());
+        let later = run("new", 200, &["02-two"], &[done("02-two"), vec![CLOSED]].concat());
+        // Begun before it, and gone on with after it.
+        let mut early = run("ear", 50, &["03b-three"], &[done("03b-three"), vec![CLOSED]].concat());
+        early.records.iter_mut().skip(1).for_each(|record| record.at += jiff::SignedDuration::from_secs(200));
+        let before = run("bef", 0, &["04-four"], &[done("04-four"), vec![CLOSED]].concat());
+        let back = run("bac", 300, &["05-five"], &[done("05-five"), vec![CLOSED], undone("05-five")].concat());
+        let mut runs = vec![before, early, whole, later];
+        runs.iter_mut().for_each(|run| run.state.changed = true);
+        let text = refused("old", &runs, &[]).unwrap();
+        assert!(text.starts_with("runs ear (coral, step 03b-three alone), new (coral, step 02-two alone)"), "{text}");
+        assert!(refused("old", &runs, &["new"]).unwrap().contains("run ear"), "each is passed by its name");
+        assert_eq!(refused("old", &runs, &["new", "ear"]), None);
+        assert_eq!(refused("new", &runs[3..], &[]), None);
+        // One that is being taken back still stands; one that is back is no matter.
+        runs.push(back);
+        runs[4].state.changed = true;
+        assert!(refused("new", &runs[3..], &[]).unwrap().contains("run bac"));
+        runs[4].state.phase = Phase::Undone;
+        assert_eq!(refused("new", &runs[3..], &[]), None);
+    }
 }

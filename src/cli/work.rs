@@ -13,7 +13,7 @@ use crate::engine::lately::Lately;
 use crate::engine::recorder::Recorder;
 use crate::engine::run::{Engine, Hand};
 use crate::engine::state::RunState;
-use crate::engine::step::Risk;
+use crate::engine::step::{Outlook, Risk};
 use crate::engine::store::SiteLock;
 
 use super::exit::Exit;
@@ -98,7 +98,18 @@ impl Work<'_> {
             return Ok(());
         }
         let known = would_destroy(&self.steps, state)?;
+        let whole = whole(self.session, state.opened.migration.as_deref());
+        let vouched: Vec<Thing> = whole.iter().flat_map(|step| step.outlook(&self.session.estate).words).collect();
+        let kinds: Vec<&str> =
+            self.steps.iter().flat_map(|step| step.outlook(&self.session.estate).may_destroy).copied().collect();
+        let asked = |thing: &str| {
+            vouched.iter().any(|word| word.0 == thing)
+                || kinds.iter().any(|kind| thing.split('/').next() == Some(*kind))
+        };
         for thing in self.destroy.iter().filter(|t| !known.contains(&Thing((*t).clone()))) {
+            if asked(thing) {
+                continue;
+            }
             let known: Vec<_> = known.iter().map(ToString::to_string).collect();
             let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
             self.session
@@ -110,21 +121,40 @@ impl Work<'_> {
 }
 
 /// A run that destroys nothing forwards takes no consents: those of its undo are given to the undo. One to something that
-/// no step knows is most likely mistyped; a single step may need to know what others were given.
-pub(super) fn refuse_consents(session: &Session, steps: &[BoxedStep], given: &[String]) -> Result<(), Words> {
+/// no step knows is most likely mistyped. A single step takes those of its whole migration: it may need to know what the
+/// others were given.
+pub(super) fn refuse_consents(
+    session: &Session,
+    steps: &[BoxedStep],
+    migration: Option<&str>,
+    given: &[String],
+) -> Result<(), Words> {
     let Some(first) = given.first() else { return Ok(()) };
-    let outlooks: Vec<_> = steps.iter().map(|step| (step.risk(), step.outlook(&session.estate))).collect();
+    let whole = whole(session, migration);
+    let all = steps.iter().chain(&whole).map(|step| (step.risk(), step.outlook(&session.estate)));
+    let all: Vec<_> = all.collect();
     // Some step says what it destroys at work only.
-    if outlooks.iter().any(|(risk, one)| *risk == Risk::Destroys && !one.spares && one.destroys.is_empty()) {
+    if all.iter().any(|(risk, one)| *risk == Risk::Destroys && !one.spares && one.destroys.is_empty()) {
         return Ok(());
     }
-    let known: Vec<_> = outlooks.iter().flat_map(|(_, one)| one.destroys.iter().chain(&one.words).cloned()).collect();
-    let later: BTreeSet<_> = outlooks.iter().flat_map(|(_, one)| one.may_destroy).copied().collect();
+    let things = |(_, one): &(Risk, Outlook)| one.destroys.iter().chain(&one.words).cloned().collect::<Vec<_>>();
+    let mut known = Vec::new();
+    for thing in all.iter().flat_map(things) {
+        if !known.contains(&thing) {
+            known.push(thing);
+        }
+    }
+    let later: BTreeSet<_> = all.iter().flat_map(|(_, one)| one.may_destroy).copied().collect();
     if known.is_empty() && later.is_empty() {
         let text = format!("`--destroy {first}` has no use here: no step of this run destroys anything");
         return Err(Words::usage(text, "leave it out; what an undo would destroy is named to `pvemig undo`"));
     }
-    if steps.len() > 1 { refuse_unknown(&known, &later, given) } else { Ok(()) }
+    if steps.len() > 1 || !whole.is_empty() { refuse_unknown(&known, &later, given) } else { Ok(()) }
+}
+
+/// The steps of a migration of the site; one that cannot be read any more says so where it is asked for.
+fn whole(session: &Session, migration: Option<&str>) -> Vec<BoxedStep> {
+    migration.and_then(|name| session.migration(name).ok()).map(|(_, steps)| steps).unwrap_or_default()
 }
 
 /// Refuses what is none of these, nor of a kind that is asked for at work only.

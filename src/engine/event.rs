@@ -192,6 +192,9 @@ pub enum Event {
         /// What to do next.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         help: Vec<String>,
+        /// The consents that count no longer by what was seen.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        voids: Vec<Thing>,
     },
     /// The operator interrupted the run.
     Interrupted {

@@ -335,14 +335,15 @@ impl<Cx: Settle> Engine<'_, Cx> {
             Why::Failed { error, effect, help } => {
                 *effect = state.effect(&key, *effect);
                 *help = passable(state.phase, std::mem::take(help));
-                let event = Event::Failed { key, error: error.clone(), effect: *effect, help: help.clone() };
-                self.write_failure(event, error)?;
+                let (effect, help, voids) = (*effect, help.clone(), Vec::new());
+                self.write_failure(Event::Failed { key, error: error.clone(), effect, help, voids }, error)?;
             }
             Why::Blocked(problems) => {
                 let effect = state.effect(&key, Effect::None);
                 problems.iter_mut().for_each(|p| p.help = passable_line(state.phase, &p.help));
                 let (error, help) = problems.iter().map(|p| (p.text.clone(), p.help.clone())).unzip();
-                self.recorder.write(Event::Failed { key, error, effect, help })?;
+                let voids = problems.iter().filter_map(|p| p.voids.as_deref().cloned()).collect();
+                self.recorder.write(Event::Failed { key, error, effect, help, voids })?;
             }
             Why::Interrupted => {
                 self.recorder.write(Event::Interrupted { key })?;

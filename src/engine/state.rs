@@ -314,6 +314,9 @@ impl RunState {
                 }
                 match event {
                     Event::Failed { error, .. } | Event::UndoFailed { error, .. } => {
+                        if let Event::Failed { voids, .. } = event {
+                            self.consents.retain(|thing| !voids.contains(thing));
+                        }
                         self.failure = Some((key.clone(), error.first().cloned().unwrap_or_default()));
                     }
                     Event::Applying { .. }

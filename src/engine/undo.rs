@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::base::check::{Answer, Problem};
+use crate::base::check::{Answer, Problem, Symbol};
 use crate::base::fault::Effect;
 use crate::base::names::StepKey;
 use crate::base::permit::{Permit, Thing};
@@ -79,7 +79,8 @@ impl<Cx: Settle> Engine<'_, Cx> {
         let key = step.key();
         let state = self.recorder.state()?;
         if past.contains(step.key().as_str()) {
-            let notes = vec![format!("passed by `--past {}`: what it did stays", step.key())];
+            let mut notes = vec![format!("passed by `--past {}`: what it did stays", step.key())];
+            notes.extend(left_by(self.cx, self.steps, (&state, &self.info), step).await);
             self.recorder.write(Event::Undoing { key: key.clone() })?;
             self.recorder.write(Event::Undone { key, passed: true, stays: notes.clone(), notes })?;
             return Ok(None);
@@ -223,6 +224,32 @@ pub async fn lacking<Cx: Sync>(
         first.get_or_insert(step);
     }
     first.map(|first| stopped(first, Why::Consent { things, past: None, notes }))
+}
+
+/// What a step leaves where an undo passes it, by its own account of what is not as before.
+pub async fn left_by<Cx: Sync>(
+    cx: &Cx,
+    steps: &[Box<dyn AnyStep<Cx>>],
+    (state, info): (&RunState, &RunInfo),
+    step: &dyn AnyStep<Cx>,
+) -> Vec<String> {
+    let before = before_of(state, step);
+    let check = match step.back(cx, &before, Memory::of(state, steps, &step.key()).seen(info)).await {
+        Ok(check) => check,
+        Err(failure) => return vec![format!("how it stands could not be asked: {failure}")],
+    };
+    let mut lines = check.notes;
+    match check.answer {
+        Answer::Todo { changes, .. } => lines.extend(changes.iter().map(|change| {
+            // What happened has a sentence of its own, and no sign before it.
+            if change.symbol == Symbol::Act { change.what.clone() } else { change.to_string() }
+        })),
+        Answer::Blocked { problems } => lines.extend(problems.into_iter().map(|problem| problem.text)),
+        Answer::Waiting { reason, .. } => lines.push(reason),
+        Answer::Manual { ask, .. } => lines.push(ask),
+        Answer::Done => {}
+    }
+    lines
 }
 
 /// What a step's `back` is asked with: the before-image, or for a reading step what it said when it asked.

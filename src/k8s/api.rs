@@ -36,6 +36,7 @@ const PAGE: &str = "500";
 #[derive(Clone)]
 pub struct Kubernetes {
     pub(super) cluster: String,
+    server: String,
     pub(super) client: kube::Client,
     pub(super) clock: Clock,
     pub(super) kinds: Arc<Mutex<BTreeMap<(String, String), Resource>>>,
@@ -101,6 +102,7 @@ impl Kubernetes {
         config.default_retry = false;
         config.connect_timeout = Some(limit::CONNECT);
         config.read_timeout = None;
+        let server = config.cluster_url.to_string();
         let agent = HeaderValue::from_static(concat!("pvemig/", env!("CARGO_PKG_VERSION")));
         config.headers.push((header::USER_AGENT, agent));
         // A credential plugin of the kubeconfig is run here, and kube waits for it without any limit.
@@ -109,6 +111,7 @@ impl Kubernetes {
         let client = made.map_err(|e| bad(e.to_string()))?.map_err(|e| bad(classify::setup(&e)))?;
         Ok(Self {
             cluster: cluster.to_owned(),
+            server,
             client,
             clock,
             kinds: Arc::default(),
@@ -122,6 +125,11 @@ impl Kubernetes {
     /// The cluster's name in the site file.
     pub fn cluster(&self) -> &str {
         &self.cluster
+    }
+
+    /// Where the kubeconfig finds it.
+    pub fn server(&self) -> &str {
+        &self.server
     }
 
     /// Other limits than [`limit::READ`] and [`limit::CHANGE`]; for tests and rehearsals.

@@ -2,7 +2,7 @@
 
 use crate::base::survey::{EtcdMember, EtcdSeat, Node, Survey, TalosCluster};
 
-use super::{Explain, Out, Rule, quoted, talosctl, votes};
+use super::{BY_ADD, Explain, Out, Rule, quoted, talosctl, votes};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -12,8 +12,9 @@ pub(super) const RULES: &[Rule] = &[
             wrong: "Two voters need each other: each reboot of either is an outage of the Kubernetes API, and the loss of one is \
                     the loss of the quorum. One voter is safer than two. Talos refuses to upgrade one of two.",
             shows: "`talosctl etcd members` lists two. Everything works, until one of them is away.",
-            by_hand: "Add a third control plane (3 voters bear the loss of one); take none away before it is there and votes: while it \
-                      joins, both of the two are needed. A snapshot first.",
+            by_hand: "Add a third control plane (3 voters bear the loss of one), by the blueprint node-replace in the place of one that \
+                      is lost, or by cluster-build; take none away before it is there and votes: while it joins, both of the two are \
+                      needed. A snapshot first.",
             source: "etcd FAQ, failure tolerance; siderolabs/talos, upgrade checks",
         },
         silences: &[],
@@ -137,8 +138,7 @@ fn two_voters(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<
         return None;
     }
     let text = format!("{} are its only voters: the Kubernetes API stops with the reboot of either", quoted(&names));
-    let help = "add a third control plane: `talosctl apply-config --insecure -n ADDRESS --file controlplane.yaml`";
-    out.find(&cluster.name, text, help);
+    out.find(&cluster.name, text, format!("a third control plane gives it one to spare: {BY_ADD}"));
     Some(())
 }
 

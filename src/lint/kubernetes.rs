@@ -68,7 +68,8 @@ pub(super) const RULES: &[Rule] = &[
             wrong: "Its kubelet never registered, or somebody deleted the Node object: no pod is placed there, and volumes bound \
                     to it have no node.",
             shows: "`kubectl get node NAME`: NotFound.",
-            by_hand: "A restart of its kubelet registers it again; `node_name` in the site file where it has another name.",
+            by_hand: "Where its machine is up, a restart of its kubelet registers it again; `node_name` in the site file where it has \
+                      another name. One that is not there any more is taken out of the site file.",
             source: "the site file against `kubectl get nodes`",
         },
         silences: &["L25"],
@@ -270,6 +271,10 @@ fn strangers(survey: &Survey, cluster: &KubernetesCluster, out: &mut Out) -> Opt
     Some(())
 }
 
+/// What helps where nothing is there that could be a node; a site's own migration is named in its place.
+pub const BY_JOIN: &str =
+    "switch it on where it is to be a node; where it is not to be one any more, take it out of the site file";
+
 fn unregistered(survey: &Survey, node: &Node, out: &mut Out) -> Option<()> {
     // It is to become a node.
     if node.waiting.is_some() {
@@ -289,6 +294,9 @@ fn unregistered(survey: &Survey, node: &Node, out: &mut Out) -> Option<()> {
             "is it {}? `kubectl get node {} -o wide` tells; then set `node_name` in the site file",
             other.name, other.name
         )
+    } else if node.is_talos() && node.talos_silent {
+        text.push_str(", and its machine does not answer either");
+        BY_JOIN.to_owned()
     } else if node.is_talos() {
         talosctl(node, "service kubelet restart")
     } else {

@@ -27,7 +27,8 @@ use crate::base::redact;
 use crate::base::survey::{Layer, Node, Survey};
 
 pub use explain::Explain;
-pub use votes::{BY_RECOVER, BY_REPLACE};
+pub use kubernetes::BY_JOIN;
+pub use votes::{BY_ADD, BY_RECOVER, BY_REPLACE};
 
 /// A rule.
 pub struct Rule {
@@ -147,7 +148,7 @@ pub fn look(survey: &Survey) -> Looked {
 /// down; a redundancy that is gone; nodes that do not work.
 const GRAVE: [&[&str]; 3] = [
     &["L37", "L40"],
-    &["L12", "L13", "L14", "L16", "L38", "L39"],
+    &["L12", "L13", "L14", "L16", "L38", "L39", "L41"],
     &["L01", "L02", "L04", "L19", "L24", "L25", "L26", "L27", "L28", "L32"],
 ];
 

@@ -68,8 +68,24 @@ pub(super) const RULES: &[Rule] = &[
                       joins.",
             source: "etcd runtime reconfiguration guide; siderolabs/talos, Bootstrap",
         },
-        silences: &["L38"],
+        silences: &["L38", "L41"],
         look: |survey, out| each(survey, out, two),
+    },
+    Rule {
+        number: "L41",
+        title: "etcd has one voter, and other control planes have no vote",
+        explain: Explain {
+            wrong: "All that the cluster knows is on the disk of one machine, and the Kubernetes API is away whenever that machine is: \
+                    with each reboot of it, and for good with its disk. So it stands right after a recovery from a lost majority, and \
+                    it is not to stay so.",
+            shows: "`talosctl etcd members` lists one; `kubectl get nodes` has more control planes, not Ready.",
+            by_hand: "A snapshot first, to another machine. Then another control plane: by the blueprint node-replace in the place of each \
+                      that is lost, or by cluster-build. Each joins by itself, as a learner before it votes; with two voters both are \
+                      needed, so go on to three. A lost machine must not be started with its old disk.",
+            source: "etcd FAQ, failure tolerance, and disaster recovery",
+        },
+        silences: &[],
+        look: |survey, out| each(survey, out, only_one),
     },
 ];
 
@@ -77,6 +93,10 @@ pub(super) const RULES: &[Rule] = &[
 pub const BY_RECOVER: &str = "write a migration of the blueprint quorum-recover (`pvemig explain quorum-recover`)";
 /// What helps where a node is gone for good; a site's own migration is named in its place.
 pub const BY_REPLACE: &str = "write a migration of the blueprint node-replace (`pvemig explain node-replace`)";
+
+/// What gives a cluster another control plane; a site's own migration is named in its place.
+pub const BY_ADD: &str = "write a migration of the blueprint node-replace, which puts a machine in the place of one that is lost, or of \
+                          cluster-build, which adds one (`pvemig explain node-replace`)";
 
 /// The etcd of a node, of those that its cluster has.
 fn ballot_of(survey: &Survey, node: &Node) -> Option<Ballot> {
@@ -239,6 +259,37 @@ fn gone(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> {
             let text = format!("{what}; its vote in etcd ({id}) still counts: {}", ballot.sum());
             out.find(name, text, help);
         }
+    }
+    Some(())
+}
+
+fn only_one(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> {
+    for ballot in survey.ballots(cluster).iter().filter(|ballot| ballot.majority == Majority::Held) {
+        // With a learner the second one is on its way, or stuck: another rule's.
+        let [only] = ballot.members.as_slice() else { continue };
+        if survey.partial {
+            out.cannot(&cluster.name, "only some of the site's nodes were asked for");
+            continue;
+        }
+        let others = survey.talos_nodes(&cluster.name).filter(|node| ballot.member_of(&node.name).is_none());
+        let others: Vec<&str> = others
+            .filter(|node| out.need(&node.name, &node.kubelet).is_some_and(|k| k.registered && k.control_plane))
+            .map(|node| node.name.as_str())
+            .collect();
+        if others.is_empty() {
+            continue;
+        }
+        let are = if others.len() == 1 { "is a control plane" } else { "are control planes" };
+        let text = format!(
+            "{} is its only voter, and none can be spared: all data of the cluster is on that machine alone; {} {are} without a vote",
+            only.name,
+            others.join(", ")
+        );
+        out.find(
+            &cluster.name,
+            text,
+            format!("a snapshot of etcd first (`pvemig etcd snapshot --to DIR`), then {BY_ADD}"),
+        );
     }
     Some(())
 }

@@ -93,7 +93,8 @@ pub fn outages(records: &[Record], what: &str, stopper: &StepKey, closer: &str) 
     for record in records {
         let Some(key) = record.event.key() else { continue };
         let own = key == stopper;
-        let closes = key.id() == closer && key.instance() == stopper.instance();
+        // One that has no instance is of all of them.
+        let closes = key.id() == closer && (key.instance().is_none() || key.instance() == stopper.instance());
         let end = match &record.event {
             Event::Applying { .. } if own => {
                 undoing = false;

@@ -110,6 +110,7 @@ fn failed() -> Lines {
             error: vec!["vm 108 cannot be changed".into(), "no answer within 40 s".into()],
             effect: Effect::Maybe,
             help: vec!["look at the host".into()],
+            voids: Vec::new(),
         });
     lines
 }
@@ -413,7 +414,13 @@ fn a_hold_that_was_not_needed_is_not_said_to_be_up() {
 fn a_text_with_lines_of_its_own_stays_below_its_branch() {
     let mut lines = Lines::open();
     let error = vec!["vm 108: no way in\n  ssh: refused\n  agent: no".into()];
-    lines.add(Event::Failed { key: "04-add-usb".into(), error, effect: Effect::None, help: vec!["wait".into()] });
+    lines.add(Event::Failed {
+        key: "04-add-usb".into(),
+        error,
+        effect: Effect::None,
+        help: vec!["wait".into()],
+        voids: Vec::new(),
+    });
     let shown = text(&lines.report());
     let wanted = "  ├ error: vm 108: no way in\n  │   ssh: refused\n  │   agent: no\n  ├ nothing was";
     assert!(shown.contains(wanted), "{shown}");

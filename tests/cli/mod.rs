@@ -13,6 +13,7 @@ mod face;
 mod ground;
 mod looking;
 mod night;
+mod onward;
 mod planted;
 mod privileges;
 mod secrets;

@@ -71,7 +71,7 @@ fn a_damaged_run_is_not_passed_over() {
     assert!(!named.stderr.contains("pvemig report"), "{}", named.stderr);
 
     expect(&up.run(&["abandon", &second, "--comment", "lost"]), 0, &["is abandoned"]);
-    let unknown = "what it holds: not known, as its journal was damaged: `kubectl get";
+    let unknown = "what it holds: not known, as its journal was damaged: `kubectl --kubeconfig";
     expect(&up.run(&["status"]), 0, &[&second, unknown]);
     let data: serde_json::Value = serde_json::from_str(&up.run(&["status", "--json"]).stdout).unwrap();
     assert_eq!(data[0]["holds-known"], false, "{data}");

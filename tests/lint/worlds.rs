@@ -23,7 +23,7 @@ const INCIDENTS: &[Incident] = &[
         world: "talos-three-two-voters",
         rule: ("L12", "homelab"),
         text: &["`talos-nuc` and `talos-vm` are its only voters: the Kubernetes API stops with the reboot of either"],
-        help: "add a third control plane",
+        help: "a third control plane gives it one to spare",
     },
     Incident {
         world: "talos-three-learner",

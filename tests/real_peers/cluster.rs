@@ -112,8 +112,18 @@ impl Cluster {
         said["etcdserver"].as_str().unwrap().to_owned()
     }
 
+    /// The file in which a member that began with the cluster has its data.
+    pub(super) fn file_of(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(format!("{name}-new/member/snap/db"))
+    }
+
     /// Ends all members, and begins one alone with the data of a snapshot; what etcdctl said of it.
     pub(super) fn restored(&mut self, name: &'static str, file: &Path) -> std::process::Output {
+        self.restored_with(name, file, &[])
+    }
+
+    /// The same, said differently.
+    pub(super) fn restored_with(&mut self, name: &'static str, file: &Path, more: &[&str]) -> std::process::Output {
         self.members.values_mut().for_each(Etcd::stop);
         let peers = format!("http://{}", self.members[name].peers);
         let data = self.dir.path().join(format!("{name}-restored"));
@@ -126,7 +136,8 @@ impl Cluster {
             &format!("{name}={peers}"),
             "--initial-advertise-peer-urls",
             &peers,
-        ]);
+        ])
+        .args(more);
         let said = ctl.output().expect("this test needs the package etcd-client");
         self.spawn(name, "restored", &[name]);
         said

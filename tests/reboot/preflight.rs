@@ -16,7 +16,7 @@ async fn found(rig: &Rig) -> Vec<(String, String, String)> {
     let Answer::Blocked { problems } = ask(rig, "00-preflight").await.unwrap().answer else { return Vec::new() };
     let all = problems.into_iter().map(|p| {
         assert!(!p.help.is_empty(), "{}", p.text);
-        (p.finding.unwrap_or_default(), p.text, p.protects.map(|key| key.to_string()).unwrap_or_default())
+        (p.finding.unwrap_or_default().into(), p.text, p.protects.map(|key| key.to_string()).unwrap_or_default())
     });
     all.collect()
 }

@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
+mod back;
 mod odd;
 mod proven;
 mod refused;
+mod walk;
 
 use std::collections::BTreeSet;
 
@@ -101,6 +103,22 @@ fn why(run: &Run) -> (&str, String) {
         other => format!("{other:?}"),
     };
     (stop.key.as_str(), text)
+}
+
+/// The consent that a refusal asks for.
+fn word(text: &str) -> String {
+    let (_, rest) = text.split_once("add `--destroy ").unwrap_or_else(|| panic!("{text}"));
+    rest.split('`').next().unwrap().to_owned()
+}
+
+/// Goes on with a run; where a person is asked for his word that the old machine is off, that is given.
+async fn resumed(rig: &Rig, id: &str, how: &How) -> Run {
+    let run = rig.forward(Some(id), how).await;
+    let Ok(Ended::Stopped(_)) = &run.ended else { return run };
+    let (_, text) = why(&run);
+    let word = word(&text);
+    assert!(word.starts_with("off/"), "{text}");
+    rig.forward(Some(id), &How { consents: vec![word], ..How::default() }).await
 }
 
 /// The names of all voters; none may be a learner.

@@ -4,17 +4,25 @@ use serde_json::json;
 
 use super::*;
 
+/// `qm set 223 --onboot 0`
+fn stays(w: &mut World) {
+    w.vms.get_mut(&223).unwrap().config.insert("onboot".into(), "0".into()).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vm_gives_way_to_a_machine_and_is_shown_to_be_off() {
     let vm = Case { old: "talos-vm", ..MAC };
     let edit = |site: &mut Value| site["migrations"][vm.migration]["params"]["old"] = json!("talos-vm");
-    let managed = |w: &mut World| drop(w.ha.insert(223, "started".into()));
+    let managed = |w: &mut World| {
+        stays(w);
+        drop(w.ha.insert(223, "started".into()));
+    };
     let rig = rig_with(vm, managed, edit).await;
     let run = rig.forward(None, &vm.consenting()).await;
     let (key, text) = why(&run);
     assert!(key == "00-preflight" && text.contains("`ha-manager remove vm:223` first"), "{key}: {text}");
 
-    let rig = rig_with(vm, |_| {}, edit).await;
+    let rig = rig_with(vm, stays, edit).await;
     let run = rig.forward(None, &vm.consenting()).await;
     assert_done(&run, "vm");
     assert!(notes(&run, "04-shutdown").contains("vm 223 does not run"), "{}", notes(&run, "04-shutdown"));
@@ -45,6 +53,7 @@ async fn a_vm_of_the_wrong_number_does_not_show_that_the_old_machine_is_off() {
         let rig = rig_with(
             vm,
             |w| {
+                stays(w);
                 if !uuid {
                     other(w)
                 }

@@ -88,9 +88,7 @@ async fn cut(case: Case) -> String {
     for (point, scene) in &points {
         let what = format!("{point:?}");
         rig.go_back(scene);
-        let mut how = case.consenting();
-        how.consents.push(format!("off/{}", case.old));
-        assert_done(&rig.forward(Some(&run.id), &how).await, &what);
+        assert_done(&resumed(&rig, &run.id, &case.consenting()).await, &what);
         assert_replaced(&rig, case, &what).await;
         assert_same(&rig.picture().await, &last, &what);
     }
@@ -140,8 +138,7 @@ async fn fault(case: Case, system: System, skip: u32, rule: FaultEffect, what: &
     if !matches!(failed.ended, Ok(Ended::Done)) {
         assert!(matches!(failed.ended, Ok(Ended::Stopped(_))), "{what}: {:#?}", failed.ended);
         // Whether it took its shutdown is not known where the answer was lost: then a person is asked for his word.
-        let how = How { consents: vec![format!("off/{}", case.old)], ..How::default() };
-        assert_done(&rig.forward(Some(&failed.id), &how).await, what);
+        assert_done(&resumed(&rig, &failed.id, &How::default()).await, what);
     }
     assert_replaced(&rig, case, what).await;
 }

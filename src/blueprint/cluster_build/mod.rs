@@ -48,6 +48,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     world: "talos-fresh",
     rows: ROWS,
     findings: known::ALL,
+    params: params::PARAMS,
     build,
     alone,
     fold_back: |_, _| Vec::new(),

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::blueprint::install::{Bare, command, node};
+use crate::blueprint::install::{Bare, NODE, command, node};
 use crate::blueprint::machine::Machine;
+use crate::blueprint::param::{Param, keys};
 use crate::blueprint::quorum::Peer;
 use crate::site::Site;
 use crate::site::fields::Item;
 
-use super::keep::Keep;
+use super::keep::{KEEP, Keep};
 
 /// All of it.
 #[derive(Debug, Clone)]
@@ -23,12 +24,34 @@ pub struct Params {
     pub keep: Option<Keep>,
 }
 
-const KEYS: &[&str] = &["talos", "nodes", "decrypt", "keep"];
+/// How they are written.
+pub const PARAMS: &[Param] = &[
+    Param::need("talos", "the Talos cluster, by its name under `talos:`", "homelab"),
+    Param::need(
+        "nodes",
+        "the machines in the order in which they become nodes, a control plane first: etcd begins on it",
+        "[{ node: talos-nuc, config: ./controlplane.yaml, disk: SERIAL }]",
+    )
+    .of(NODE),
+    Param::may(
+        "decrypt",
+        "the command that prints a configuration decrypted; the file's name comes behind it",
+        "[sops, --decrypt]",
+        "the files are read as they are",
+    ),
+    Param::may(
+        "keep",
+        "what must not be lost, which 08 looks at",
+        "{ to: ./safe }",
+        "only what the site file names is looked for",
+    )
+    .of(KEEP),
+];
 
 impl Params {
     /// Reads the parameters; what is wrong goes into the item's sink.
     pub fn read(site: &Site, item: &Item<'_>) -> Option<Self> {
-        let fields = item.fields(KEYS);
+        let fields = item.fields(&keys(PARAMS));
         let cluster = fields
             .need("talos", "name a Talos cluster of `talos:`")
             .and_then(|i| i.name_of("a Talos cluster", site.talos.keys().map(String::as_str)));

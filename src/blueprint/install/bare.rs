@@ -147,6 +147,25 @@ async fn has_one(ours: Arc<Talos>) -> Result<Stand, Error> {
     }
 }
 
+/// Whether a node of the site file waits for a configuration at its address.
+///
+/// # Errors
+/// What keeps it from telling, other than that it does not answer.
+pub async fn waits(cx: &Estate, machine: &Machine) -> Result<bool, Failure> {
+    match machine.open(cx).await?.single(&kind::MACHINE_STATUS).await {
+        Err(Error::UnknownIssuer { .. }) => {}
+        // What else it says is asked, and told, where it is looked at.
+        _ => return Ok(false),
+    }
+    match still_waits(&cx.talos_in_maintenance(&machine.name, None, None)?).await {
+        Ok(waits) => Ok(waits),
+        // It has a configuration, of another cluster.
+        Err(Error::ClientRefused { .. }) => Ok(false),
+        Err(error) if error.is_down() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether a machine that answers without asking who we are still waits.
 ///
 /// # Errors

@@ -13,5 +13,5 @@ pub mod whole;
 
 pub use apply::Apply;
 pub use bare::{Bare, Stand};
-pub use param::{command, node};
+pub use param::{NODE, command, node};
 pub use source::{Source, Wanted};

@@ -5,13 +5,47 @@ use std::path::PathBuf;
 use crate::base::names::TalosAddress;
 use crate::base::tls::KeyFingerprint;
 use crate::blueprint::machine::Machine;
+use crate::blueprint::param::{Param, keys};
 use crate::site::Site;
 use crate::site::fields::Item;
 use crate::talos::patch::Patch;
 
 use super::{Bare, Source};
 
-const NODE: &[&str] = &["node", "config", "disk", "patches", "at", "fingerprint"];
+/// How it is written.
+pub const NODE: &[Param] = &[
+    Param::need("node", "its name, a node of that Talos cluster under `talos:`", "talos-mac"),
+    Param::need(
+        "config",
+        "its machine configuration, a file of talosctl or talhelper, made with the secrets of the cluster",
+        "./controlplane.yaml",
+    ),
+    Param::need(
+        "disk",
+        "the disk to install on, by its serial number (`talosctl get disks --insecure -n ADDRESS` shows it); what is on it is \
+         gone, and asked for by `--destroy disk/SERIAL`",
+        "S2ZRNYAH500751",
+    ),
+    Param::may(
+        "patches",
+        "what is merged into the configuration: `kernel-module`, `sysctl`, `node-label`, `install-image`, `hostname`, \
+         `addresses`, `user-volume`, `kubelet-mount`",
+        "[{ addresses: { link: eth0, addresses: [192.168.4.49/24] } }]",
+        "nothing",
+    ),
+    Param::may(
+        "at",
+        "the address at which it waits for its configuration (its console shows it)",
+        "192.168.4.77",
+        "its address under `talos:`",
+    ),
+    Param::may(
+        "fingerprint",
+        "the fingerprint of its key, which its console shows while it waits",
+        "SHA256:..",
+        "whoever waits there is given the configuration",
+    ),
+];
 
 /// A command, whose paths start at the site file as all others there do.
 pub fn command(site: &Site, item: &Item<'_>) -> Option<Vec<String>> {
@@ -33,7 +67,7 @@ pub fn node(
     decrypt: &[String],
     heir_of: Option<&str>,
 ) -> Option<Bare> {
-    let fields = item.fields(NODE);
+    let fields = item.fields(&keys(NODE));
     let name = fields.need("node", "name a node of that Talos cluster").and_then(|i| {
         let nodes = &site.talos.get(cluster?)?.nodes;
         i.name_of("a node of that Talos cluster", nodes.keys().map(String::as_str))
@@ -53,7 +87,7 @@ pub fn node(
     });
     let patches = fields.get("patches").map_or(Some(Vec::new()), |i| {
         let list = i.list()?;
-        let own = item.fields(NODE).get("node").and_then(|i| i.value().as_str());
+        let own = item.fields(&keys(NODE)).get("node").and_then(|i| i.value().as_str());
         let taken = |address: &str| owner(site, address).filter(|node| ![own, heir_of].contains(&Some(*node)));
         let read: Vec<Patch> =
             list.iter().filter_map(|item| patch(item).filter(|patch| fits(item, patch, taken))).collect();

@@ -56,6 +56,14 @@ impl Source {
         }
     }
 
+    /// Whether it is known, without a command being run, to be that of a worker.
+    pub fn is_of_a_worker(&self) -> bool {
+        let text = if self.decrypt.is_empty() { std::fs::read_to_string(&self.file).ok() } else { None };
+        let kind = text
+            .and_then(|text| main_document(&text)?.pointer("/machine/type").and_then(Value::as_str).map(str::to_owned));
+        kind.as_deref() == Some("worker")
+    }
+
     /// The configuration for a node of this name, installed on the disk with this serial number.
     ///
     /// # Errors

@@ -44,6 +44,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     world: "talos-three",
     rows: ROWS,
     findings: s00_preflight::known::ALL,
+    params: params::PARAMS,
     build,
     alone: alone::step,
     fold_back: fold_back::fold_back,
@@ -55,10 +56,10 @@ const NODE: super::Flag = ("node", "/machine/name", "the node, by its name in th
 /// The list of one node, behind the preflight of all.
 const ROWS: &[Row] = &[
     Row::of::<Preflight>(&[], &[]),
-    Row::of::<QuorumGate>(&[], &[NODE]),
+    Row::of::<QuorumGate>(&[], &[NODE]).stays(),
     Row::of::<DrainNode>(&[], &[NODE]),
     Row::of::<RepairNode>(&[], &[NODE]),
-    Row::of::<RebootNode>(&[], &[NODE]),
+    Row::of::<RebootNode>(&[], &[NODE]).stays(),
     Row::of::<VerifyBoot>(&[], &[NODE]),
     Row::of::<UncordonNode>(&[], &[NODE]),
 ];

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::schematic::FactoryImage;
 use crate::blueprint::machine::Machine;
+use crate::blueprint::param::{Param, keys};
 use crate::blueprint::quorum::Peer;
 use crate::site::Site;
 use crate::site::fields::Item;
@@ -25,12 +26,33 @@ pub struct Params {
     pub images: BTreeMap<String, String>,
 }
 
-const KEYS: &[&str] = &["talos", "nodes", "repair", "staged", "images"];
+/// How they are written.
+pub const PARAMS: &[Param] = &[
+    Param::need("talos", "the Talos cluster, by its name under `talos:`", "homelab"),
+    Param::need(
+        "nodes",
+        "the nodes in the order of their reboots: the less important ones first, workers before control planes",
+        "[talos-mac, talos-vm, talos-nuc]",
+    ),
+    Param::may("repair", "whether what is wrong with a node's image and kernel modules is mended", "true", "false"),
+    Param::may(
+        "staged",
+        "whether a machine configuration that is staged on a node may come into effect with its reboot",
+        "true",
+        "false",
+    ),
+    Param::may(
+        "images",
+        "installer images by node, for those that need another one than their configuration names",
+        "{ talos-vm: factory.talos.dev/nocloud-installer/SCHEMATIC:v1.11.5 }",
+        "what each configuration names",
+    ),
+];
 
 impl Params {
     /// Reads the parameters; what is wrong goes into the item's sink.
     pub fn read(site: &Site, item: &Item<'_>) -> Option<Self> {
-        let fields = item.fields(KEYS);
+        let fields = item.fields(&keys(PARAMS));
         let cluster = fields
             .need("talos", "name a Talos cluster of `talos:`")
             .and_then(|i| i.name_of("a Talos cluster", site.talos.keys().map(String::as_str)));

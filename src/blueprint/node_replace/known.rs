@@ -94,9 +94,9 @@ pub(super) static NOT_KNOWN: Known = Known {
 pub(super) static KEPT_UP: Known = Known {
     name: "old-vm-is-kept-up",
     steps: &[on::SHUTDOWN],
-    means: "High availability of Proxmox starts the VM of the old node again when it goes off.",
+    means: "High availability of Proxmox starts the VM of the old node again when it goes off, or its host does when it starts.",
     matters: "It would come back as a member and a node beside its successor.",
-    by_hand: "`ha-manager status`, `ha-manager remove vm:VMID`.",
+    by_hand: "`ha-manager status`, `ha-manager remove vm:VMID`; `qm set VMID --onboot 0`.",
 };
 pub(super) static QUORUM: Known = Known {
     name: "etcd-cannot-lose-the-node",

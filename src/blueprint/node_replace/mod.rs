@@ -19,8 +19,10 @@ mod s07_join;
 mod s08_node_object;
 mod s09_uncordon;
 mod s10_verify;
+mod shell;
 mod sight;
 mod swap;
+mod word;
 
 use super::{Blueprint, BoxedStep, Given, Row};
 use crate::site::Site;
@@ -49,6 +51,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     world: "talos-dead-node",
     rows: ROWS,
     findings: known::ALL,
+    params: params::PARAMS,
     build,
     alone,
     fold_back: |_, _| Vec::new(),
@@ -57,10 +60,10 @@ pub const BLUEPRINT: Blueprint = Blueprint {
 
 const ROWS: &[Row] = &[
     Row::of::<Preflight>(&[], &[]),
-    Row::of::<TakeSnapshot>(&[], &[]),
+    Row::of::<TakeSnapshot>(&[], &[]).stays(),
     Row::of::<DrainNode>(&[], &[]),
     Row::of::<LeaveEtcd>(&[], &[]),
-    Row::of::<ShutDown>(&[], &[]),
+    Row::of::<ShutDown>(&[], &[]).stays(),
     Row::of::<SwapMachine>(&[], &[]).asks(),
     Row::of::<ApplyConfig>(&[], &[]),
     Row::of::<JoinCluster>(&[], &[]),

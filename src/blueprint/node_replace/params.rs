@@ -1,7 +1,8 @@
 //! The parameters of a `node-replace`, read from the site file and resolved.
 
-use crate::blueprint::install::node;
+use crate::blueprint::install::{NODE, node};
 use crate::blueprint::machine::Machine;
+use crate::blueprint::param::{Param, keys};
 use crate::site::Site;
 use crate::site::fields::Item;
 
@@ -16,12 +17,28 @@ pub struct Params {
     pub machines: Vec<Machine>,
 }
 
-const KEYS: &[&str] = &["talos", "old", "new", "decrypt"];
+/// How they are written.
+pub const PARAMS: &[Param] = &[
+    Param::need("talos", "the Talos cluster, by its name under `talos:`", "homelab"),
+    Param::need("old", "the node that goes, a control plane or a worker, alive or dead", "talos-mac"),
+    Param::need(
+        "new",
+        "the machine that comes, by a node of `talos:` too: of another name, or the same where it takes name and address over",
+        "{ node: talos-mac, config: ./controlplane.yaml, disk: SERIAL }",
+    )
+    .of(NODE),
+    Param::may(
+        "decrypt",
+        "the command that prints a configuration decrypted; the file's name comes behind it",
+        "[sops, --decrypt]",
+        "the files are read as they are",
+    ),
+];
 
 impl Params {
     /// Reads the parameters; what is wrong goes into the item's sink.
     pub fn read(site: &Site, item: &Item<'_>) -> Option<Self> {
-        let fields = item.fields(KEYS);
+        let fields = item.fields(&keys(PARAMS));
         let cluster = fields
             .need("talos", "name a Talos cluster of `talos:`")
             .and_then(|i| i.name_of("a Talos cluster", site.talos.keys().map(String::as_str)));
@@ -37,7 +54,8 @@ impl Params {
             .and_then(|i| node(site, &i, cluster.as_deref(), decrypt.as_deref().unwrap_or_default(), old.as_deref()));
         let (cluster, old) = (cluster?, Machine::of(site, &old?)?);
         decrypt?;
-        let swap = Swap { peers: Machine::peers(site, &cluster), new: new?, old };
+        let new = new?;
+        let swap = Swap { peers: Machine::peers(site, &cluster), worker: new.source.is_of_a_worker(), new, old };
         let goes = |name: &str| name == swap.old.name && !swap.same_name();
         let names = site.talos.get(&cluster)?.nodes.keys().filter(|name| !goes(name));
         let machines = names.filter_map(|name| Machine::of(site, name)).collect();

@@ -8,12 +8,14 @@ use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::Permit;
+use crate::blueprint::install::asked::runs_from;
 use crate::blueprint::quorum::{Etcd, amiss, look, votes};
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 
-use super::sight::{is_in, life};
+use super::sight::{Life, is_in, life};
 use super::swap::Swap;
+use super::word::{self, Old, SEEN};
 
 /// The run file.
 pub(super) const FILE: &str = "etcd.db";
@@ -47,7 +49,7 @@ impl Step<Estate> for TakeSnapshot {
              with the run (`pvemig report` names it)."
                 .into(),
             format!(
-                "By hand: `talosctl etcd snapshot FILE`; for a place of its own, or encrypted: `pvemig etcd snapshot --cluster {} --to \
+                "By hand: `talosctl etcd snapshot FILE`; for a place of its own, or encrypted: `pvemig etcd snapshot {} --to \
                  DIR`.",
                 self.swap.old.cluster
             ),
@@ -86,7 +88,16 @@ impl Step<Estate> for TakeSnapshot {
         })
     }
 
-    async fn apply(&self, cx: &Estate, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+    async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+        // What a word of a person is of is what was seen first.
+        if word::seen(seen.run).is_none() {
+            let old = match life(cx, &self.swap).await? {
+                Life::Silent(silence) => Old { silent: Some(silence.sign), disk: None },
+                Life::Alive(talos) => Old { silent: None, disk: runs_from(&talos).await?.map(|(_, serial)| serial) },
+                _ => Old::default(),
+            };
+            permit.file(SEEN, &serde_json::to_vec(&old).map_err(|error| Failure::plain(error.to_string(), None))?)?;
+        }
         let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
         let Some(node) = self.whom(&etcd) else {
             return Err(Failure::plain("no voter of etcd is well any more", Some("`pvemig survey` shows them".into())));

@@ -1,5 +1,7 @@
 //! 03: the old node's member is out of etcd: it leaves where it is alive, and is removed by another one where it is dead.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +12,7 @@ use crate::base::permit::{Permit, System};
 use crate::blueprint::quorum::{self, Etcd, Leave, Said, leave, look};
 use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
-use crate::talos::EtcdMember;
+use crate::talos::{EtcdMember, bolt};
 
 use super::on;
 use super::s01_snapshot::FILE;
@@ -72,8 +74,17 @@ impl Step<Estate> for LeaveEtcd {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
+        // A worker has none.
+        if self.swap.worker {
+            return Outlook { spares: true, ..Outlook::default() };
+        }
         let what = format!("the member {} of etcd, where it has one", self.swap.host());
-        Outlook { destroys: vec![self.swap.member()], ..Outlook::changes(System::Talos, [what]) }
+        Outlook {
+            destroys: vec![self.swap.member()],
+            words: vec![self.swap.off()],
+            may_destroy: &["off"],
+            ..Outlook::changes(System::Talos, [what])
+        }
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
@@ -93,15 +104,20 @@ impl Step<Estate> for LeaveEtcd {
                 if !seen.run.consents.contains(&self.swap.member()) {
                     return Ok(Check::blocked(vec![unconsented(&self.swap)]).notes(notes));
                 }
-                if !has_snapshot(seen.run) {
-                    let text = "no snapshot of etcd was taken in this run: with its members changed nothing else brings it back";
-                    let help = "`pvemig run` takes one first (01)";
-                    let problem = Problem::new(text, help).mended_by(on::SNAPSHOT);
-                    return Ok(Check::blocked(vec![problem]).notes(notes));
+                match snapshot(seen.run, &etcd.member_ids()) {
+                    Some(Kept::Own) => {}
+                    Some(Kept::Other(line)) => notes.push(line),
+                    None => {
+                        let text = "no snapshot of this etcd is kept in this run, nor in another one of this site: with its members \
+                                    changed nothing else brings it back";
+                        let help = "`pvemig run` takes one first (01), and so does `pvemig step 01-snapshot`";
+                        let problem = Problem::new(text, help).mended_by(on::SNAPSHOT);
+                        return Ok(Check::blocked(vec![problem]).notes(notes));
+                    }
                 }
                 match &life {
                     Life::Off(how) => notes.push(format!("{} is off: {how}", self.swap.goer())),
-                    Life::Silent(how) => notes.push(format!("{} is silent: {how}", self.swap.goer())),
+                    Life::Silent(silence) => notes.push(format!("{} is silent: {}", self.swap.goer(), silence.how)),
                     _ => {}
                 }
                 let how = if alive { "leaves, and its data of etcd is deleted" } else { "is removed" };
@@ -149,10 +165,13 @@ impl Step<Estate> for LeaveEtcd {
         if etcd.member_ids().contains(&before.member) {
             return Ok(Check::done().note(format!("the member {} is there, as before", before.member)));
         }
+        let left = quorum::votes(&etcd).map(|votes| votes.to_string()).unwrap_or_default();
         let change = Change::act(format!(
-            "the member {} ({}) is out of etcd: it does not come back; a control plane is built anew to have its vote",
+            "the member {} ({}) is out of etcd and does not come back: etcd has {left}; a `pvemig resume` puts {} in its place, an \
+             undo leaves a voter short",
             self.swap.host(),
-            before.member
+            before.member,
+            self.swap.comer()
         ));
         Ok(Check::todo(vec![change], ()))
     }
@@ -223,9 +242,47 @@ impl LeaveEtcd {
     }
 }
 
-/// Whether 01 has kept a snapshot in this run.
-fn has_snapshot(run: &RunInfo) -> bool {
-    run.files.as_ref().is_some_and(|files| files.join(on::SNAPSHOT).join(FILE).exists())
+/// A snapshot of etcd that is kept.
+enum Kept {
+    /// 01 of this run has it.
+    Own,
+    /// 01 of another run has it, and it is whole: which one.
+    Other(String),
+}
+
+/// The snapshot that 01 has kept in this run; else, for this step alone, the newest whole one of this etcd in another run.
+fn snapshot(run: &RunInfo, members: &BTreeSet<String>) -> Option<Kept> {
+    let kept = |files: &Path| files.join(on::SNAPSHOT).join(FILE);
+    let own = run.files.as_ref()?;
+    if kept(own).exists() {
+        return Some(Kept::Own);
+    }
+    let runs = own.parent()?.parent()?;
+    let mut others: Vec<_> = (run.others.keys())
+        .filter_map(|id| {
+            let path = kept(&runs.join(id).join("files"));
+            Some((std::fs::metadata(&path).ok()?.modified().ok()?, id, path))
+        })
+        .collect();
+    others.sort();
+    others.into_iter().rev().find_map(|(at, id, path)| {
+        let bytes = std::fs::read(&path).ok()?;
+        let whole = bolt::copied(&bytes).is_ok_and(|copied| copied.digest);
+        // The members are in it by their ids, as etcd writes them.
+        let ours = members.iter().any(|member| names(&bytes, member.trim_start_matches('0').as_bytes()));
+        let at = jiff::Timestamp::try_from(at).ok()?;
+        (whole && ours).then(|| {
+            Kept::Other(format!(
+                "the snapshot of run {id}, of {at:.0}, is kept: {} ({} bytes)",
+                path.display(),
+                bytes.len()
+            ))
+        })
+    })
+}
+
+fn names(bytes: &[u8], word: &[u8]) -> bool {
+    !word.is_empty() && bytes.windows(word.len()).any(|part| part == word)
 }
 
 /// What to do about a machine of which nobody knows whether it is alive.

@@ -10,13 +10,14 @@ use crate::base::permit::{Permit, System};
 use crate::blueprint::quorum::{Etcd, Said, look, votes};
 use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
-use crate::proxmox::Error;
 
 use super::local;
 use super::on;
 use super::s03_leave_or_remove::off_or_on;
-use super::sight::{Life, SHUT, is_in, life};
+use super::shell::{kubectl, starts_again};
+use super::sight::{Life, is_in, life};
 use super::swap::Swap;
+use super::word::SHUT;
 
 /// Switches the old machine off.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,7 +36,7 @@ impl Step<Estate> for ShutDown {
     type Before = Before;
 
     fn title(&self) -> String {
-        format!("{} is off", self.swap.goer())
+        format!("{} is off, by what is seen of it or by your word", self.swap.goer())
     }
 
     fn why(&self) -> Vec<String> {
@@ -61,10 +62,10 @@ impl Step<Estate> for ShutDown {
     fn outlook(&self, _cx: &Estate) -> Outlook {
         Outlook {
             words: vec![self.swap.off()],
-            // Its disks, and the volumes on them, go with it.
-            may_destroy: &["pv"],
+            // Its disks, and the volumes on them, go with it; a word that is void is given anew, with what was seen.
+            may_destroy: &["pv", "off"],
             stays: Some(format!("{} as it is by then: who switched it off switches it on", self.swap.goer())),
-            ..Outlook::changes(System::Talos, [format!("{} goes off", self.swap.goer())])
+            ..Outlook::changes(System::Talos, [format!("{} goes off, where it is on", self.swap.goer())])
         }
         .stops_until(self.swap.old.as_a_whole(), on::JOIN)
     }
@@ -78,7 +79,7 @@ impl Step<Estate> for ShutDown {
         }
         if life.is_down() {
             let mut problems: Vec<Problem> = life.unsure(&self.swap, seen.run).into_iter().collect();
-            problems.extend(self.stays_off(cx).await?);
+            problems.extend(starts_again(cx, &self.swap).await?);
             problems.extend(local::unconsented(cx, &self.swap, seen.run).await?);
             if !problems.is_empty() {
                 return Ok(Check::blocked(problems));
@@ -90,13 +91,10 @@ impl Step<Estate> for ShutDown {
                 "{name} itself waits for a configuration at its address: nothing of its installation runs"
             )),
             Life::Off(how) => Check::done().note(format!("{name} is off: {how}")).note(self.must_stay_off()),
-            Life::Silent(how) => {
-                let by = if seen.run.consents.contains(&self.swap.off()) {
-                    "that it is off is your word"
-                } else {
-                    "it took its shutdown from this run"
-                };
-                Check::done().note(format!("{name} is silent: {how}; {by}")).note(self.must_stay_off())
+            Life::Silent(silence) => {
+                let by = silence.by(&self.swap, seen.run).unwrap_or_default();
+                let check = Check::done().note(format!("{name} is silent: {}; {by}", silence.how));
+                check.notes(silence.keep_off(&self.swap)).note(self.must_stay_off())
             }
             Life::Going => Check::waiting(format!("{name} is going down")),
             Life::Unknown(why) if begun => Check::waiting(format!("{name} goes off: {why}")),
@@ -127,10 +125,11 @@ impl Step<Estate> for ShutDown {
         if let Some(problem) = self.in_the_way(cx, &etcd, seen.run).await?.into_iter().next() {
             return Err(Failure::plain(problem.text, Some(problem.help)));
         }
+        let boot = talos.this_boot().await?;
         // It is drained; Talos need not do it again, and its own API server is gone with its etcd.
         talos.shutdown_for_good(permit).await?;
-        // It has taken it: its silence from here on is its end, and not a cut cable.
-        permit.file(SHUT, b"")?;
+        // It has taken it: the silence of this boot from here on is its end, and not a cut cable.
+        permit.file(SHUT, boot.as_bytes())?;
         Ok(())
     }
 
@@ -145,12 +144,6 @@ impl Step<Estate> for ShutDown {
             }]),
         })
     }
-}
-
-/// A VM that does not stay off.
-pub(super) fn managed(vmid: u32) -> Problem {
-    let text = format!("vm {vmid} is managed by high availability, which would start it again");
-    Problem::new(text, format!("`ha-manager remove vm:{vmid}` first"))
 }
 
 impl ShutDown {
@@ -177,17 +170,6 @@ impl ShutDown {
             .then(|| format!("whether {} has a vote is not known: nobody tells the members of etcd", self.swap.goer()))
     }
 
-    /// What would start its VM again.
-    async fn stays_off(&self, cx: &Estate) -> Result<Vec<Problem>, Failure> {
-        let Some(vm) = &self.swap.old.vm else { return Ok(Vec::new()) };
-        match vm.status(cx).await {
-            Ok((_, _, status)) => Ok(status.is_ha_managed().then(|| managed(vm.vmid)).into_iter().collect()),
-            // There is none any more.
-            Err(failure) if matches!(failure.downcast_ref(), Some(Error::NoSuchVm { .. })) => Ok(Vec::new()),
-            Err(failure) => Err(failure),
-        }
-    }
-
     /// What has to be so before it may go: no vote in etcd, no pods that could run elsewhere, and no data but what may go.
     async fn in_the_way(&self, cx: &Estate, etcd: &Etcd, run: &RunInfo) -> Result<Vec<Problem>, Failure> {
         let host = self.swap.host();
@@ -201,9 +183,12 @@ impl ShutDown {
             && !node.unschedulable
         {
             let text = format!("node {host} is not cordoned: what runs on it would be killed");
-            problems.push(Problem::new(text, format!("`kubectl drain {host}`")).mended_by(on::DRAIN));
+            problems.push(
+                Problem::new(text, kubectl(cx, &self.swap, &format!("drain {host} --ignore-daemonsets")))
+                    .mended_by(on::DRAIN),
+            );
         }
-        problems.extend(self.stays_off(cx).await?);
+        problems.extend(starts_again(cx, &self.swap).await?);
         problems.extend(local::unconsented(cx, &self.swap, run).await?);
         Ok(problems)
     }

@@ -29,7 +29,7 @@ impl Step<Estate> for SwapMachine {
     type Before = Before;
 
     fn title(&self) -> String {
-        format!("{} waits for its configuration", self.swap.comer())
+        format!("{} is there: it waits for its configuration, or has it", self.swap.comer())
     }
 
     fn why(&self) -> Vec<String> {
@@ -48,7 +48,7 @@ impl Step<Estate> for SwapMachine {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        Outlook::default().asks(self.ask().0)
+        Outlook::default().asks(format!("{}, where it does not wait there yet", self.ask().0))
     }
 
     async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Check, Problem};
+use crate::base::check::{Answer, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::Permit;
 use crate::blueprint::install::{Apply, apply};
+use crate::blueprint::quorum::look;
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 
@@ -55,7 +56,14 @@ impl Step<Estate> for ApplyConfig {
             let text = format!("{} is still there: it is not given the configuration of the new one", self.swap.goer());
             return Ok(Check::blocked(vec![Problem::new(text, "let it be swapped first").mended_by(on::SWAP)]));
         }
-        self.core().check(cx, seen).await
+        let mut check = self.core().check(cx, seen).await?;
+        if let Answer::Blocked { problems } = &mut check.answer
+            && !self.swap.same_name()
+            && let Some(problem) = self.is_back(cx).await
+        {
+            problems.insert(0, problem);
+        }
+        Ok(check)
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
@@ -68,6 +76,23 @@ impl Step<Estate> for ApplyConfig {
 }
 
 impl ApplyConfig {
+    /// 03 was at work, and the old machine has been started again since.
+    async fn is_back(&self, cx: &Estate) -> Option<Problem> {
+        let host = self.swap.host();
+        let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
+        (!etcd.ids_of(host).is_empty()).then(|| {
+            Problem::new(
+                format!("{} is a member of etcd again: it was started with its old disk", self.swap.goer()),
+                format!(
+                    "switch it off ({}); then `pvemig step {} --destroy {}` takes its member out again, and `pvemig resume` goes on",
+                    self.swap.old.talosctl("shutdown --force"),
+                    on::LEAVE,
+                    self.swap.member()
+                ),
+            )
+        })
+    }
+
     fn core(&self) -> Apply<'_> {
         let key = StepKey::new(<Self as Step<Estate>>::ID, None);
         Apply { key, bare: &self.swap.new, peers: &self.swap.peers, first: false, others: &[] }

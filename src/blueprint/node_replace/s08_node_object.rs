@@ -15,7 +15,8 @@ use crate::k8s::gone::{Attachment, Lease};
 use crate::k8s::{Kubernetes, Node};
 
 use super::on;
-use super::sight::life;
+use super::shell::kubectl;
+use super::sight::{Life, life};
 use super::swap::Swap;
 
 /// What says of a node that its machine is gone, and has nothing to say of the new one.
@@ -117,7 +118,15 @@ impl Step<Estate> for SettleNode {
     fn outlook(&self, _cx: &Estate) -> Outlook {
         let what = format!("node {}", self.swap.host());
         let destroys = if self.swap.same_name() { Vec::new() } else { vec![self.swap.node()] };
-        Outlook { spares: destroys.is_empty(), destroys, ..Outlook::changes(System::Kubernetes, [what]) }
+        let words = destroys.iter().map(|_| self.swap.off()).collect();
+        let may_destroy: &[_] = if destroys.is_empty() { &[] } else { &["off"] };
+        Outlook {
+            spares: destroys.is_empty(),
+            destroys,
+            words,
+            may_destroy,
+            ..Outlook::changes(System::Kubernetes, [what])
+        }
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
@@ -127,7 +136,6 @@ impl Step<Estate> for SettleNode {
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let Some(since) = seen.since else { return Ok(()) };
         let (host, kube) = (self.swap.host(), cx.kubernetes(&self.swap.old.node.cluster).await?);
         let found = Found::look(&kube, host).await?;
         if self.swap.same_name() {
@@ -136,23 +144,18 @@ impl Step<Estate> for SettleNode {
             }
             return Ok(());
         }
-        // Once more: from here on its pods are forgotten.
-        if let Some(problem) = self.still_runs(cx, seen.run).await? {
+        let heard = |lease: &Lease| seen.since.is_none_or(|since| since.lease.as_ref() != Some(&lease.renewed));
+        // Once more: from here on its pods are forgotten. Once they are, nothing more is lost with a lease that nobody renews.
+        if (found.node.is_some() || found.left().is_some_and(heard))
+            && let Some(problem) = self.still_runs(cx, seen.run).await?
+        {
             return Err(Failure::plain(problem.text, Some(problem.help)));
         }
-        match (&found.node, &since.node) {
-            (Some(node), Some(uid)) if node.meta.uid == *uid => {
-                kube.delete_node(permit, host, uid).await?;
-                self.sweep(&kube, permit).await
-            }
-            (Some(_), _) => {
-                let text = format!(
-                    "node {host} is another object than the one that was to be deleted: it has registered anew"
-                );
-                Err(Failure::plain(text, Some("see who that is: `kubectl get node -o wide`".into())))
-            }
-            (None, _) => self.sweep(&kube, permit).await,
+        // One that had registered anew, and is silent again, is the same machine's.
+        if let Some(node) = &found.node {
+            kube.delete_node(permit, host, &node.meta.uid).await?;
         }
+        self.sweep(&kube, permit).await
     }
 
     async fn back(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
@@ -186,14 +189,15 @@ impl SettleNode {
                     Check::todo(vec![change], found.before())
                 }
                 (Some(_), None) => Check::waiting(format!("the lease of {host} goes with its Node object")),
-                (None, _) => Check::done().notes(account(seen.since, &found.attached)),
+                (None, _) => Check::done().notes(account(cx, &self.swap, seen.since, &found.attached)),
             });
         };
-        if seen.since.and_then(|since| since.node.as_ref()).is_some_and(|uid| *uid != node.meta.uid) {
-            let text = format!("node {host} has registered anew: its machine runs again");
-            return Ok(Check::blocked(vec![Problem::new(text, "switch it off, and wipe its disk")]));
-        }
-        if let Some(problem) = self.still_runs(cx, seen.run).await? {
+        let anew = seen.since.and_then(|since| since.node.as_ref()).is_some_and(|uid| *uid != node.meta.uid);
+        if let Some(mut problem) = self.still_runs(cx, seen.run).await? {
+            if anew {
+                problem.text =
+                    format!("node {host} has registered anew: its machine was started again; {}", problem.text);
+            }
             return Ok(Check::blocked(vec![problem]));
         }
         let mut notes: Vec<String> = found.attached.iter().map(|one| format!("attached to {host}: {one}")).collect();
@@ -237,7 +241,7 @@ impl SettleNode {
             return Ok(Check::waiting(format!("node {host} is still tainted {}", left.join(", "))));
         }
         let uuid = own.map(|own| format!("node {host} runs on the machine {own}"));
-        Ok(Check::done().notes(uuid).notes(account(None, &found.attached)))
+        Ok(Check::done().notes(uuid).notes(account(cx, &self.swap, None, &found.attached)))
     }
 
     /// Why the Node object must not be deleted.
@@ -251,7 +255,13 @@ impl SettleNode {
                 "{} is not shown to be off: with its Node object gone, what runs on it would run on beside its successors",
                 self.swap.goer()
             );
-            Problem::new(text, "let it be off first").mended_by(on::SHUTDOWN)
+            let off = match life {
+                Life::Alive(_) => {
+                    format!("switch it off ({}), and see that it stays off", self.swap.old.talosctl("shutdown --force"))
+                }
+                _ => "let it be off first".into(),
+            };
+            Problem::new(text, off).mended_by(on::SHUTDOWN)
         }))
     }
 
@@ -273,7 +283,7 @@ pub(super) fn unconsented(swap: &Swap) -> Problem {
 }
 
 /// What became of all that belonged to the old machine.
-pub(super) fn account(since: Option<&Before>, attached: &[Attachment]) -> Vec<String> {
+pub(super) fn account(cx: &Estate, swap: &Swap, since: Option<&Before>, attached: &[Attachment]) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(since) = since {
         notes.extend(since.node.as_ref().map(|uid| format!("its Node object is gone ({uid})")));
@@ -282,8 +292,10 @@ pub(super) fn account(since: Option<&Before>, attached: &[Attachment]) -> Vec<St
         notes.extend(since.attached.iter().filter(|was| !left.contains(was)).map(|was| format!("{was} is detached")));
     }
     notes.extend(attached.iter().map(|one| {
-        let going = if one.going { "its driver is at it" } else { "Kubernetes detaches it about six minutes after its pod" };
-        format!("{one} still names {}: {going}; by hand, once the machine is off for good: `kubectl delete volumeattachment {}`", one.node, one.name)
+        let going =
+            if one.going { "its driver is at it" } else { "Kubernetes detaches it about six minutes after its pod" };
+        let by_hand = kubectl(cx, swap, &format!("delete volumeattachment {}", one.name));
+        format!("{one} still names {}: {going}; by hand, once the machine is off for good: {by_hand}", one.node)
     }));
     notes
 }

@@ -16,6 +16,10 @@ pub struct Swap {
     pub new: Bare,
     /// All nodes of their cluster.
     pub peers: Vec<Peer>,
+    /// The file of the new node is plain, and that of a worker: then the old one is one too, which the preflight holds it
+    /// against. For what is said of the steps alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub worker: bool,
 }
 
 impl Swap {
@@ -47,6 +51,11 @@ impl Swap {
     /// The word of a person that the old machine is off.
     pub(super) fn off(&self) -> Thing {
         Thing::off(self.host())
+    }
+
+    /// That word again, of a machine that was heard after it was given: of what was seen of it last.
+    pub(super) fn off_since(&self, mark: &str) -> Thing {
+        Thing::off(&format!("{}@{mark}", self.host()))
     }
 
     /// The new machine in a sentence: by its disk, where the name says nothing.

@@ -259,9 +259,23 @@ impl Etcd {
         self.views().next().map(|(_, view)| view.members.iter().map(EtcdMember::name).collect()).unwrap_or_default()
     }
 
+    /// The names of those that have a vote, and of those that have none yet, as the first that answers knows them.
+    pub fn by_vote(&self) -> (Vec<String>, Vec<String>) {
+        let members = self.views().next().map(|(_, view)| view.members.as_slice()).unwrap_or_default();
+        let named =
+            |learners: bool| members.iter().filter(|one| one.is_learner == learners).map(EtcdMember::name).collect();
+        (named(false), named(true))
+    }
+
     /// The ids of all members, in 16 hexadecimal digits, as the first that answers knows them.
     pub fn member_ids(&self) -> BTreeSet<String> {
         self.views().next().map(|(_, view)| view.members.iter().map(EtcdMember::hex).collect()).unwrap_or_default()
+    }
+
+    /// The ids of the members of a host name, in 16 hexadecimal digits.
+    pub fn ids_of(&self, host: &str) -> Vec<String> {
+        let members = self.views().next().map(|(_, view)| view.members.as_slice()).unwrap_or_default();
+        members.iter().filter(|member| member.hostname == host).map(EtcdMember::hex).collect()
     }
 
     /// A voter that is well, beside this node.

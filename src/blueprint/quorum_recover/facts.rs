@@ -1,26 +1,30 @@
 //! How the control planes of a cluster stand, asked side by side, and what of it keeps anybody from wiping.
 
-use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::future::{Either, join_all, select};
 use jiff::Timestamp;
 
-use crate::base::check::{Problem, bytes};
+use crate::base::check::bytes;
 use crate::base::fault::Failure;
-use crate::base::permit::Thing;
+use crate::base::private;
 use crate::base::wait::{pause, show};
-use crate::blueprint::Known;
 use crate::blueprint::machine::Machine;
 use crate::blueprint::quorum::{Etcd, Peer, Said, Votes, look, votes};
+use crate::engine::step::RunInfo;
 use crate::estate::Estate;
+use crate::talos::bolt::{Content, copied};
 use crate::talos::{Error, EtcdStatus, kind};
 
-use super::lost::{Gone, Off, Shell, shell, stand};
-use super::{Planes, known};
+use super::lost::{Gone, Shell, shell, stand};
+use super::{Planes, copies};
 
 /// How long Kubernetes is waited for: an API without etcd says so after seven seconds, and one that is not there nothing.
 const KUBERNETES: Duration = Duration::from_secs(10);
+
+/// How long what etcd has of its nodes is waited for.
+const HAD: Duration = Duration::from_secs(120);
 
 /// Where etcd has its files.
 const ETCD: &str = "/var/lib/etcd";
@@ -79,13 +83,12 @@ pub(super) struct Facts {
     pub(super) here: Vec<(Machine, Here)>,
     pub(super) gone: Vec<(Machine, Gone, Shell)>,
     /// What Kubernetes told, where nobody knows a leader: it has it from one.
-    living: Option<String>,
+    pub(super) living: Option<String>,
     /// Control planes that discovery knows, by their host names.
-    seen: Vec<String>,
+    pub(super) seen: Vec<String>,
+    /// Whose discovery could not be asked, though it answers else, and why.
+    pub(super) unseen: Vec<(Machine, Failure)>,
 }
-
-/// A problem and its name.
-pub(super) type Named = (&'static Known, Problem);
 
 /// Asks all of them.
 pub(super) async fn gather(cx: &Estate, planes: &Planes) -> Facts {
@@ -94,10 +97,68 @@ pub(super) async fn gather(cx: &Estate, planes: &Planes) -> Facts {
         let (gone, shell) = futures::join!(stand(cx, machine), shell(cx, machine));
         (machine.clone(), gone, shell)
     }));
-    let (etcd, here, gone, seen) =
-        futures::join!(look(cx, &planes.cluster, &planes.peers), here, gone, seen(cx, &planes.from));
+    let seen = join_all(planes.stay().map(|machine| async move { (machine.clone(), seen(cx, machine).await) }));
+    let (etcd, here, gone, seen) = futures::join!(look(cx, &planes.cluster, &planes.peers), here, gone, seen);
     let living = if votes(&etcd).is_some() { None } else { living(cx, planes).await };
-    Facts { etcd, here, gone, living, seen }
+    let mut facts = Facts { etcd, here, gone, living, seen: Vec::new(), unseen: Vec::new() };
+    for (machine, told) in seen {
+        match told {
+            Ok(names) => facts.seen.extend(names),
+            // That it does not answer at all is told by itself.
+            Err(_) if matches!(facts.of(&machine.name), Some(Here::Silent(_)) | None) => {}
+            Err(failure) => facts.unseen.push((machine, failure)),
+        }
+    }
+    facts.seen.sort();
+    facts.seen.dedup();
+    facts
+}
+
+/// The same, and whether the VMs that are off are those that the lost nodes ran in: what etcd has of those says it.
+/// `given`: what it is to begin from.
+pub(super) async fn gather_shown(cx: &Estate, planes: &Planes, run: &RunInfo, given: Option<&Path>) -> Facts {
+    let mut facts = gather(cx, planes).await;
+    let off = |(_, gone, shell): &(_, Gone, Shell)| *gone == Gone::Silent && matches!(shell, Shell::Off(_));
+    if facts.led().is_some() || !facts.gone.iter().any(off) {
+        return facts;
+    }
+    let had = had(cx, planes, &facts, run, given);
+    let had = match select(Box::pin(had), Box::pin(pause(cx.clock(), HAD))).await {
+        Either::Left((had, _)) => had,
+        Either::Right(_) => Err(format!("what etcd has was not read within {}", show(HAD))),
+    };
+    for (machine, _, shell) in &mut facts.gone {
+        if let Shell::Off(off) = shell {
+            off.compare(&machine.node.name, had.as_deref());
+        }
+    }
+    facts
+}
+
+/// What etcd had of the nodes: in the copies of the run, in what it is to begin from, else in what a survivor has.
+async fn had(
+    cx: &Estate,
+    planes: &Planes,
+    facts: &Facts,
+    run: &RunInfo,
+    given: Option<&Path>,
+) -> Result<Vec<Content>, String> {
+    if let Some(held) = copies::held(run).map_err(|failure| failure.to_string())? {
+        return Ok(held.into_iter().map(|copy| copy.content).collect());
+    }
+    let own = facts.holders().filter(|(machine, _)| machine.name == planes.from.name);
+    let others = facts.holders().filter(|(machine, _)| machine.name != planes.from.name);
+    let mut why = "nobody has data of etcd".to_owned();
+    for (machine, holds) in own.chain(others) {
+        let taken = copies::taken(cx, machine, holds).await.map_err(|failure| failure.to_string());
+        match taken.and_then(|(content, _)| copied(&content)) {
+            Ok(found) => return Ok(vec![found.content]),
+            Err(error) => why = format!("what {} has of etcd cannot be read: {error}", machine.name),
+        }
+    }
+    let Some(given) = given else { return Err(why) };
+    let content = private::read(given).map_err(|error| error.to_string())?;
+    Ok(vec![copied(&content)?.content])
 }
 
 /// What Kubernetes tells of its nodes. It reads them from an etcd that has its leader, so an answer proves that one lives,
@@ -111,12 +172,11 @@ async fn living(cx: &Estate, planes: &Planes) -> Option<String> {
     }
 }
 
-/// What discovery knows; a node that is down knows nothing, which [`Here`] tells.
-async fn seen(cx: &Estate, from: &Machine) -> Vec<String> {
-    let asked = async { Ok::<_, Failure>(from.open(cx).await?.list(&kind::MEMBERS).await?) };
-    let members = asked.await.unwrap_or_default().into_iter();
-    let planes = members.filter(|member| matches!(member.spec.machine_type.as_str(), "controlplane" | "init"));
-    planes.map(|member| if member.spec.hostname.is_empty() { member.id } else { member.spec.hostname }).collect()
+/// The control planes that a node's discovery knows.
+async fn seen(cx: &Estate, machine: &Machine) -> Result<Vec<String>, Failure> {
+    let members = machine.open(cx).await?.list(&kind::MEMBERS).await?;
+    let planes = members.into_iter().filter(|one| matches!(one.spec.machine_type.as_str(), "controlplane" | "init"));
+    Ok(planes.map(|one| if one.spec.hostname.is_empty() { one.id } else { one.spec.hostname }).collect())
 }
 
 /// One that is to stay.
@@ -149,6 +209,14 @@ impl Facts {
     /// The votes where etcd has its majority, in words.
     pub(super) fn led(&self) -> Option<Votes> {
         votes(&self.etcd)
+    }
+
+    /// How etcd is where it has its majority: its voters, and who has no vote yet.
+    pub(super) fn there(&self, votes: &Votes) -> String {
+        let (voters, learners) = self.etcd.by_vote();
+        let learn =
+            if learners.is_empty() { String::new() } else { format!("; without a vote yet: {}", learners.join(", ")) };
+        format!("etcd has {votes}: {}{learn}", voters.join(", "))
     }
 
     /// What one of those says that stay.
@@ -194,190 +262,4 @@ impl Facts {
         let is = |machine: &&Machine| members.iter().any(|name| *name == machine.node.name || *name == machine.name);
         planes.lost.iter().filter(is).map(|machine| machine.name.clone()).collect()
     }
-
-    /// What keeps anybody from wiping a member, and from beginning anew: unknown is not gone.
-    pub(super) fn in_the_way(&self, planes: &Planes, given: &BTreeSet<Thing>) -> Vec<Named> {
-        let mut out: Vec<Named> = Vec::new();
-        if let Some(said) = &self.living {
-            let text =
-                format!("{said}: an etcd with its majority lives, and none of those that answer here knows its leader");
-            let help = format!(
-                "{} is cut off from the others (port 2380), or they are not gone: find them before anything is wiped",
-                planes.from.name
-            );
-            out.push((&known::LIVING, Problem::new(text, help)));
-        }
-        let votes = self.at_most();
-        if votes.left().is_some() {
-            let text = format!(
-                "as far as is told etcd has {votes}: those that answer are a majority, and find a leader by themselves"
-            );
-            let help = "let them reach each other (port 2380), wait for the election, and look again: `pvemig survey`";
-            out.push((&known::MAJORITY, Problem::new(text, help)));
-        }
-        for (machine, here) in &self.here {
-            let Here::Silent(why) = here else { continue };
-            out.push((
-                &known::SILENT,
-                Problem::new(
-                    format!("{} does not answer: {why}", machine.name),
-                    format!(
-                        "let it answer: a voter that comes back is the cheapest way out of a lost majority; {}",
-                        if machine.name == planes.from.name {
-                            "where it is gone for good, name another one in `from`, or a copy by `snapshot`".to_owned()
-                        } else {
-                            format!("where it is gone for good, put {} under `lost`", machine.name)
-                        }
-                    ),
-                ),
-            ));
-        }
-        for (machine, gone, shell) in &self.gone {
-            let Gone::There(how) = gone else {
-                out.extend(returns(machine, gone, shell, given));
-                continue;
-            };
-            out.push((
-                &known::ALIVE,
-                Problem::new(
-                    format!("{} is said to be lost, and answers: {how}", machine.name),
-                    format!(
-                        "let its etcd come up, which may give the majority back ({}); else put it under `nodes`, or switch it off \
-                         and take its disk out",
-                        machine.talosctl("service etcd")
-                    ),
-                ),
-            ));
-        }
-        out.extend(self.unlisted(planes));
-        out
-    }
-
-    /// Control planes that are in none of the lists, and nodes of which nobody knows that they are workers.
-    fn unlisted(&self, planes: &Planes) -> Vec<Named> {
-        let listed: Vec<&Machine> = planes.stay().chain(&planes.lost).collect();
-        let help =
-            |name: &str| format!("put {name} under `nodes`, or under `lost` where it is gone; unknown is not gone");
-        let mut out: Vec<Named> = Vec::new();
-        for (peer, said) in &self.etcd.said {
-            if listed.iter().any(|machine| machine.name == peer.name) || *said == Said::Worker {
-                continue;
-            }
-            let why = match said {
-                Said::Silent(why) => format!(" ({why})"),
-                Said::Worker | Said::View(_) => String::new(),
-            };
-            let text = format!(
-                "{} is a node of {}, no worker as far as it tells{why}, and in none of `from`, `nodes` and `lost`",
-                peer.name, planes.cluster
-            );
-            out.push((&known::UNLISTED, Problem::new(text, help(&peer.name))));
-        }
-        let known = |name: &String| planes.peers.iter().any(|peer| peer.node_name == *name || peer.name == *name);
-        for name in self.seen.iter().filter(|name| !known(name)) {
-            let text = format!(
-                "{name} is a control plane of {} as discovery knows it, and not in the site file",
-                planes.cluster
-            );
-            let help = format!("add it to `talos.{}.nodes`, and {}", planes.cluster, help(name));
-            out.push((&known::UNLISTED, Problem::new(text, help)));
-        }
-        out
-    }
-
-    /// Why what the survivor has is not the best that there is. `given`: etcd begins from another file.
-    pub(super) fn unfit(&self, planes: &Planes, given: bool) -> Vec<Named> {
-        let name = &planes.from.name;
-        if given {
-            return Vec::new();
-        }
-        let own = match self.of(name) {
-            Some(Here::Holds(own)) => own,
-            Some(Here::Empty { .. }) => {
-                let text = format!("{name} has no data of etcd: there is nothing that it could begin from");
-                let help =
-                    "name a copy by `snapshot` in the parameters; an abandoned run has those of its 01 among its files";
-                return vec![(&known::EMPTY, Problem::new(text, help))];
-            }
-            // That it does not answer is told by itself.
-            Some(Here::Silent(_)) | None => return Vec::new(),
-        };
-        let mut out: Vec<Named> = Vec::new();
-        let own = match &own.status {
-            Ok(own) => own,
-            Err(why) => {
-                if self.holders().any(|(machine, _)| machine.name != *name) {
-                    let text = format!("how far the etcd of {name} is is not known ({why}), and others have data too");
-                    let help =
-                        format!("let it answer ({}), or name a copy by `snapshot`", planes.from.talosctl("logs etcd"));
-                    out.push((&known::BEHIND, Problem::new(text, help)));
-                }
-                return out;
-            }
-        };
-        if own.is_learner {
-            let text = format!("{name} is a learner: what it has may be far behind what etcd had agreed on");
-            let help = "name a voter in `from`, or a copy by `snapshot`";
-            out.push((&known::LEARNER, Problem::new(text, help)));
-        }
-        let mut newest: Option<(&Machine, &EtcdStatus)> = None;
-        for (machine, holds) in self.holders().filter(|(machine, _)| machine.name != *name) {
-            match &holds.status {
-                Ok(status) if status.raft_applied > newest.map_or(own.raft_applied, |(_, one)| one.raft_applied) => {
-                    newest = Some((machine, status));
-                }
-                Ok(_) => {}
-                Err(why) => {
-                    let other = &machine.name;
-                    let text = format!(
-                        "{other} has data of etcd, and how far it is is not known ({why}): it may have more than {name}"
-                    );
-                    let help = format!("let it tell ({}), or name a copy by `snapshot`", machine.talosctl("logs etcd"));
-                    out.push((&known::BEHIND, Problem::new(text, help)));
-                }
-            }
-        }
-        if let Some((machine, status)) = newest {
-            let text = format!(
-                "{name} is {} entries behind {}, the newest that answers: it has {} of {}",
-                status.raft_applied - own.raft_applied,
-                machine.name,
-                own.raft_applied,
-                status.raft_applied
-            );
-            let help = format!("name {} in `from`, and {name} under `nodes`", machine.name);
-            out.push((&known::BEHIND, Problem::new(text, help)));
-        }
-        out
-    }
-}
-
-/// What could bring back a machine that does not answer. It is known to be gone where its VM is off; where nobody tells, a
-/// person has to.
-fn returns(machine: &Machine, gone: &Gone, shell: &Shell, given: &BTreeSet<Thing>) -> Option<Named> {
-    let name = &machine.name;
-    let silent = *gone == Gone::Silent;
-    let why = match shell {
-        Shell::Runs(vmid) if silent => {
-            let text = format!(
-                "vm {vmid} of {name} runs, and {name} does not answer: it may come up with its etcd at any moment"
-            );
-            let help = format!("let it come up; where it is of no use, `qm stop {vmid}`");
-            return Some((&known::RETURNS, Problem::new(text, help)));
-        }
-        Shell::Off(Off { vmid, kept: true, .. }) => {
-            let text = format!("vm {vmid} of {name} is off, and high availability may start it at any moment");
-            return Some((&known::RETURNS, Problem::new(text, format!("`ha-manager remove vm:{vmid}`"))));
-        }
-        Shell::Unknown(vmid, why) if silent => format!("whether vm {vmid} could come back is not known: {why}"),
-        Shell::None if silent => "whether it is off, or cut off from here, nobody can see".to_owned(),
-        Shell::Runs(_) | Shell::Off(_) | Shell::Unknown(..) | Shell::None => return None,
-    };
-    let thing = Thing::gone(name);
-    let text = format!("{name} is silent, and that is all that is known: {why}");
-    let help = format!(
-        "look at it; where it never comes back with its disk, add `--destroy {thing}` to the command (with `pvemig resume` too): \
-         alive behind another network it is an etcd beside the new one"
-    );
-    (!given.contains(&thing)).then(|| (&known::UNSEEN, Problem::new(text, help)))
 }

@@ -24,8 +24,10 @@ pub(super) static LIVING: Known = Known {
 pub(super) static UNSEEN: Known = Known {
     name: "lost-machine-only-silent",
     steps: &[on::RECOVER],
-    means: "A machine that is said to be lost does not answer, and no Proxmox tells that it is off.",
-    matters: "Cut off it looks the same as dead, and with another lost one it may be the majority of the old etcd.",
+    means: "A machine that is said to be lost does not answer, or something waits at its address, and no VM that is shown to be \
+            its own is off.",
+    matters: "Cut off it looks the same as dead, and with another lost one it may be the majority of the old etcd. The word for it \
+              is void once the machine was seen alive.",
     by_hand: "Look at the machine itself; then name it: `--destroy gone/NODE`.",
 };
 pub(super) static SILENT: Known = Known {

@@ -6,6 +6,7 @@ use crate::blueprint::machine::Machine;
 use crate::blueprint::own_vm;
 use crate::estate::Estate;
 use crate::proxmox;
+use crate::talos::bolt::Content;
 use crate::talos::{Error, Talos, kind};
 
 /// How a machine stands that is said to be gone.
@@ -32,6 +33,28 @@ pub(super) enum Shell {
     Unknown(u32, String),
 }
 
+impl Shell {
+    /// What keeps a VM from coming back with its old disk, command by command; None of what is none.
+    pub(super) fn keep_off(&self) -> Option<String> {
+        let (vmid, starts) = match self {
+            Self::Off(off) => {
+                let ha = off.kept.then(|| format!("`ha-manager remove vm:{}`", off.vmid));
+                let boot = (off.onboot != Some(false)).then(|| format!("`qm set {} --onboot 0`", off.vmid));
+                (off.vmid, ha.into_iter().chain(boot).collect::<Vec<_>>())
+            }
+            Self::Runs(vmid) => (*vmid, vec![format!("`qm stop {vmid}`"), format!("`qm set {vmid} --onboot 0`")]),
+            Self::Unknown(vmid, _) => (*vmid, vec![format!("`qm set {vmid} --onboot 0`")]),
+            Self::None => return None,
+        };
+        let first = if starts.is_empty() {
+            String::new()
+        } else {
+            format!("{} keeps it from starting by itself, and ", starts.join(" and "))
+        };
+        Some(format!("vm {vmid}: {first}its disk is wiped or taken away (`qm config {vmid}`) before `qm start {vmid}`"))
+    }
+}
+
 /// A VM that is off, and what would start it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Off {
@@ -40,6 +63,25 @@ pub(super) struct Off {
     pub(super) kept: bool,
     /// It starts with its host; None where that could not be asked.
     pub(super) onboot: Option<bool>,
+    /// Its uuid, as its config has it.
+    uuid: Option<String>,
+    /// Why it is not shown to be the one that the node ran in: a number in the site file may be another's. None: it is shown.
+    pub(super) unshown: Option<String>,
+}
+
+impl Off {
+    /// Compares its uuid with what etcd had of the node.
+    pub(super) fn compare(&mut self, node: &str, had: Result<&[Content], &String>) {
+        let Some(uuid) = &self.uuid else { return };
+        self.unshown = match had {
+            Ok(all) if all.iter().any(|content| content.node_says(node, uuid)) => None,
+            Ok(all) if all.iter().any(|content| content.nodes.contains_key(node)) => {
+                Some(format!("the Node {node} has another uuid than it ({uuid})"))
+            }
+            Ok(_) => Some(format!("etcd has no Node {node} that its uuid could be compared with")),
+            Err(why) => Some(why.clone()),
+        };
+    }
 }
 
 /// Asks the machine.
@@ -90,8 +132,15 @@ pub(super) async fn shell(cx: &Estate, machine: &Machine) -> Shell {
     match vm.status(cx).await {
         Ok((_, _, status)) if status.is_running() => Shell::Runs(vm.vmid),
         Ok((_, _, status)) => {
-            let onboot = vm.config(cx).await.ok().map(|(_, _, config)| config.value("onboot") == Some("1"));
-            Shell::Off(Off { vmid: vm.vmid, kept: status.is_ha_managed(), onboot })
+            let config = vm.config(cx).await.map(|(_, _, config)| config);
+            let onboot = config.as_ref().ok().map(|config| config.value("onboot") == Some("1"));
+            let uuid = config.as_ref().ok().and_then(own_vm::of_vm);
+            let unshown = match &config {
+                Ok(_) if uuid.is_some() => "its uuid was compared with nothing".to_owned(),
+                Ok(_) => "it has no uuid in its config (smbios1)".to_owned(),
+                Err(failure) => failure.to_string(),
+            };
+            Shell::Off(Off { vmid: vm.vmid, kept: status.is_ha_managed(), onboot, uuid, unshown: Some(unshown) })
         }
         Err(failure) if matches!(failure.downcast_ref(), Some(proxmox::Error::NoSuchVm { .. })) => Shell::None,
         Err(failure) => Shell::Unknown(vm.vmid, failure.to_string()),

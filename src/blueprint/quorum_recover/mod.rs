@@ -5,6 +5,8 @@
 
 mod copies;
 mod facts;
+mod given;
+mod judge;
 mod known;
 mod local;
 mod lost;
@@ -45,6 +47,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     world: "talos-deadlock",
     rows: ROWS,
     findings: known::ALL,
+    params: params::PARAMS,
     build,
     alone,
     fold_back: |_, _| Vec::new(),
@@ -55,7 +58,7 @@ const NODE: super::Flag = ("node", "/machine/name", "the control plane, by its n
 
 const ROWS: &[Row] = &[
     Row::of::<Preflight>(&[], &[]),
-    Row::of::<SaveCopy>(&[], &[]),
+    Row::of::<SaveCopy>(&[], &[]).stays(),
     Row::of::<WipeEtcd>(&[], &[NODE]),
     Row::of::<Recover>(&[], &[]).stays(),
     Row::of::<Rejoin>(&[], &[NODE]),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::blueprint::machine::Machine;
+use crate::blueprint::param::{Param, keys};
 use crate::site::Site;
 use crate::site::fields::{Fields, Item};
 
@@ -18,12 +19,41 @@ pub struct Params {
     pub copies: Copies,
 }
 
-const KEYS: &[&str] = &["talos", "from", "nodes", "lost", "snapshot", "saves"];
+/// How they are written.
+pub const PARAMS: &[Param] = &[
+    Param::need("talos", "the Talos cluster, by its name under `talos:`", "homelab"),
+    Param::need(
+        "from",
+        "the control plane whose etcd is kept and on which it begins again: it answers, and has its data; of several the one \
+         that has the most",
+        "talos-nuc",
+    ),
+    Param::may(
+        "nodes",
+        "the other control planes that answer: their etcd is copied and wiped, and they join the new one",
+        "[talos-mac]",
+        "none",
+    ),
+    Param::may(
+        "lost",
+        "the control planes that are gone and never come back with their old disk; each control plane is in one of `from`, \
+         `nodes` and `lost`",
+        "[talos-vm]",
+        "none",
+    ),
+    Param::may(
+        "snapshot",
+        "a snapshot of etcd, or a raw `db` file, that it begins from in place of what `from` has",
+        "./etcd-homelab.snapshot",
+        "what `from` has",
+    ),
+    Param::may("saves", "a directory that gets the copies of 01 too", "./safe", "the run's own files alone"),
+];
 
 impl Params {
     /// Reads the parameters; what is wrong goes into the item's sink.
     pub fn read(site: &Site, item: &Item<'_>) -> Option<Self> {
-        let fields = item.fields(KEYS);
+        let fields = item.fields(&keys(PARAMS));
         let cluster = fields
             .need("talos", "name a Talos cluster of `talos:`")
             .and_then(|i| i.name_of("a Talos cluster", site.talos.keys().map(String::as_str)));

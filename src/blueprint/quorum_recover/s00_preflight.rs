@@ -9,11 +9,13 @@ use crate::base::names::StepKey;
 use crate::base::permit::{System, Thing};
 use crate::blueprint::finding::{self, Findings, asked};
 use crate::blueprint::machine::Machine;
-use crate::engine::step::{Risk, RunInfo, Seen, Standing, Step};
+use crate::engine::step::{Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 
 use super::copies::{self, Copies};
-use super::facts::{Facts, gather};
+use super::facts::{Facts, gather_shown};
+use super::given;
+use super::judge::Named;
 use super::lost::{Gone, Shell};
 use super::{Planes, known, local, on, rights};
 
@@ -54,8 +56,9 @@ impl Step<Estate> for Preflight {
              is there (/var/local, /var/openebs, /opt/local-path-provisioner) is listed, and needs a consent of its own."
                 .into(),
             "A machine that is only silent may be cut off, and serve on with the others of the old majority. A Kubernetes API that \
-             answers is proof of one; a VM is seen to be off; of any other machine somebody has to say that it never comes back with \
-             its disk: `--destroy gone/NODE`."
+             answers is proof of one; a VM is seen to be off, and to be the one that the node ran in where its uuid is that of the \
+             Node that etcd has; of any other machine somebody has to say that it never comes back with its disk: \
+             `--destroy gone/NODE`."
                 .into(),
             format!(
                 "By hand: {}, {}, {}.",
@@ -67,29 +70,25 @@ impl Step<Estate> for Preflight {
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let facts = gather(cx, &self.planes).await;
         let mut out = Findings::of(System::Talos);
-        if let Some(votes) = facts.led() {
-            let there = format!("etcd has {votes}: {}", facts.etcd.members().join(", "));
-            let lost = facts.lost_members(&self.planes);
-            if lost.is_empty() {
-                out.note(on::RECOVER, format!("{there}; it has its majority, and nothing is to be recovered"));
-            } else {
-                let problem = still_member(&there, &lost);
-                out.borrowed(&known::MAJORITY, on::VERIFY, problem);
-            }
+        let kept = copies::of_others(cx.journals(), &seen.run.id, &self.planes.from.name);
+        for problem in copies::open(&kept, seen.run) {
+            out.borrowed(&known::OPEN, on::SAVE, problem);
+        }
+        // Nobody has to be asked for that: what does not answer just now takes its time.
+        if !out.all.is_empty() {
             return Ok(finding::check(out.all));
         }
-        let kept = copies::of_others(cx.journals(), &seen.run.id, &self.planes.from.name);
-        for (id, path) in kept.iter().filter(|(id, _)| seen.run.others.get(id) == Some(&Standing::Open)) {
-            out.problem(
-                &known::OPEN,
-                on::SAVE,
-                format!("run {id} of this site is open, and has what etcd is to begin from: {}", path.display()),
-                format!(
-                    "`pvemig resume {id}` goes on with it; whatever does not answer may be in the middle of its reboot"
-                ),
-            );
+        let facts = gather_shown(cx, &self.planes, seen.run, self.copies.snapshot.as_deref()).await;
+        if let Some(votes) = facts.led() {
+            let there = facts.there(&votes);
+            let lost = facts.lost_members(&self.planes);
+            if lost.is_empty() {
+                return Ok(Check::not_needed(format!("{there}; it has its majority, and nothing is to be recovered")));
+            }
+            let problem = still_member(&there, &lost);
+            out.borrowed(&known::MAJORITY, on::VERIFY, problem);
+            return Ok(finding::check(out.all));
         }
         out.note(on::SAVE, format!("as far as is told etcd has {}", facts.at_most()));
         for line in facts.words(cx.clock().now()) {
@@ -107,7 +106,7 @@ impl Step<Estate> for Preflight {
             out.borrowed(known, on::SAVE, problem);
         }
         if let Some(path) = &self.copies.snapshot {
-            match copies::given(path, &facts, &self.planes, cx.clock().now()) {
+            match given::given(path, &facts, &self.planes, cx.clock().now()) {
                 Ok(notes) => notes.into_iter().for_each(|note| out.note(on::SAVE, note)),
                 Err(problem) => out.borrowed(&known::GIVEN, on::SAVE, problem),
             }
@@ -212,11 +211,7 @@ pub(super) fn things(machine: &Machine, found: &local::Local) -> Vec<Thing> {
 }
 
 /// What of that was not given.
-pub(super) fn unconsented(
-    machine: &Machine,
-    found: &local::Local,
-    given: impl Fn(&Thing) -> bool,
-) -> Vec<super::facts::Named> {
+pub(super) fn unconsented(machine: &Machine, found: &local::Local, given: impl Fn(&Thing) -> bool) -> Vec<Named> {
     let name = &machine.name;
     let mut out = Vec::new();
     for thing in things(machine, found).into_iter().filter(|thing| !given(thing)) {

@@ -10,12 +10,12 @@ use crate::base::digest::sha256;
 use crate::base::fault::Failure;
 use crate::base::permit::{Handle, Note, Permit, System};
 use crate::base::private;
-use crate::blueprint::machine::Machine;
 use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 
 use super::copies::{self, Copies, Held, Stood};
-use super::facts::{Here, gather};
+use super::facts::{Here, gather, gather_shown};
+use super::given::{NAMED, given};
 use super::{Planes, names};
 
 /// Takes the copies.
@@ -47,9 +47,10 @@ impl Step<Estate> for SaveCopy {
              a learner, or an etcd that does not start, the file itself is read."
                 .into(),
             "Each is held against itself and kept among the files of this run, with its digest in the journal; 02 reads it back right \
-             before each wipe, and stops where the member has more by then. Of a snapshot all of it is held against the sha256 at its \
-             end; of a raw file no more is looked at than its size and the two pages that say where everything is. What is in the WAL \
-             alone is not copied."
+             before each wipe, and stops where the member has more by then. Of both the whole tree is walked, from the page that says \
+             where everything is to the last key; a snapshot has a sha256 of itself at its end, and a raw file is read until two \
+             readings are the same. What a member has in its WAL alone (/var/lib/etcd/member/wal) a snapshot has too, and a raw file \
+             has not: that is what was agreed on in the last moments before its etcd ended."
                 .into(),
             "It has every Secret of Kubernetes in it: the files are their owner's alone.".into(),
             format!(
@@ -86,15 +87,20 @@ impl Step<Estate> for SaveCopy {
         {
             return Ok(Check::done().notes(held.iter().map(Held::words)));
         }
-        let facts = gather(cx, &self.planes).await;
+        let kept = copies::of_others(cx.journals(), &seen.run.id, &self.planes.from.name);
+        let open = copies::open(&kept, seen.run);
+        if !open.is_empty() {
+            return Ok(Check::blocked(open));
+        }
+        let facts = gather_shown(cx, &self.planes, seen.run, self.copies.snapshot.as_deref()).await;
         if let Some(votes) = facts.led() {
-            return Ok(Check::done().note(format!("etcd has {votes}: nothing is wiped, and nothing has to be copied")));
+            return Ok(Check::not_needed(format!("etcd has {votes}: nothing is wiped, and nothing has to be copied")));
         }
         let mut problems: Vec<Problem> =
             facts.unfit(&self.planes, self.copies.snapshot.is_some()).into_iter().map(|(_, problem)| problem).collect();
         problems.extend(facts.in_the_way(&self.planes, &seen.run.consents).into_iter().map(|(_, problem)| problem));
         if let Some(path) = &self.copies.snapshot {
-            problems.extend(copies::given(path, &facts, &self.planes, cx.clock().now()).err());
+            problems.extend(given(path, &facts, &self.planes, cx.clock().now()).err());
         }
         if !problems.is_empty() {
             return Ok(Check::blocked(problems));
@@ -120,9 +126,11 @@ impl Step<Estate> for SaveCopy {
         for (machine, here) in &facts.here {
             let Here::Holds(holds) = here else { continue };
             permit.go_on()?;
-            let learner = holds.status.as_ref().is_ok_and(|status| status.is_learner);
             permit.progress(&format!("{}: copying its etcd", machine.name));
-            let content = taken(cx, machine, holds.status.is_ok() && !learner, permit).await?;
+            let (content, raw) = copies::taken(cx, machine, holds).await?;
+            if let Some(why) = raw {
+                permit.progress(&format!("{}: no snapshot, so its file is read: {why}", machine.name));
+            }
             held.push(Held { stood: Stood::of(holds), ..self.keep(permit, Some(&machine.name), &content)? });
         }
         if let Some(given) = &self.copies.snapshot {
@@ -131,6 +139,11 @@ impl Step<Estate> for SaveCopy {
         if held.is_empty() {
             let text = format!("none of {} gave a copy of its etcd", names(self.planes.stay()));
             return Err(Failure::plain(text, Some("`pvemig survey` shows how they do".into())));
+        }
+        let strangers = copies::strangers(&held, &facts, &self.planes);
+        if !strangers.is_empty() {
+            let (text, help): (Vec<_>, Vec<_>) = strangers.into_iter().map(|p| (p.text, p.help)).unzip();
+            return Err(Failure::plain(text.join("; "), help.into_iter().next()));
         }
         let (name, text) = copies::list(&held)?;
         if let Some(to) = &self.copies.saves {
@@ -172,19 +185,6 @@ fn saved_as(to: &Path, run: &RunInfo, copy: &Held) -> PathBuf {
     to.join(format!("{}-{}", run.id, copy.file))
 }
 
-/// What a survivor has: a snapshot of a voter, else its file.
-async fn taken(cx: &Estate, machine: &Machine, voter: bool, permit: &Permit) -> Result<Vec<u8>, Failure> {
-    let talos = machine.open(cx).await?;
-    if voter {
-        let mut content = Vec::new();
-        match talos.etcd_snapshot_into(&mut content, Path::new(&machine.name)).await {
-            Ok(_) => return Ok(content),
-            Err(error) => permit.progress(&format!("{}: no snapshot, so its file is read: {error}", machine.name)),
-        }
-    }
-    Ok(talos.etcd_database().await?)
-}
-
 impl SaveCopy {
     /// Keeps a copy that is whole.
     fn keep(&self, permit: &Permit, node: Option<&str>, content: &[u8]) -> Result<Held, Failure> {
@@ -196,9 +196,7 @@ impl SaveCopy {
             None => {
                 let given = self.copies.snapshot.as_deref().unwrap_or(Path::new("?")).display();
                 let text = format!("{given}, which etcd is to begin from, cannot be used: {why}");
-                let help = "name a file as `pvemig etcd snapshot` or `talosctl etcd snapshot` wrote it; an encrypted one is decrypted \
-                            before: `age -d -i KEYFILE -o etcd.snapshot FILE.age`";
-                Failure::plain(text, Some(help.into()))
+                Failure::plain(text, Some(NAMED.into()))
             }
         })?;
         permit.file(&copy.file, content)?;

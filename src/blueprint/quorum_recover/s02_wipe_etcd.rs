@@ -15,7 +15,7 @@ use crate::estate::Estate;
 use crate::talos::{EtcdStatus, EtcdVolume};
 
 use super::copies::{self, Held};
-use super::facts::{Facts, Here, Holds, gather, here};
+use super::facts::{Facts, Here, Holds, gather_shown, here};
 use super::local::{self, Local};
 use super::s00_preflight::{things, unconsented};
 use super::{Planes, on};
@@ -110,10 +110,10 @@ impl Step<Estate> for WipeEtcd {
         }
         let found = local::look(&talos).await?;
         // Last, since that takes minutes: a majority may have come back meanwhile.
-        let facts = gather(cx, &self.planes).await;
+        let facts = gather_shown(cx, &self.planes, seen.run, None).await;
         let Some(Here::Holds(_)) = facts.of(&self.machine.name) else { return Ok(()) };
         let mut problems: Vec<Problem> = facts.led().map(|votes| self.led(&votes)).into_iter().collect();
-        problems.extend(self.in_the_way(&facts, &seen)?);
+        problems.extend(self.in_the_way(cx, &facts, &seen).await?);
         let fresh = paths(&found).into_iter().filter(|path| !since.data.contains(path)).collect::<Vec<_>>();
         if found.volume != since.volume || !fresh.is_empty() {
             problems.push(Problem::new(
@@ -147,8 +147,8 @@ impl Step<Estate> for WipeEtcd {
         let copy = copies::chosen(&held, &self.planes.from.name).and_then(|copy| copies::place(seen.run, copy));
         let copy = copy.map_or_else(|| "among the files of 01".to_owned(), |path| path.display().to_string());
         let change = Change::act(format!(
-            "{label} of {name} is wiped; until 03 is done the etcd of {} may be nowhere but in {copy}: `pvemig resume {}` begins it \
-             from there, and an undo does not bring it back",
+            "{label} of {name} is wiped, and an undo does not bring it back: until 03 is done the etcd of {} may be nowhere but in \
+             {copy}; it begins from there by `pvemig resume {}`, or, once that run is undone, by a new one with `snapshot: {copy}`",
             self.planes.cluster, seen.run.id
         ));
         let lost = before.data.iter().map(|path| Change::remove(format!("{name} had"), path));
@@ -173,7 +173,7 @@ fn paths(found: &Local) -> Vec<String> {
 impl WipeEtcd {
     async fn look(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let name = &self.machine.name;
-        let facts = gather(cx, &self.planes).await;
+        let facts = gather_shown(cx, &self.planes, seen.run, None).await;
         if let Some(votes) = facts.led() {
             // A run that has taken its copies means to wipe: a majority of a moment settles nothing for good.
             let has_the_old = |since: &Before| match facts.of(name) {
@@ -184,7 +184,7 @@ impl WipeEtcd {
             return Ok(if meant {
                 Check::blocked(vec![self.led(&votes)])
             } else {
-                Check::done().note(format!("etcd has {votes}: nothing is wiped"))
+                Check::not_needed(format!("etcd has {votes}: nothing is wiped"))
             });
         }
         let holds = match facts.of(name) {
@@ -199,7 +199,7 @@ impl WipeEtcd {
             }
             Some(Here::Silent(why)) if seen.since.is_some() => return Ok(Check::waiting(why.clone())),
             Some(Here::Silent(_)) | None => {
-                return Ok(Check::blocked(self.in_the_way(&facts, seen)?));
+                return Ok(Check::blocked(self.in_the_way(cx, &facts, seen).await?));
             }
         };
         // It was told to go down by this run: that its etcd says nothing is no wonder then.
@@ -211,7 +211,7 @@ impl WipeEtcd {
             return Ok(Check::waiting(format!("{name} is going down")));
         }
         let found = local::look(&talos).await?;
-        let mut problems = self.in_the_way(&facts, seen)?;
+        let mut problems = self.in_the_way(cx, &facts, seen).await?;
         let given = |thing: &Thing| seen.run.consents.contains(thing);
         problems.extend(unconsented(&self.machine, &found, given).into_iter().map(|(_, problem)| problem));
         if !problems.is_empty() {
@@ -232,7 +232,7 @@ impl WipeEtcd {
     }
 
     /// Why it is not wiped now.
-    fn in_the_way(&self, facts: &Facts, seen: &Seen<'_, Before>) -> Result<Vec<Problem>, Failure> {
+    async fn in_the_way(&self, cx: &Estate, facts: &Facts, seen: &Seen<'_, Before>) -> Result<Vec<Problem>, Failure> {
         let mut problems: Vec<Problem> =
             facts.in_the_way(&self.planes, &seen.run.consents).into_iter().map(|(_, problem)| problem).collect();
         // Who was asked to go down answers later.
@@ -241,10 +241,14 @@ impl WipeEtcd {
             problems.push(Problem::new(text, TAKEN).mended_by(on::SAVE));
             return Ok(problems);
         };
-        for (name, more) in copies::newer(&held, facts) {
+        for (name, more) in copies::newer(cx, &held, facts).await {
             let text = format!("{name} has more by now than its copy: {more}");
-            problems.push(Problem::new(text, ANEW));
+            let help = format!(
+                "{ANEW}; where the etcd of {name} starts over and over, and is of no use, switch {name} off and put it under `lost`"
+            );
+            problems.push(Problem::new(text, help));
         }
+        problems.extend(copies::strangers(&held, facts, &self.planes));
         if matches!(facts.of(&self.planes.from.name), Some(Here::Holds(_))) {
             let given = held.iter().any(|copy| copy.node.is_none());
             problems.extend(facts.unfit(&self.planes, given).into_iter().map(|(_, problem)| problem));

@@ -11,13 +11,13 @@ use crate::base::wait::Backoff;
 use crate::blueprint::machine::Machine;
 use crate::blueprint::quorum::{amiss, apart};
 use crate::blueprint::stand::may_pass;
-use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::Error;
 
 use super::copies::{self, Held};
-use super::facts::{Here, gather};
-use super::{Planes, known, names, on};
+use super::facts::{Facts, Here, gather, gather_shown};
+use super::{Planes, names, on};
 
 /// How long a node may still call itself not ready after its etcd has said that it waits.
 const READY: Duration = Duration::from_secs(120);
@@ -53,8 +53,8 @@ impl Step<Estate> for Recover {
             "The same machine asked twice refuses the second time (ALREADY_EXISTS): that it has its etcd is then looked at. What is \
              sent before that is the copy alone, which may be sent any number of times."
                 .into(),
-            "A raw file has no digest for etcd to look at (`--recover-skip-hash-check`): 01 has looked at its size and its first two \
-             pages, and at no more."
+            "A raw file has no digest for etcd to look at (`--recover-skip-hash-check`): 01 has read it twice and walked the whole \
+             tree of it, and 02 has read it back."
                 .into(),
             format!(
                 "By hand: {}, once and never again.",
@@ -78,9 +78,9 @@ impl Step<Estate> for Recover {
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let (facts, name) = (gather(cx, &self.planes).await, &self.planes.from.name);
+        let (facts, name) = (gather_shown(cx, &self.planes, seen.run, None).await, &self.planes.from.name);
         if let Some(votes) = facts.led() {
-            let there = format!("etcd has {votes}: {}", facts.etcd.members().join(", "));
+            let there = facts.there(&votes);
             if let Some(problem) = apart(&facts.etcd).into_iter().next() {
                 return Ok(Check::waiting(problem.text));
             }
@@ -88,24 +88,19 @@ impl Step<Estate> for Recover {
                 return Ok(Check::waiting(format!("{there}; {}", problem.text)));
             }
             return Ok(match self.objects(cx).await {
-                Ok(Ok(said)) => Check::done().note(there).note(said),
+                Ok(Ok(said)) => Check::done().note(there).notes(said),
                 Ok(Err(missing)) => Check::waiting(format!("{there}; {missing}")),
                 Err(failure) if may_pass(&failure) => Check::waiting(format!("{there}; {failure}")),
                 Err(failure) => return Err(failure),
             });
         }
         let begun = seen.since.is_some();
-        let ways = facts.in_the_way(&self.planes, &seen.run.consents);
         // It may be the very one that has begun: its leader is known in a moment.
-        if begun && let Some((_, own)) = ways.iter().find(|(known, _)| known.name == known::LIVING.name) {
-            return Ok(Check::waiting(own.text.clone()));
+        let holds = matches!(facts.of(name), Some(Here::Holds(_)));
+        if let Some(living) = facts.living.as_ref().filter(|_| begun && holds) {
+            return Ok(Check::waiting(format!("{living}, and etcd begins on {name}: its leader is not known yet")));
         }
-        let mut problems: Vec<Problem> = ways.into_iter().map(|(_, problem)| problem).collect();
-        for (machine, _) in facts.holders().filter(|(machine, _)| !begun || machine.name != *name) {
-            let text = format!("{} has data of etcd: a second one would be a second cluster", machine.name);
-            let help = "01 copies it and 02 wipes it, in the same run: `pvemig run` the migration";
-            problems.push(Problem::new(text, help).mended_by(on::WIPE));
-        }
+        let problems = self.in_the_way(&facts, seen.run, begun);
         let (state, message) = match facts.of(name) {
             Some(Here::Empty { state, message }) => (state, message),
             Some(Here::Holds(_)) if begun => {
@@ -150,8 +145,7 @@ impl Step<Estate> for Recover {
                 {
                     return Ok(());
                 }
-                let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
-                return Err(Failure::plain(text.join("; "), help.into_iter().next()));
+                return refused(problems);
             }
             _ => return Ok(()),
         }
@@ -160,7 +154,16 @@ impl Step<Estate> for Recover {
         let file = copies::place(seen.run, &copy).ok_or_else(lost)?;
         let talos = self.planes.from.open(cx).await?;
         let (mut pauses, begun) = (Backoff::poll(cx.clock()), cx.clock().instant());
+        let mut again = false;
         loop {
+            // What comes back while it calls itself not ready is seen before it is sent once more.
+            if std::mem::replace(&mut again, true) {
+                let facts = gather_shown(cx, &self.planes, seen.run, None).await;
+                if facts.led().is_some() || matches!(facts.of(&self.planes.from.name), Some(Here::Holds(_))) {
+                    return Ok(());
+                }
+                refused(self.in_the_way(&facts, seen.run, true))?;
+            }
             let sent = async {
                 talos.etcd_recover(permit, &file).await?;
                 talos.bootstrap(permit, true, !copy.digest).await
@@ -178,12 +181,44 @@ impl Step<Estate> for Recover {
         }
     }
 
-    async fn back(&self, _: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        Ok(Check::done().stays(["etcd stays as it has begun again".to_owned()]))
+    async fn back(&self, cx: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+        let (facts, cluster) = (gather(cx, &self.planes).await, &self.planes.cluster);
+        let stays = match facts.of(&self.planes.from.name) {
+            _ if facts.led().is_some() => "etcd stays as it has begun again".to_owned(),
+            Some(Here::Holds(_)) => format!("etcd of {cluster} stays as it has begun again, and has no leader yet"),
+            Some(Here::Empty { .. }) => {
+                format!("etcd of {cluster} has not begun again: what it had is in the copies alone")
+            }
+            Some(Here::Silent(why)) => format!("whether etcd of {cluster} has begun again is not known: {why}"),
+            None => format!("whether etcd of {cluster} has begun again is not known"),
+        };
+        Ok(Check::done().stays([stays]))
     }
 }
 
+/// Nothing is begun while something is in the way.
+fn refused(problems: Vec<Problem>) -> Result<(), Failure> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
+    Err(Failure::plain(text.join("; "), help.into_iter().next()))
+}
+
 impl Recover {
+    /// Why it does not begin now; `begun`: what the machine has that it begins on may be the new one's.
+    fn in_the_way(&self, facts: &Facts, run: &RunInfo, begun: bool) -> Vec<Problem> {
+        let ways = facts.in_the_way(&self.planes, &run.consents);
+        let mut problems: Vec<Problem> = ways.into_iter().map(|(_, problem)| problem).collect();
+        let old = |machine: &Machine| !begun || machine.name != self.planes.from.name;
+        for (machine, _) in facts.holders().filter(|(machine, _)| old(machine)) {
+            let text = format!("{} has data of etcd: a second one would be a second cluster", machine.name);
+            let help = "01 copies it and 02 wipes it, in the same run: `pvemig run` the migration";
+            problems.push(Problem::new(text, help).mended_by(on::WIPE));
+        }
+        problems
+    }
+
     fn copy(&self, seen: &Seen<'_, Before>) -> Result<Option<Held>, Failure> {
         let held = copies::held(seen.run)?.unwrap_or_default();
         Ok(copies::chosen(&held, &self.planes.from.name).cloned())
@@ -195,27 +230,42 @@ impl Recover {
         facts.holders().all(|(machine, _)| machine.name == self.planes.from.name)
     }
 
-    /// What Kubernetes has; Err: the Nodes that it should have and has not.
-    async fn objects(&self, cx: &Estate) -> Result<Result<String, String>, Failure> {
-        let kube = cx.kubernetes(&self.planes.from.node.cluster).await?;
+    /// What Kubernetes has; Err: that the Node of the one that etcd began on is not there yet. What a copy of before has not
+    /// of the others they write themselves when they come up, and 04 waits for those.
+    async fn objects(&self, cx: &Estate) -> Result<Result<Vec<String>, String>, Failure> {
+        let cluster = &self.planes.from.node.cluster;
+        let kube = cx.kubernetes(cluster).await?;
         let nodes = kube.nodes().await?;
         if nodes.is_empty() {
-            let text = format!("kubernetes `{}` answers and has no node", self.planes.from.node.cluster);
+            let text = format!("kubernetes `{cluster}` answers and has no node");
             return Err(Failure::plain(
                 text,
                 Some("it may have begun from nothing: look before anything is applied".into()),
             ));
         }
         let has = |machine: &&Machine| nodes.iter().any(|node| node.meta.name == machine.node.name);
-        let missing: Vec<&Machine> = self.planes.stay().filter(|machine| !has(machine)).collect();
-        if !missing.is_empty() {
+        if !has(&&self.planes.from) {
             return Ok(Err(format!(
-                "kubernetes `{}` has no node {}: where that lasts, the copy is of another cluster, or of a time before they came",
-                self.planes.from.node.cluster,
-                names(missing)
+                "kubernetes `{cluster}` has no node {}: where that lasts, the copy is of another cluster: `pvemig abandon` this run, \
+                 and name another one by `snapshot`",
+                self.planes.from.node.name
             )));
         }
         let (claims, volumes) = futures::try_join!(kube.claims(None), kube.volumes())?;
-        Ok(Ok(format!("Kubernetes has {} nodes, {} claims and {} volumes", nodes.len(), claims.len(), volumes.len())))
+        let mut said = vec![format!(
+            "Kubernetes has {} nodes, {} claims and {} volumes",
+            nodes.len(),
+            claims.len(),
+            volumes.len()
+        )];
+        let missing: Vec<&Machine> = self.planes.stay().filter(|machine| !has(machine)).collect();
+        if !missing.is_empty() {
+            said.push(format!(
+                "kubernetes `{cluster}` has no node of {}: it was not in the copy; a kubelet that comes up writes its own (04), and \
+                 one that never does is put under `lost`",
+                names(missing)
+            ));
+        }
+        Ok(Ok(said))
     }
 }

@@ -68,7 +68,12 @@ impl Step<Estate> for Rejoin {
         let talos = self.machine.open(cx).await?;
         let asked = futures::try_join!(talos.single(&kind::MACHINE_STATUS), talos.services());
         let (status, services) = match asked {
-            Err(error) if error.is_down() => return Ok(Check::waiting(error.to_string())),
+            Err(error) if error.is_down() => {
+                return Ok(Check::waiting(format!(
+                    "{error}; where {name} is gone for good, `pvemig abandon` this run: etcd has begun again without it, and \
+                     `node-replace` puts a machine in its place"
+                )));
+            }
             other => other?,
         };
         if let Some(problem) = apart(&etcd).into_iter().next() {

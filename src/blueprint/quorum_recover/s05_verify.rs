@@ -15,7 +15,7 @@ use crate::estate::Estate;
 use crate::k8s::Node;
 use crate::talos::kind;
 
-use super::facts::gather;
+use super::facts::{Facts, gather};
 use super::lost::Gone;
 use super::s00_preflight::still_member;
 use super::{Planes, names, on};
@@ -65,7 +65,7 @@ impl Step<Estate> for VerifyRecovery {
             let text = "etcd has no leader: nobody tells its members";
             return Ok(Check::blocked(vec![Problem::new(text, "let it begin again first").mended_by(on::RECOVER)]));
         };
-        let there = format!("etcd has {votes}: {}", facts.etcd.members().join(", "));
+        let there = facts.there(&votes);
         let lost = facts.lost_members(&self.planes);
         if !lost.is_empty() {
             return Ok(Check::blocked(vec![still_member(&there, &lost)]));
@@ -121,22 +121,37 @@ impl Step<Estate> for VerifyRecovery {
         if !lines.is_empty() {
             return Ok(Check::waiting(lines.join("; ")));
         }
-        Ok(Check::done().note(there).notes(self.missed(&nodes)))
+        Ok(Check::done().note(there).notes(self.missed(&nodes, &facts)))
     }
 }
 
 impl VerifyRecovery {
     /// What is still to be done about those that are lost.
-    fn missed(&self, nodes: &[Node]) -> Vec<String> {
+    fn missed(&self, nodes: &[Node], facts: &Facts) -> Vec<String> {
+        let of = |machine: &Machine| facts.gone.iter().find(|(of, ..)| of.name == machine.name);
         let one = |machine: &Machine| {
             let (name, node) = (&machine.name, &machine.node.name);
             let object = match nodes.iter().find(|known| known.meta.name == *node) {
                 Some(_) => format!(
-                    "the Node {node} is still there: `node-replace` puts a machine in its place, `kubectl delete node {node}` gives it up"
+                    "the Node {node} is still there: `node-replace` puts a machine in its place (`pvemig explain node-replace`), \
+                     `kubectl delete node {node}` gives it up"
                 ),
-                None => format!("there is no Node {node} any more: `node-replace` puts a machine in its place"),
+                None => format!(
+                    "there is no Node {node} any more: `node-replace` puts a machine in its place (`pvemig explain node-replace`)"
+                ),
             };
-            format!("{name} is lost: {object}; nothing may come back with its old disk")
+            let keep = match of(machine) {
+                // Its uuid says that it is the very one.
+                Some((_, Gone::Waits, _)) if machine.vm.is_some() => {
+                    return format!("{name} is lost: {object}; it waits for a configuration, with empty disks");
+                }
+                Some((_, Gone::Silent, shell)) => shell.keep_off(),
+                _ => None,
+            };
+            let keep = keep.unwrap_or_else(|| {
+                format!("where {name} is still there, its disk is wiped or taken out before it is switched on")
+            });
+            format!("{name} is lost: {object}; nothing may come back with its old disk: {keep}")
         };
         let mut out: Vec<String> = self.planes.lost.iter().map(one).collect();
         let lost = |node: &&Node| self.planes.lost.iter().any(|machine| machine.node.name == node.meta.name);

@@ -2,8 +2,24 @@
 
 use crate::base::check::Problem;
 use crate::base::fault::{Failure, Fault};
+use crate::blueprint::param::{Param, keys};
 use crate::checkout::{Checkout, CheckoutError, Difference, Edit, Found, Path};
 use crate::site::fields::Item;
+
+/// How one is written.
+pub const MANIFEST: &[Param] = &[
+    Param::need("file", "the file, from the checkout's root", "apps/frigate/deployment.yaml"),
+    Param::need("object", "the object in it, as KIND/NAMESPACE/NAME", "Deployment/frigate/frigate"),
+    Param::may("set", "values by path", "{ \"spec.template.spec.nodeSelector\": { coral: \"true\" } }", "none"),
+    Param::may("remove", "paths that are not to be there", "[spec.template.spec.runtimeClassName]", "none"),
+    Param::may("replace", "a text within a value", "[{ path: .., from: .., to: .. }]", "none").of(REPLACE),
+];
+
+const REPLACE: &[Param] = &[
+    Param::need("path", "the value", "data[config.yml]"),
+    Param::need("from", "the text that is there", "preset-nvidia-h264"),
+    Param::need("to", "the text that is to be there", "preset-vaapi"),
+];
 
 /// Reads the list of edits; what is wrong goes into the item's sink.
 pub fn read(item: &Item<'_>) -> Option<Vec<Edit>> {
@@ -13,7 +29,7 @@ pub fn read(item: &Item<'_>) -> Option<Vec<Edit>> {
 }
 
 fn edit(item: &Item<'_>) -> Option<Edit> {
-    let fields = item.fields(&["file", "object", "set", "remove", "replace"]);
+    let fields = item.fields(&keys(MANIFEST));
     let file = fields.need("file", "the file, from the checkout's root").and_then(|i| i.text().map(str::to_owned));
     let object = fields
         .need("object", "the object in it, as `Deployment/NAMESPACE/NAME`")
@@ -57,7 +73,7 @@ fn paths(item: &Item<'_>) -> Option<Vec<Path>> {
 fn replaced(item: &Item<'_>) -> Option<Vec<(Path, String, String)>> {
     let entries = item.list()?;
     let one = |item: &Item<'_>| {
-        let fields = item.fields(&["path", "from", "to"]);
+        let fields = item.fields(&keys(REPLACE));
         let path = fields.need("path", PATH).and_then(|i| i.parse(PATH));
         let text = |key, help| fields.need(key, help).and_then(|i| i.text().map(str::to_owned));
         let (from, to) = (text("from", "the text that is there"), text("to", "the text that is to be there"));

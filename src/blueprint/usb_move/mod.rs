@@ -74,6 +74,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     world: "usb-move",
     rows: ROWS,
     findings: s00_preflight::known::ALL,
+    params: params::PARAMS,
     build,
     alone: alone::step,
     fold_back: fold_back::fold_back,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::Problem;
 use crate::base::wait::limit;
+use crate::blueprint::param::{Param, keys};
 use crate::checkout::Edit;
 use crate::site::Site;
 use crate::site::fields::{Fields, Item};
@@ -158,25 +159,69 @@ pub struct Params {
     pub verify: Option<Verify>,
 }
 
-const KEYS: &[&str] = &[
-    "device",
-    "from",
-    "to",
-    "attach",
-    "label",
-    "workload",
-    "claims",
-    "drain",
-    "needs",
-    "drivers",
-    "manifests",
-    "verify",
+/// How they are written.
+pub const PARAMS: &[Param] = &[
+    Param::need("device", "the device, by its name under `devices:`", "coral"),
+    Param::need("from", "the node that has it, by its name under `nodes:`", "k3s-vm-pumped-piglet"),
+    Param::need("to", "the node that gets it", "k3s-vm-still-fawn"),
+    Param::may("attach", "how it is passed: by its `id`, by a `port` of the host, or by a `mapping`", "id", "id"),
+    Param::may("label", "the node label that goes with it", "{ key: coral, value: \"true\" }", "none").of(LABEL),
+    Param::need("workload", "what uses it", "{ namespace: frigate, kind: Deployment, name: frigate }").of(WORK),
+    Param::may(
+        "claims",
+        "what becomes of the workload's claims: `recreate` (new and empty, the old volume is kept) or `leave`",
+        "{ frigate-config: recreate }",
+        "leave, each",
+    ),
+    Param::may("drain", "whether the target node is drained before its power cycle", "true", "true"),
+    Param::may("needs", "what the workload needs of the target besides", "{ paths: [\"/dev/dri\"] }", "nothing")
+        .of(NEEDS),
+    Param::may("drivers", "commands for its drivers in the target's guest", "see below", "none").of(DRIVERS),
+    Param::may("manifests", "what is to change in the files that Flux or Argo CD applies", "see below", "nothing")
+        .of(super::manifests::MANIFEST),
+    Param::may("verify", "a command in the pod that shows that it works", "see below", "none").of(VERIFY),
+];
+
+const LABEL: &[Param] =
+    &[Param::need("key", "its key", "coral"), Param::need("value", "its value, in quotes", "\"true\"")];
+
+const WORK: &[Param] = &[
+    Param::need("namespace", "its namespace", "frigate"),
+    Param::need("kind", "`Deployment`, `StatefulSet`, or `Kind.group` of a resource with `scale`", "Deployment"),
+    Param::need("name", "its name", "frigate"),
+];
+
+const NEEDS: &[Param] = &[
+    Param::may("paths", "paths that must exist in the guest", "[\"/dev/dri\"]", "none"),
+    Param::may("runtime_class", "a RuntimeClass whose handler the node must have", "nvidia", "none"),
+    Param::may("allocatable", "resources that the node must have to give", "{ nvidia.com/gpu: 1 }", "none"),
+];
+
+const DRIVERS: &[Param] = &[
+    Param::need("check", "exits with 0 where they are there", "{ command: [..], reads: true }").of(CHECKS),
+    Param::need("install", "installs them", "{ command: [..], repeatable: true }").of(COMMAND),
+    Param::may("remove", "removes them, for an undo", "{ command: [..] }", "an undo leaves them").of(COMMAND),
+];
+
+const RUNS: Param = Param::need("command", "a list: program and arguments, no shell", "[\"/usr/bin/dpkg\", \"-s\", x]");
+const READS: Param = Param::need("reads", "that it changes nothing", "true");
+const LIMIT: Param = Param::may("limit", "how long it may run, in seconds", "300", "the usual limit of a command");
+
+const CHECKS: &[Param] = &[RUNS, READS, LIMIT];
+
+const COMMAND: &[Param] = &[RUNS, Param::may("repeatable", "that twice is the same as once", "true", "false"), LIMIT];
+
+const VERIFY: &[Param] = &[
+    RUNS,
+    Param::may("container", "the container", "frigate", "the pod's only or first one"),
+    Param::may("expect", "what its output must contain", "usb", "its exit code alone counts"),
+    READS,
 ];
 
 impl Params {
     /// Reads the parameters; what is wrong goes into the item's sink.
     pub fn read(site: &Site, item: &Item<'_>) -> Option<Self> {
-        let fields = item.fields(KEYS);
+        let fields = item.fields(&keys(PARAMS));
         let device = fields.need("device", "name a device of `devices:`").and_then(|i| device(site, &i));
         let from = fields.need("from", "name the node that has the device").and_then(|i| node(site, &i));
         let to = fields.need("to", "name the node that gets the device").and_then(|i| node(site, &i));
@@ -271,7 +316,7 @@ pub(super) fn node_named(site: &Site, name: String) -> Option<(Vm, KubeNode)> {
 }
 
 fn label(item: &Item<'_>) -> Option<Label> {
-    let fields = item.fields(&["key", "value"]);
+    let fields = item.fields(&keys(LABEL));
     let key = fields.need("key", "the label's key, as `coral`").and_then(|i| i.text().map(str::to_owned));
     let value =
         fields.need("value", "the label's value in quotes, as `\"true\"`").and_then(|i| i.text().map(str::to_owned));
@@ -279,7 +324,7 @@ fn label(item: &Item<'_>) -> Option<Label> {
 }
 
 fn work(item: &Item<'_>, cluster: String) -> Option<Work> {
-    let fields = item.fields(&["namespace", "kind", "name"]);
+    let fields = item.fields(&keys(WORK));
     let text = |key: &str, help: &str| fields.need(key, help).and_then(|i| i.text().map(str::to_owned));
     let namespace = text("namespace", "the workload's namespace");
     let kind = text("kind", "`Deployment`, `StatefulSet`, or `Kind.group` of a resource with `scale`");
@@ -296,7 +341,7 @@ fn claims(item: &Item<'_>) -> Option<BTreeMap<String, ClaimFate>> {
 }
 
 fn needs(item: &Item<'_>) -> Option<Needs> {
-    let fields = item.fields(&["paths", "runtime_class", "allocatable"]);
+    let fields = item.fields(&keys(NEEDS));
     let paths = fields.get("paths").map_or(Some(Vec::new()), |i| i.texts());
     let class = fields.get("runtime_class").map_or(Some(None), |i| i.text().map(|t| Some(t.to_owned())));
     let mut allocatable = BTreeMap::new();
@@ -307,13 +352,13 @@ fn needs(item: &Item<'_>) -> Option<Needs> {
 }
 
 fn drivers(item: &Item<'_>) -> Option<Drivers> {
-    let fields = item.fields(&["check", "install", "remove"]);
+    let fields = item.fields(&keys(DRIVERS));
     let check = fields.need("check", "a command that exits with 0 where the drivers are there").and_then(|i| {
-        let read = i.fields(&["command", "reads", "limit"]);
+        let read = i.fields(&keys(CHECKS));
         must_read(&read)?;
         declared(&read)
     });
-    let command = |i: Item<'_>| declared(&i.fields(&["command", "repeatable", "limit"]));
+    let command = |i: Item<'_>| declared(&i.fields(&keys(COMMAND)));
     let install = fields.need("install", "the command that installs the drivers").and_then(command);
     let remove = fields.get("remove").map_or(Some(None), |i| command(i).map(Some));
     Some(Drivers { check: check?, install: install?, remove: remove? })
@@ -340,7 +385,7 @@ fn declared(fields: &Fields<'_>) -> Option<Declared> {
 }
 
 fn verify(item: &Item<'_>) -> Option<Verify> {
-    let fields = item.fields(&["command", "container", "expect", "reads"]);
+    let fields = item.fields(&keys(VERIFY));
     must_read(&fields)?;
     let command = fields.need("command", "a list: program and arguments, no shell").and_then(|i| i.texts());
     let text = |key: &str| fields.get(key).map_or(Some(None), |i| i.text().map(|t| Some(t.to_owned())));

@@ -35,11 +35,13 @@ pub(super) use args::EtcdArgs;
 /// The role that a snapshot takes at least.
 const ROLE: &str = "os:etcd:backup";
 
-/// How a snapshot is put to use again, as far as this program does not do it.
+/// How a snapshot is put to use again.
 pub(super) const RESTORE: &str = "\
 Restoring: a snapshot is for a cluster that has lost its quorum for good; while a majority of the members lives it \
-takes back everything since. Decrypt it (`age -d -i KEYFILE -o etcd.snapshot FILE.age`), read Talos' \
-\"Disaster Recovery\", empty etcd on every control plane (`talosctl -n NODE reset --graceful=false --reboot \
+takes back everything since. Decrypt it (`age -d -i KEYFILE -o etcd.snapshot FILE.age`) and name it as `snapshot:` in a \
+migration of the blueprint quorum-recover: `pvemig explain quorum-recover` says how. That keeps a copy of what each \
+control plane still has, wipes etcd there with your consent alone, and begins once. By hand it is Talos' \"Disaster \
+Recovery\": empty etcd on every control plane (`talosctl -n NODE reset --graceful=false --reboot \
 --system-labels-to-wipe=EPHEMERAL`, with `,ETCD` where that is a volume of its own), wait until `talosctl -n NODE service etcd` says Preparing on each, and begin on one \
 of them: `talosctl -n NODE bootstrap --recover-from=etcd.snapshot`. The secrets of the cluster's machine configurations \
 are not in it: keep those too.";

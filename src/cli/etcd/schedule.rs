@@ -235,12 +235,23 @@ fn manifests(cluster: &str, keep: Option<u32>, sealed: bool, version: Option<&st
         // A name of the site file has no other sign that means something in it.
         let pattern =
             format!("^{}-[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{6}}Z\\.snapshot$", cluster.replace('.', "\\."));
+        // In their order behind the new one: what is dated after it, by a clock that was ahead, is never the oldest.
         let lines = [
-            format!("ls -1 | {{ grep -E '{pattern}' || true; }} | sort -r | tail -n +{} |", u64::from(keep) + 1),
-            "  while read -r old; do".to_owned(),
+            format!("left={} seen=", keep.saturating_sub(1)),
+            format!("for old in `ls -1 | {{ grep -E '{pattern}' || true; }} | sort -r`; do"),
+            "  if [ \"$old\" = \"$name\" ]; then".to_owned(),
+            "    seen=1".to_owned(),
+            "  elif [ -z \"$seen\" ]; then".to_owned(),
+            "    echo \"$old is dated after it: it does not count, and stays\"".to_owned(),
+            "  elif [ \"$left\" = 0 ]; then".to_owned(),
             "    rm -- \"$old\"".to_owned(),
             "    echo \"removed $old\"".to_owned(),
-            "  done".to_owned(),
+            "  elif whole \"$old\"; then".to_owned(),
+            "    left=$((left - 1))".to_owned(),
+            "  else".to_owned(),
+            "    echo \"$old is not whole: it does not count, and stays\"".to_owned(),
+            "  fi".to_owned(),
+            "done".to_owned(),
         ];
         lines.map(|line| format!("{}{line}", " ".repeat(18))).join("\n")
     });
@@ -287,7 +298,7 @@ mod tests {
                 );
                 assert!(text.contains(&format!("talosctl:{}\n", version.unwrap_or(NO_VERSION))));
                 assert_eq!(
-                    (text.contains("tail -n +8"), text.contains("encrypts nothing")),
+                    (text.contains("left=6 seen="), text.contains("encrypts nothing")),
                     (keep.is_some(), keep.is_some())
                 );
                 let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();

@@ -1,7 +1,7 @@
 //! Where snapshots are kept: their names, how one comes there whole or not at all, and which ones go.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Seek};
+use std::io::{self, ErrorKind, Read, Seek};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -30,8 +30,10 @@ pub(super) struct Tidied {
     /// Newest first.
     pub(super) kept: Vec<String>,
     pub(super) removed: Vec<String>,
-    /// Of our names, and too small to be one: not counted, and left alone.
-    pub(super) hollow: Vec<String>,
+    /// Of our names, and no whole snapshot: not counted, and left alone.
+    pub(super) broken: Vec<String>,
+    /// Dated after the new one, as by a clock that was ahead: not counted, and left alone.
+    pub(super) ahead: Vec<String>,
     pub(super) failed: Vec<(String, io::Error)>,
 }
 
@@ -130,20 +132,24 @@ impl Shelf {
         }
     }
 
-    /// Removes the oldest where there are more than `keep`, never `new`.
+    /// Removes the oldest where there are more than `keep` whole ones, never `new`. Those that stay for it are read to their end.
     pub(super) fn tidy(&self, new: &str, keep: Option<u32>) -> io::Result<Tidied> {
-        let mut tidied = Tidied::default();
+        let mut tidied = Tidied { kept: vec![new.to_owned()], ..Tidied::default() };
+        let at = |name: &str| stamp(&self.cluster, name).map(str::to_owned);
         let mut others: Vec<String> =
-            self.names()?.into_iter().filter(|name| name != new && stamp(&self.cluster, name).is_some()).collect();
-        others.sort_by(|a, b| stamp(&self.cluster, b).cmp(&stamp(&self.cluster, a)));
-        let keep = keep.map_or(usize::MAX, |keep| usize::try_from(keep).unwrap_or(usize::MAX)).max(1);
-        tidied.kept.push(new.to_owned());
+            self.names()?.into_iter().filter(|name| name != new && at(name).is_some()).collect();
+        others.sort_by_key(|name| std::cmp::Reverse(at(name)));
+        let keep = keep.map(|keep| usize::try_from(keep).unwrap_or(usize::MAX).max(1));
         for name in others {
             let path = self.dir.join(&name);
-            if std::fs::symlink_metadata(&path)?.len() <= DIGEST {
-                tidied.hollow.push(name);
-            } else if tidied.kept.len() < keep {
+            if at(&name) > at(new) {
+                tidied.ahead.push(name);
+            } else if std::fs::symlink_metadata(&path)?.len() <= DIGEST {
+                tidied.broken.push(name);
+            } else if keep.is_none() {
                 tidied.kept.push(name);
+            } else if keep.is_some_and(|keep| tidied.kept.len() < keep) {
+                if is_whole(&path)? { tidied.kept.push(name) } else { tidied.broken.push(name) }
             } else {
                 match std::fs::remove_file(&path) {
                     Ok(()) => tidied.removed.push(name),
@@ -153,10 +159,25 @@ impl Shelf {
                 }
             }
         }
-        // One of a clock that was ahead is newer than the new one by its name.
-        tidied.kept.sort_by(|a, b| stamp(&self.cluster, b).cmp(&stamp(&self.cluster, a)));
         Ok(tidied)
     }
+}
+
+/// Whether the digest at the end of a snapshot is that of its content; of an encrypted one only its head can be looked at.
+fn is_whole(path: &Path) -> io::Result<bool> {
+    const HEAD: &[u8] = b"age-encryption.org/v1\n";
+    let mut file = File::open(path)?;
+    if path.extension().is_some_and(|end| end == "age") {
+        let mut head = Vec::new();
+        file.take(HEAD.len() as u64).read_to_end(&mut head)?;
+        return Ok(head == HEAD);
+    }
+    let content = file.metadata()?.len().saturating_sub(DIGEST);
+    let mut hash = Hashed(Sha256::new());
+    io::copy(&mut (&mut file).take(content), &mut hash)?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end)?;
+    Ok(hash.0.finalize().as_slice() == end)
 }
 
 /// A file that is no snapshot yet. It goes with this value, unless it was made one.

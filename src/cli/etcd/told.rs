@@ -119,8 +119,13 @@ impl Told<'_> {
             tidied.kept.iter().for_each(|name| out.tell("  kept ", name, 4));
             tidied.removed.iter().for_each(|name| out.tell("  removed ", name, 4));
         }
-        for name in &tidied.hollow {
-            out.notice(&format!("{name} is too small to be a snapshot: it does not count, and is left alone"));
+        for name in &tidied.broken {
+            out.notice(&format!("{name} is no whole snapshot: it does not count, and is left alone"));
+        }
+        for name in &tidied.ahead {
+            out.notice(&format!(
+                "{name} is dated after the new one, as by a clock that was ahead: it does not count, and is left alone"
+            ));
         }
         if recipients == 0 {
             out.notice("whoever reads the file has all secrets of the cluster: `--recipient age1..` encrypts it");

@@ -11,8 +11,8 @@ use crate::blueprint::rights::Weight;
 use super::args::{Global, PrivilegesArgs, System};
 use super::exit::Exit;
 use super::fail;
+use super::given::{blueprint_of, load};
 use super::out::Out;
-use super::session::{blueprint_of, load};
 use super::words::wrap;
 
 /// How wide a line may be, comments included.

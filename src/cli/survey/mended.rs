@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::base::survey::{Majority, Node, Survey};
 use crate::blueprint;
 use crate::estate::Estate;
-use crate::lint::{BY_RECOVER, BY_REPLACE, Finding};
+use crate::lint::{BY_ADD, BY_JOIN, BY_RECOVER, BY_REPLACE, Finding};
 use crate::site::{Migration, Site};
 
 use super::super::session::Session;
@@ -18,7 +18,7 @@ const MENDED: [&str; 2] = ["L01", "L02"];
 const REPAIR: &str = "03-repair";
 
 /// The rule that finds a cordon.
-const CORDONED: &str = "L33";
+pub(super) const CORDONED: &str = "L33";
 
 /// Takes out the cordons of the run that is at work at this moment; what is to be said of them instead.
 pub(super) fn by_our_runs(session: &Session, survey: &Survey, findings: &mut Vec<Finding>) -> Vec<String> {
@@ -28,8 +28,8 @@ pub(super) fn by_our_runs(session: &Session, survey: &Survey, findings: &mut Vec
     let holder = match session.store.at_work() {
         Ok(Some(holder)) => holder,
         Ok(None) => return Vec::new(),
-        // Then the findings stand, and say where to look.
-        Err(error) => return vec![format!("whether a run of this site is at work is not known: {error}")],
+        // Then the findings stand, and say where to look; the error is told with the runs.
+        Err(_) => return Vec::new(),
     };
     let mark = format!("run {} on {}", holder.run, holder.host);
     let mark_of = |name: &str| survey.node(name)?.kubelet()?.cordon_mark.as_deref();
@@ -69,10 +69,18 @@ pub(super) fn by_migrations(session: &Session, survey: &Survey, findings: &mut [
 /// Names the site's own migration where the help is to write one.
 fn of_lost_nodes(site: &Site, survey: &Survey, finding: &mut Finding) {
     let what = finding.what.as_str();
-    if finding.help.contains(BY_RECOVER)
-        && let Some(name) = first(site, RECOVER, |params| params.get("talos").is_some_and(|talos| talos == what))
+    if finding.help.contains(BY_RECOVER) {
+        finding.help = finding.help.replace(BY_RECOVER, &recover(site, what));
+    }
+    if finding.help.contains(BY_ADD)
+        && let Some(found) = adds(site, survey, what)
     {
-        finding.help = finding.help.replace(BY_RECOVER, &format!("`pvemig plan {name}`"));
+        finding.help = finding.help.replace(BY_ADD, &found);
+    }
+    if finding.help.contains(BY_JOIN)
+        && let Some(found) = takes_in(site, what)
+    {
+        finding.help = finding.help.replace(BY_JOIN, &found);
     }
     if finding.help.contains(BY_REPLACE)
         && let Some(name) = first(site, REPLACE, |params| params.get("old").is_some_and(|old| old == what))
@@ -82,6 +90,71 @@ fn of_lost_nodes(site: &Site, survey: &Survey, finding: &mut Finding) {
         let with = waits.map(|new| format!(", for which {new} waits")).unwrap_or_default();
         finding.help = finding.help.replace(BY_REPLACE, &format!("`pvemig plan {name}`{with}"));
     }
+}
+
+/// What leads out of the lost majority of a cluster.
+pub(super) fn recover(site: &Site, cluster: &str) -> String {
+    let found = first(site, RECOVER, |params| params.get("talos").is_some_and(|talos| talos == cluster));
+    found.map_or_else(|| BY_RECOVER.to_owned(), |name| format!("`pvemig plan {name}`"))
+}
+
+/// The site's own migration that puts another machine in the place of a node.
+pub(super) fn replace(site: &Site, old: &str) -> Option<String> {
+    let found = first(site, REPLACE, |params| params.get("old").is_some_and(|name| name == old));
+    found.map(|name| format!("`pvemig plan {name}`"))
+}
+
+/// The site's own migrations that give a cluster a control plane with a vote: in the place of one that has none any more,
+/// else one more.
+fn adds(site: &Site, survey: &Survey, cluster: &str) -> Option<String> {
+    let of = survey.talos.iter().find(|of| of.name == cluster)?;
+    let ballots = survey.ballots(of);
+    let votes = |name: &str| ballots.iter().any(|ballot| ballot.member_of(name).is_some());
+    let plane = |name: &str| survey.node(name)?.kubelet().map(|kubelet| kubelet.registered && kubelet.control_plane);
+    let own = |params: &Value| params.get("talos").is_some_and(|talos| talos == cluster);
+    let text = |params: &Value, at: &str| params.pointer(at).and_then(Value::as_str).map(str::to_owned);
+    let replaces = |params: &Value| -> Option<(String, String)> {
+        let (old, new) = (text(params, "/old")?, text(params, "/new/node")?);
+        (own(params) && !votes(&old) && !votes(&new) && plane(&old) == Some(true)).then_some((old, new))
+    };
+    let each: Vec<String> = site
+        .migrations
+        .iter()
+        .filter(|(_, of)| of.blueprint == REPLACE)
+        .filter_map(|(name, of)| {
+            let (old, new) = replaces(&of.params)?;
+            let who = if old == new { "another machine".to_owned() } else { new };
+            Some(format!("`pvemig plan {name}` puts {who} in the place of {old}"))
+        })
+        .collect();
+    if !each.is_empty() {
+        return Some(each.join(", "));
+    }
+    let joins = |params: &Value| {
+        let nodes = params.get("nodes").and_then(Value::as_array);
+        let mut names = nodes.into_iter().flatten().filter_map(|of| of.get("node")?.as_str());
+        own(params) && names.any(|name| !votes(name) && survey.node(name).is_some_and(|node| node.waiting.is_some()))
+    };
+    first(site, BUILD, joins).map(|name| format!("`pvemig plan {name}` lets the machine that waits join"))
+}
+
+/// What becomes of a machine that is no node yet and does not answer, by the site's own migrations.
+fn takes_in(site: &Site, node: &str) -> Option<String> {
+    let replaces = |params: &Value| {
+        let old = params.get("old").and_then(Value::as_str);
+        old != Some(node) && params.pointer("/new/node").is_some_and(|new| new == node)
+    };
+    if let Some(name) = first(site, REPLACE, replaces) {
+        let params = site.migrations.get(name).map(|of| &of.params);
+        let old = params.and_then(|params| params.get("old")?.as_str()).unwrap_or("another");
+        return Some(format!("it is to take the place of {old}, and is switched on for that: `pvemig plan {name}`"));
+    }
+    let builds = |params: &Value| {
+        let nodes = params.get("nodes").and_then(Value::as_array);
+        nodes.into_iter().flatten().any(|of| of.get("node").is_some_and(|name| name == node))
+    };
+    let name = first(site, BUILD, builds)?;
+    Some(format!("switch it on from a Talos stick or ISO where it is to join: `pvemig plan {name}`"))
 }
 
 /// The first migration of a blueprint whose parameters fit.
@@ -132,7 +205,7 @@ fn next(site: &Site, survey: &Survey, node: &Node) -> String {
         Some(name) => format!("`pvemig plan {name}` shows what becomes of it"),
         None if begun => format!(
             "a migration of the blueprint {REPLACE} lets it take another's place, one of {BUILD} lets it join: `pvemig explain \
-             {BUILD}`"
+             {REPLACE}`"
         ),
         None => format!("write a migration of the blueprint {BUILD} with it (`pvemig site example`)"),
     }

@@ -2,6 +2,7 @@
 
 mod cells;
 mod mended;
+mod runs;
 #[cfg(test)]
 mod said;
 mod screen;
@@ -26,6 +27,7 @@ use super::plan::stopped;
 use super::session::{Session, plural};
 
 use mended::Next;
+use runs::{Open, Runs};
 use screen::Paper;
 
 /// Looks once, or again and again. It changes nothing, makes nothing, and waits for nobody's lock.
@@ -76,16 +78,22 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
         if first && out.live {
             out.write("\r\x1b[2K");
         }
-        let survey = survey.map_err(fail::failure)?;
+        let mut survey = survey.map_err(fail::failure)?;
         let mut looked = lint::look(&survey);
-        let notes = mended::by_our_runs(session, &survey, &mut looked.findings);
+        let runs = Runs::of(session);
+        runs.keep_off(&mut survey);
+        let mut notes = mended::by_our_runs(session, &survey, &mut looked.findings);
+        notes.extend(runs.notes.iter().cloned());
         mended::by_migrations(session, &survey, &mut looked.findings);
+        runs.judge(&session.site, &survey, &mut looked.findings);
         let etcd: Vec<Ballot> = survey.talos.iter().flat_map(|cluster| survey.ballots(cluster)).collect();
-        let waiting = mended::next_of_waiting(&session.site, &survey);
+        let mut waiting = mended::next_of_waiting(&session.site, &survey);
+        runs.next(&mut waiting);
         // A terminal may have been given another size meanwhile.
         let stage = Stage::of(out);
         let not_looked_at = looked.blind();
-        let shown = Shown { survey: &survey, etcd, waiting, findings: &looked.findings, not_looked_at, notes };
+        let findings = &looked.findings;
+        let shown = Shown { runs: runs.open, survey: &survey, etcd, waiting, findings, not_looked_at, notes };
         let text =
             if out.json { format!("{}\n", serde_json::to_string(&shown)?) } else { shown.text(out, stage.width) };
         let there = match (args.watch, out.json) {
@@ -103,6 +111,9 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Shown<'a> {
+    /// The runs of this site that are open.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    runs: Vec<Open>,
     #[serde(flatten)]
     survey: &'a Survey,
     /// The votes of each etcd of Talos'.
@@ -120,7 +131,7 @@ struct Shown<'a> {
 impl Shown<'_> {
     fn text(&self, out: &Out, width: usize) -> String {
         let mut paper = Paper::new(*out, width);
-        paper.survey(self.survey, self.findings, &self.etcd, &self.waiting);
+        paper.survey(self.survey, &self.runs, self.findings, &self.etcd, &self.waiting);
         // Without a node nothing was looked at.
         if !self.survey.nodes.is_empty() {
             paper.findings(self.findings, &self.not_looked_at);

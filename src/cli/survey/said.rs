@@ -44,8 +44,16 @@ fn empty() -> Survey {
 
 fn shown(nodes: Vec<Node>, not_looked_at: Vec<Blind>) -> String {
     let survey = Survey { nodes, ..empty() };
-    Shown { survey: &survey, etcd: Vec::new(), waiting: Vec::new(), findings: &[], not_looked_at, notes: Vec::new() }
-        .text(&Out::new(false, 0, String::new()), usize::MAX)
+    Shown {
+        runs: Vec::new(),
+        survey: &survey,
+        etcd: Vec::new(),
+        waiting: Vec::new(),
+        findings: &[],
+        not_looked_at,
+        notes: Vec::new(),
+    }
+    .text(&Out::new(false, 0, String::new()), usize::MAX)
 }
 
 #[test]
@@ -124,8 +132,15 @@ fn no_row_is_wider_than_the_terminal() {
     let mut tables = Vec::new();
     for width in [40, 60, 80, 120] {
         let (etcd, waiting) = (Vec::new(), Vec::new());
-        let shown =
-            Shown { survey: &survey, etcd, waiting, findings: &[], not_looked_at: Vec::new(), notes: Vec::new() };
+        let shown = Shown {
+            runs: Vec::new(),
+            survey: &survey,
+            etcd,
+            waiting,
+            findings: &[],
+            not_looked_at: Vec::new(),
+            notes: Vec::new(),
+        };
         let text = shown.text(&Out::new(false, 0, String::new()), width);
         let text = console::strip_ansi_codes(&text).into_owned();
         let heads: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("NODE ")).collect();

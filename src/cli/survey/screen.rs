@@ -13,11 +13,14 @@ use super::super::session::plural;
 use super::super::words::{lay, one_line};
 use super::cells::{self, COLUMNS, Cell, Mark};
 use super::mended::Next;
+use super::runs::Open;
 
 /// So many lines of one layer of a node are shown; of more only the number.
 pub(super) const FEW: usize = 4;
 /// What stands between two columns.
 const GAP: usize = 2;
+/// The rule that finds one voter where there are more control planes.
+const ONLY_ONE: &str = "L41";
 /// A name is cut to no fewer columns than this.
 const NAME: usize = 12;
 
@@ -82,9 +85,18 @@ impl Paper {
         }
     }
 
-    pub(super) fn survey(&mut self, survey: &Survey, findings: &[Finding], etcd: &[Ballot], next: &[Next]) {
+    pub(super) fn survey(
+        &mut self,
+        survey: &Survey,
+        runs: &[Open],
+        findings: &[Finding],
+        etcd: &[Ballot],
+        next: &[Next],
+    ) {
         self.head(survey);
-        self.etcd(etcd);
+        self.runs(runs);
+        let lonely = |of: &str| findings.iter().any(|finding| finding.rule == ONLY_ONE && finding.what == of);
+        self.etcd(etcd, lonely);
         if survey.nodes.is_empty() {
             self.laid(
                 "",
@@ -109,15 +121,17 @@ impl Paper {
         self.line(format!("{}  {nodes}{some} at {at}, in {took}", style(&survey.site).bold()));
     }
 
-    /// The votes of each etcd.
-    fn etcd(&mut self, all: &[Ballot]) {
+    /// The votes of each etcd; `lonely` says of which cluster a rule finds that one voter is too few.
+    fn etcd(&mut self, all: &[Ballot], lonely: impl Fn(&str) -> bool) {
         for ballot in all {
             let spare = ballot.votes.and_then(Votes::left);
             let mark = match ballot.majority {
                 Majority::Lost => Mark::Wrong,
                 Majority::Electing | Majority::Unknown => Mark::Unknown,
                 // One or two voters can never spare one.
-                Majority::Held if spare == Some(0) && ballot.voters().count() > 2 => Mark::Noted,
+                Majority::Held if spare == Some(0) && (ballot.voters().count() > 2 || lonely(&ballot.cluster)) => {
+                    Mark::Noted
+                }
                 Majority::NotBegun => Mark::Noted,
                 Majority::Held => Mark::Good,
             };

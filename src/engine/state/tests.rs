@@ -67,7 +67,7 @@ fn fell(key: &str) -> Event {
     Event::HoldFell { key: key.into(), changes: Vec::new(), notes: Vec::new() }
 }
 fn failed(key: &str, effect: Effect) -> Event {
-    Event::Failed { key: key.into(), error: vec!["no".into()], effect, help: Vec::new() }
+    Event::Failed { key: key.into(), error: vec!["no".into()], effect, help: Vec::new(), voids: Vec::new() }
 }
 fn undoing(key: &str) -> Event {
     Event::Undoing { key: key.into() }

@@ -1,6 +1,7 @@
 //! What is in etcd's database: the Kubernetes objects of a moment. A snapshot is a copy of it with a digest behind, and a
 //! new etcd that is started from one knows nothing later.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 
 use flate2::Compression;
@@ -17,6 +18,8 @@ const MAGIC: &str = "lab etcd ";
 /// The size of a page, and of the smallest database.
 const PAGE: usize = 4_096;
 const SMALLEST: usize = 96 * 1_024;
+/// Where the list of free pages is.
+const FREE: u64 = 2;
 /// SHA-256 at the end of a snapshot.
 const DIGEST: usize = 32;
 
@@ -37,18 +40,69 @@ pub struct Database {
 /// How a page begins that says where everything else is (go.etcd.io/bbolt `internal/common/meta.go`): 16 bytes of every
 /// page, then magic, version, size of a page, flags, root, free list, how many pages there are, the number of the last
 /// transaction, and FNV-1a of all that.
-fn meta(page: u64, used: u64, transaction: u64) -> Vec<u8> {
+fn meta(page: u64, root: u64, used: u64, transaction: u64) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend_from_slice(&page.to_le_bytes());
     out.extend_from_slice(&[4, 0, 0, 0, 0, 0, 0, 0]);
     out.extend([0xED0C_DAED_u32, 2, PAGE as u32, 0].iter().flat_map(|word| word.to_le_bytes()));
-    out.extend([3, 0, 2, used, transaction].iter().flat_map(|word: &u64| word.to_le_bytes()));
+    out.extend([root, 0, FREE, used, transaction].iter().flat_map(|word: &u64| word.to_le_bytes()));
     let sum = out
         .iter()
         .skip(16)
         .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     out.extend_from_slice(&sum.to_le_bytes());
+    out.resize(PAGE, 0);
     out
+}
+
+/// A page without keys that lists the free ones: none.
+fn free() -> Vec<u8> {
+    let mut out = FREE.to_le_bytes().to_vec();
+    out.extend_from_slice(&[0x10, 0, 0, 0, 0, 0, 0, 0]);
+    out.resize(PAGE, 0);
+    out
+}
+
+/// A page of keys and values, in their order, with as many behind it as they take (`internal/common/page.go`): of each key
+/// whether its value is a bucket, where it begins, and how long both are.
+fn leaf(page: u64, bucket: bool, pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
+    let whole = 16 + pairs.iter().map(|(key, value)| 16 + key.len() + value.len()).sum::<usize>();
+    let count = u16::try_from(pairs.len()).unwrap_or(u16::MAX);
+    let mut out = page.to_le_bytes().to_vec();
+    out.extend_from_slice(&[2, 0]);
+    out.extend_from_slice(&count.to_le_bytes());
+    out.extend_from_slice(&number(whole.div_ceil(PAGE) - 1));
+    let mut data = Vec::new();
+    for (n, (key, value)) in pairs.iter().enumerate() {
+        let from = 16 * (pairs.len() - n) + data.len();
+        out.extend([usize::from(bucket), from, key.len(), value.len()].into_iter().flat_map(number));
+        data.extend_from_slice(key);
+        data.extend_from_slice(value);
+    }
+    out.extend(data);
+    out.resize(whole.next_multiple_of(PAGE), 0);
+    out
+}
+
+/// A Node as etcd's bucket `key` has it: by its revision, and with key and value in `mvccpb.KeyValue`.
+fn revision(number: u64, node: &Value) -> (Vec<u8>, Vec<u8>) {
+    let mut of = number.to_be_bytes().to_vec();
+    of.push(b'_');
+    of.extend_from_slice(&[0; 8]);
+    let key = format!("/registry/minions/{}", node["metadata"]["name"].as_str().unwrap_or_default());
+    let mut written = Vec::new();
+    for (tag, text) in [(0x0a, key), (0x2a, node.to_string())] {
+        written.push(tag);
+        let mut length = text.len();
+        while length > 0x7f {
+            written.push(u8::try_from(length & 0x7f).unwrap_or_default() | 0x80);
+            length >>= 7;
+        }
+        written.push(u8::try_from(length).unwrap_or_default());
+        written.extend_from_slice(text.as_bytes());
+    }
+    (of, written)
 }
 
 impl Database {
@@ -58,19 +112,26 @@ impl Database {
         // Into memory: neither can fail.
         let text = serde_json::to_vec(self).unwrap_or_default();
         let packed = packed.write_all(&text).and_then(|()| packed.finish()).unwrap_or_default();
+        let whole = [format!("{MAGIC}{}\n", packed.len()).as_bytes(), &packed].concat();
+        let nodes = self.objects.iter().filter(|object| object["kind"] == "Node");
+        let nodes: Vec<_> = nodes.zip(2..).map(|(node, number)| revision(number, node)).collect();
+        let ids: BTreeSet<String> = self.ids.iter().map(|id| format!("{id:x}")).collect();
+        let ids: Vec<_> = ids.into_iter().map(|id| (id.into_bytes(), b"{}".to_vec())).collect();
         let mut bytes = vec![0; 2 * PAGE];
-        bytes.extend_from_slice(format!("{MAGIC}{}\n", packed.len()).as_bytes());
-        bytes.extend_from_slice(&packed);
-        // As etcd's bucket `members` has them: by their ids in hexadecimal.
-        for id in &self.ids {
-            bytes.extend_from_slice(format!("\n{id:x}").as_bytes());
+        bytes.extend(free());
+        let mut roots = Vec::new();
+        for (name, pairs) in [("key", nodes), ("lab", vec![(b"all".to_vec(), whole)]), ("members", ids)] {
+            let page = (bytes.len() / PAGE) as u64;
+            bytes.extend(leaf(page, false, &pairs));
+            roots.push((name.as_bytes().to_vec(), [page, 0].iter().flat_map(|n| n.to_le_bytes()).collect()));
         }
-        let whole = bytes.len().next_multiple_of(PAGE).max(SMALLEST);
-        bytes.resize(whole, 0);
-        let used = (whole / PAGE) as u64;
+        let root = (bytes.len() / PAGE) as u64;
+        bytes.extend(leaf(root, true, &roots));
+        let used = (bytes.len() / PAGE) as u64;
+        bytes.resize(bytes.len().max(SMALLEST), 0);
         for page in [0_u64, 1] {
             let at = usize::try_from(page).unwrap_or_default() * PAGE;
-            let meta = meta(page, used, self.revision + page);
+            let meta = meta(page, root, used, self.revision + page);
             bytes.iter_mut().skip(at).zip(meta).for_each(|(place, byte)| *place = byte);
         }
         bytes
@@ -78,7 +139,8 @@ impl Database {
 
     /// What pages hold; none where they are no database.
     fn of(bytes: &[u8]) -> Option<Self> {
-        let rest = bytes.get(2 * PAGE..)?.strip_prefix(MAGIC.as_bytes())?;
+        let at = bytes.windows(MAGIC.len()).position(|part| part == MAGIC.as_bytes())?;
+        let rest = bytes.get(at + MAGIC.len()..)?;
         let end = rest.iter().position(|byte| *byte == b'\n')?;
         let length: usize = std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()?;
         let packed = rest.get(end + 1..)?.get(..length)?;

@@ -173,6 +173,21 @@ impl World {
         }
     }
 
+    /// `qm start` on its host.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    pub fn start_vm(&mut self, vmid: u32) -> Result<(), String> {
+        self.power_on(vmid, self.now)
+    }
+
+    /// The cable of a machine that is no VM is pulled.
+    pub fn cut_power(&mut self, name: &str) {
+        if let Some(node) = self.talos.nodes.get_mut(name).filter(|node| node.vmid.is_none()) {
+            (node.run, node.off) = (None, true);
+        }
+    }
+
     /// Somebody presses the power button of a machine that is off. True where that is one.
     pub fn press_power(&mut self, name: &str) -> bool {
         let off = |node: &&mut Node| node.vmid.is_none() && node.run.is_none();

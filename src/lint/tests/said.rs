@@ -163,7 +163,7 @@ fn no_rule_advises_to_destroy_what_may_be_the_last_copy() {
             }
         }
     }
-    assert_eq!(tried, 40 * 4 * 4);
+    assert_eq!(tried, 41 * 4 * 4);
     let two = rule("L40").unwrap().explain.by_hand;
     let at = |part: &str| two.find(part).unwrap_or_else(|| panic!("{part}: {two}"));
     assert!(at("Reset nothing yet") < at("snapshot") && at("snapshot") < at("Only then"), "{two}");

@@ -77,8 +77,13 @@ fn what_another_run_stopped_was_down_since_then() {
 fn a_stop_that_failed_is_no_time_of_being_down() {
     let stopper = StepKey::from("00d-scale-down");
     let of = |lines: &Lines| outages(&lines.0, "Deployment frigate/frigate", &stopper, "10-deploy");
-    let failure =
-        || Event::Failed { key: stopper.clone(), error: vec!["403".into()], effect: Effect::Partial, help: Vec::new() };
+    let failure = || Event::Failed {
+        key: stopper.clone(),
+        error: vec!["403".into()],
+        effect: Effect::Partial,
+        help: Vec::new(),
+        voids: Vec::new(),
+    };
     let mut refused = Lines::open();
     refused.applying("00d-scale-down", Change::set("replicas", "1", "0"));
     refused.call("00d-scale-down", 1, System::Kubernetes, "PATCH deployments/frigate", None);

@@ -1,6 +1,5 @@
 //! `--schedule`: systemd and Kubernetes read what is printed, and its script does what it says.
 
-use std::path::Path;
 use std::process::Command;
 
 use super::{Nodes, there, whole};
@@ -123,9 +122,12 @@ fn the_script_keeps_what_is_whole(script: &str) {
     };
     let old = |day: u32| format!("homelab-2026-11-{day:02}T021700Z.snapshot");
     let foreign = ["homelab-2026-11-01T021700Z.snapshot.age", "other-2026-11-01T021700Z.snapshot", "notes"];
-    for name in foreign.into_iter().map(str::to_owned).chain((1..=8).map(old)) {
-        std::fs::write(dir.join(name), "x").unwrap();
+    // One that is not whole, and two of a clock that was ahead: neither is counted, and both stay.
+    let (torn, ahead) = (old(9), ["homelab-2099-01-01T021700Z.snapshot", "homelab-2099-01-02T021700Z.snapshot"]);
+    for name in foreign.into_iter().chain(ahead).map(str::to_owned).chain((1..=8).map(old)) {
+        std::fs::write(dir.join(name), whole(100)).unwrap();
     }
+    std::fs::write(dir.join(&torn), [0; 100]).unwrap();
     std::fs::write(dir.join(".etcd-snapshot-homelab-29382709-aaaaa.partial"), "x").unwrap();
     let (good, mut bad) = (whole(200_000), whole(200_000));
     bad[3] ^= 1;
@@ -136,8 +138,10 @@ fn the_script_keeps_what_is_whole(script: &str) {
     let (done, text) = run(&good);
     assert!(done && text.contains("kept homelab-20") && text.matches("removed ").count() == 2, "{text}");
     let names = there(&dir);
-    assert_eq!(names.len(), foreign.len() + 7, "{names:?}");
-    let new = names.iter().find(|name| Path::new(name).extension().is_some() && text.contains(name.as_str())).unwrap();
-    assert_eq!(std::fs::read(dir.join(new)).unwrap(), good);
+    assert_eq!(names.len(), foreign.len() + ahead.len() + 1 + 7, "{names:?}");
+    assert!(ahead.iter().all(|name| text.contains(&format!("{name} is dated after it"))), "{text}");
+    assert!(text.contains(&format!("{torn} is not whole")) && names.contains(&torn), "{text}");
+    let new = names.iter().find(|name| text.contains(&format!("kept {name}\n"))).unwrap();
+    assert!(std::fs::read(dir.join(new)).unwrap() == good);
     assert!(!names.contains(&old(1)) && !names.contains(&old(2)) && names.contains(&old(3)), "{names:?}");
 }

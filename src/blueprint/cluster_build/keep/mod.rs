@@ -9,12 +9,21 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::blueprint::param::{Param, keys};
 use crate::site::Site;
 use crate::site::fields::Item;
 
 pub(super) use config::{configs, secrets};
 pub(super) use files::{kubeconfig, site, talosconfig};
 pub(super) use snapshot::snapshot;
+
+/// How it is written.
+pub(super) const KEEP: &[Param] = &[
+    Param::may("to", "a directory that copies are put into", "./safe", "nothing is copied"),
+    Param::may("age-key", "the age key that opens what is encrypted", "~/.config/sops/age/keys.txt", "not looked for"),
+    Param::may("secrets", "the secrets that the configurations were made from", "./talsecret.yaml", "not looked for"),
+    Param::may("snapshots", "where `pvemig etcd snapshot` keeps its files", "./snapshots", "not looked for"),
+];
 
 /// What the parameters say of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +46,7 @@ pub struct Keep {
 impl Keep {
     /// Reads it; what is wrong goes into the item's sink.
     pub(super) fn read(site: &Site, item: &Item<'_>) -> Option<Self> {
-        let fields = item.fields(&["to", "age-key", "secrets", "snapshots"]);
+        let fields = item.fields(&keys(KEEP));
         let place = |key: &str| fields.get(key).map_or(Some(None), |item| site.place(&item).map(Some));
         let keep = Self {
             to: place("to")?,

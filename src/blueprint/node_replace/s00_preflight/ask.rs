@@ -15,8 +15,10 @@ use crate::k8s::{Kubernetes, Pod};
 use crate::talos::{ApplyMode, Error, Talos, Which, kind};
 
 use super::super::rights;
+use super::super::shell::{kubectl, starts_again};
 use super::super::sight::{Life, life};
 use super::super::swap::Swap;
+use super::endpoint::{Point, points};
 
 /// Everything that was asked.
 pub(super) struct Facts {
@@ -29,8 +31,12 @@ pub(super) struct Facts {
     pub(super) kube: Asked<Kube>,
     /// The nodes of the cluster, but for the new one, that have the new disk now. Who does not answer is not known to.
     pub(super) disk_of: Vec<String>,
-    /// Whether high availability keeps the old VM up; None: it is a machine of its own.
-    pub(super) kept: Option<Asked<bool>>,
+    /// The command that labels the new node.
+    pub(super) labels: String,
+    /// What everybody reaches the cluster by.
+    pub(super) points: Vec<Point>,
+    /// What would start the old VM again; None: it is a machine of its own.
+    pub(super) kept: Option<Asked<Vec<Problem>>>,
 }
 
 /// How the new machine stands.
@@ -69,10 +75,11 @@ pub(super) struct Kube {
 pub(super) async fn gather(swap: &Swap, cx: &Estate) -> Facts {
     let wanted = asked(swap.new.wanted().await);
     let kept = async {
-        let vm = swap.old.vm.as_ref()?;
-        Some(asked(vm.status(cx).await.map(|(_, _, status)| status.is_ha_managed())))
+        swap.old.vm.as_ref()?;
+        Some(asked(starts_again(cx, swap).await))
     };
-    let (life, etcd, new, ours, kube, kept, disk_of) = futures::join!(
+    let endpoint = wanted.as_ref().ok().and_then(|wanted| wanted.endpoint.as_deref());
+    let (life, etcd, new, ours, kube, kept, disk_of, points) = futures::join!(
         life(cx, swap),
         look(cx, &swap.old.cluster, &swap.peers),
         new(cx, swap, wanted.as_ref().ok()),
@@ -80,8 +87,21 @@ pub(super) async fn gather(swap: &Swap, cx: &Estate) -> Facts {
         kubernetes(cx, swap),
         kept,
         disk_of(cx, swap),
+        points(cx, swap, endpoint),
     );
-    Facts { wanted, life: asked(life), etcd, new: asked(new), ours: asked(ours), kube: asked(kube), disk_of, kept }
+    let labels = kubectl(cx, swap, &format!("label node {} KEY=VALUE", swap.new.machine.node.name));
+    Facts {
+        labels,
+        life: asked(life),
+        new: asked(new),
+        ours: asked(ours),
+        kube: asked(kube),
+        wanted,
+        etcd,
+        disk_of,
+        points,
+        kept,
+    }
 }
 
 async fn new(cx: &Estate, swap: &Swap, wanted: Option<&Wanted>) -> Result<New, Failure> {

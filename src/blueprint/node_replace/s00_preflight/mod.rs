@@ -1,7 +1,12 @@
 //! 00: everything that can be known beforehand to keep a machine from taking the place of another.
 
 mod ask;
+mod comer;
+mod endpoint;
 mod find;
+mod node;
+mod source;
+mod voters;
 
 use serde::{Deserialize, Serialize};
 

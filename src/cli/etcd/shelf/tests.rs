@@ -52,33 +52,65 @@ fn only_names_of_our_own_form_are_ours() {
     assert!(stamp("homelab-2", "homelab-2-2026-11-21T223015Z.snapshot").is_some());
 }
 
+/// A snapshot with its digest.
+fn sound() -> Vec<u8> {
+    [[7; 68].as_slice(), Sha256::digest([7; 68]).as_slice()].concat()
+}
+
 #[test]
 fn the_newest_stay_and_what_is_foreign_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let of = |day: u32, end: &str| format!("homelab-2026-11-{day:02}T023000Z.snapshot{end}");
     let others = ["notes.txt", "other-2026-11-01T023000Z.snapshot", "homelab-2026-11-01T023000Z.snapshot.part"];
-    for name in others.into_iter().map(str::to_owned).chain((1..=5).map(|day| of(day, ""))) {
-        std::fs::write(dir.path().join(name), [0; 100]).unwrap();
-    }
-    std::fs::write(dir.path().join(of(6, ".age")), [0; 100]).unwrap();
-    std::fs::write(dir.path().join(of(7, "")), [0; 32]).unwrap();
+    let put = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+    others.into_iter().for_each(|name| put(name, &sound()));
+    (1..=5).for_each(|day| put(&of(day, ""), &sound()));
+    put(&of(6, ".age"), b"age-encryption.org/v1\n-> X25519 and so on");
+    put(&of(7, ""), &[0; 32]);
     std::fs::create_dir(dir.path().join(of(8, ""))).unwrap();
     std::os::unix::fs::symlink("notes.txt", dir.path().join(of(9, ""))).unwrap();
     let new = of(20, "");
-    std::fs::write(dir.path().join(&new), [0; 100]).unwrap();
+    put(&new, &sound());
 
     let all = shelf(&dir).tidy(&new, None).unwrap();
-    assert_eq!((all.kept.len(), all.removed.len(), all.hollow), (7, 0, vec![of(7, "")]));
+    assert_eq!((all.kept.len(), all.removed.len(), all.broken), (7, 0, vec![of(7, "")]));
     let tidied = shelf(&dir).tidy(&new, Some(3)).unwrap();
     assert_eq!(tidied.kept, [new.clone(), of(6, ".age"), of(5, "")]);
     assert_eq!(tidied.removed, [of(4, ""), of(3, ""), of(2, ""), of(1, "")]);
     assert_eq!(there(&dir).len(), 3 + 3 + 3);
     assert_eq!(shelf(&dir).tidy(&new, Some(3)).unwrap().removed, Vec::<String>::new());
-    // Of a clock that was ahead: the new one stays whatever its name says.
-    let late = of(1, "");
-    std::fs::write(dir.path().join(&late), [0; 100]).unwrap();
-    let tidied = shelf(&dir).tidy(&late, Some(1)).unwrap();
-    assert_eq!((tidied.kept, tidied.removed.len()), (vec![late], 3));
+}
+
+/// What a clock that was ahead has dated is not the newest, or each night would remove the last one's.
+#[test]
+fn what_is_dated_after_the_new_one_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |year: u32, day: u32| format!("homelab-{year}-11-{day:02}T023000Z.snapshot");
+    let (ahead, own): (Vec<_>, Vec<_>) = (1..=7).map(|day| (of(2027, day), of(2026, day))).unzip();
+    ahead.iter().chain(&own).for_each(|name| std::fs::write(dir.path().join(name), sound()).unwrap());
+    let tidied = shelf(&dir).tidy(&own[6], Some(7)).unwrap();
+    assert_eq!((tidied.kept.len(), tidied.ahead.len(), tidied.removed.len()), (7, 7, 0));
+    let tidied = shelf(&dir).tidy(&own[6], Some(1)).unwrap();
+    assert_eq!((tidied.kept, tidied.removed.len()), (vec![own[6].clone()], 6));
+    assert_eq!(there(&dir).len(), 7 + 1);
+}
+
+/// Of what stays as many are whole as were asked for.
+#[test]
+fn what_is_not_whole_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |day: u32, end: &str| format!("homelab-2026-11-{day:02}T023000Z.snapshot{end}");
+    let put = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+    (1..=3).for_each(|day| put(&of(day, ""), &sound()));
+    let mut torn = sound();
+    torn[3] ^= 1;
+    put(&of(4, ""), &torn);
+    put(&of(5, ""), &[0; 5_000]);
+    put(&of(6, ".age"), &[0; 5_000]);
+    put(&of(7, ""), &sound());
+    let tidied = shelf(&dir).tidy(&of(7, ""), Some(3)).unwrap();
+    assert_eq!(tidied.kept, [of(7, ""), of(3, ""), of(2, "")]);
+    assert_eq!((tidied.broken, tidied.removed), (vec![of(6, ".age"), of(5, ""), of(4, "")], vec![of(1, "")]));
 }
 
 /// What an empty file is.

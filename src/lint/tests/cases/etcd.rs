@@ -15,7 +15,20 @@ pub(super) const WRONG: &[Case] = &[
             at(survey, "mac").etcd = Layer::Absent;
         },
         text: &["`nuc` and `tvm` are its only voters"],
-        help: "add a third control plane",
+        help: "a third control plane gives it one to spare: write a migration of the blueprint node-replace",
+    },
+    Case {
+        name: "one voter of three control planes",
+        rule: "L41",
+        what: "homelab",
+        change: |survey| {
+            members(survey, |all| all.truncate(1));
+            for name in ["tvm", "mac"] {
+                at(survey, name).etcd = Layer::Absent;
+            }
+        },
+        text: &["nuc is its only voter, and none can be spared", "are control planes without a vote"],
+        help: "a snapshot of etcd first (`pvemig etcd snapshot --to DIR`), then write a migration of the blueprint node-replace",
     },
     Case {
         name: "no vote",

@@ -224,6 +224,19 @@ pub(super) const WRONG: &[Case] = &[
         help: "set `node_name: talos-mac` for it",
     },
     Case {
+        name: "a machine that is not there",
+        rule: "L32",
+        what: "mac",
+        change: |survey| {
+            *kubelet_of(survey, "mac") = crate::base::survey::Kubelet::default();
+            let mac = at(survey, "mac");
+            (mac.talos, mac.etcd) = (Layer::unknown("no answer"), Layer::unknown("no answer"));
+            mac.talos_silent = true;
+        },
+        text: &["Kubernetes has no node mac, and its machine does not answer either"],
+        help: "switch it on where it is to be a node; where it is not to be one any more, take it out of the site file",
+    },
+    Case {
         name: "no Node object",
         rule: "L32",
         what: "mac",

@@ -139,6 +139,18 @@ pub(in crate::lint) const RIGHT: &[Right] = &[
         dead(s, "mac", "2026-11-22T01:00:00Z");
         learner(s, "0c");
     }),
+    ("L41", "a learner is on its way", |s| {
+        members(s, |all| all.truncate(2));
+        learner(s, "0b");
+        at(s, "mac").etcd = Layer::Absent;
+    }),
+    ("L41", "there is no other control plane", |s| {
+        members(s, |all| all.truncate(1));
+        for name in ["tvm", "mac"] {
+            at(s, name).etcd = Layer::Absent;
+            kubelet_of(s, name).control_plane = false;
+        }
+    }),
     ("L40", "a member less on its way out", |s| {
         there(&mut seat_of(s, "mac").members).pop();
     }),

@@ -1,0 +1,265 @@
+//! What the runs of the site say of what is seen: one that is open comes before all else, and a machine that must not be
+//! started any more is none that anybody is to switch on.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::base::survey::{Layer, Node, Survey};
+use crate::blueprint::retired::{Why, fate};
+use crate::engine::state::Phase;
+use crate::engine::store::RunRead;
+use crate::lint::{BY_REPLACE, Finding};
+use crate::site::Site;
+
+use super::super::session::{Session, begun};
+use super::super::stands;
+use super::super::words::one_line;
+use super::cells::Mark;
+use super::mended::{self, Next};
+use super::screen::Paper;
+
+/// A run that has begun something and is not at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Open {
+    /// Its id.
+    pub(super) run: String,
+    /// Its migration; None: a step from flags alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) migration: Option<String>,
+    /// What it is of, for a person.
+    pub(super) what: String,
+    /// Where it stands.
+    pub(super) stands: String,
+    /// The command that goes on with it.
+    pub(super) command: String,
+    /// What else can be done.
+    pub(super) help: String,
+    /// A process is at work on it.
+    pub(super) at_work: bool,
+}
+
+/// Why a machine is not to be started.
+#[derive(Debug, Clone)]
+struct Off {
+    run: String,
+    what: String,
+    /// What goes on with that run, where it is open.
+    command: Option<String>,
+    why: Why,
+}
+
+/// What all runs say.
+#[derive(Debug, Default)]
+pub(super) struct Runs {
+    pub(super) open: Vec<Open>,
+    /// By the machine's name in the site file.
+    off: BTreeMap<String, Off>,
+    /// Why not all of it is known.
+    pub(super) notes: Vec<String>,
+}
+
+/// The rules that tell to start a machine, or what runs on it.
+const START: [&str; 6] = ["L13", "L27", "L28", "L32", "L36", "L39"];
+/// The rule of a lost majority.
+const LOST: &str = "L37";
+
+impl Runs {
+    pub(super) fn of(session: &Session) -> Self {
+        let mut said = Self::default();
+        let (runs, damaged) = match session.store.every_run() {
+            Ok(all) => all,
+            Err(error) => {
+                said.notes.push(format!("which runs of this site are open is not known: {error}"));
+                return said;
+            }
+        };
+        for run in damaged {
+            said.notes.push(format!(
+                "the journal of run {} is damaged, so what it did is not known: `pvemig status`",
+                run.id
+            ));
+        }
+        let at_work = match session.store.at_work() {
+            Ok(holder) => holder.map(|holder| holder.run),
+            Err(error) => {
+                said.notes.push(format!("whether a run of this site is at work is not known: {error}"));
+                None
+            }
+        };
+        // By migration: the last run of it that was undone past something, where no other came after it.
+        let mut passed: BTreeMap<String, String> = BTreeMap::new();
+        for run in &runs {
+            said.take(run, at_work.as_ref() == Some(&run.id));
+            let Some(name) = run.state.opened.migration.as_ref().filter(|_| begun(&run.state)) else { continue };
+            passed.remove(name);
+            let steps = run.state.opened.plan.iter().filter(|p| run.state.steps.get(&p.key).is_some_and(|s| s.passed));
+            let steps: Vec<_> = steps.map(|planned| planned.key.to_string()).collect();
+            if run.state.phase == Phase::Undone && !steps.is_empty() {
+                let note = format!(
+                    "run {0} ({name}) was undone, and what {1} did stays: `pvemig report {0}` says what that is, `pvemig plan \
+                     {name}` what a new run would do",
+                    run.id,
+                    steps.join(", ")
+                );
+                passed.insert(name.clone(), note);
+            }
+        }
+        said.notes.extend(passed.into_values());
+        said
+    }
+
+    fn take(&mut self, run: &RunRead, at_work: bool) {
+        let (id, what) = (run.id.clone(), Session::called(run));
+        let open = matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
+        let verb = if run.state.phase == Phase::Forward { "resume" } else { "undo" };
+        let command = format!("pvemig {verb} {id}");
+        let fate = fate(&run.state);
+        for name in fate.anew {
+            self.off.remove(&name);
+        }
+        for (name, why) in fate.off {
+            let command = open.then(|| command.clone());
+            self.off.insert(name, Off { run: id.clone(), what: what.clone(), command, why });
+        }
+        if !(open && begun(&run.state)) {
+            return;
+        }
+        self.open.push(Open {
+            migration: run.state.opened.migration.clone().filter(|_| !run.state.opened.single),
+            what,
+            stands: stands::line(run).unwrap_or_else(|| "its undo is not at its end".to_owned()),
+            command,
+            help: stands::command(run),
+            at_work,
+            run: id,
+        });
+    }
+
+    /// What is not known of a machine that must stay off is not to be found out by starting it.
+    pub(super) fn keep_off(&self, survey: &mut Survey) {
+        for node in &mut survey.nodes {
+            let Some(off) = self.off.get(&node.name) else { continue };
+            let instead = format!("it must stay off, by run {} ({})", off.run, off.what);
+            let starts = |help: &Option<String>| help.as_ref().is_some_and(|help| help.contains("qm start"));
+            if let Layer::Unknown { help, .. } = &mut node.talos
+                && starts(help)
+            {
+                *help = Some(instead.clone());
+            }
+            if let Layer::Unknown { help, .. } = &mut node.etcd
+                && starts(help)
+            {
+                *help = Some(instead);
+            }
+        }
+    }
+
+    /// Says what the runs have to do with what was found.
+    pub(super) fn judge(&self, site: &Site, survey: &Survey, findings: &mut [Finding]) {
+        for finding in &mut *findings {
+            if let Some(node) = survey.node(&finding.what)
+                && let Some(off) =
+                    self.off.get(&finding.what).filter(|_| START.contains(&finding.rule) && is_away(node))
+            {
+                finding.help = off.help(site, node);
+            }
+            // No voter of those that count any more brings that majority back.
+            let lost = |off: &Off| off.why == Why::Lost;
+            if finding.rule == LOST
+                && let Some(off) =
+                    survey.talos_nodes(&finding.what).find_map(|node| self.off.get(&node.name).filter(|off| lost(off)))
+            {
+                finding.help = match &off.command {
+                    Some(command) => format!("`{command}` goes on with the recovery"),
+                    None => mended::recover(site, &finding.what),
+                };
+            }
+            self.of_holds(survey, finding);
+            self.first(&mut finding.help);
+        }
+    }
+
+    /// The same for what is next.
+    pub(super) fn next(&self, next: &mut [Next]) {
+        next.iter_mut().for_each(|next| self.first(&mut next.help));
+    }
+
+    /// A cordon of a run that is open here is taken back by that run.
+    fn of_holds(&self, survey: &Survey, finding: &mut Finding) {
+        let mark =
+            survey.node(&finding.what).and_then(Node::kubelet).and_then(|kubelet| kubelet.cordon_mark.as_deref());
+        let of = |open: &&Open| mark.is_some_and(|mark| mark.starts_with(&format!("run {} on ", open.run)));
+        if finding.rule == mended::CORDONED
+            && let Some(open) = self.open.iter().find(of)
+        {
+            finding.help = format!("it is a hold of that run, which is open: {}", open.help);
+        }
+    }
+
+    /// No plan comes before the end of an open run.
+    fn first(&self, help: &mut String) {
+        let Some(newest) = self.open.last() else { return };
+        const PLAN: &str = "`pvemig plan ";
+        let Some((before, rest)) = help.split_once(PLAN) else { return };
+        let Some((name, behind)) = rest.split_once('`') else { return };
+        let own = self.open.iter().find(|open| open.migration.as_deref() == Some(name));
+        *help = match own {
+            Some(open) => format!("{before}`{}` (run {} of {name} is open){behind}", open.command, open.run),
+            None => format!(
+                "first the end of run {} ({}), which is open: `{}`; then {before}{PLAN}{name}`{behind}",
+                newest.run, newest.what, newest.command
+            ),
+        };
+    }
+}
+
+impl Paper {
+    /// What is half done stands before what is seen: that is as it is because of it.
+    pub(super) fn runs(&mut self, open: &[Open]) {
+        for run in open {
+            let (mark, at_work) =
+                if run.at_work { (Mark::Noted, ", a process is at work on it") } else { (Mark::Wrong, "") };
+            let head = format!("{} ", mark.style().apply_to(mark.row()));
+            self.laid(&head, &format!("run {} ({}) is open{at_work}: {}", run.run, run.what, one_line(&run.stands)), 4);
+            if run.at_work {
+                self.help("`pvemig status` shows how far it is");
+            } else {
+                self.help(&run.help);
+            }
+        }
+    }
+}
+
+/// Whether nothing of it answers.
+fn is_away(node: &Node) -> bool {
+    node.waiting.is_none() && node.talos().is_none() && node.kubelet().is_none_or(|kubelet| !kubelet.ready)
+}
+
+impl Off {
+    fn help(&self, site: &Site, node: &Node) -> String {
+        let Self { run, what, command, why } = self;
+        let name = &node.name;
+        let vm = node.place.as_ref().map(|place| {
+            let on = node.vm().map_or("its Proxmox host", |vm| vm.host.as_str());
+            format!(" (on {on}: `qm set {} --onboot 0`, so that it does not start with its host)", place.vmid)
+        });
+        let vm = vm.unwrap_or_default();
+        match (why, command) {
+            (Why::Replaced { by, .. }, Some(command)) => {
+                format!("leave it off: run {run} ({what}) is to put {by} in its place: `{command}`")
+            }
+            (Why::Replaced { by, cluster }, None) => format!(
+                "leave it off{vm}: run {run} ({what}) has put {by} in its place; take {name} out of the site file \
+                 (talos.{cluster}.nodes), and the migrations that name it"
+            ),
+            (Why::Lost, _) => {
+                let next = mended::replace(site, name).unwrap_or_else(|| BY_REPLACE.to_owned());
+                format!(
+                    "leave it off{vm}: by run {run} ({what}) it must not come back with its old disk; for another in its place {next}"
+                )
+            }
+        }
+    }
+}
