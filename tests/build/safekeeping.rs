@@ -76,11 +76,15 @@ async fn what_must_not_be_lost_is_looked_at_and_copied() {
         |data: &mut Vec<u8>| data[200] ^= 1,
     );
     type Damage<'a> = (&'a str, Box<dyn Fn(&Rig) + 'a>, &'a [&'a str]);
+    let ids: Vec<String> =
+        rig.lab.shared().read(|w| w.talos.etcd.members.iter().map(|m| format!("{:x}", m.id)).collect());
     let other = |data: &mut Vec<u8>| {
         // The same etcd after all its members were made anew: none of the ids is there.
         let end = data.len() - 32;
-        let zeros = data[..end].iter().rposition(|byte| *byte != 0).unwrap();
-        data[zeros - 60..=zeros].fill(0);
+        for id in &ids {
+            let at = data.windows(id.len()).position(|found| found == id.as_bytes()).unwrap();
+            data[at..at + id.len()].fill(b'0');
+        }
         let digest = pvemig::base::digest::sha256(&data[..end]);
         let bytes = (0..32).map(|at| u8::from_str_radix(&digest[at * 2..at * 2 + 2], 16).unwrap());
         data.splice(end.., bytes);

@@ -13,7 +13,8 @@ const WIPE_NUC: &str = "02-wipe-etcd@talos-nuc";
 /// Somebody began etcd anew by hand, and its majority was lost once more: what is there now is another log, whatever its index.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_etcd_that_began_anew_is_not_the_one_of_the_copy() {
-    let began: [(&dyn Fn(&mut World), &str); 3] = [
+    type Began<'a> = (&'a dyn Fn(&mut World), &'a str);
+    let began: [Began<'_>; 3] = [
         // By hand, on the same machine: a log that begins low, and as a rule a member of its own.
         (&|w| w.talos.etcd.index = 60_000, "talos-nuc has more by now than its copy: entry 60000 of term"),
         (
