@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
-use crate::blueprint::install::asked::runs_from;
+use crate::blueprint::install::asked::{runs_from, unattended, under_way};
 use crate::blueprint::install::disk::also_boot;
 use crate::blueprint::install::{Bare, Stand};
 use crate::blueprint::machine::running;
@@ -85,7 +85,11 @@ impl Step<Estate> for WaitInstalled {
 impl WaitInstalled {
     async fn installed(&self, talos: &Talos) -> Result<Check<Before>, Failure> {
         let name = self.bare.name();
-        let Some((id, serial)) = runs_from(talos).await? else {
+        let (runs, install) = futures::try_join!(runs_from(talos), unattended(talos))?;
+        if let Some(under_way) = under_way(&self.bare.machine, install.as_ref(), runs.is_some()) {
+            return Ok(under_way);
+        }
+        let Some((id, serial)) = runs else {
             return Ok(Check::waiting(format!("{name} runs from an image, and not from its disk yet")));
         };
         if serial != self.bare.disk {

@@ -15,7 +15,7 @@ use crate::blueprint::quorum::{Etcd, Join, Peer, join, living, look};
 use crate::blueprint::stand::may_pass;
 use crate::engine::step::{Outlook, RunInfo, Seen};
 use crate::estate::Estate;
-use crate::talos::{ApplyMode, Service, Talos, Which};
+use crate::talos::{ApplyMode, Error, Service, Talos, Which};
 
 use super::asked::{chosen, other_data, unconsented};
 use super::bare::{Bare, Stand, still_waits};
@@ -61,6 +61,10 @@ pub struct Before {
     pub config: String,
 }
 
+fn asks_who(failure: &Failure) -> bool {
+    matches!(failure.downcast_ref::<Error>(), Some(Error::ClientRefused { certain: true, .. }))
+}
+
 /// Lines for `explain`.
 pub fn why(bare: &Bare) -> Vec<String> {
     vec![
@@ -93,7 +97,12 @@ impl Apply<'_> {
     /// # Errors
     /// What keeps the machine, or its file, from telling.
     pub async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        match self.look(cx, &seen).await {
+        let looked = match self.look(cx, &seen).await {
+            // It took its configuration while it was asked, and wants to know who asks from then on.
+            Err(failure) if asks_who(&failure) => self.look(cx, &seen).await,
+            looked => looked,
+        };
+        match looked {
             // It goes down and comes up while it is asked.
             Err(failure) if seen.since.is_some() && may_pass(&failure) => Ok(Check::waiting(failure.to_string())),
             other => other,
@@ -106,17 +115,43 @@ impl Apply<'_> {
     /// What keeps the machine, or its file, from telling.
     pub async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let Some(since) = seen.since else { return Ok(()) };
-        let Stand::Waits(talos) = self.bare.stand(cx).await? else { return Ok(()) };
+        let sent = self.sent(seen.run)?.is_some();
+        let (talos, wanted) = match self.to_send(cx, &seen, since, permit).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(()),
+            // What was sent before has it go down while it is asked: the check says what becomes of that.
+            Err(failure) if sent && (may_pass(&failure) || asks_who(&failure)) => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+        permit.file(&format!("{SENT}{}", cx.clock().now().as_second()), b"")?;
+        let applied = match talos.apply_config(permit, wanted.expose(), ApplyMode::Auto).await {
+            // It is on its way with what it was sent before: the check says what becomes of that.
+            Err(error) if sent && error.is_down() => return Ok(()),
+            applied => applied?,
+        };
+        applied.warnings.iter().for_each(|warning| permit.progress(warning));
+        Ok(())
+    }
+
+    /// Whom to send what, once all of it was looked at once more; None: there is nothing to send.
+    async fn to_send(
+        &self,
+        cx: &Estate,
+        seen: &Seen<'_, Before>,
+        since: &Before,
+        permit: &Permit,
+    ) -> Result<Option<(Arc<Talos>, Wanted)>, Failure> {
+        let Stand::Waits(talos) = self.bare.stand(cx).await? else { return Ok(None) };
         // Everything once more: from here on there is no way back.
         let refused = |problem: Problem| Failure::plain(problem.text, Some(problem.help));
-        let now = match self.ahead(cx, &talos, &seen).await?.answer {
+        let now = match self.ahead(cx, &talos, seen).await?.answer {
             Answer::Todo { before, .. } => before,
             Answer::Blocked { problems } => {
                 let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
                 return Err(Failure::plain(text.join("; "), help.into_iter().next()));
             }
             Answer::Waiting { reason, .. } => return Err(Failure::plain(reason, None)),
-            Answer::Done | Answer::Manual { .. } => return Ok(()),
+            Answer::Done | Answer::Manual { .. } => return Ok(None),
         };
         // The very text that is sent: the file may change between two looks at it.
         let wanted = self.bare.wanted().await?;
@@ -138,10 +173,7 @@ impl Apply<'_> {
         }
         permit.may_destroy(&Thing::disk(&self.bare.disk))?;
         talos.dry_run(wanted.expose(), ApplyMode::Auto).await?;
-        permit.file(&format!("{SENT}{}", cx.clock().now().as_second()), b"")?;
-        let applied = talos.apply_config(permit, wanted.expose(), ApplyMode::Auto).await?;
-        applied.warnings.iter().for_each(|warning| permit.progress(warning));
-        Ok(())
+        Ok(Some((talos, wanted)))
     }
 
     /// Whether it waits as before.
