@@ -46,7 +46,7 @@ async fn a_copy_that_is_older_than_what_is_there_is_not_wiped_over() {
     rig.lab.fault(FaultRule::on(Front::Talos, FaultEffect::Refuse));
     let open = ["is open, and has what etcd is to begin from", "`pvemig resume"];
     let text = stops(&rig, &consenting(), "00-preflight", &open).await;
-    assert!(!text.contains("does not answer"), "{text}");
+    assert!(!text.contains("talos-nuc does not answer"), "{text}");
     assert_eq!(rig.lab.shared().clear_faults().iter().map(|rule| rule.met).sum::<u32>(), 0);
     let (recorder, _) = Recorder::reopen(rig.bench.store.run(&run.id).unwrap(), &Wiring::default()).unwrap();
     recorder.write(Event::Abandoned { comment: "its copy is old".into() }).unwrap();
@@ -196,4 +196,22 @@ async fn a_given_snapshot_is_whole_and_of_this_cluster() {
     assert_recovered(&rig, &before, "given");
     let said = notes(&run, "00-preflight");
     assert!(said.contains("etcd is to begin from") && said.contains("ago ("), "{said}");
+}
+
+/// The machine says that its etcd is there already, and it is not: nothing is sent over and over, and its words are told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_that_exists_already_is_looked_for() {
+    let rig = deadlock().await;
+    let before = rig.lab.shared().read(objects);
+    let exists = "etcd data directory is not empty";
+    rig.lab.fault(FaultRule::on(Front::Talos, FaultEffect::Status(409, exists.into())).path("*Bootstrap"));
+    let run = rig.forward(None, &consenting()).await;
+    let (key, text) = why(&run);
+    assert_eq!(key, "03-recover", "{text}");
+    for word in [exists, "has no data, and is Preparing", "list /var/lib/etcd`"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert_eq!(rig.lab.shared().clear_faults().iter().map(|rule| rule.met).sum::<u32>(), 1);
+    assert_done(&rig.forward(Some(&run.id), &consenting()).await, "after that");
+    assert_recovered(&rig, &before, "after that");
 }
