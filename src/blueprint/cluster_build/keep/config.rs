@@ -112,9 +112,11 @@ async fn running(cx: &Estate, keep: &Keep, bare: &Bare, wanted: &Wanted) -> Kept
         }
     };
     let shown = bare.source.shown();
+    // What a command decrypts does not come to lie in the clear by way of the node.
+    let sealed = !bare.source.decrypt.is_empty();
     match wanted.differs(now.expose()) {
         Ok(None) => Kept::good(format!("{name} runs what {shown} and the site file come to")),
-        differs if keep.to.is_some() => {
+        differs if keep.to.is_some() && !sealed => {
             let why = if differs.is_err() { "cannot be compared with" } else { "is another one than that of" };
             let text = format!("{name}: the configuration that it runs {why} {shown}, and is exported");
             let from = format!("what {name} runs, in the clear");
@@ -122,11 +124,15 @@ async fn running(cx: &Estate, keep: &Keep, bare: &Bare, wanted: &Wanted) -> Kept
         }
         differs => {
             let why = if differs.is_err() { "cannot be compared with what" } else { "is not what" };
+            let otherwise = if sealed {
+                "; it is not exported, since that file is encrypted and the export would not be"
+            } else {
+                ", or name a directory `to` of `keep`, into which it is exported"
+            };
             Kept::amiss(
                 format!("{name}: the configuration that it runs {why} {shown} comes to"),
                 format!(
-                    "carry into {} what {name} has otherwise (`pvemig plan` shows it at 02), or name a directory `to` of `keep`, into \
-                     which it is exported",
+                    "carry into {} what {name} has otherwise (`pvemig plan` shows it at 02){otherwise}",
                     bare.source.file.display()
                 ),
             )
