@@ -8,9 +8,8 @@
     reason = "a test may panic and spawn, and says its counts"
 )]
 
-use futures::StreamExt;
-
 use crate::harness::estate::Rig;
+use crate::harness::faults::{each, rules};
 use crate::harness::odd::{Way, make_odd};
 use crate::harness::same::{assert_done, assert_same, assert_undone};
 use crate::harness::story::{Story, assert_rebooted, fresh, rebooted};
@@ -217,14 +216,8 @@ async fn goes_on(story: &Story, rig: &Rig, then: Then, what: &str) {
 
 const RULES: usize = 4;
 
-/// The rules of the proof: a clear no, an error, silence, an effect without an answer.
 fn rule(n: usize) -> FaultEffect {
-    match n % RULES {
-        0 => FaultEffect::Refuse,
-        1 => FaultEffect::Status(500, "injected".into()),
-        2 => FaultEffect::Hang,
-        _ => FaultEffect::ResetAfter,
-    }
+    rules()[n].clone()
 }
 
 /// What became of a run that met a fault.
@@ -237,9 +230,6 @@ enum Met {
     /// The call never came.
     Never,
 }
-
-/// So many estates at once: most of the time is waiting for an answer that does not come.
-const AT_ONCE: usize = 4;
 
 /// Every changing call fails once by each rule: the run fails there, and can be resumed.
 async fn faults(world: &str) {
@@ -258,11 +248,8 @@ async fn faults(world: &str) {
     let calls: usize = fronts.iter().map(|(_, calls)| calls).sum();
     let cases = fronts.iter().flat_map(|&(front, calls)| (0..calls).map(move |n| (front, n)));
     let cases = cases.flat_map(|(front, n)| (0..RULES).map(move |turn| (front, n, turn)));
-    let met: Vec<(Front, usize, Met)> = futures::stream::iter(cases)
-        .map(|(front, n, turn)| async move { (front, n, fault(story, (world, front), n, turn).await) })
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await;
+    let one = |(front, n, turn)| async move { (front, n, fault(story, (world, front), n, turn).await) };
+    let met: Vec<(Front, usize, Met)> = each(cases, one).await;
     assert_eq!(met.len(), calls * RULES);
     let count = |what: Met| met.iter().filter(|(.., met)| *met == what).count();
     // How often step 10 has to ask Flux again varies with the clock: the last call may not come.
@@ -306,29 +293,29 @@ async fn fault(story: &Story, (world, front): (&str, Front), n: usize, turn: usi
 /// A question that is answered badly once changes nothing of the outcome: it is asked again, at once or by `resume`.
 async fn faults_on_reads(world: &str) {
     let Story { last, rig, .. } = Story::forward(world).await;
-    let mut met = 0;
     // A plan of reboots goes into no guest, and asks Proxmox little.
     let (third, few) =
         if rebooted(&rig).is_empty() { (Front::Ssh, Front::Ssh) } else { (Front::Talos, Front::Proxmox) };
-    for front in [Front::Proxmox, Front::Kubernetes, third] {
-        for n in 0..RULES {
-            let rig = fresh(world).await.hasty();
-            let skip = u32::try_from(if front == few { n } else { 9 * n + 3 }).unwrap();
-            let class = if front == Front::Ssh { Class::Look } else { Class::Read };
-            rig.lab.fault(FaultRule::on(front, rule(n)).class(class).skip(skip).times(1));
-            let what = format!("{front:?} read {skip} {:?}", rule(n));
-            let mut run = rig.forward(None, &How::default()).await;
-            if let Ok(Ended::Stopped(_)) = &run.ended {
-                run = rig.forward(Some(&run.id), &How::default()).await;
-            }
-            assert_done(&run, &what);
-            assert_same(&rig.picture().await, &last, &what);
-            assert_rebooted(&rig, 1..=1, &what);
-            let hit: u32 = rig.lab.shared().clear_faults().iter().map(|rule| rule.met).sum();
-            assert!(hit > skip, "{what}: no such read");
-            met += 1;
+    let fronts = [Front::Proxmox, Front::Kubernetes, third];
+    let cases = fronts.into_iter().flat_map(|front| (0..RULES).map(move |n| (front, n)));
+    let last = &last;
+    let one = |(front, n): (Front, usize)| async move {
+        let rig = fresh(world).await.hasty();
+        let skip = u32::try_from(if front == few { n } else { 9 * n + 3 }).unwrap();
+        let class = if front == Front::Ssh { Class::Look } else { Class::Read };
+        rig.lab.fault(FaultRule::on(front, rule(n)).class(class).skip(skip).times(1));
+        let what = format!("{front:?} read {skip} {:?}", rule(n));
+        let mut run = rig.forward(None, &How::default()).await;
+        if let Ok(Ended::Stopped(_)) = &run.ended {
+            run = rig.forward(Some(&run.id), &How::default()).await;
         }
-    }
+        assert_done(&run, &what);
+        assert_same(&rig.picture().await, last, &what);
+        assert_rebooted(&rig, 1..=1, &what);
+        let hit: u32 = rig.lab.shared().clear_faults().iter().map(|rule| rule.met).sum();
+        assert!(hit > skip, "{what}: no such read");
+    };
+    let met = each(cases, one).await.len();
     assert_eq!(met, 3 * RULES);
     println!("faults {world}: {met} at reads");
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::*;
 
 /// Stops at this step with these words, and has changed nothing.
-async fn stops(rig: &Rig, how: &How, at: &str, words: &[&str]) -> String {
+pub(super) async fn stops(rig: &Rig, how: &How, at: &str, words: &[&str]) -> String {
     let before = rig.changes();
     let run = rig.forward(None, how).await;
     let (key, text) = why(&run);
@@ -259,4 +259,85 @@ async fn a_configured_control_plane_is_in_the_way_of_a_bootstrap() {
     assert_eq!((key, rig.changes()), ("04-bootstrap", before), "{text}");
     assert!(text.contains("talos-mac") && text.contains("may have data of an etcd"), "{text}");
     assert_eq!(rig.lab.shared().read(|w| w.etcd_clusters()), 0);
+}
+
+/// A device path is another disk after the next boot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_is_named_by_its_serial_number_alone() {
+    let rig = fresh().await;
+    let file = rig.dir().join("site.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let built = |disk: &str| {
+        let mut site: Value = serde_saphyr::from_str(&text).unwrap();
+        node(&mut site, 0)["disk"] = json!(disk);
+        std::fs::write(&file, serde_saphyr::to_string(&site).unwrap()).unwrap();
+        let site = pvemig::site::Site::load(&file).unwrap();
+        blueprint::named("cluster-build").unwrap().build(&site, "build").map_err(|error| format!("{error:?}"))
+    };
+    let bad = [
+        "/dev/sdb",
+        "/dev/disk/by-id/nvme-Samsung_SSD_980_PRO_1TB_S5GXNF0R601234",
+        "/sys/block/sdb",
+        "disk/by-id/wwn-0x5",
+    ];
+    for path in bad {
+        let Err(error) = built(path) else { panic!("{path}") };
+        assert!(error.contains(&format!("`{path}` is a device path")), "{path}: {error}");
+        assert!(error.contains("name the serial number"), "{path}: {error}");
+    }
+    assert!(built("S5GXNF0R601234").is_ok());
+}
+
+/// A machine that installs itself is told apart, and what is wrong with that said in its own words.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_installation_of_its_own_is_told_apart() {
+    let said = |phase: &str, error: &str| Some((phase.to_owned(), error.to_owned()));
+    let rig = self::rig(
+        |w| {
+            let node = w.talos.nodes.get_mut("talos-nuc").unwrap();
+            node.disks.iter_mut().filter_map(|disk| disk.live.as_mut()).for_each(|it| it.version = "1.14.0".into());
+            node.unattended = said("pending", "no disk matched the selector");
+        },
+        |_| {},
+    )
+    .await;
+    let words = ["installs itself all the same", "no disk matched the selector", "medium without a configuration"];
+    stops(&rig, &consenting(), "01-check-disks@talos-nuc", &words).await;
+
+    let rig = fresh().await;
+    let run = rig.forward(None, &consenting()).await;
+    assert_done(&run, "built");
+    let phases = [
+        ("pending", "waiting", "is to install itself"),
+        ("installing", "waiting", "installs itself from"),
+        ("waiting-for-reboot", "waiting", "about to reboot"),
+        ("failed", "manual", "get unattendedinstallstatuses"),
+        ("installed", "done", ""),
+    ];
+    for (phase, answer, words) in phases {
+        rig.lab.shared().change(|w| {
+            let node = w.talos.nodes.get_mut("talos-nuc").unwrap();
+            node.slots.values_mut().for_each(|image| image.version = "1.14.0".into());
+            node.unattended = said(phase, if phase == "failed" { "exit status 3" } else { "" });
+        });
+        for id in ["01-check-disks@talos-nuc", "03-wait-installed@talos-nuc"] {
+            let step = rig.steps.iter().find(|step| step.key().as_str() == id).unwrap();
+            let (info, held) = (rig.bench.store.info(&run.id, "here").unwrap(), BTreeMap::new());
+            let seen = Seen { since: None, got: &[], held: &held, run: &info };
+            let text = format!("{:?}", step.check(&rig.estate, seen).await.unwrap().answer);
+            assert!(text.to_lowercase().starts_with(answer) && text.contains(words), "{id} {phase}: {text}");
+            assert_eq!(text.contains("exit status 3"), phase == "failed", "{id} {phase}: {text}");
+        }
+    }
+    // Without a reboot it would go on from its medium.
+    rig.lab.shared().change(|w| {
+        let node = w.talos.nodes.get_mut("talos-nuc").unwrap();
+        node.disks.iter_mut().for_each(|disk| disk.system = false);
+        node.unattended = said("installed", "");
+    });
+    let step = rig.steps.iter().find(|step| step.key().as_str() == "03-wait-installed@talos-nuc").unwrap();
+    let (info, held) = (rig.bench.store.info(&run.id, "here").unwrap(), BTreeMap::new());
+    let seen = Seen { since: None, got: &[], held: &held, run: &info };
+    let text = format!("{:?}", step.check(&rig.estate, seen).await.unwrap().answer);
+    assert!(text.starts_with("Manual") && text.contains("does not reboot by itself"), "{text}");
 }

@@ -76,18 +76,30 @@ async fn what_must_not_be_lost_is_looked_at_and_copied() {
         |data: &mut Vec<u8>| data[200] ^= 1,
     );
     type Damage<'a> = (&'a str, Box<dyn Fn(&Rig) + 'a>, &'a [&'a str]);
+    let ids: Vec<String> =
+        rig.lab.shared().read(|w| w.talos.etcd.members.iter().map(|m| format!("{:x}", m.id)).collect());
     let other = |data: &mut Vec<u8>| {
         // The same etcd after all its members were made anew: none of the ids is there.
         let end = data.len() - 32;
-        let zeros = data[..end].iter().rposition(|byte| *byte != 0).unwrap();
-        data[zeros - 60..=zeros].fill(0);
+        for id in &ids {
+            let at = data.windows(id.len()).position(|found| found == id.as_bytes()).unwrap();
+            data[at..at + id.len()].fill(b'0');
+        }
         let digest = pvemig::base::digest::sha256(&data[..end]);
         let bytes = (0..32).map(|at| u8::from_str_radix(&digest[at * 2..at * 2 + 2], 16).unwrap());
         data.splice(end.., bytes);
     };
     let cases: Vec<Damage<'_>> = vec![
         ("damaged", Box::new(|rig| snapshot(rig, 0, damaged)), &["the digest at its end", "etcd snapshot homelab"]),
-        ("of another etcd", Box::new(move |rig| snapshot(rig, 0, other)), &["is of another etcd"]),
+        (
+            "of another etcd",
+            Box::new(move |rig| {
+                std::fs::remove_dir_all(rig.dir().join("snapshots")).unwrap();
+                snapshot(rig, 0, other);
+                snapshot(rig, 2, other);
+            }),
+            &["and 1 more: of another etcd", "etcd snapshot homelab"],
+        ),
         ("to come", Box::new(|rig| snapshot(rig, -5, |_| {})), &["of a time to come", "date -u"]),
         ("mistyped", Box::new(|rig| put(rig, "keys.txt", &KEY.replace("GQ9", "GQ8"))), &["its checksum does not fit"]),
         (
@@ -142,6 +154,16 @@ async fn what_must_not_be_lost_is_looked_at_and_copied() {
         assert_eq!(local(&stopped), 0, "{what}");
     }
     assert_eq!(count, 10);
+
+    // Another cluster of this name keeps its own in the same directory: a newer one of those is not taken for ours.
+    rig.go_back(turn);
+    complete(&rig);
+    snapshot(&rig, 0, other);
+    let shared = rig.forward(Some(&run.id), &alone).await;
+    assert_done(&shared, "beside another cluster's");
+    let told = notes(&shared, "08-safekeeping");
+    assert!(told.contains("1 hour old") && told.contains("of another etcd") && told.contains("of their own"), "{told}");
+    assert!(!told.contains("NOT looked for"), "{told}");
 
     // One that is too old counts for nothing; a newer one beside it does.
     rig.go_back(turn);
@@ -204,6 +226,16 @@ async fn a_configuration_that_is_another_by_now_is_exported() {
         .await;
         let (run, Scenes { settled, .. }) = rig.watched(None, &consenting()).await;
         assert_done(&run, "built");
+        // What is not named is not taken to be there.
+        let told = notes(&run, "08-safekeeping");
+        for what in [
+            "NOT looked for: a snapshot of etcd",
+            "etcd snapshot homelab --to DIR",
+            "`snapshots: DIR`",
+            "`secrets: FILE`",
+        ] {
+            assert!(told.contains(what), "{what}: {told}");
+        }
         rig.go_back(&settled[rig.steps.len() - 1]);
         let file = rig.dir().join("controlplane.yaml");
         let text = std::fs::read_to_string(&file).unwrap();

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 pub mod estate;
+pub mod faults;
+pub mod forwards;
 pub mod odd;
 pub mod oneway;
 pub mod probe;
@@ -27,7 +29,7 @@ use pvemig::engine::lately::Lately;
 use pvemig::engine::plan::{Line, planned};
 use pvemig::engine::point::{Points, Watcher};
 use pvemig::engine::recorder::{Ear, RecordError, Recorder, Wiring};
-use pvemig::engine::run::{Ended, Engine, Hand, Policy};
+use pvemig::engine::run::{Ended, Engine, Hand, Policy, Why};
 use pvemig::engine::step::{AnyStep, Settle};
 use pvemig::engine::store::{Ids, RunRead, Store, StoreError};
 
@@ -255,6 +257,19 @@ pub fn notes(run: &Run, step: &str) -> String {
         _ => String::new(),
     };
     run.records.iter().map(|r| of(&r.event) + "\n").collect()
+}
+
+/// Where a run stopped, and what was said of it.
+pub fn why(run: &Run) -> (&str, String) {
+    let Ok(Ended::Stopped(stop)) = &run.ended else { panic!("{:#?}", run.ended) };
+    let text = match &stop.why {
+        Why::Blocked(problems) => {
+            problems.iter().map(|p| format!("{}; {}", p.text, p.help)).collect::<Vec<_>>().join("\n")
+        }
+        Why::Failed { error, help, .. } => format!("{}\n{}", error.join(": "), help.join("\n")),
+        other => format!("{other:?}"),
+    };
+    (stop.key.as_str(), text)
 }
 
 pub fn is_cut(run: &Run) -> bool {

@@ -1,5 +1,5 @@
-//! What is proven of a blueprint that destroys: besides the way forwards, which its own tests have, the way back as far as
-//! there is one, a step that is applied twice, and questions that are answered badly.
+//! What is proven of a blueprint that destroys: besides the way forwards (`forwards`), the way back as far as there is one, a
+//! step that is applied twice, and questions and changes that go wrong.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::How;
 use super::estate::Rig;
+use super::faults::{each, rules};
 use super::odd::{Way, make_odd};
 use super::same::{assert_done, assert_same};
 
@@ -89,32 +90,51 @@ where
     /// A question that is answered badly once changes nothing of the outcome: it is asked again, at once or by `resume`.
     /// `stride`: every how many reads of a front.
     pub async fn survives_failing_reads(&self, fronts: &[(Front, u32)]) -> String {
-        let rules = [
-            FaultEffect::Refuse,
-            FaultEffect::Status(500, "injected".into()),
-            FaultEffect::Hang,
-            FaultEffect::ResetAfter,
-        ];
-        let mut met = 0;
-        for (front, stride) in fronts {
-            for (n, rule) in rules.iter().enumerate() {
-                let rig = (self.fresh)().await.hasty();
-                let skip = u32::try_from(n).unwrap() * stride + 1;
-                let what = format!("{front:?} read {skip} {rule:?}");
-                rig.lab.fault(FaultRule::on(*front, rule.clone()).class(Class::Read).skip(skip).times(1));
-                let mut run = rig.forward(None, &(self.how)()).await;
-                if let Ok(Ended::Stopped(_)) = &run.ended {
-                    (self.safe)(&rig, &what);
-                    run = rig.forward(Some(&run.id), &(self.how)()).await;
-                }
-                assert_done(&run, &what);
-                (self.good)(&rig, &what).await;
-                let hit: u32 = rig.lab.shared().clear_faults().iter().map(|rule| rule.met).sum();
-                assert!(hit > skip, "{what}: no such read");
-                met += 1;
+        let turns = |&(front, stride): &(Front, u32)| {
+            rules().into_iter().enumerate().map(move |(n, rule)| (front, stride, n, rule))
+        };
+        let one = |(front, stride, n, rule): (Front, u32, usize, FaultEffect)| async move {
+            let rig = (self.fresh)().await.hasty();
+            let skip = u32::try_from(n).unwrap() * stride + 1;
+            let what = format!("{front:?} read {skip} {rule:?}");
+            rig.lab.fault(FaultRule::on(front, rule).class(Class::Read).skip(skip).times(1));
+            let mut run = rig.forward(None, &(self.how)()).await;
+            if let Ok(Ended::Stopped(_)) = &run.ended {
+                (self.safe)(&rig, &what);
+                run = rig.forward(Some(&run.id), &(self.how)()).await;
             }
-        }
-        assert_eq!(met, fronts.len() * rules.len());
+            assert_done(&run, &what);
+            (self.good)(&rig, &what).await;
+            let hit: u32 = rig.lab.shared().clear_faults().iter().map(|rule| rule.met).sum();
+            assert!(hit > skip, "{what}: no such read");
+        };
+        let met = each(fronts.iter().flat_map(turns), one).await.len();
+        assert_eq!(met, fronts.len() * 4);
         format!("faults {}: {met} reads answered badly", self.name)
+    }
+
+    /// Every changing call that is named fails once by a rule, and `resume` goes on from there. A case: the front, how many
+    /// of its changing calls come before that one, and the rule. How many runs failed there; the others saw in time that it
+    /// had come about all the same.
+    pub async fn survives_failing_changes(&self, cases: Vec<(Front, u32, FaultEffect)>, resumed: &How) -> usize {
+        let one = |(front, skip, rule): (Front, u32, FaultEffect)| async move {
+            let what = format!("{front:?} call {skip} {rule:?}");
+            let rig = (self.fresh)().await.hasty();
+            rig.lab.fault(FaultRule::on(front, rule).class(Class::Change).skip(skip).times(1));
+            let run = rig.forward(None, &(self.how)()).await;
+            assert!(rig.lab.shared().clear_faults().iter().any(|rule| rule.met > skip), "{what}: no such call");
+            (self.safe)(&rig, &what);
+            let failed = match &run.ended {
+                Ok(Ended::Done) => false,
+                Ok(Ended::Stopped(_)) => true,
+                other => panic!("{what}: {other:#?}"),
+            };
+            if failed {
+                assert_done(&rig.forward(Some(&run.id), resumed).await, &what);
+            }
+            (self.good)(&rig, &what).await;
+            failed
+        };
+        each(cases, one).await.into_iter().filter(|failed| *failed).count()
     }
 }

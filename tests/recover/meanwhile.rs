@@ -197,3 +197,21 @@ async fn a_given_snapshot_is_whole_and_of_this_cluster() {
     let said = notes(&run, "00-preflight");
     assert!(said.contains("etcd is to begin from") && said.contains("ago ("), "{said}");
 }
+
+/// The machine says that its etcd is there already, and it is not: nothing is sent over and over, and its words are told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_that_exists_already_is_looked_for() {
+    let rig = deadlock().await;
+    let before = rig.lab.shared().read(objects);
+    let exists = "etcd data directory is not empty";
+    rig.lab.fault(FaultRule::on(Front::Talos, FaultEffect::Status(409, exists.into())).path("*Bootstrap"));
+    let run = rig.forward(None, &consenting()).await;
+    let (key, text) = why(&run);
+    assert_eq!(key, "03-recover", "{text}");
+    for word in [exists, "has no data, and is Preparing", "list /var/lib/etcd`"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert_eq!(rig.lab.shared().clear_faults().iter().map(|rule| rule.met).sum::<u32>(), 1);
+    assert_done(&rig.forward(Some(&run.id), &consenting()).await, "after that");
+    assert_recovered(&rig, &before, "after that");
+}

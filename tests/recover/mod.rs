@@ -307,36 +307,10 @@ async fn a_recovery_is_proven_forwards() {
     assert!(stopped >= 4, "{stopped}");
 }
 
-/// Every changing call fails once by each rule.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_recovery_survives_failing_changes() {
-    let rules = || {
-        [FaultEffect::Refuse, FaultEffect::Status(500, "injected".into()), FaultEffect::Hang, FaultEffect::ResetAfter]
-    };
-    let mut met = 0;
-    // Two resets, the copy, and the beginning.
-    for n in 0..4 {
-        // The copy may take ten minutes: the wire tests have its silence.
-        for rule in rules().into_iter().filter(|rule| n != 2 || *rule != FaultEffect::Hang) {
-            let what = format!("call {n} {rule:?}");
-            let rig = deadlock().await.hasty();
-            let before = rig.lab.shared().read(objects);
-            rig.lab.fault(FaultRule::on(Front::Talos, rule).class(pvemig::lab::Class::Change).skip(n).times(1));
-            let failed = rig.forward(None, &consenting()).await;
-            let hit = rig.lab.shared().clear_faults().iter().any(|rule| rule.met > n);
-            assert!(hit && matches!(failed.ended, Ok(Ended::Stopped(_))), "{what}: {:#?}", failed.ended);
-            assert_safe(&rig, &what);
-            assert_done(&rig.forward(Some(&failed.id), &How::default()).await, &what);
-            assert_recovered(&rig, &before, &what);
-            met += 1;
-        }
-    }
-    assert_eq!(met, 15);
-}
-
 /// The way back, as far as there is one; steps applied twice; questions answered badly.
 mod oneway {
     use super::*;
+    use crate::harness::faults::rules;
     use crate::harness::oneway::Proof;
 
     fn proof() -> Proof<'static, impl AsyncFn() -> Rig, impl AsyncFn(&Rig) -> Value, impl AsyncFn(&Rig, &str)> {
@@ -364,6 +338,15 @@ mod oneway {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_recovery_whose_steps_are_applied_twice_is_the_same() {
         proof().is_the_same_applied_twice().await;
+    }
+
+    /// Every changing call fails once by each rule: two resets, the copy, and the beginning.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_recovery_survives_failing_changes() {
+        let calls = (0..4).flat_map(|n| rules().map(|rule| (Front::Talos, n, rule)));
+        // The copy may take ten minutes: the wire tests have its silence.
+        let calls = calls.filter(|(_, n, rule)| *n != 2 || *rule != FaultEffect::Hang);
+        assert_eq!(proof().survives_failing_changes(calls.collect(), &How::default()).await, 15);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@ use pvemig::engine::step::Seen;
 use pvemig::lab::{Class, FaultEffect, FaultRule, Front};
 
 use super::*;
+use crate::harness::faults::{each, rules};
 use crate::harness::odd::{Way, make_odd};
 use crate::harness::points_expected;
 use crate::harness::same::{assert_same, assert_undone};
@@ -106,42 +107,40 @@ async fn faults(case: Case) -> String {
             _ => None,
         })
         .collect();
-    let mut met = 0;
-    for (at, (system, text)) in calls.iter().enumerate() {
-        let front = match system {
-            System::Talos => Front::Talos,
-            System::Kubernetes => Front::Kubernetes,
-            other => panic!("{other:?}"),
-        };
-        let skip = calls.iter().take(at).filter(|(of, _)| of == system).count().try_into().unwrap();
-        for rule in [
-            FaultEffect::Refuse,
-            FaultEffect::Status(500, "injected".into()),
-            FaultEffect::Hang,
-            FaultEffect::ResetAfter,
-        ] {
-            // Talos itself tries for minutes, so long is waited for its answer.
-            if text.contains("EtcdLeaveCluster") && rule == FaultEffect::Hang {
-                continue;
-            }
-            let what = format!("{text} {rule:?}");
-            let rig = rig(case).await.hasty();
-            rig.lab.fault(FaultRule::on(front, rule).class(Class::Change).skip(skip).times(1));
-            let failed = rig.forward(None, &case.consenting()).await;
-            assert!(rig.lab.shared().clear_faults().iter().any(|rule| rule.met > skip), "{what}");
-            assert_safe(&rig, case, &what);
-            // What happened all the same may be seen in time.
-            if !matches!(failed.ended, Ok(Ended::Done)) {
-                assert!(matches!(failed.ended, Ok(Ended::Stopped(_))), "{what}: {:#?}", failed.ended);
-                // Whether it took its shutdown is not known where the answer was lost: then a person is asked for his word.
-                assert_done(&resumed(&rig, &failed.id, &How::default()).await, &what);
-            }
-            assert_replaced(&rig, case, &what).await;
-            met += 1;
-        }
-    }
+    let cases = calls.iter().enumerate().flat_map(|(at, (system, text))| {
+        let skip: u32 = calls.iter().take(at).filter(|(of, _)| of == system).count().try_into().unwrap();
+        rules().map(|rule| (*system, text.as_str(), skip, rule))
+    });
+    // Talos itself tries for minutes, so long is waited for its answer.
+    let cases = cases.filter(|(_, text, _, rule)| !text.contains("EtcdLeaveCluster") || *rule != FaultEffect::Hang);
+    let one = |(system, text, skip, rule): (System, &str, u32, FaultEffect)| {
+        let what = format!("{text} {rule:?}");
+        async move { fault(case, system, skip, rule, &what).await }
+    };
+    let met = each(cases, one).await.len();
     assert!(met >= 4 * calls.len() - 1 && calls.len() >= 4, "{met} {calls:?}");
     format!("faults {case:?}: {} calls, {met} faults", calls.len())
+}
+
+/// A changing call fails once.
+async fn fault(case: Case, system: System, skip: u32, rule: FaultEffect, what: &str) {
+    let front = match system {
+        System::Talos => Front::Talos,
+        System::Kubernetes => Front::Kubernetes,
+        other => panic!("{other:?}"),
+    };
+    let rig = rig(case).await.hasty();
+    rig.lab.fault(FaultRule::on(front, rule).class(Class::Change).skip(skip).times(1));
+    let failed = rig.forward(None, &case.consenting()).await;
+    assert!(rig.lab.shared().clear_faults().iter().any(|rule| rule.met > skip), "{what}");
+    assert_safe(&rig, case, what);
+    // What happened all the same may be seen in time.
+    if !matches!(failed.ended, Ok(Ended::Done)) {
+        assert!(matches!(failed.ended, Ok(Ended::Stopped(_))), "{what}: {:#?}", failed.ended);
+        // Whether it took its shutdown is not known where the answer was lost: then a person is asked for his word.
+        assert_done(&resumed(&rig, &failed.id, &How::default()).await, what);
+    }
+    assert_replaced(&rig, case, what).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

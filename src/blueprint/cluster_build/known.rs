@@ -71,6 +71,14 @@ pub(super) static UNWRITABLE: Known = Known {
     by_hand: "`ls -ld DIR`, `findmnt -T DIR`; name another file in the site file.",
 };
 
+pub(super) static LIVING: Known = Known {
+    name: "etcd-lives-elsewhere",
+    steps: &[on::BOOTSTRAP],
+    means: "Kubernetes of the site answers, and none of the site's Talos nodes tells the members of an etcd.",
+    matters: "A machine would join an etcd that nobody here looks at, past the gate, or begin a second one beside it.",
+    by_hand: "`kubectl get nodes -o wide`; put its control planes under `talos.CLUSTER.nodes` of the site file.",
+};
+
 /// All of them.
 pub(super) static ALL: &[&Known] =
-    &[&CANNOT_ASK, &SOURCE, &REFUSED, &FIRST, &CLUSTERS, &AUTHORITY, &IMAGE, &ANOTHER, &ROLE, &UNWRITABLE];
+    &[&CANNOT_ASK, &SOURCE, &REFUSED, &FIRST, &CLUSTERS, &AUTHORITY, &IMAGE, &ANOTHER, &ROLE, &UNWRITABLE, &LIVING];

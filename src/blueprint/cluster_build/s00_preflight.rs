@@ -10,7 +10,8 @@ use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::System;
 use crate::blueprint::finding::{self, Asked, Finding, Findings, asked};
-use crate::blueprint::install::{Bare, Stand, Wanted, image};
+use crate::blueprint::install::{Bare, Stand, Wanted, image, medium, own_etcd};
+use crate::blueprint::quorum::{Peer, living, look, votes};
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::{ApplyMode, Error};
@@ -25,6 +26,9 @@ pub struct Preflight {
     pub cluster: String,
     /// The machines, in the order of their turns.
     pub machines: Vec<Bare>,
+    /// All nodes of the cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<Peer>,
     /// The files that 06 writes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PathBuf>,
@@ -53,7 +57,7 @@ enum Found {
 
 impl From<&Params> for Preflight {
     fn from(p: &Params) -> Self {
-        Self { cluster: p.cluster.clone(), machines: p.machines.clone(), files: Vec::new() }
+        Self { cluster: p.cluster.clone(), machines: p.machines.clone(), peers: p.peers.clone(), files: Vec::new() }
     }
 }
 
@@ -80,8 +84,10 @@ impl Step<Estate> for Preflight {
     }
 
     async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let facts = join_all(self.machines.iter().map(|bare| gather(cx, bare))).await;
+        let facts = join_all(self.machines.iter().map(|bare| gather(cx, bare)));
+        let (facts, lives) = futures::join!(facts, self.lives(cx));
         let mut all = self.findings(facts);
+        all.extend(lives.all);
         let mut out = Findings::of(System::Local);
         for (file, (text, help)) in self.files.iter().filter_map(|file| Some((file, unwritable(file)?))) {
             out.problem(
@@ -115,6 +121,9 @@ async fn found(cx: &Estate, bare: &Bare, wanted: Option<&Wanted>) -> Result<Foun
     let apply = at(on::APPLY, bare);
     for problem in bare.is_another(cx, &talos).await? {
         out.borrowed(&known::ANOTHER, apply.clone(), problem);
+    }
+    if let Some(note) = medium::comes_first(cx, bare).await? {
+        out.note(apply.clone(), note);
     }
     let Some(wanted) = wanted else { return Ok(Found::Waits(out)) };
     if let Some(problem) = image::amiss(bare, &talos, wanted).await? {
@@ -161,6 +170,18 @@ fn at(id: &str, bare: &Bare) -> StepKey {
 }
 
 impl Preflight {
+    /// An etcd of which the site file names nobody.
+    async fn lives(&self, cx: &Estate) -> Findings {
+        let mut out = Findings::of(System::Kubernetes);
+        if let Some(first) = self.machines.first().filter(|_| !self.peers.is_empty())
+            && votes(&look(cx, &self.cluster, &self.peers).await).is_none()
+            && let Some(said) = living(cx, &first.machine.node.cluster).await
+        {
+            out.borrowed(&known::LIVING, on::BOOTSTRAP, own_etcd::lives(first, &said));
+        }
+        out
+    }
+
     fn findings(&self, facts: Vec<Facts>) -> Vec<Finding> {
         let (mut all, mut out) = (Vec::new(), Findings::of(System::Talos));
         let mut cluster: Option<(String, String)> = None;

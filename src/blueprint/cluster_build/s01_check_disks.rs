@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::Thing;
-use crate::blueprint::install::asked::{chosen, other_data, runs_from, unconsented};
+use crate::blueprint::install::asked::{by_its_own, chosen, other_data, runs_from, unattended, unconsented, under_way};
 use crate::blueprint::install::disk::Chosen;
 use crate::blueprint::install::{Bare, Stand};
 use crate::engine::step::{Outlook, Risk, Seen, Step};
@@ -71,6 +71,9 @@ impl Step<Estate> for CheckDisks {
                 return Ok(Check::manual(ask, Some(hint), None).note(why.to_string()));
             }
         };
+        if let Some(install) = unattended(&talos).await? {
+            return Ok(Check::blocked(vec![by_its_own(self.bare.name(), &install)]));
+        }
         Ok(match chosen(&self.bare, &talos).await? {
             Err(problem) => Check::blocked(vec![problem]),
             Ok(chosen) => {
@@ -86,7 +89,11 @@ impl CheckDisks {
     /// It has its configuration already: then it must run from that disk.
     async fn installed(&self, talos: &Talos) -> Result<Check<Before>, Failure> {
         let name = self.bare.name();
-        Ok(match runs_from(talos).await? {
+        let (runs, install) = futures::try_join!(runs_from(talos), unattended(talos))?;
+        if let Some(under_way) = under_way(&self.bare.machine, install.as_ref(), runs.is_some()) {
+            return Ok(under_way);
+        }
+        Ok(match runs {
             Some((_, serial)) if serial == self.bare.disk => {
                 Check::done().note(format!("{name} is installed on disk {serial} already"))
             }

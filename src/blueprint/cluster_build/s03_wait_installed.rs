@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
-use crate::blueprint::install::asked::runs_from;
+use crate::blueprint::install::asked::{runs_from, unattended, under_way};
 use crate::blueprint::install::disk::also_boot;
 use crate::blueprint::install::{Bare, Stand};
 use crate::blueprint::machine::running;
@@ -60,7 +60,7 @@ impl Step<Estate> for WaitInstalled {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        Outlook::default().asks(self.ask())
+        Outlook::default().asks(self.bare.boot_its_disk())
     }
 
     async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
@@ -75,27 +75,21 @@ impl Step<Estate> for WaitInstalled {
             Stand::Waits(_) => {
                 let hint = "its firmware started the medium again, or the installation failed: its console says which"
                     .to_owned();
-                Ok(Check::manual(self.ask(), Some(hint), None).note(format!("{name} waits for a configuration again")))
+                Ok(Check::manual(self.bare.boot_its_disk(), Some(hint), None)
+                    .note(format!("{name} waits for a configuration again")))
             }
         }
     }
 }
 
 impl WaitInstalled {
-    fn ask(&self) -> String {
-        let name = self.bare.name();
-        match &self.bare.machine.vm {
-            Some(vm) => format!(
-                "have vm {} ({name}) boot from its disk: `qm set {} --boot order=DISK`, and restart it",
-                vm.vmid, vm.vmid
-            ),
-            None => format!("take the stick out of {name}, or put its disk first in the boot order, and restart it"),
-        }
-    }
-
     async fn installed(&self, talos: &Talos) -> Result<Check<Before>, Failure> {
         let name = self.bare.name();
-        let Some((id, serial)) = runs_from(talos).await? else {
+        let (runs, install) = futures::try_join!(runs_from(talos), unattended(talos))?;
+        if let Some(under_way) = under_way(&self.bare.machine, install.as_ref(), runs.is_some()) {
+            return Ok(under_way);
+        }
+        let Some((id, serial)) = runs else {
             return Ok(Check::waiting(format!("{name} runs from an image, and not from its disk yet")));
         };
         if serial != self.bare.disk {

@@ -7,12 +7,16 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::{Failure, Fault};
 use crate::base::permit::{Permit, System};
+use crate::base::wait::{Backoff, show};
 use crate::blueprint::install::own_etcd::{self, in_the_way};
 use crate::blueprint::install::{Bare, Stand};
-use crate::blueprint::quorum::{Etcd, Peer, apart, look, votes};
+use crate::blueprint::quorum::{Etcd, Peer, apart, elsewhere, living, look, votes};
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::Error;
+
+/// How long an etcd that exists already may take until it tells its members.
+const APPEARS: Duration = Duration::from_secs(60);
 
 /// Begins etcd on one machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,6 +49,9 @@ impl Step<Estate> for Bootstrap {
                 .into(),
             "So every machine of the cluster is asked before, and one that may have an etcd is in the way. A worker has none, nor has a \
              machine that waits for its configuration, is the one that is meant, and has no data but what may be lost."
+                .into(),
+            "Kubernetes of the site is asked too, and so is the machine's discovery: where one of them knows of control planes that \
+             the site file has not, an etcd lives that the machine joins by itself, or that a second one would stand beside."
                 .into(),
             "The same machine asked twice refuses the second time (ALREADY_EXISTS): that it has its etcd is then looked at.".into(),
             format!("By hand: {}, once and never again.", self.bare.machine.talosctl("bootstrap")),
@@ -85,16 +92,29 @@ impl Step<Estate> for Bootstrap {
                 Problem::new(text, "let it be installed first").mended_by(super::on::APPLY),
             ]));
         };
-        let service = match talos.services().await {
-            Ok(services) => services.into_iter().find(|service| service.id == "etcd"),
+        let (services, unlisted) = match futures::try_join!(talos.services(), elsewhere(&talos, &self.peers)) {
+            Ok(asked) => asked,
             Err(error) if error.is_down() => return Ok(Check::waiting(error.to_string())),
             Err(error) => return Err(error.into()),
         };
+        let service = services.into_iter().find(|service| service.id == "etcd");
         // Not listed: services are started after the volumes are mounted.
         let Some(service) = service else {
             return Ok(Check::waiting(format!("{name} has not come to its etcd yet")));
         };
         let change = Change::act(format!("etcd of {} begins on {name}", self.bare.machine.cluster));
+        let preparing = service.state == "Preparing";
+        let own = if preparing { None } else { talos.etcd_status().await.ok() };
+        let joined = own.as_ref().is_some_and(|own| own.is_learner);
+        if preparing || joined {
+            let mut problems: Vec<Problem> = joined.then(|| self.has_joined()).into_iter().collect();
+            problems.extend(unlisted.iter().map(|plane| own_etcd::unlisted(&self.bare, plane)));
+            let said = living(cx, &self.bare.machine.node.cluster).await;
+            problems.extend(said.map(|said| own_etcd::lives(&self.bare, &said)));
+            if !problems.is_empty() {
+                return Ok(Check::blocked(problems));
+            }
+        }
         Ok(match service.state.as_str() {
             "Preparing" => Check::todo(vec![change], Before {}),
             "Initialized" | "Waiting" | "Starting" | "Unknown" => {
@@ -103,14 +123,7 @@ impl Step<Estate> for Bootstrap {
             state if seen.since.is_some() => {
                 Check::waiting(format!("the etcd of {name} is {state}: {}", service.message))
             }
-            state => Check::blocked(vec![Problem::new(
-                format!("{name} has an etcd already, which is {state} and tells no members: {}", service.message),
-                format!(
-                    "{} says why; with data of an older cluster on it: {}",
-                    self.bare.machine.talosctl("logs etcd"),
-                    self.bare.machine.talosctl("reset")
-                ),
-            )]),
+            state => Check::blocked(vec![self.has_one(state, &service.message, own.is_some())]),
         })
     }
 
@@ -125,8 +138,8 @@ impl Step<Estate> for Bootstrap {
             _ => return Ok(()),
         }
         match self.bare.machine.open(cx).await?.bootstrap(permit, false, false).await {
-            // Whether that is the etcd that was to begin the check sees.
-            Ok(()) | Err(Error::Exists { .. }) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(error @ Error::Exists { .. }) => self.exists(cx, &error, permit).await,
             // Not so far yet, and nothing was begun.
             Err(error @ Error::NotReady { .. }) => Err(Failure::plain(error.to_string(), error.help())),
             Err(error) => Err(error.into()),
@@ -139,6 +152,68 @@ impl Step<Estate> for Bootstrap {
 }
 
 impl Bootstrap {
+    /// It is a learner: nobody begins as one.
+    fn has_joined(&self) -> Problem {
+        let (name, cluster) = (self.bare.name(), &self.bare.machine.cluster);
+        Problem::new(
+            format!("{name} has joined an etcd of which the site file names nobody, as a learner that has no vote yet"),
+            format!(
+                "add the nodes of that etcd to `talos.{cluster}.nodes`, and `pvemig survey` shows its votes; {name} stays as it is \
+                 until that is known"
+            ),
+        )
+    }
+
+    /// It has an etcd that tells no members. `runs`: it answers all the same, as it does without a leader.
+    fn has_one(&self, state: &str, message: &str, runs: bool) -> Problem {
+        let (name, machine) = (self.bare.name(), &self.bare.machine);
+        let logs = machine.talosctl("logs etcd");
+        let help = if runs {
+            format!(
+                "it is a voter without a leader: let the others of its etcd answer (`pvemig survey`), and where some are no nodes of \
+                 the site file, add them to `talos.{}.nodes`; {logs} says more",
+                machine.cluster
+            )
+        } else {
+            let reset = machine.talosctl("reset");
+            format!(
+                "{logs} says why; where that is the data of an older cluster that nobody needs, and of no member of a living one \
+                 (`pvemig survey`): {reset}"
+            )
+        };
+        Problem::new(format!("{name} has an etcd already, which is {state} and tells no members: {message}"), help)
+    }
+
+    /// The machine says that its etcd exists already: a former call has begun it, or it has data. The first one shows its
+    /// members in a moment.
+    async fn exists(&self, cx: &Estate, error: &Error, permit: &Permit) -> Result<(), Failure> {
+        let (name, machine) = (self.bare.name(), &self.bare.machine);
+        permit.progress(&format!("{name} says that its etcd is there already ({error}): its members are looked for"));
+        let (mut pauses, begun) = (Backoff::poll(cx.clock()), cx.clock().instant());
+        loop {
+            if let Some(there) = self.there(&look(cx, &machine.cluster, &self.peers).await) {
+                permit.progress(&there);
+                return Ok(());
+            }
+            if begun.elapsed() > cx.clock().scaled(APPEARS) {
+                break;
+            }
+            permit.go_on()?;
+            pauses.pause().await;
+        }
+        let services = machine.open(cx).await?.services().await?;
+        let own = services.into_iter().find(|service| service.id == "etcd");
+        let own = own.map_or_else(|| "not listed".to_owned(), |own| format!("{}: {}", own.state, own.message));
+        Err(Failure::plain(
+            format!("{error}; {} later {name} tells no members, and its etcd is {own}", show(APPEARS)),
+            Some(format!(
+                "{} and {} say what is there; `pvemig resume` looks again, and begins nothing where it is there already",
+                machine.talosctl("logs etcd"),
+                machine.talosctl("list /var/lib/etcd/member")
+            )),
+        ))
+    }
+
     /// Where there are members already, in words.
     fn there(&self, etcd: &Etcd) -> Option<String> {
         let votes = votes(etcd)?;

@@ -59,6 +59,7 @@ impl Step<Estate> for Safekeeping {
     }
 
     fn why(&self) -> Vec<String> {
+        let named = self.keep.as_ref().is_some_and(|keep| keep.snapshots.is_some());
         let mut lines = vec![
             "A cluster whose nodes are all there and whose keys are lost cannot be spoken to any more: site file, talosconfig, \
              kubeconfig, machine configurations and the secrets behind them are looked at, each at its place, whether only its \
@@ -67,9 +68,15 @@ impl Step<Estate> for Safekeeping {
             "What a node runs is compared with what its file and the site file come to; where that is not the same, it is exported \
              into `to`."
                 .into(),
-            "The newest snapshot of etcd is read to its end: its digest must be right, and it must name a member that this etcd has. \
-             One older than seven days does not count."
-                .into(),
+            if named {
+                "The newest snapshot of etcd is read to its end: its digest must be right, and it must name a member that this etcd \
+                 has. One older than seven days does not count, and one of another etcd is passed over."
+                    .into()
+            } else {
+                "No snapshot of etcd is looked for: nobody wrote down where `pvemig etcd snapshot` put one. `keep: { snapshots: DIR }` \
+                 of the parameters names the place."
+                    .into()
+            },
             "What is missing a person brings; the step goes on by itself once it is there.".into(),
         ];
         lines.push(match self.to() {
@@ -98,7 +105,7 @@ impl Step<Estate> for Safekeeping {
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let mut all = self.all(cx).await;
+        let (mut all, recipient) = self.all(cx).await;
         let (mut notes, mut why, mut asks) = (Vec::new(), Vec::new(), Vec::new());
         for kept in &all {
             match &kept.found {
@@ -110,7 +117,7 @@ impl Step<Estate> for Safekeeping {
                 }
             }
         }
-        notes.extend(self.unasked());
+        notes.extend(self.unasked(recipient.as_deref()));
         if !asks.is_empty() {
             let mut each: Vec<String> = Vec::new();
             asks.into_iter().for_each(|ask| {
@@ -149,7 +156,7 @@ impl Step<Estate> for Safekeeping {
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let (Some(since), Some(to)) = (seen.since, self.to()) else { return Ok(()) };
-        let copies: Vec<Copied> = self.all(cx).await.into_iter().filter_map(|kept| kept.copy).collect();
+        let copies: Vec<Copied> = self.all(cx).await.0.into_iter().filter_map(|kept| kept.copy).collect();
         let refused = |problem: Problem| Failure::plain(problem.text, Some(problem.help));
         if !self.dir(to).map_err(refused)? {
             let call = permit.note(&Note::safe(System::Local, format!("make {}", to.display())))?;
@@ -266,8 +273,8 @@ impl Safekeeping {
         format!("`pvemig --site {} etcd snapshot {} --to {to}{sealed}`", self.site.display(), self.cluster)
     }
 
-    /// Everything that there is to look at.
-    async fn all(&self, cx: &Estate) -> Vec<Kept> {
+    /// Everything that there is to look at, and the recipient of the age key.
+    async fn all(&self, cx: &Estate) -> (Vec<Kept>, Option<String>) {
         let none = Keep::default();
         let keep = self.keep.as_ref().unwrap_or(&none);
         let mut machines = Vec::new();
@@ -293,22 +300,24 @@ impl Safekeeping {
             let by_hand = self.by_hand(recipient.as_deref());
             all.push(keep::snapshot(dir, &self.cluster, &etcd.ids(), &by_hand, cx.clock().now()).await);
         }
-        all
+        (all, recipient)
     }
 
-    /// What nobody named, and so nobody looked at.
-    fn unasked(&self) -> Option<String> {
+    /// What nobody named, and so nobody looked for: each with how that is mended.
+    fn unasked(&self, recipient: Option<&str>) -> Vec<String> {
         let none = Keep::default();
         let keep = self.keep.as_ref().unwrap_or(&none);
         let encrypted = self.machines.iter().any(|bare| !bare.source.decrypt.is_empty());
         let named = [
-            (keep.snapshots.is_none(), "a snapshot of etcd (`snapshots`)"),
-            (keep.secrets.is_none(), "the secrets behind the configurations (`secrets`)"),
-            (keep.age_key.is_none() && encrypted, "the age key (`age-key`)"),
+            (
+                keep.snapshots.is_none(),
+                format!("a snapshot of etcd: {} takes one, and `snapshots: DIR`", self.by_hand(recipient)),
+            ),
+            (keep.secrets.is_none(), "the secrets behind the configurations: `secrets: FILE`".into()),
+            (keep.age_key.is_none() && encrypted, "the age key: `age-key: FILE`".into()),
         ];
-        let lacks: Vec<&str> = named.into_iter().filter_map(|(lacks, what)| lacks.then_some(what)).collect();
-        (!lacks.is_empty())
-            .then(|| format!("not looked at, since `keep` of the parameters does not name it: {}", lacks.join(", ")))
+        let lacks = named.into_iter().filter_map(|(lacks, what)| lacks.then_some(what));
+        lacks.map(|what| format!("NOT looked for: {what} of `keep` in the parameters says where it is")).collect()
     }
 
     fn elsewhere(&self) -> String {

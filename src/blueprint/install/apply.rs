@@ -11,16 +11,16 @@ use crate::base::digest::sha256;
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::{Permit, System, Thing};
-use crate::blueprint::quorum::{Etcd, Join, Peer, join, look};
+use crate::blueprint::quorum::{Etcd, Join, Peer, join, living, look};
 use crate::blueprint::stand::may_pass;
 use crate::engine::step::{Outlook, RunInfo, Seen};
 use crate::estate::Estate;
-use crate::talos::{ApplyMode, Service, Talos, Which};
+use crate::talos::{ApplyMode, Error, Service, Talos, Which};
 
 use super::asked::{chosen, other_data, unconsented};
 use super::bare::{Bare, Stand, still_waits};
 use super::disk::is_talos;
-use super::own_etcd::{self, in_the_way};
+use super::own_etcd::{self, in_the_way, lives};
 use super::source::Wanted;
 
 /// The image is pulled and written, and the machine goes through its firmware.
@@ -28,6 +28,9 @@ pub const LIMIT: Duration = Duration::from_secs(1_200);
 
 /// How long a machine that has taken its configuration may still say that it waits for one.
 const LEAVES: Duration = Duration::from_secs(60);
+
+/// After this an installation is mostly through, and the machine up from its disk.
+const LATE: Duration = Duration::from_secs(300);
 
 /// How the run files are called that tell when it was sent, each with its second of the epoch behind it.
 const SENT: &str = "sent-";
@@ -56,6 +59,10 @@ pub struct Before {
     pub holds: Vec<String>,
     /// SHA-256 of the configuration that it is given.
     pub config: String,
+}
+
+fn asks_who(failure: &Failure) -> bool {
+    matches!(failure.downcast_ref::<Error>(), Some(Error::ClientRefused { certain: true, .. }))
 }
 
 /// Lines for `explain`.
@@ -90,7 +97,12 @@ impl Apply<'_> {
     /// # Errors
     /// What keeps the machine, or its file, from telling.
     pub async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        match self.look(cx, &seen).await {
+        let looked = match self.look(cx, &seen).await {
+            // It took its configuration while it was asked, and wants to know who asks from then on.
+            Err(failure) if asks_who(&failure) => self.look(cx, &seen).await,
+            looked => looked,
+        };
+        match looked {
             // It goes down and comes up while it is asked.
             Err(failure) if seen.since.is_some() && may_pass(&failure) => Ok(Check::waiting(failure.to_string())),
             other => other,
@@ -103,17 +115,43 @@ impl Apply<'_> {
     /// What keeps the machine, or its file, from telling.
     pub async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let Some(since) = seen.since else { return Ok(()) };
-        let Stand::Waits(talos) = self.bare.stand(cx).await? else { return Ok(()) };
+        let sent = self.sent(seen.run)?.is_some();
+        let (talos, wanted) = match self.to_send(cx, &seen, since, permit).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(()),
+            // What was sent before has it go down while it is asked: the check says what becomes of that.
+            Err(failure) if sent && (may_pass(&failure) || asks_who(&failure)) => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+        permit.file(&format!("{SENT}{}", cx.clock().now().as_second()), b"")?;
+        let applied = match talos.apply_config(permit, wanted.expose(), ApplyMode::Auto).await {
+            // It is on its way with what it was sent before: the check says what becomes of that.
+            Err(error) if sent && error.is_down() => return Ok(()),
+            applied => applied?,
+        };
+        applied.warnings.iter().for_each(|warning| permit.progress(warning));
+        Ok(())
+    }
+
+    /// Whom to send what, once all of it was looked at once more; None: there is nothing to send.
+    async fn to_send(
+        &self,
+        cx: &Estate,
+        seen: &Seen<'_, Before>,
+        since: &Before,
+        permit: &Permit,
+    ) -> Result<Option<(Arc<Talos>, Wanted)>, Failure> {
+        let Stand::Waits(talos) = self.bare.stand(cx).await? else { return Ok(None) };
         // Everything once more: from here on there is no way back.
         let refused = |problem: Problem| Failure::plain(problem.text, Some(problem.help));
-        let now = match self.ahead(cx, &talos, &seen).await?.answer {
+        let now = match self.ahead(cx, &talos, seen).await?.answer {
             Answer::Todo { before, .. } => before,
             Answer::Blocked { problems } => {
                 let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
                 return Err(Failure::plain(text.join("; "), help.into_iter().next()));
             }
             Answer::Waiting { reason, .. } => return Err(Failure::plain(reason, None)),
-            Answer::Done | Answer::Manual { .. } => return Ok(()),
+            Answer::Done | Answer::Manual { .. } => return Ok(None),
         };
         // The very text that is sent: the file may change between two looks at it.
         let wanted = self.bare.wanted().await?;
@@ -135,10 +173,7 @@ impl Apply<'_> {
         }
         permit.may_destroy(&Thing::disk(&self.bare.disk))?;
         talos.dry_run(wanted.expose(), ApplyMode::Auto).await?;
-        permit.file(&format!("{SENT}{}", cx.clock().now().as_second()), b"")?;
-        let applied = talos.apply_config(permit, wanted.expose(), ApplyMode::Auto).await?;
-        applied.warnings.iter().for_each(|warning| permit.progress(warning));
-        Ok(())
+        Ok(Some((talos, wanted)))
     }
 
     /// Whether it waits as before.
@@ -168,7 +203,13 @@ impl Apply<'_> {
             Stand::Ours(talos) => self.is_what_it_should_be(&talos, seen.since).await,
             Stand::Foreign => Ok(Check::blocked(vec![self.bare.foreign()])),
             Stand::Silent(why) if seen.since.is_some() => {
-                Ok(Check::waiting(format!("{name} installs itself and comes up again: {why}")))
+                let late = self.sent(seen.run)?.is_some_and(|at| at + cx.clock().scaled(LATE) <= cx.clock().now());
+                let medium = late.then(|| {
+                    let help = self.bare.boot_its_disk();
+                    format!("; its firmware may have started the medium again, where Talos halts once it is installed: {help}")
+                });
+                let medium = medium.unwrap_or_default();
+                Ok(Check::waiting(format!("{name} installs itself and comes up again: {why}{medium}")))
             }
             Stand::Silent(why) => {
                 let (ask, hint) = self.bare.start_it();
@@ -259,6 +300,9 @@ impl Apply<'_> {
                 Join::NoCluster if self.first => {
                     let others = own_etcd::all(cx, self.others, |thing| seen.run.consents.contains(thing)).await;
                     problems.extend(in_the_way(self.bare, &etcd, &others));
+                    // It would join that one by itself, past the gate.
+                    let said = living(cx, &self.bare.machine.node.cluster).await;
+                    problems.extend(said.map(|said| lives(self.bare, &said)));
                 }
                 Join::NoCluster => match self.none_to_join(cx, &etcd).await {
                     Some(problem) => problems.push(problem),

@@ -1,8 +1,10 @@
 //! What a machine is asked about its disks before it is installed, and after.
 
-use crate::base::check::Problem;
+use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::permit::Thing;
+use crate::blueprint::machine::Machine;
+use crate::talos::kind::InstallPhase;
 use crate::talos::{Error, Talos, kind};
 
 use super::Bare;
@@ -18,6 +20,73 @@ pub async fn runs_from(talos: &Talos) -> Result<Option<(String, String)>, Error>
     let id = system.spec.disk_id;
     let serial = disks.into_iter().find(|disk| disk.id == id).map(|disk| disk.spec.serial).unwrap_or_default();
     Ok(Some((id, serial)))
+}
+
+/// What a machine says of an installation that it does by itself; None: it does none, or is of a version that knows none.
+///
+/// # Errors
+/// What keeps it from answering.
+pub async fn unattended(talos: &Talos) -> Result<Option<kind::UnattendedInstall>, Error> {
+    match talos.single(&kind::UNATTENDED_INSTALL).await {
+        Ok(found) => Ok(found.map(|found| found.spec)),
+        Err(Error::NoSuchKind { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is said of a machine that installs itself and has not come to its end with that; None: it has, or does not.
+/// `runs`: it runs from a disk.
+pub fn under_way<Before>(
+    machine: &Machine,
+    install: Option<&kind::UnattendedInstall>,
+    runs: bool,
+) -> Option<Check<Before>> {
+    let (name, install) = (&machine.name, install?);
+    let why = if install.error.is_empty() { String::new() } else { format!(": {}", install.error) };
+    let image = if install.image.is_empty() { "the image that it runs" } else { &install.image };
+    let by = "by its `UnattendedInstallConfig`";
+    match install.phase {
+        InstallPhase::Pending => Some(Check::waiting(format!("{name} is to install itself, {by}, and waits{why}"))),
+        InstallPhase::Installing => Some(Check::waiting(format!("{name} installs itself from {image}, {by}{why}"))),
+        InstallPhase::WaitingForReboot => {
+            Some(Check::waiting(format!("{name} has installed itself from {image}, and is about to reboot")))
+        }
+        InstallPhase::Failed => Some(Check::manual(
+            format!(
+                "mend what keeps {name} from installing itself; it tries again by itself: {}",
+                machine.talosctl("get unattendedinstallstatuses -o yaml")
+            ),
+            Some(format!("its installation from {image}, {by}, failed{why}")),
+            None,
+        )),
+        InstallPhase::Installed if !runs => Some(Check::manual(
+            format!("reboot {name}: {}", machine.talosctl("reboot")),
+            Some(
+                "it has installed itself and does not reboot by itself: the `UnattendedInstallConfig` says `reboot: false`, or names \
+                 no image"
+                    .to_owned(),
+            ),
+            None,
+        )),
+        InstallPhase::Unknown => {
+            Some(Check::waiting(format!("{name} installs itself, {by}, and is in a phase that is not known here{why}")))
+        }
+        InstallPhase::Installed => None,
+    }
+}
+
+/// A machine without a configuration of this cluster that installs itself all the same, by one that its image has brought.
+pub fn by_its_own(name: &str, install: &kind::UnattendedInstall) -> Problem {
+    let why = if install.error.is_empty() { String::new() } else { format!(" ({})", install.error) };
+    Problem::new(
+        format!(
+            "{name} waits for a configuration and installs itself all the same, by one that its image has brought{why}"
+        ),
+        format!(
+            "start {name} from a Talos medium without a configuration of its own: which disk that one takes is not what this migration \
+             looks at"
+        ),
+    )
 }
 
 /// The disk that is meant on a machine that waits, or why there is none.

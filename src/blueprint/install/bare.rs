@@ -87,7 +87,7 @@ impl Bare {
         let waiting = cx.talos_in_maintenance(self.name(), self.at.as_deref(), pin)?;
         match waiting.single(&kind::MACHINE_STATUS).await {
             Ok(_) => Ok(Stand::Waits(Arc::new(waiting))),
-            Err(Error::ClientRefused { certain: true, .. }) if silent.is_none() => Ok(Stand::Foreign),
+            Err(Error::ClientRefused { certain: true, .. }) if silent.is_none() => Ok(has_one(ours).await?),
             Err(error) if error.is_down() => Ok(Stand::Silent(error.into())),
             Err(error) => Err(error.into()),
         }
@@ -123,6 +123,18 @@ impl Bare {
         (ask, hint)
     }
 
+    /// What to do where its firmware starts something else than the disk that it is installed on.
+    pub fn boot_its_disk(&self) -> String {
+        let name = self.name();
+        match &self.machine.vm {
+            Some(vm) => format!(
+                "have vm {} ({name}) boot from its disk: `qm set {} --boot order=DISK`, and restart it",
+                vm.vmid, vm.vmid
+            ),
+            None => format!("take the stick out of {name}, or put its disk first in the boot order, and restart it"),
+        }
+    }
+
     /// What to do where another cluster's configuration is on it.
     pub fn foreign(&self) -> Problem {
         let name = self.name();
@@ -133,6 +145,17 @@ impl Bare {
                  the talosconfig of that cluster makes {name} wait again, or start it from a stick with its disk out"
             ),
         )
+    }
+}
+
+/// A machine that asks who we are has a configuration. It may have got that between the two questions, and is another
+/// cluster's only where its certificate is still not of ours.
+async fn has_one(ours: Arc<Talos>) -> Result<Stand, Error> {
+    match ours.single(&kind::MACHINE_STATUS).await {
+        Ok(_) => Ok(Stand::Ours(ours)),
+        Err(Error::UnknownIssuer { .. }) => Ok(Stand::Foreign),
+        Err(error) if error.is_down() => Ok(Stand::Silent(error.into())),
+        Err(error) => Err(error),
     }
 }
 

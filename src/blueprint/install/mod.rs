@@ -6,6 +6,7 @@ pub mod bare;
 pub mod disk;
 pub mod image;
 pub mod join;
+pub mod medium;
 pub mod own_etcd;
 mod param;
 pub mod source;

@@ -69,16 +69,50 @@ async fn configured(talos: &Talos) -> Result<Own, Error> {
     })
 }
 
+/// Kubernetes answers, so that an etcd lives of which no node of the site file tells.
+pub fn lives(bare: &Bare, said: &str) -> Problem {
+    let (name, cluster) = (bare.name(), &bare.machine.cluster);
+    Problem::new(
+        format!(
+            "{said}: an etcd with its majority lives, and no node of {cluster} in the site file tells its members; one that \
+             begins on {name} would be a second cluster"
+        ),
+        format!(
+            "put its control planes under `talos.{cluster}.nodes` (`kubectl get nodes` names them), and {name} joins them behind the \
+             gate; where that Kubernetes is another cluster's, correct `kubeconfig` or `context` of `{}` in the site file",
+            bare.machine.node.cluster
+        ),
+    )
+}
+
+/// Discovery knows a control plane that the site file has not.
+pub fn unlisted(bare: &Bare, plane: &str) -> Problem {
+    let (name, cluster) = (bare.name(), &bare.machine.cluster);
+    Problem::new(
+        format!(
+            "{plane} is a control plane of {cluster} as discovery knows it from {name}, and no node of the site file: whether it has \
+             an etcd is not known"
+        ),
+        format!(
+            "add it to `talos.{cluster}.nodes`; where that machine is gone for good, discovery forgets it after half an hour: {}",
+            bare.machine.talosctl("get members")
+        ),
+    )
+}
+
 /// Every other machine of the cluster that has an etcd, or may have one. `asked`: those of this migration.
 pub fn in_the_way(bare: &Bare, etcd: &Etcd, asked: &[(String, Own)]) -> Vec<Problem> {
     let (mut problems, cluster) = (Vec::new(), &bare.machine.cluster);
     for (name, own) in asked {
         let Own::Perhaps(how) = own else { continue };
         problems.push(Problem::new(
-            format!("whether {name} has an etcd is not known ({how}): a second one would be a second cluster {cluster}"),
             format!(
-                "look at it: `talosctl -n {name} list /var/lib/etcd/member`, `pvemig survey`; where it has none that is wanted, have it \
-                 wait for its first configuration, with its old disks wiped or taken out"
+                "whether {name} has an etcd is not known ({how}): a second one would be a second cluster {cluster}"
+            ),
+            format!(
+                "look at it: {}, `pvemig survey`; where it has none that is wanted, have it \
+                 wait for its first configuration, with its old disks wiped or taken out",
+                etcd.talosctl(name, "list /var/lib/etcd/member")
             ),
         ));
     }

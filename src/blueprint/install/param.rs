@@ -77,7 +77,7 @@ pub fn node(
         .and_then(|i| site.place(&i));
     let disk = fields.need("disk", "name the disk to install on by its serial number").and_then(|i| {
         let text = i.text()?;
-        if text.starts_with("/dev/") {
+        if text.starts_with('/') || text.contains("disk/by-") {
             let help = "a device path is another disk after the next boot: name the serial number (`talosctl get disks --insecure \
                         -n ADDRESS` shows it)";
             i.problem(format!("`{text}` is a device path"), help);

@@ -1,10 +1,12 @@
 //! A cluster is whole: every node for Talos, for its kubelet and for etcd.
 
+use std::collections::BTreeSet;
+
 use futures::future::join_all;
 
 use crate::base::fault::Failure;
 use crate::blueprint::machine::Machine;
-use crate::blueprint::quorum::{Peer, amiss, apart, look, votes};
+use crate::blueprint::quorum::{Peer, amiss, apart, look, unwell, votes};
 use crate::blueprint::stand::{kubelet, may_pass, missing};
 use crate::estate::Estate;
 use crate::talos::kind;
@@ -31,7 +33,10 @@ pub async fn lacking(
         lines.extend(amiss(&machine.name, &etcd).map(|problem| problem.text));
     }
     lines.extend(apart(&etcd).into_iter().map(|problem| problem.text));
+    lines.extend(unwell(&etcd));
     lines.extend(etcd.alarms());
+    let mut said = BTreeSet::new();
+    lines.retain(|line| said.insert(line.clone()));
     let votes = votes(&etcd).map(|votes| format!("etcd has {votes}"));
     Ok((lines, votes))
 }

@@ -28,6 +28,34 @@ pub fn votes(etcd: &Etcd) -> Option<Votes> {
     Some(Votes { voters: voters.count(), healthy: healthy.count() })
 }
 
+/// What keeps etcd from being whole, whichever nodes one is about: a lost majority, a voter that is not well or is on no
+/// node of the site file, and whoever has no vote yet.
+pub fn unwell(etcd: &Etcd) -> Vec<String> {
+    let (Some(votes), Some((_, view))) = (votes(etcd), etcd.views().next()) else { return Vec::new() };
+    let mut lines: Vec<String> = votes.left().is_none().then(|| format!("etcd has {votes}")).into_iter().collect();
+    for member in &view.members {
+        let (name, id) = (member.name(), member.hex());
+        let host = etcd.said.iter().find(|(peer, _)| peer.node_name == name || peer.name == name);
+        let own = etcd.views().find(|(_, view)| view.status.member == member.id);
+        lines.extend(match (own, host) {
+            _ if member.is_unstarted() => Some(format!("member {id} of etcd was added and has never started")),
+            _ if member.is_learner => Some(learner(&name, host.map_or(&name, |(peer, _)| &peer.name), etcd).text),
+            (Some((peer, _)), _) => amiss(&peer.name, etcd).map(|problem| problem.text),
+            (None, Some((peer, Said::Silent(why)))) => {
+                Some(format!("{} has a vote in etcd and cannot be asked: {why}", peer.name))
+            }
+            (None, Some((peer, Said::View(_) | Said::Worker))) => {
+                Some(format!("member {name} ({id}) of etcd is not one that runs on {}: a left-over", peer.name))
+            }
+            (None, None) => Some(format!(
+                "member {name} ({id}) of etcd has a vote and is on no node of Talos cluster {} in the site file",
+                etcd.cluster
+            )),
+        });
+    }
+    lines
+}
+
 /// Whether `node` may join: every voter must be well, and no learner may wait, because of two that are added at once a
 /// majority may never be had (etcd.io, "Learner": one at a time).
 pub fn join(node: &str, etcd: &Etcd) -> Join {
@@ -48,7 +76,9 @@ pub fn join(node: &str, etcd: &Etcd) -> Join {
         let host = etcd.said.iter().find(|(peer, _)| peer.node_name == member.name() || peer.name == member.name());
         if member.is_learner {
             let peer = host.map_or(member.name(), |(peer, _)| peer.name.clone());
-            return Join::Wait(learner(&member.name(), &peer, etcd).text);
+            let then = Votes { voters: votes.voters + 1, healthy: votes.healthy + 1 };
+            let why = learner(&member.name(), &peer, etcd).text;
+            return Join::Wait(format!("etcd has {votes}; with {node} {then}: {why}"));
         }
         match host {
             Some((peer, Said::View(_))) => problems.extend(amiss(&peer.name, etcd)),
@@ -124,7 +154,42 @@ mod tests {
         assert_eq!((join("n4", &none), votes(&none)), (Join::NoCluster, None));
         let mut learns = etcd();
         every(&mut learns, |view| view.members[2].is_learner = true);
-        assert!(matches!(join("n4", &learns), Join::Wait(why) if why.contains("n3 of etcd is a learner")));
+        let wait = "etcd has 2 voters, 2 healthy, 2 needed: none to spare; with n4 3 voters, 3 healthy, 2 needed: 1 to spare: \
+                    member n3 of etcd is a learner: it has no vote yet";
+        assert_eq!(join("n4", &learns), Join::Wait(wait.into()));
+    }
+
+    #[test]
+    fn etcd_is_not_whole_with_a_voter_that_nobody_knows_or_a_learner() {
+        let of = |change: &dyn Fn(&mut Etcd)| {
+            let mut etcd = etcd();
+            change(&mut etcd);
+            unwell(&etcd)
+        };
+        assert_eq!(of(&|_| {}), Vec::<String>::new());
+        let learns = of(&|etcd| every(etcd, |view| view.members[2].is_learner = true));
+        assert_eq!(learns, ["member n3 of etcd is a learner: it has no vote yet"]);
+        let stranger = of(&|etcd| drop(etcd.said.pop()));
+        let unknown = |name: &str, id: u64| {
+            format!(
+                "member {name} ({id:016x}) of etcd has a vote and is on no node of Talos cluster homelab in the site file"
+            )
+        };
+        assert_eq!(stranger, [unknown("n3", 3)]);
+        // Only one of four is known, and well: nothing of its own is amiss.
+        let lost = of(&|etcd| etcd.said.truncate(1));
+        let sum = "etcd has 3 voters, 1 healthy, 2 needed: no majority".to_owned();
+        assert_eq!(lost, [sum, unknown("n2", 2), unknown("n3", 3)]);
+        let dead = of(&|etcd| etcd.said[2].1 = Said::Silent("no route".into()));
+        assert_eq!(dead, ["n3 has a vote in etcd and cannot be asked: no route"]);
+        let anew = of(&|etcd| {
+            if let Said::View(view) = &mut etcd.said[2].1 {
+                view.status.member = 9;
+            }
+        });
+        assert_eq!(anew, ["member n3 (0000000000000003) of etcd is not one that runs on n3: a left-over"]);
+        let unstarted = of(&|etcd| every(etcd, |view| view.members[2].hostname.clear()));
+        assert!(unstarted[0].contains("never started") && unstarted.len() == 1, "{unstarted:?}");
     }
 
     #[test]

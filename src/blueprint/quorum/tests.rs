@@ -1,5 +1,8 @@
 //! The judgement over made-up answers: each refusal by itself.
 
+use std::time::Duration;
+
+use super::judge::{ELECTION, Gate};
 use super::*;
 
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
@@ -178,18 +181,25 @@ fn each_refusal_has_a_text_of_its_own() {
         (texts("n4", |_| {}), "n4 is no node of Talos cluster homelab"),
     ];
     assert_eq!(cases.len(), 14);
+    let mut sums = 0;
     for (said, part) in cases {
         // A learner of three leaves two voters, which is a refusal of its own.
         let others =
             said.iter().skip(1).filter(|text| !(part.ends_with("learner") && text.contains("two voters"))).count();
         assert!(others == 0 && said[0].contains(part), "{part}: {said:?}");
+        // Voters, healthy, needed and left, now and then; of no node of the cluster there is no sum.
+        let sum = said[0].starts_with("etcd has ") && said[0].contains(" needed: ") && said[0].contains(" is down ");
+        assert!(sum || part.starts_with("n4 is no node"), "{said:?}");
+        sums += usize::from(sum);
     }
+    assert_eq!(sums, 13);
     // A member that is missing in a count of four leaves a majority of two short.
     let four = texts("n1", |e| {
         every(e, |view| view.members.push(member(4, "n4")));
         e.said.push((peer("n4"), Said::Silent("off".into())));
     });
-    assert_eq!(four, ["member n4 of etcd cannot be asked: off"]);
+    let sum = "etcd has 4 voters, 3 healthy, 3 needed: none to spare; while n1 is down 4 voters, 2 healthy, 3 needed: no majority";
+    assert_eq!(four, [format!("{sum}: member n4 of etcd cannot be asked: off")]);
     // All that is wrong at once.
     let both = texts("n2", |e| {
         drop_third(e);

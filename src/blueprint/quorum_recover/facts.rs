@@ -11,17 +11,14 @@ use crate::base::fault::Failure;
 use crate::base::private;
 use crate::base::wait::{pause, show};
 use crate::blueprint::machine::Machine;
-use crate::blueprint::quorum::{Etcd, Peer, Said, Votes, look, votes};
+use crate::blueprint::quorum::{Etcd, Peer, Said, Votes, discovered, living, look, votes};
 use crate::engine::step::RunInfo;
 use crate::estate::Estate;
 use crate::talos::bolt::{Content, copied};
-use crate::talos::{Error, EtcdStatus, kind};
+use crate::talos::{Error, EtcdStatus};
 
 use super::lost::{Gone, Shell, shell, stand};
 use super::{Planes, copies};
-
-/// How long Kubernetes is waited for: an API without etcd says so after seven seconds, and one that is not there nothing.
-const KUBERNETES: Duration = Duration::from_secs(10);
 
 /// How long what etcd has of its nodes is waited for.
 const HAD: Duration = Duration::from_secs(120);
@@ -99,7 +96,7 @@ pub(super) async fn gather(cx: &Estate, planes: &Planes) -> Facts {
     }));
     let seen = join_all(planes.stay().map(|machine| async move { (machine.clone(), seen(cx, machine).await) }));
     let (etcd, here, gone, seen) = futures::join!(look(cx, &planes.cluster, &planes.peers), here, gone, seen);
-    let living = if votes(&etcd).is_some() { None } else { living(cx, planes).await };
+    let living = if votes(&etcd).is_some() { None } else { living(cx, &planes.from.node.cluster).await };
     let mut facts = Facts { etcd, here, gone, living, seen: Vec::new(), unseen: Vec::new() };
     for (machine, told) in seen {
         match told {
@@ -161,22 +158,9 @@ async fn had(
     Ok(vec![copied(&content)?.content])
 }
 
-/// What Kubernetes tells of its nodes. It reads them from an etcd that has its leader, so an answer proves that one lives,
-/// whoever can be reached from here; that it does not answer proves nothing.
-async fn living(cx: &Estate, planes: &Planes) -> Option<String> {
-    let cluster = &planes.from.node.cluster;
-    let asked = async { Ok::<_, Failure>(cx.kubernetes(cluster).await?.nodes().await?.len()) };
-    match select(Box::pin(asked), Box::pin(pause(cx.clock(), KUBERNETES))).await {
-        Either::Left((Ok(nodes), _)) => Some(format!("kubernetes `{cluster}` answers, and has {nodes} nodes")),
-        Either::Left((Err(_), _)) | Either::Right(_) => None,
-    }
-}
-
 /// The control planes that a node's discovery knows.
 async fn seen(cx: &Estate, machine: &Machine) -> Result<Vec<String>, Failure> {
-    let members = machine.open(cx).await?.list(&kind::MEMBERS).await?;
-    let planes = members.into_iter().filter(|one| matches!(one.spec.machine_type.as_str(), "controlplane" | "init"));
-    Ok(planes.map(|one| if one.spec.hostname.is_empty() { one.id } else { one.spec.hostname }).collect())
+    Ok(discovered(machine.open(cx).await?.as_ref()).await?)
 }
 
 /// One that is to stay.

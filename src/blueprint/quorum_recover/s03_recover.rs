@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::{Answer, Change, Check, Problem};
 use crate::base::fault::{Failure, Fault};
 use crate::base::permit::{Permit, System};
-use crate::base::wait::Backoff;
+use crate::base::wait::{Backoff, show};
 use crate::blueprint::machine::Machine;
 use crate::blueprint::quorum::{amiss, apart};
 use crate::blueprint::stand::may_pass;
@@ -21,6 +21,9 @@ use super::{Planes, names, on};
 
 /// How long a node may still call itself not ready after its etcd has said that it waits.
 const READY: Duration = Duration::from_secs(120);
+
+/// How long the data of an etcd that exists already may take until it is seen.
+const APPEARS: Duration = Duration::from_secs(60);
 
 /// Begins etcd from a copy.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -169,8 +172,8 @@ impl Step<Estate> for Recover {
                 talos.bootstrap(permit, true, !copy.digest).await
             };
             match sent.await {
-                // Whether that is the etcd that was to begin the check sees.
-                Ok(()) | Err(Error::Exists { .. }) => return Ok(()),
+                Ok(()) => return Ok(()),
+                Err(error @ Error::Exists { .. }) => return self.exists(cx, &error, &seen, permit).await,
                 // Not so far yet, and nothing was begun.
                 Err(Error::NotReady { .. }) if begun.elapsed() < READY => {}
                 Err(error @ Error::NotReady { .. }) => return Err(Failure::plain(error.to_string(), error.help())),
@@ -217,6 +220,43 @@ impl Recover {
             problems.push(Problem::new(text, help).mended_by(on::WIPE));
         }
         problems
+    }
+
+    /// The machine says that its etcd exists already: a former call has begun it. Then its data is there, or comes in a
+    /// moment; nothing is sent once more meanwhile.
+    async fn exists(
+        &self,
+        cx: &Estate,
+        error: &Error,
+        seen: &Seen<'_, Before>,
+        permit: &Permit,
+    ) -> Result<(), Failure> {
+        let machine = &self.planes.from;
+        let name = &machine.name;
+        permit.progress(&format!("{name} says that its etcd is there already ({error}): it is looked for"));
+        let (mut pauses, begun) = (Backoff::poll(cx.clock()), cx.clock().instant());
+        loop {
+            let facts = gather_shown(cx, &self.planes, seen.run, None).await;
+            let own = match facts.of(name) {
+                _ if facts.led().is_some() => return Ok(()),
+                Some(Here::Holds(_)) => return Ok(()),
+                Some(Here::Empty { state, message }) => format!("has no data, and is {state}: {message}"),
+                Some(Here::Silent(why)) => format!("does not tell: {why}"),
+                None => "is not known".to_owned(),
+            };
+            if begun.elapsed() > cx.clock().scaled(APPEARS) {
+                return Err(Failure::plain(
+                    format!("{error}; {} later the etcd of {name} {own}", show(APPEARS)),
+                    Some(format!(
+                        "{} and {} say what is there; `pvemig resume` looks again, and begins nothing where it is there already",
+                        machine.talosctl("logs etcd"),
+                        machine.talosctl("list /var/lib/etcd")
+                    )),
+                ));
+            }
+            permit.go_on()?;
+            pauses.pause().await;
+        }
     }
 
     fn copy(&self, seen: &Seen<'_, Before>) -> Result<Option<Held>, Failure> {

@@ -45,6 +45,7 @@ pub const KINDS: &[Kind] = &[
     kind("SystemInformations.hardware.talos.dev", "hardware"),
     kind("Diagnostics.runtime.talos.dev", "runtime"),
     Kind { name: "BootIDs.runtime.talos.dev", namespace: "runtime", sensitive: false, since: 14 },
+    Kind { name: "UnattendedInstallStatuses.runtime.talos.dev", namespace: "runtime", sensitive: false, since: 14 },
     kind("BootedEntries.talos.dev", "runtime"),
     kind("SecurityStates.talos.dev", "runtime"),
     kind("Versions.runtime.talos.dev", "runtime"),

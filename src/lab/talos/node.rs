@@ -96,6 +96,8 @@ pub struct Node {
     pub member: Option<u64>,
     /// It is not plugged in, or switched off; of a VM its process counts.
     pub off: bool,
+    /// How far an installation is that it does by itself, and what is wrong with that: said as it stands, nothing follows.
+    pub unattended: Option<(String, String)>,
     /// Images that were pulled, by name.
     pub images: BTreeSet<String>,
     /// What its firmware boots first: serial numbers of disks and sticks, and `medium`. What is installed comes next, then

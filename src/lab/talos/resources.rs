@@ -125,6 +125,10 @@ fn specs(world: &World, name: &str, node: &Node, run: &Run, kind: &str) -> Vec<S
             json!({ "addressReady": true, "connectivityReady": true, "hostnameReady": true, "etcFilesReady": true }),
         )],
         "BootIDs.runtime.talos.dev" => vec![("boot-id".into(), json!({ "bootID": run.boot_id }))],
+        "UnattendedInstallStatuses.runtime.talos.dev" => {
+            let spec = |(phase, error): &(String, String)| json!({ "phase": phase, "error": error });
+            node.unattended.iter().map(|install| ("unattended-install".into(), spec(install))).collect()
+        }
         "BootedEntries.talos.dev" if node.uefi => {
             vec![("bootedentry".into(), json!({ "bootedEntry": format!("Talos-v{}.efi", image.version) }))]
         }

@@ -4,11 +4,13 @@
 //! named are passed over, those that are missing are empty: versions differ.
 
 mod disk;
+mod install;
 mod network;
 
 use serde::{Deserialize, Deserializer};
 
 pub use disk::{DiscoveredVolume, Disk, Mount, SystemDisk, VolumeStatus};
+pub use install::{InstallPhase, UnattendedInstall};
 pub use network::{Address, Hostname, Link};
 
 use super::resource::{Kind, Single};
@@ -59,6 +61,9 @@ pub const BOOTED_ENTRY: Single<BootedEntry> = Kind::new("runtime", "BootedEntrie
 pub const SECURITY_STATE: Single<SecurityState> = Kind::new("runtime", "SecurityStates.talos.dev").one("securitystate");
 /// The running version; the one way to it in maintenance mode before 1.13.
 pub const VERSION: Single<RunningVersion> = Kind::new("runtime", "Versions.runtime.talos.dev").one("version");
+/// How far a machine is that installs itself (1.14 and later); none where no `UnattendedInstallConfig` has it do so.
+pub const UNATTENDED_INSTALL: Single<UnattendedInstall> =
+    Kind::new("runtime", "UnattendedInstallStatuses.runtime.talos.dev").one("unattended-install");
 /// Whether the clock is set.
 pub const TIME: Single<TimeStatus> = Kind::new("runtime", "TimeStatuses.v1alpha1.talos.dev").one("node");
 /// What the kubelet tells of this node; by its Kubernetes name.

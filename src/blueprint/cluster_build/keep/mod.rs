@@ -104,6 +104,15 @@ impl Kept {
         Self { found: Found::Amiss { why: why.into(), ask: ask.into() }, copy: None }
     }
 
+    /// With more to say of what is good or amiss.
+    fn besides(mut self, more: Option<String>) -> Self {
+        if let (Found::Good(text) | Found::Amiss { why: text, .. }, Some(more)) = (&mut self.found, more) {
+            text.push_str("; beside it ");
+            text.push_str(&more);
+        }
+        self
+    }
+
     fn copied(mut self, name: impl Into<String>, bytes: Vec<u8>, from: impl Into<String>) -> Self {
         self.copy = Some(Copied { name: name.into(), bytes, from: from.into() });
         self
