@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pvemig::base::check::Check;
+use pvemig::base::check::{Answer, Check};
+use pvemig::lab::{FaultEffect, FaultRule};
 use pvemig::lint;
 use serde_json::json;
 

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use pvemig::base::check::Check;
-
+use pvemig::base::check::{Answer, Check};
 use pvemig::lab::talos::node::Node;
 
 use super::elsewhere::ask;

@@ -1,7 +1,7 @@
 //! `cluster-build` on the lab: three machines become one cluster, whatever happens on the way; never two clusters, and
 //! never a disk wiped that nobody gave.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, and says its counts")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
 mod elsewhere;
 mod installed;
@@ -162,7 +162,6 @@ mod oneway {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_build_survives_failing_questions() {
-        // Of Kubernetes no more than one look of 07 is certain: three nodes, of which the second is answered badly.
         // How often Kubernetes is asked depends on how long the nodes take: twice at least.
         println!("{}", proof().survives_failing_reads(&[(Front::Talos, 40), (Front::Kubernetes, 0)]).await);
     }

@@ -351,6 +351,7 @@ mod oneway {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_recovery_survives_failing_questions() {
-        println!("{}", proof().survives_failing_reads(&[(Front::Talos, 25), (Front::Proxmox, 1)]).await);
+        // Neither of them is a copy, which may take ten minutes.
+        println!("{}", proof().survives_failing_reads(&[(Front::Talos, 24), (Front::Proxmox, 1)]).await);
     }
 }
