@@ -56,7 +56,7 @@ pub(super) static EMPTY: Known = Known {
     steps: &[on::SAVE],
     means: "The control plane that etcd is to begin on has no data of it, and no copy was named.",
     matters: "An etcd that begins from nothing is an empty Kubernetes.",
-    by_hand: "Look for a snapshot: `pvemig etcd snapshot --schedule` makes them, and the files of an abandoned run have copies.",
+    by_hand: "Look for a snapshot: `pvemig etcd snapshot --to DIR --schedule` makes them, and the files of an abandoned run have copies.",
 };
 pub(super) static OPEN: Known = Known {
     name: "recovery-is-open",
