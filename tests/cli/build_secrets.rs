@@ -206,31 +206,3 @@ fn no_secret_of_an_encrypted_configuration_leaves_by_a_build() {
     assert!(safe >= 4 && before > 4 && after >= before, "{safe} {before} {after}");
     assert!(leaks.is_empty(), "{}", leaks.join("\n"));
 }
-
-#[test]
-fn what_a_node_runs_is_not_exported_beside_an_encrypted_file() {
-    let (mut ground, _) = ground();
-    let args = ["run", "build", "--yes", "--json", "-vvv", "--site", SITE, "--state", STATE];
-    let args = with_consents(&ground, &args);
-    ground.killed(&args.iter().map(String::as_str).collect::<Vec<_>>(), "06-kubeconfig");
-    // Somebody has edited it on the node, and takes that back.
-    let edit = |ground: &Ground, from: &str, to: &str| {
-        ground.lab.shared().change(|world| {
-            let node = world.talos.nodes.get_mut("talos-vm").unwrap();
-            let edited = node.config.replacen(from, to, 1);
-            assert_ne!(edited, node.config);
-            node.run.as_mut().unwrap().active.clone_from(&edited);
-            node.config = edited;
-        });
-    };
-    edit(&ground, "debug: false", "debug: true");
-    let words = ["08-safekeeping", "talos-vm: the configuration that it runs is not what", "it is not exported, since"];
-    expect(&ground.run(SITE, &["resume"]), 3, &words);
-    assert!(!ground.at("safe/running-talos-vm.yaml").exists());
-    edit(&ground, "debug: true", "debug: false");
-    expect(&ground.run(SITE, &["resume"]), 0, &["done"]);
-    let (safe, runs) = (ground.folder("safe", "safe"), files(&mut ground));
-    assert!(safe >= 4 && runs > 4, "{safe} {runs}");
-    let leaks = leaks(&ground);
-    assert!(leaks.is_empty(), "{}", leaks.join("\n"));
-}
