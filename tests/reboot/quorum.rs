@@ -34,7 +34,7 @@ async fn of_two_voters_none_may_go() {
     let rig = rig("talos-three-two-voters", &["talos-mac"], |_| {}).await;
     assert!(ask(&rig, "01-quorum-gate@talos-mac").await.unwrap().is_done());
     let nodes = ["talos-vm", "talos-nuc"];
-    refused("talos-three-two-voters", &nodes, |_| {}, "etcd has two voters: while talos-vm is down").await;
+    refused("talos-three-two-voters", &nodes, |_| {}, "while talos-vm is down, the other voter alone").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

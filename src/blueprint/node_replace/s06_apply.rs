@@ -84,7 +84,7 @@ impl ApplyConfig {
             Problem::new(
                 format!("{} is a member of etcd again: it was started with its old disk", self.swap.goer()),
                 format!(
-                    "switch it off ({}); then `pvemig step {} --destroy {}` takes its member out again, and `pvemig resume` goes on",
+                    "switch it off ({}); then `pvemig step {} -m MIGRATION --destroy {}` takes its member out again, and `pvemig resume` goes on",
                     self.swap.old.talosctl("shutdown --force"),
                     on::LEAVE,
                     self.swap.member()

@@ -14,6 +14,9 @@ use crate::estate::Estate;
 /// How long the election of another leader may take; etcd's own election timeout is a second by default.
 pub(super) const ELECTION: Duration = Duration::from_secs(30);
 
+/// What helps where a majority would be lost.
+const THREE: &str = "add a control plane first, so that there are three voters";
+
 /// The judgement about one node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verdict {
@@ -93,11 +96,14 @@ impl Verdict {
     }
 }
 
-/// Whether a node may go down. A refusal begins with the sum.
+/// Whether a node may go down. A refusal has the sum: before the words on the majority, else before the first.
 pub fn judge(node: &str, etcd: &Etcd) -> Verdict {
     let mut verdict = judged(node, etcd);
-    if let (Some(first), Some(sum)) = (verdict.problems.first_mut(), sum(node, etcd)) {
-        first.text = format!("{sum}: {}", first.text);
+    if let (false, Some(sum)) = (verdict.problems.is_empty(), sum(node, etcd)) {
+        let of = verdict.problems.iter().position(|problem| problem.help == THREE).unwrap_or_default();
+        if let Some(problem) = verdict.problems.get_mut(of) {
+            problem.text = format!("{sum}: {}", problem.text);
+        }
     }
     verdict
 }
@@ -251,8 +257,8 @@ fn majority(node: &str, view: &View) -> Option<Problem> {
         0 | 1 => {
             format!("{node} is the only voter of etcd: without it there is no Kubernetes API to take the node back")
         }
-        2 => format!("etcd has two voters: while {node} is down, the other one alone is no majority"),
-        _ => format!("etcd has {voters} voters: without {node} only {stay} stay, which is no majority"),
+        2 => format!("while {node} is down, the other voter alone is no majority"),
+        _ => format!("without {node} only {stay} of {voters} voters stay, which is no majority"),
     };
-    Some(Problem::new(text, "add a control plane first, so that there are three voters"))
+    Some(Problem::new(text, THREE))
 }

@@ -23,14 +23,15 @@ pub async fn living(cx: &Estate, cluster: &str) -> Option<String> {
     }
 }
 
-/// The control planes that a node's discovery knows.
+/// The control planes that a node's discovery knows, by their Node names: those are the ids of its members (Talos
+/// `internal/app/machined/pkg/controllers/cluster/member.go`), whose host names have the domain too where there is one.
 ///
 /// # Errors
 /// What keeps the node from answering.
 pub async fn discovered(talos: &Talos) -> Result<Vec<String>, Error> {
     let members = talos.list(&kind::MEMBERS).await?;
     let planes = members.into_iter().filter(|one| matches!(one.spec.machine_type.as_str(), "controlplane" | "init"));
-    Ok(planes.map(|one| if one.spec.hostname.is_empty() { one.id } else { one.spec.hostname }).collect())
+    Ok(planes.map(|one| if one.id.is_empty() { one.spec.hostname } else { one.id }).collect())
 }
 
 /// Those of them that the site file has not.

@@ -165,7 +165,8 @@ fn members(world: &World) -> Vec<Spec> {
         let mut spec = json!({
             "nodeId": format!("{:0<44}", name.replace('-', "")),
             "addresses": [node.ip],
-            "hostname": host,
+            // With the domain that a router gave; the id has none.
+            "hostname": format!("{host}.lan"),
             "machineType": kind,
             "operatingSystem": format!("Talos (v{})", node.image().version),
         });

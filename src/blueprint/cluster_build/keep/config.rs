@@ -123,6 +123,14 @@ async fn running(cx: &Estate, keep: &Keep, bare: &Bare, wanted: &Wanted) -> Kept
             Kept::good(text).copied(format!("running-{name}.yaml"), now.expose().as_bytes().to_vec(), from)
         }
         differs => {
+            if let (Err(why), true) = (&differs, sealed) {
+                let text = format!(
+                    "{name}: the configuration that it runs cannot be compared with what {shown} comes to: {why}"
+                );
+                let help = "mend what keeps it from being compared; it is not exported, since that file is encrypted and the export \
+                            would not be";
+                return Kept::amiss(text, help);
+            }
             let why = if differs.is_err() { "cannot be compared with what" } else { "is not what" };
             let otherwise = if sealed {
                 "; it is not exported, since that file is encrypted and the export would not be"

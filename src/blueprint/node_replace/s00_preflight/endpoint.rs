@@ -1,7 +1,9 @@
 //! The addresses that everybody reaches the cluster by: none of them may be the machine that goes.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use crate::base::wait::within;
 use crate::blueprint::finding::Findings;
 use crate::estate::Estate;
 
@@ -28,7 +30,12 @@ enum Leads {
     /// To it, and to others.
     Also,
     Elsewhere,
+    /// Nobody knows the name here.
+    Unknown,
 }
+
+/// How long the addresses of a name are waited for.
+const LOOK_UP: Duration = Duration::from_secs(10);
 
 /// Asks what everybody points to; `wanted`: the endpoint of the new configuration.
 pub(super) async fn points(cx: &Estate, swap: &Swap, wanted: Option<&str>) -> Vec<Point> {
@@ -65,7 +72,7 @@ pub(super) async fn points(cx: &Estate, swap: &Swap, wanted: Option<&str>) -> Ve
         let mut leads_there = false;
         for text in &context.endpoints {
             let at = addresses(host_of(text)).await;
-            leads_there |= leads(host_of(text), &at, old, &own) != Leads::Elsewhere;
+            leads_there |= matches!(leads(host_of(text), &at, old, &own), Leads::There | Leads::Also);
         }
         let (who, text) = ("the endpoints of the talosconfig", context.endpoints.join(", "));
         let leads = if leads_there { Leads::Also } else { Leads::Elsewhere };
@@ -87,24 +94,32 @@ pub(super) fn findings(swap: &Swap, facts: &Facts, out: &mut Findings) {
                 on::SHUTDOWN,
                 format!("{who} ({text}) leads to {} too, which does not answer any more then: {help}", swap.goer()),
             ),
+            Leads::Unknown => out.note(
+                on::SHUTDOWN,
+                format!(
+                    "where {who} ({text}) leads cannot be told from here, where nobody knows that name: look that it is not {} alone",
+                    swap.goer()
+                ),
+            ),
             Leads::Elsewhere => {}
         }
     }
 }
 
-/// The addresses of a name; those of one that nobody knows are none.
+/// The addresses of a name; none: nobody knows it here, or nobody says so in time.
 async fn addresses(host: &str) -> Vec<IpAddr> {
     if let Ok(address) = host.parse() {
         return vec![address];
     }
-    let all = tokio::net::lookup_host((host, 0)).await;
-    all.map(|all| all.map(|at| at.ip()).collect()).unwrap_or_default()
+    let asked = within(LOOK_UP, tokio::net::lookup_host((host, 0))).await;
+    asked.ok().and_then(Result::ok).map(|all| all.map(|at| at.ip()).collect()).unwrap_or_default()
 }
 
 fn leads(host: &str, at: &[IpAddr], old: &str, own: &[IpAddr]) -> Leads {
     let there = at.iter().filter(|at| own.contains(at)).count();
     match there {
         _ if host == old => Leads::There,
+        0 if at.is_empty() || own.is_empty() => Leads::Unknown,
         0 => Leads::Elsewhere,
         n if n == at.len() => Leads::There,
         _ => Leads::Also,
@@ -154,8 +169,7 @@ mod tests {
             ("nuc.lan", at(&["192.168.4.20"]), Leads::There),
             ("cluster.lan", at(&["192.168.4.20", "192.168.4.49"]), Leads::Also),
             ("vip.lan", at(&["192.168.4.9"]), Leads::Elsewhere),
-            // Nobody knows either name.
-            ("cp.lan", Vec::new(), Leads::Elsewhere),
+            ("cp.lan", Vec::new(), Leads::Unknown),
         ];
         assert_eq!(cases.len(), 4);
         for (host, to, is) in cases {
