@@ -203,7 +203,9 @@ fn down_by(session: &Session, steps: &[BoxedStep], left: &[&BoxedStep], stopper:
     let (key, by_itself) = (stopper.key(), outlook.stops_until.is_some());
     let closes = StepKey::new(closer, key.instance());
     let at = steps.iter().position(|step| step.key() == key)?;
-    let end = steps.iter().position(|step| step.key() == closes);
+    // A closer without an instance is that of all.
+    let of_all = StepKey::new(closer, None);
+    let end = steps.iter().position(|step| step.key() == closes).or(steps.iter().position(|step| step.key() == of_all));
     let node = key.instance().map(|node| format!(" --node {node}")).unwrap_or_default();
     let ended_by = end.is_none().then(|| format!("pvemig step {closer}{node}"));
     let end = end.unwrap_or(at);

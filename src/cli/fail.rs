@@ -170,7 +170,7 @@ impl Told<'_> {
                 out.say(&match (passed, stays.is_empty()) {
                     (true, _) => "undone as far as that can be, and not as it was before; what stays:".to_owned(),
                     (false, true) => format!("undone: {whole} is back as it was"),
-                    (false, false) => format!("undone: {whole} is back as it was, but for what stays:"),
+                    (false, false) => "undone, but for what stays:".to_owned(),
                 });
                 stays.iter().for_each(|line| out.tell("  ", line, 4));
                 if passed {

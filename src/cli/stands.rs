@@ -125,7 +125,9 @@ pub(super) fn takes_back(state: &RunState) -> Option<String> {
             let stays: Vec<_> = stays.iter().map(ToString::to_string).collect();
             Some(format!("takes back what of it can be: what {} did stays", stays.join(", ")))
         }
-        Undo::UpTo(key) => Some(format!("takes back what of it can be, and not what {key} did: that is gone for good")),
+        Undo::UpTo(key) => {
+            Some(format!("takes back what of it can be, and asks first what {key} did: that is not taken back"))
+        }
     }
 }
 

@@ -41,7 +41,7 @@ fn a_half_done_recovery_is_led_on_and_what_is_passed_says_where_etcd_is_and_how_
     let json: serde_json::Value = serde_json::from_str(&up.run(&["survey", "--json"]).stdout).unwrap();
     assert_eq!(json["runs"][0]["run"], id.as_str());
     assert_eq!(json["runs"][0]["command"], format!("pvemig resume {id}"));
-    let gone = format!("takes back what of it can be, and not what {wiped} did: that is gone for good");
+    let gone = format!("takes back what of it can be, and asks first what {wiped} did: that is not taken back");
     expect(&up.run(&["status"]), 0, &[&format!("`pvemig resume {id}` goes on with it"), &gone]);
 
     let refused = up.run(&["undo", &id, "--yes"]);

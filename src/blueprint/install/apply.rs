@@ -79,8 +79,10 @@ pub fn why(bare: &Bare) -> Vec<String> {
              version takes while it waits."
                 .into(),
             format!(
-                "By hand: `talosctl apply-config --insecure -n {} -f FILE`. To take it back: `talosctl reset`, which wipes the disk.",
-                bare.waits_at()
+                "By hand: `talosctl apply-config --insecure -n {} -f FILE`. To take it back: {}, which wipes its disks, and where it \
+                 votes takes its vote out of etcd.",
+                bare.waits_at(),
+                bare.machine.talosctl("reset")
             ),
         ]
 }
@@ -192,7 +194,8 @@ impl Apply<'_> {
         };
         let lost = before.holds.iter().map(|part| Change::remove(format!("{} had", before.disk), part));
         let change = Change::act(format!(
-            "{stand}: only `talosctl reset` makes it wait again, and what was on the disk is gone"
+            "{stand}: only {} makes it wait again, and what was on the disk is gone",
+            self.bare.machine.talosctl("reset")
         ));
         Ok(Check::todo(std::iter::once(change).chain(lost).collect(), ()))
     }

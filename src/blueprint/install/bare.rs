@@ -115,12 +115,16 @@ impl Bare {
             Some(vm) => format!("start vm {} ({name}) from a Talos ISO", vm.vmid),
             None => format!("start {name} from a Talos stick or ISO"),
         };
-        let hint = format!(
-            "where {name} is installed already, just switch it on; else its console shows `maintenance` and an address when it waits: \
-             it is looked for at {}, and another address is named by `at:` of the node in the parameters",
+        (ask, format!("where {name} is installed already, just switch it on; else {}", self.looked_for()))
+    }
+
+    /// Where it is looked for before it has a configuration.
+    pub fn looked_for(&self) -> String {
+        format!(
+            "its console shows `maintenance` and an address when it waits: it is looked for at {}, and another address is named by \
+             `at:` of the node in the parameters",
             self.waits_at()
-        );
-        (ask, hint)
+        )
     }
 
     /// What to do where its firmware starts something else than the disk that it is installed on.

@@ -79,8 +79,14 @@ impl Step<Estate> for SwapMachine {
 
 impl SwapMachine {
     fn ask(&self) -> (String, String) {
-        let (start, hint) = self.swap.new.start_it();
+        let (start, mut hint) = self.swap.new.start_it();
         if self.swap.same_name() {
+            // Switched on as it is, the old one would come up.
+            hint = format!(
+                "from that medium, and not from a disk with the old installation: with that it comes back as the old {}; {}",
+                self.swap.old(),
+                self.swap.new.looked_for()
+            );
             let ask = format!(
                 "put the machine with disk {} in the place of {}: {start}",
                 self.swap.new.disk,

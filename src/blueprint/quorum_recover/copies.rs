@@ -303,7 +303,7 @@ pub(super) fn open(kept: &[(String, PathBuf)], run: &RunInfo) -> Vec<Problem> {
     open.map(problem).collect()
 }
 
-/// What other runs of the site hold for etcd to begin from: the run, and the file.
+/// What other runs of the site hold for etcd to begin from: the run, and the file; the newest first.
 pub(super) fn of_others(site: &Path, own: &str, from: &str) -> Vec<(String, PathBuf)> {
     let mut out = Vec::new();
     for run in std::fs::read_dir(site.join("runs")).into_iter().flatten().flatten() {
@@ -315,6 +315,7 @@ pub(super) fn of_others(site: &Path, own: &str, from: &str) -> Vec<(String, Path
             out.push((id, files.join(&copy.file)));
         }
     }
-    out.sort();
+    let copied = |path: &PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    out.sort_by_key(|(id, path)| (std::cmp::Reverse(copied(path)), id.clone()));
     out
 }

@@ -101,7 +101,8 @@ impl Step<Estate> for Preflight {
         for (known, mut problem) in facts.unfit(&self.planes, self.copies.snapshot.is_some()) {
             if known.name == known::EMPTY.name && !kept.is_empty() {
                 let each = kept.iter().map(|(id, path)| format!("`snapshot: {}` (run {id})", path.display()));
-                problem.help = format!("name a copy in the parameters: {}", each.collect::<Vec<_>>().join(", or "));
+                let each = each.collect::<Vec<_>>().join("; older: ");
+                problem.help = format!("name a copy in the parameters, the newest as a rule: {each}");
             }
             out.borrowed(known, on::SAVE, problem);
         }
