@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
 mod copies;
+mod late;
 mod meanwhile;
 mod path;
 mod refused;
@@ -45,9 +46,14 @@ fn vouching(node: &str) -> How {
 
 /// What a step answers in a run (none: in a plan) that is given all consents; `since`: it has begun.
 async fn asked(rig: &Rig, run: &str, key: &str, since: bool) -> pvemig::base::check::Check<Value> {
+    asked_by(rig, run, key, since, &vouching(MAC)).await
+}
+
+/// The same with these consents.
+async fn asked_by(rig: &Rig, run: &str, key: &str, since: bool, how: &How) -> pvemig::base::check::Check<Value> {
     let step = rig.steps.iter().find(|step| step.key().as_str() == key).unwrap();
     let mut info = rig.bench.store.info(run, "here").unwrap();
-    info.consents = vouching(MAC).consents.into_iter().map(pvemig::base::permit::Thing).collect();
+    info.consents = how.consents.iter().cloned().map(pvemig::base::permit::Thing).collect();
     let (held, before) = (BTreeMap::new(), json!({}));
     let since = since.then_some(&before);
     step.check(&rig.estate, Seen { since, got: &[], held: &held, run: &info }).await.unwrap()
