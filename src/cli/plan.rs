@@ -85,6 +85,7 @@ pub(super) async fn look(
         recorder,
         policy: Policy { hand: Hand::Stop, patience: session.site.patience, limit: Some(Duration::ZERO) },
         info: RunInfo {
+            migration: migration.map(str::to_owned),
             consents: consents.iter().map(|thing| Thing(thing.clone())).collect(),
             ..session.store.info("", &session.host)?
         },

@@ -255,6 +255,7 @@ impl Store {
         let mut others = BTreeMap::new();
         let own = runs.iter().find(|run| run.id == id);
         let consents = own.map(|run| run.state.consents.clone()).unwrap_or_default();
+        let migration = own.and_then(|run| run.state.opened.migration.clone());
         let digests = own.iter().flat_map(|run| &run.records).filter_map(|record| match &record.event {
             Event::Filed { key, name, sha256, .. } => Some((filed(key, name), sha256.clone())),
             _ => None,
@@ -274,7 +275,7 @@ impl Store {
         let at_work = holder.map(|holder| (holder.run, format!("process {} on {}", holder.pid, holder.host)));
         let elsewhere = self.runs_of_other_sites()?;
         let (id, host) = (id.to_owned(), host.to_owned());
-        Ok(RunInfo { id, host, others, elsewhere, at_work, hosts, files, consents, filed })
+        Ok(RunInfo { id, migration, host, others, elsewhere, at_work, hosts, files, consents, filed })
     }
 
     /// The runs of the sites beside this one, by id.
