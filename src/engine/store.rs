@@ -274,7 +274,7 @@ impl Store {
         let at_work = holder.map(|holder| (holder.run, format!("process {} on {}", holder.pid, holder.host)));
         let elsewhere = self.runs_of_other_sites()?;
         let (id, host) = (id.to_owned(), host.to_owned());
-        Ok(RunInfo { id, host, others, elsewhere, at_work, hosts, files, consents, filed })
+        Ok(RunInfo { id, host, others, elsewhere, at_work, hosts, files, consents, filed, ..RunInfo::default() })
     }
 
     /// The runs of the sites beside this one, by id.
