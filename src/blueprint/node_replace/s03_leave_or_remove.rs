@@ -18,6 +18,7 @@ use super::on;
 use super::s01_snapshot::FILE;
 use super::sight::{Life, life};
 use super::swap::Swap;
+use super::word;
 
 /// Takes the old member out of etcd.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -132,6 +133,7 @@ impl Step<Estate> for LeaveEtcd {
         // Everything once more: from here on there is no way back.
         let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
         let life = life(cx, &self.swap).await?;
+        word::keep(&life, &self.swap, seen.run, permit).await?;
         let member = match self.stands(&etcd, &life, Some(since), seen.run) {
             Stood::Out(_) | Stood::New => return Ok(()),
             Stood::Waits(why) => return Err(Failure::plain(why, None)),
