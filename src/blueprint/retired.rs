@@ -12,12 +12,14 @@ use super::quorum_recover::Planes;
 /// Why a machine is not to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
-    /// Another one has its place, or is about to have it.
+    /// Another one has its place, or is to have it.
     Replaced {
         /// By its name in the site file.
         by: String,
         /// The Talos cluster's name there.
         cluster: String,
+        /// The other one has it.
+        joined: bool,
     },
     /// Its etcd is one that does not count any more.
     Lost,
@@ -30,6 +32,8 @@ pub struct Fate {
     pub off: Vec<(String, Why)>,
     /// Those that have got a configuration: what was said of their names before does not hold.
     pub anew: Vec<String>,
+    /// It has done something to machines, and which ones those are cannot be read in its journal.
+    pub unread: bool,
 }
 
 /// What a run says, by its journal alone.
@@ -37,33 +41,41 @@ pub fn fate(state: &RunState) -> Fate {
     match state.opened.blueprint.as_str() {
         "node-replace" => replaced(state),
         "quorum-recover" => recovered(state),
-        "cluster-build" => Fate { off: Vec::new(), anew: instances(state, "02-apply-config") },
+        "cluster-build" => Fate { anew: instances(state, "02-apply-config"), ..Fate::default() },
         _ => Fate::default(),
     }
 }
 
 fn replaced(state: &RunState) -> Fate {
-    let Some(swap) = field::<Swap>(state, "swap") else { return Fate::default() };
+    const STEPS: [&str; 4] = ["03-leave-or-remove", "04-shutdown", "06-apply", "07-join"];
+    let Some(swap) = field::<Swap>(state, "swap") else {
+        return Fate { unread: STEPS.iter().any(|id| changed(state, id)), ..Fate::default() };
+    };
     let (old, new) = (swap.old.name.clone(), swap.new.machine.name.clone());
-    let came = ["06-apply", "07-join"].iter().any(|id| is_so(state, id));
+    let comes = ["06-apply", "07-join"];
+    let joined = is_so(state, "07-join");
     let mut fate = Fate::default();
-    if came {
+    if comes.iter().any(|id| changed(state, id)) {
         fate.anew.push(new.clone());
     }
+    // One that was only switched off is a voter still: a run that ended there holds it no longer.
+    let goes_on = matches!(state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
+    let gone = changed(state, "03-leave-or-remove") || (is_so(state, "04-shutdown") && (goes_on || joined));
     // Under one name the machine that is meant by it is the new one as soon as that has come.
-    let gone = is_so(state, "04-shutdown") || changed(state, "03-leave-or-remove");
+    let came = comes.iter().any(|id| is_so(state, id));
     if gone && state.phase != Phase::Undone && !(came && swap.same_name()) {
-        fate.off.push((old, Why::Replaced { by: new, cluster: swap.old.cluster }));
+        fate.off.push((old, Why::Replaced { by: new, cluster: swap.old.cluster, joined }));
     }
     fate
 }
 
 fn recovered(state: &RunState) -> Fate {
-    let Some(planes) = field::<Planes>(state, "planes") else { return Fate::default() };
     // From the first wipe on there is no way back to the etcd that they have.
-    let begun = changed(state, "02-wipe-etcd") || is_so(state, "03-recover");
-    let lost = planes.lost.into_iter().filter(|_| begun);
-    Fate { off: lost.map(|machine| (machine.name, Why::Lost)).collect(), anew: Vec::new() }
+    if !["02-wipe-etcd", "03-recover"].iter().any(|id| changed(state, id)) {
+        return Fate::default();
+    }
+    let Some(planes) = field::<Planes>(state, "planes") else { return Fate { unread: true, ..Fate::default() } };
+    Fate { off: planes.lost.into_iter().map(|machine| (machine.name, Why::Lost)).collect(), ..Fate::default() }
 }
 
 /// A field that the steps of a blueprint have in common.
@@ -76,21 +88,32 @@ fn of<'s>(state: &'s RunState, id: &str) -> impl Iterator<Item = &'s Planned> {
     state.opened.plan.iter().filter(move |planned| planned.key.id() == id)
 }
 
+/// Whether what a step did has not been taken back. One that was begun, and has sent nothing, did nothing.
+fn did(state: &RunState, planned: &Planned) -> bool {
+    let Some(step) = state.steps.get(&planned.key) else { return false };
+    match step.stage {
+        Stage::Applied => true,
+        Stage::Undone => step.passed && !step.calls.is_empty(),
+        Stage::Pending | Stage::Already => false,
+        Stage::Begun | Stage::Undoing | Stage::UndoFailed => !step.calls.is_empty(),
+    }
+}
+
 /// Whether a step has changed something that was not taken back.
 fn changed(state: &RunState, id: &str) -> bool {
-    of(state, id).any(|planned| {
-        let begun = !matches!(state.stage(&planned.key), Stage::Pending | Stage::Already | Stage::Undone);
-        begun || state.steps.get(&planned.key).is_some_and(|step| step.passed)
-    })
+    of(state, id).any(|planned| did(state, planned))
 }
 
 /// Whether a step is settled, or has changed something.
 fn is_so(state: &RunState, id: &str) -> bool {
-    changed(state, id) || of(state, id).any(|planned| state.stage(&planned.key) == Stage::Already)
+    of(state, id).any(|planned| did(state, planned) || state.stage(&planned.key) == Stage::Already)
 }
 
-/// For which machines a step is settled, or has changed something.
+/// For which machines a step has changed something.
 fn instances(state: &RunState, id: &str) -> Vec<String> {
-    let so = |planned: &&Planned| !matches!(state.stage(&planned.key), Stage::Pending | Stage::Undone);
+    let so = |planned: &&Planned| did(state, planned);
     of(state, id).filter(so).filter_map(|planned| planned.key.instance().map(str::to_owned)).collect()
 }
+
+#[cfg(test)]
+mod tests;

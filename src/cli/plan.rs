@@ -86,7 +86,12 @@ pub(super) async fn look(
         guard: None,
         recorder,
         policy: Policy { hand: Hand::Stop, patience: session.site.patience, limit: Some(Duration::ZERO) },
-        info: RunInfo { consents: given.clone(), granted: given, ..session.store.info("", &session.host)? },
+        info: RunInfo {
+            migration: migration.map(str::to_owned),
+            consents: given.clone(),
+            granted: given,
+            ..session.store.info("", &session.host)?
+        },
         lately: Lately::default(),
     };
     Ok(patiently(session, engine.look()).await?)

@@ -62,6 +62,8 @@ pub enum Standing {
 pub struct RunInfo {
     /// This run's id; empty where only a plan is shown.
     pub id: String,
+    /// The migration's name in the site file; None for a step that got all its parameters by flags.
+    pub migration: Option<String>,
     /// This machine.
     pub host: String,
     /// The other runs of the site, by id.

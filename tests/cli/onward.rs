@@ -138,6 +138,24 @@ fn a_half_done_replacement_is_led_on_and_after_its_undo_the_plan_is_named() {
     assert!(said.contains("`pvemig plan replace-mac` puts talos-mac2 in the place of talos-mac"), "{said}");
 }
 
+/// What was given up has not put anything in its place, and the way on is the plan.
+#[test]
+fn a_replacement_that_was_abandoned_is_not_told_as_one_that_came_to_its_end() {
+    let up = Up::new("talos-dead-node", "auto");
+    up.refuse("talos", "*ApplyConfiguration*", Some("change"));
+    let run = up.run(&with(&["run", "replace-mac", "--yes", "--wait=5m"], &DEAD));
+    assert!(run.code == 1 && words(&run).contains("06-apply failed"), "{}", words(&run));
+    up.control(&"clear-faults".into());
+    let id = up.run_id();
+    expect(&up.run(&["abandon", &id, "--comment", "no hardware"]), 0, &["is abandoned"]);
+    let said = words(&up.run(&["survey"]));
+    let off = format!(
+        "leave it off: run {id} (replace-mac) ended with talos-mac out of etcd, and without talos-mac2 in its place; for \
+         that `pvemig plan replace-mac`"
+    );
+    assert!(said.contains(&off) && !said.contains("has put talos-mac2 in its place"), "{said}");
+}
+
 #[test]
 fn a_replaced_machine_is_taken_out_of_the_site_and_not_started() {
     let up = Up::new("talos-replace", "auto");

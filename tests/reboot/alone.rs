@@ -178,7 +178,7 @@ async fn a_node_is_up_whether_or_not_it_might_go_down() {
     let seen = ask(&rig, "05-verify-boot@talos-vm").await.unwrap();
     assert!(seen.is_done(), "{seen:#?}");
     let gate = problems(&rig, "01-quorum-gate@talos-vm").await;
-    assert!(gate.iter().any(|p| p.text.contains("etcd has two voters")), "{gate:#?}");
+    assert!(gate.iter().any(|p| p.text.contains("etcd has 2 voters")), "{gate:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use crate::base::names::StepKey;
 use crate::base::permit::Permit;
 use crate::blueprint::install::{Apply, apply};
 use crate::blueprint::quorum::look;
-use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 
 use super::on;
@@ -59,7 +59,7 @@ impl Step<Estate> for ApplyConfig {
         let mut check = self.core().check(cx, seen).await?;
         if let Answer::Blocked { problems } = &mut check.answer
             && !self.swap.same_name()
-            && let Some(problem) = self.is_back(cx).await
+            && let Some(problem) = self.is_back(cx, seen.run).await
         {
             problems.insert(0, problem);
         }
@@ -77,16 +77,17 @@ impl Step<Estate> for ApplyConfig {
 
 impl ApplyConfig {
     /// 03 was at work, and the old machine has been started again since.
-    async fn is_back(&self, cx: &Estate) -> Option<Problem> {
+    async fn is_back(&self, cx: &Estate, run: &RunInfo) -> Option<Problem> {
         let host = self.swap.host();
         let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
         (!etcd.ids_of(host).is_empty()).then(|| {
             Problem::new(
                 format!("{} is a member of etcd again: it was started with its old disk", self.swap.goer()),
                 format!(
-                    "switch it off ({}); then `pvemig step {} -m MIGRATION --destroy {}` takes its member out again, and `pvemig resume` goes on",
+                    "switch it off ({}); then `pvemig step {}{} --destroy {}` takes its member out again, and `pvemig resume` goes on",
                     self.swap.old.talosctl("shutdown --force"),
                     on::LEAVE,
+                    run.migration.as_ref().map(|name| format!(" -m {name}")).unwrap_or_default(),
                     self.swap.member()
                 ),
             )

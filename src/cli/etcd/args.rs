@@ -22,7 +22,8 @@ pub(in crate::cli) struct SnapshotArgs {
     /// The Talos cluster, by its name in the site file [default: the only one]
     #[arg(value_name = "TALOS")]
     pub(in crate::cli) talos: Option<String>,
-    /// The directory for it, which must be there; the file is named CLUSTER-TIME.snapshot, with `.age` where it is encrypted
+    /// The directory for it, which must be there, and be of this cluster, and of this build of it, alone; the file is named
+    /// CLUSTER-TIME.snapshot, with `.age` where it is encrypted
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) to: PathBuf,
     /// Keep so many snapshots of this cluster and remove the oldest ones, once the new one is safe [default: keep all]

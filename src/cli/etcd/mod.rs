@@ -142,6 +142,9 @@ async fn take(
     let begin = || shelf.begin(Clock::real().now(), !to.is_empty());
     let mut first = Some(begin()?);
     let Heard { members, mut others, denied } = member::ask(session, cluster).await.map_err(fail::failure)?;
+    // Its leader is one of them, whoever did not answer. No id is 0: that is one that was not told.
+    let ids = members.iter().flat_map(|member| [member.status.member, member.status.leader]);
+    let ids: Vec<u64> = ids.filter(|id| *id != 0).collect();
     if members.iter().all(|member| member.status.leader == 0) && !members.is_empty() {
         out.notice("etcd has no leader: what its members have not agreed on any more is not in the snapshot");
     }
@@ -188,7 +191,7 @@ async fn take(
     if keep != args.keep {
         out.notice("no older snapshot is removed: without a leader this one may be behind them");
     }
-    let tidied = shelf.tidy(&name, keep);
+    let tidied = shelf.tidy(&name, keep, &ids);
     let empty = Tidied::default();
     let told = Told { cluster, file: &file, member: &member, snapshot: &snapshot, pressed: &pressed, others: &others };
     told.tell(tidied.as_ref().unwrap_or(&empty), to.len(), keep.is_some(), out)?;
@@ -196,7 +199,7 @@ async fn take(
     match tidied {
         Err(error) => Err(failed(&format!("{safe} cannot be listed"), &error).into()),
         Ok(tidied) => match tidied.failed.first() {
-            Some((name, error)) => Err(failed(&format!("{safe} cannot be removed: {name}"), error).into()),
+            Some((name, error)) => Err(failed(&format!("{safe} cannot be looked at or removed: {name}"), error).into()),
             None => Ok(Exit::Done),
         },
     }

@@ -1,7 +1,7 @@
 //! Where snapshots are kept: their names, how one comes there whole or not at all, and which ones go.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek};
+use std::io::{self, ErrorKind, Seek};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::press::Pressed;
 use crate::base::digest::hex;
-use crate::base::shelf::{self, DIGEST, stamp};
+use crate::base::shelf::{self, DIGEST, SEALED, begins_sealed, look, stamp};
 use crate::cli::exit::Exit;
 use crate::cli::fail::Words;
 use crate::cli::words::quoted;
@@ -32,6 +32,8 @@ pub(super) struct Tidied {
     pub(super) removed: Vec<String>,
     /// Of our names, and no whole snapshot: not counted, and left alone.
     pub(super) broken: Vec<String>,
+    /// Whole, and of another etcd: not counted, and left alone.
+    pub(super) foreign: Vec<String>,
     /// Dated after the new one, as by a clock that was ahead: not counted, and left alone.
     pub(super) ahead: Vec<String>,
     pub(super) failed: Vec<(String, io::Error)>,
@@ -132,8 +134,10 @@ impl Shelf {
         }
     }
 
-    /// Removes the oldest where there are more than `keep` whole ones, never `new`. Those that stay for it are read to their end.
-    pub(super) fn tidy(&self, new: &str, keep: Option<u32>) -> io::Result<Tidied> {
+    /// Removes the oldest where there are more than `keep`, never `new`. Those that are not encrypted are read to their end: one
+    /// counts where it is whole and names one of `members`, those of the etcd that was just copied, and none goes that names
+    /// none of them. Of an encrypted one only the head can be looked at.
+    pub(super) fn tidy(&self, new: &str, keep: Option<u32>, members: &[u64]) -> io::Result<Tidied> {
         let mut tidied = Tidied { kept: vec![new.to_owned()], ..Tidied::default() };
         let at = |name: &str| stamp(&self.cluster, name).map(str::to_owned);
         let mut others: Vec<String> =
@@ -144,12 +148,39 @@ impl Shelf {
             let path = self.dir.join(&name);
             if at(&name) > at(new) {
                 tidied.ahead.push(name);
-            } else if std::fs::symlink_metadata(&path)?.len() <= DIGEST {
+                continue;
+            }
+            if std::fs::symlink_metadata(&path)?.len() <= DIGEST {
                 tidied.broken.push(name);
-            } else if keep.is_none() {
+                continue;
+            }
+            let Some(keep) = keep else {
                 tidied.kept.push(name);
-            } else if keep.is_some_and(|keep| tidied.kept.len() < keep) {
-                if is_whole(&path)? { tidied.kept.push(name) } else { tidied.broken.push(name) }
+                continue;
+            };
+            let room = tidied.kept.len() < keep;
+            let read = |file: File| -> io::Result<(bool, bool)> {
+                if is_sealed(&name) {
+                    return Ok((begins_sealed(file)?, true));
+                }
+                let look = look(file, members)?;
+                Ok((look.broken.is_none(), look.names_one))
+            };
+            let (whole, own) = match File::open(&path).and_then(read) {
+                Ok(looked) => looked,
+                // Another attempt was faster.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => {
+                    tidied.failed.push((name, error));
+                    continue;
+                }
+            };
+            if !whole && (room || !own) {
+                tidied.broken.push(name);
+            } else if !own {
+                tidied.foreign.push(name);
+            } else if room {
+                tidied.kept.push(name);
             } else {
                 match std::fs::remove_file(&path) {
                     Ok(()) => tidied.removed.push(name),
@@ -163,21 +194,9 @@ impl Shelf {
     }
 }
 
-/// Whether the digest at the end of a snapshot is that of its content; of an encrypted one only its head can be looked at.
-fn is_whole(path: &Path) -> io::Result<bool> {
-    const HEAD: &[u8] = b"age-encryption.org/v1\n";
-    let mut file = File::open(path)?;
-    if path.extension().is_some_and(|end| end == "age") {
-        let mut head = Vec::new();
-        file.take(HEAD.len() as u64).read_to_end(&mut head)?;
-        return Ok(head == HEAD);
-    }
-    let content = file.metadata()?.len().saturating_sub(DIGEST);
-    let mut hash = Hashed(Sha256::new());
-    io::copy(&mut (&mut file).take(content), &mut hash)?;
-    let mut end = Vec::new();
-    file.read_to_end(&mut end)?;
-    Ok(hash.0.finalize().as_slice() == end)
+/// Whether it is encrypted, by its name.
+pub(super) fn is_sealed(name: &str) -> bool {
+    name.ends_with(SEALED)
 }
 
 /// A file that is no snapshot yet. It goes with this value, unless it was made one.

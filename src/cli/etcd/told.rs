@@ -11,7 +11,7 @@ use crate::talos::Snapshot;
 
 use super::member::Member;
 use super::press::Pressed;
-use super::shelf::Tidied;
+use super::shelf::{Tidied, is_sealed};
 
 /// A snapshot that was taken.
 #[derive(Serialize)]
@@ -116,11 +116,26 @@ impl Told<'_> {
             out.tell("  not from ", &format!("{node}: {why}"), 4);
         }
         if keep {
-            tidied.kept.iter().for_each(|name| out.tell("  kept ", name, 4));
-            tidied.removed.iter().for_each(|name| out.tell("  removed ", name, 4));
+            let own = file.file_name().and_then(|name| name.to_str());
+            let told = |name: &String| {
+                if is_sealed(name) && own != Some(name.as_str()) {
+                    format!("{name}: encrypted, so that only its head can be looked at, and not whose etcd it is of")
+                } else {
+                    name.clone()
+                }
+            };
+            tidied.kept.iter().for_each(|name| out.tell("  kept ", &told(name), 4));
+            tidied.removed.iter().for_each(|name| out.tell("  removed ", &told(name), 4));
         }
         for name in &tidied.broken {
             out.notice(&format!("{name} is no whole snapshot: it does not count, and is left alone"));
+        }
+        for name in &tidied.foreign {
+            out.notice(&format!(
+                "{name} names no member of the etcd that was just copied: it is of another cluster of this name, or of this one \
+                 before it began anew; it does not count, and is left alone. Give each cluster, and each rebuild of one, a directory \
+                 of its own"
+            ));
         }
         for name in &tidied.ahead {
             out.notice(&format!(

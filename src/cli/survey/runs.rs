@@ -116,6 +116,12 @@ impl Runs {
         let verb = if run.state.phase == Phase::Forward { "resume" } else { "undo" };
         let command = format!("pvemig {verb} {id}");
         let fate = fate(&run.state);
+        if fate.unread {
+            self.notes.push(format!(
+                "what run {id} ({what}) says of machines cannot be read, so whether one of them must stay off is not known: \
+                 `pvemig report {id}`"
+            ));
+        }
         for name in fate.anew {
             self.off.remove(&name);
         }
@@ -250,7 +256,14 @@ impl Off {
             (Why::Replaced { by, .. }, Some(command)) => {
                 format!("leave it off: run {run} ({what}) is to put {by} in its place: `{command}`")
             }
-            (Why::Replaced { by, cluster }, None) => format!(
+            (Why::Replaced { by, joined: false, .. }, None) => {
+                let next = mended::replace(site, name).unwrap_or_else(|| BY_REPLACE.to_owned());
+                format!(
+                    "leave it off{vm}: run {run} ({what}) ended with {name} out of etcd, and without {by} in its place; for that \
+                     {next}"
+                )
+            }
+            (Why::Replaced { by, cluster, joined: true }, None) => format!(
                 "leave it off{vm}: run {run} ({what}) has put {by} in its place; take {name} out of the site file \
                  (talos.{cluster}.nodes), and the migrations that name it"
             ),

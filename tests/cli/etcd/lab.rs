@@ -45,6 +45,7 @@ fn what_is_encrypted_is_read_by_age_and_by_nobody_else() {
     // Both count, and no third one.
     let third = up.run(&["etcd", "snapshot", "homelab", "--to", "to", "--keep", "2", "--recipient", &keys[0]]);
     expect(&third, 0, &["  removed homelab-", "  kept homelab-"]);
+    assert_eq!(third.stderr.matches("only its head can be looked at").count(), 1, "{}", third.stderr);
     assert_eq!(there(&dir).len(), 2);
     // It reads, and no more.
     assert_eq!(up.changes(), 0);

@@ -140,6 +140,22 @@ async fn a_follower_gives_it_and_it_is_kept_whole() {
     assert!(!nodes.shell.path().join(".local").exists(), "it needs no journal");
 }
 
+/// Another cluster of this name, or this one before it was built anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_etcd_has_left_is_named_and_stays() {
+    let nodes = Nodes::new().await;
+    let (own, other) = ("homelab-2025-11-02T020000Z.snapshot", "homelab-2025-11-03T020000Z.snapshot");
+    std::fs::write(nodes.dir().join(own), whole(1_000)).unwrap();
+    let foreign = [[0; 100].as_slice(), Sha256::digest([0; 100]).as_slice()].concat();
+    std::fs::write(nodes.dir().join(other), &foreign).unwrap();
+    nodes.gives(1, &whole(2_000));
+    let said = nodes.take(&["--keep", "1"]);
+    let notice = format!("notice: {other} names no member of the etcd that was just copied");
+    expect(&said, 0, &[&notice, "a directory of its own", &format!("  removed {own}")]);
+    assert_eq!((there(&nodes.dir()).len(), said.stderr.matches("  kept homelab-").count()), (2, 1), "{}", said.stderr);
+    assert!(std::fs::read(nodes.dir().join(other)).unwrap() == foreign);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_member_is_asked_where_one_gives_nothing_of_use() {
     let bytes = whole(200_000);

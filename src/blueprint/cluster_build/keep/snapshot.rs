@@ -1,15 +1,13 @@
 //! The newest snapshot of etcd: that it is whole, of this etcd, and how old.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use crate::base::private;
-use crate::base::shelf::{DIGEST, SEALED, taken};
+use crate::base::shelf::{DIGEST, SEALED, begins_sealed, look, taken};
 
 use super::Kept;
 
@@ -142,10 +140,7 @@ fn named(dir: &Path, cluster: &str) -> std::io::Result<Vec<(String, Timestamp)>>
 }
 
 fn sealed(path: &Path) -> std::io::Result<bool> {
-    const HEAD: &[u8] = b"age-encryption.org/v1\n";
-    let mut head = Vec::new();
-    std::fs::File::open(path)?.take(HEAD.len() as u64).read_to_end(&mut head)?;
-    Ok(head == HEAD)
+    begins_sealed(std::fs::File::open(path)?)
 }
 
 /// Whether it is whole, and names one of the members.
@@ -158,10 +153,10 @@ async fn looked(path: &Path, ids: &[u64]) -> Result<bool, String> {
     if let Some(found) = known.filter(|found| *found != Ok(false)) {
         return found;
     }
-    let (path, ids): (PathBuf, Vec<String>) = (path.to_owned(), ids.iter().map(|id| format!("{id:x}")).collect());
-    let read = tokio::task::spawn_blocking(move || read(std::fs::File::open(path)?, &ids)).await;
+    let (path, ids) = (path.to_owned(), ids.to_vec());
+    let read = tokio::task::spawn_blocking(move || look(std::fs::File::open(path)?, &ids)).await;
     let found = match read {
-        Ok(Ok(found)) => found,
+        Ok(Ok(look)) => look.broken.map_or(Ok(look.names_one), Err),
         Ok(Err(error)) => return Err(error.to_string()),
         Err(error) => return Err(error.to_string()),
     };
@@ -171,77 +166,9 @@ async fn looked(path: &Path, ids: &[u64]) -> Result<bool, String> {
     found
 }
 
-/// Reads a snapshot to its end: its last bytes are the SHA-256 of all others (etcd `snapshot save`), and its bucket
-/// `members` has the members by their ids in hexadecimal (etcd `server/etcdserver/api/membership/storev2.go`,
-/// `backendMemberKey`).
-fn read(mut file: impl std::io::Read, ids: &[String]) -> std::io::Result<Result<bool, String>> {
-    const PIECE: usize = 1 << 20;
-    const END: usize = 32;
-    let (mut hash, mut held, mut named) = (Sha256::new(), Vec::new(), false);
-    // What was looked through already, but for the beginning of an id at its end.
-    let mut before: Vec<u8> = Vec::new();
-    let mut piece = vec![0; PIECE];
-    loop {
-        let count = file.read(&mut piece)?;
-        if count == 0 {
-            break;
-        }
-        held.extend_from_slice(piece.get(..count).unwrap_or_default());
-        let known = held.len().saturating_sub(END);
-        let data: Vec<u8> = held.drain(..known).collect();
-        hash.update(&data);
-        if !named {
-            before.extend_from_slice(&data);
-            named = ids.iter().any(|id| has(&before, id.as_bytes()));
-            let keep = before.len().saturating_sub(END);
-            before.drain(..keep);
-        }
-    }
-    if held.len() < END {
-        return Ok(Err("it is cut short".into()));
-    }
-    if hash.finalize().as_slice() != held.as_slice() {
-        return Ok(Err("the digest at its end is not that of its content".into()));
-    }
-    Ok(Ok(named))
-}
-
-fn has(bytes: &[u8], id: &[u8]) -> bool {
-    let Some(first) = id.first() else { return false };
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| byte == first) {
-        let from = rest.get(at..).unwrap_or_default();
-        if from.starts_with(id) {
-            return true;
-        }
-        rest = from.get(1..).unwrap_or_default();
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn made(data: &[u8]) -> Vec<u8> {
-        [data, Sha256::digest(data).as_slice()].concat()
-    }
-
-    #[test]
-    fn a_snapshot_is_whole_and_names_its_members() {
-        let ids = ["9f1b2c3d4e5f6071".to_owned()];
-        let mut data = vec![b'9'; (1 << 20) - 7];
-        data.extend_from_slice(b"9f1b2c3d4e5f6071 over the edge of a piece");
-        data.resize(3 << 20, 0);
-        let whole = made(&data);
-        assert_eq!(read(whole.as_slice(), &ids).unwrap(), Ok(true));
-        assert_eq!(read(whole.as_slice(), &["7f1b2c3d4e5f6071".to_owned()]).unwrap(), Ok(false));
-        let mut broken = whole.clone();
-        broken[100] ^= 1;
-        assert!(read(broken.as_slice(), &ids).unwrap().unwrap_err().contains("digest"));
-        assert!(read(&whole[..whole.len() - 1], &ids).unwrap().is_err());
-        assert!(read(&b"short"[..], &ids).unwrap().unwrap_err().contains("cut short"));
-    }
 
     #[test]
     fn the_newest_is_told_by_its_name() {

@@ -52,9 +52,17 @@ fn only_names_of_our_own_form_are_ours() {
     assert!(stamp("homelab-2", "homelab-2-2026-11-21T223015Z.snapshot").is_some());
 }
 
+/// A member of the etcd that was just copied.
+const MEMBER: u64 = 0x9f1b_2c3d_4e5f_6071;
+
 /// A snapshot with its digest.
+fn made(data: &[u8]) -> Vec<u8> {
+    [data, Sha256::digest(data).as_slice()].concat()
+}
+
+/// One that names that member.
 fn sound() -> Vec<u8> {
-    [[7; 68].as_slice(), Sha256::digest([7; 68]).as_slice()].concat()
+    made(&[[7; 68].as_slice(), format!("{MEMBER:x}").as_bytes()].concat())
 }
 
 #[test]
@@ -72,13 +80,13 @@ fn the_newest_stay_and_what_is_foreign_is_left_alone() {
     let new = of(20, "");
     put(&new, &sound());
 
-    let all = shelf(&dir).tidy(&new, None).unwrap();
+    let all = shelf(&dir).tidy(&new, None, &[1, MEMBER]).unwrap();
     assert_eq!((all.kept.len(), all.removed.len(), all.broken), (7, 0, vec![of(7, "")]));
-    let tidied = shelf(&dir).tidy(&new, Some(3)).unwrap();
+    let tidied = shelf(&dir).tidy(&new, Some(3), &[1, MEMBER]).unwrap();
     assert_eq!(tidied.kept, [new.clone(), of(6, ".age"), of(5, "")]);
     assert_eq!(tidied.removed, [of(4, ""), of(3, ""), of(2, ""), of(1, "")]);
     assert_eq!(there(&dir).len(), 3 + 3 + 3);
-    assert_eq!(shelf(&dir).tidy(&new, Some(3)).unwrap().removed, Vec::<String>::new());
+    assert_eq!(shelf(&dir).tidy(&new, Some(3), &[1, MEMBER]).unwrap().removed, Vec::<String>::new());
 }
 
 /// What a clock that was ahead has dated is not the newest, or each night would remove the last one's.
@@ -88,9 +96,9 @@ fn what_is_dated_after_the_new_one_does_not_count() {
     let of = |year: u32, day: u32| format!("homelab-{year}-11-{day:02}T023000Z.snapshot");
     let (ahead, own): (Vec<_>, Vec<_>) = (1..=7).map(|day| (of(2027, day), of(2026, day))).unzip();
     ahead.iter().chain(&own).for_each(|name| std::fs::write(dir.path().join(name), sound()).unwrap());
-    let tidied = shelf(&dir).tidy(&own[6], Some(7)).unwrap();
+    let tidied = shelf(&dir).tidy(&own[6], Some(7), &[1, MEMBER]).unwrap();
     assert_eq!((tidied.kept.len(), tidied.ahead.len(), tidied.removed.len()), (7, 7, 0));
-    let tidied = shelf(&dir).tidy(&own[6], Some(1)).unwrap();
+    let tidied = shelf(&dir).tidy(&own[6], Some(1), &[1, MEMBER]).unwrap();
     assert_eq!((tidied.kept, tidied.removed.len()), (vec![own[6].clone()], 6));
     assert_eq!(there(&dir).len(), 7 + 1);
 }
@@ -108,9 +116,37 @@ fn what_is_not_whole_does_not_count() {
     put(&of(5, ""), &[0; 5_000]);
     put(&of(6, ".age"), &[0; 5_000]);
     put(&of(7, ""), &sound());
-    let tidied = shelf(&dir).tidy(&of(7, ""), Some(3)).unwrap();
+    let tidied = shelf(&dir).tidy(&of(7, ""), Some(3), &[1, MEMBER]).unwrap();
     assert_eq!(tidied.kept, [of(7, ""), of(3, ""), of(2, "")]);
     assert_eq!((tidied.broken, tidied.removed), (vec![of(6, ".age"), of(5, ""), of(4, "")], vec![of(1, "")]));
+}
+
+/// A name tells the cluster's name alone: what another etcd of that name has left is perhaps all that there is of it.
+#[test]
+fn what_names_no_member_of_this_etcd_neither_counts_nor_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |day: u32, end: &str| format!("homelab-2026-11-{day:02}T023000Z.snapshot{end}");
+    let put = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+    let other = made(&[b'7'; 68]);
+    let mut torn = other.clone();
+    torn[3] ^= 1;
+    let mut own_torn = sound();
+    own_torn[0] ^= 1;
+    put(&of(1, ""), &torn);
+    put(&of(2, ""), &own_torn);
+    put(&of(3, ""), &other);
+    put(&of(4, ".age"), b"age-encryption.org/v1\n-> X25519 and so on");
+    put(&of(5, ""), &sound());
+    put(&of(6, ""), &other);
+    put(&of(7, ""), &sound());
+    let tidied = shelf(&dir).tidy(&of(7, ""), Some(2), &[1, MEMBER]).unwrap();
+    assert_eq!(tidied.kept, [of(7, ""), of(5, "")]);
+    assert_eq!(tidied.foreign, [of(6, ""), of(3, "")]);
+    assert_eq!((tidied.broken, tidied.removed), (vec![of(1, "")], vec![of(4, ".age"), of(2, "")]));
+    assert_eq!(there(&dir).len(), 5);
+    // Where no member is known none but encrypted ones go.
+    let tidied = shelf(&dir).tidy(&of(7, ""), Some(1), &[]).unwrap();
+    assert_eq!((tidied.foreign.len(), tidied.removed.len(), there(&dir).len()), (3, 0, 5));
 }
 
 /// What an empty file is.

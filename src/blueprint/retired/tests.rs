@@ -1,0 +1,168 @@
+//! What journals say of machines, by how far each step came.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::base::permit::{CallId, Note, System};
+use crate::engine::event::{Event, FORMAT, Opened, Outcome, Record};
+use crate::engine::step::Risk;
+
+/// How far a step came.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Begun,
+    Sent,
+    Applied,
+    Already,
+    /// Its undo was passed, after it had sent something, or nothing.
+    Passed(bool),
+}
+
+/// A run of these steps.
+fn run(blueprint: &str, step: &Value, steps: &[(&str, How)], end: Option<Event>) -> RunState {
+    let plan = steps.iter().map(|(key, _)| Planned {
+        key: (*key).into(),
+        title: (*key).into(),
+        risk: Risk::Destroys,
+        holds_until: None,
+        step: step.clone(),
+    });
+    let opened = Event::Opened(Box::new(Opened {
+        tool: "test".into(),
+        site: "lab".into(),
+        site_digest: String::new(),
+        migration: None,
+        blueprint: blueprint.into(),
+        blueprint_version: 1,
+        single: false,
+        argv: Vec::new(),
+        host: "here".into(),
+        plan: plan.collect(),
+    }));
+    let (mut events, mut calls) = (vec![opened], 0);
+    for (name, how) in steps {
+        let key = || (*name).into();
+        if matches!(how, How::Already) {
+            events.push(Event::AlreadySo { key: key(), needless: false, notes: Vec::new() });
+            continue;
+        }
+        events.push(Event::Applying { key: key(), before: Value::Null, changes: Vec::new() });
+        if matches!(how, How::Sent | How::Passed(true)) {
+            calls += 1;
+            events.push(Event::Call { key: key(), call: CallId(calls), note: Note::once(System::Talos, "x") });
+        }
+        match how {
+            How::Applied => events.push(Event::Applied { key: key(), notes: Vec::new() }),
+            How::Passed(_) => {
+                events.push(Event::Undone { key: key(), passed: true, notes: Vec::new(), stays: Vec::new() });
+            }
+            How::Begun | How::Sent | How::Already => {}
+        }
+    }
+    events.extend(end);
+    let record = |(seq, event)| Record { v: FORMAT, seq, at: jiff::Timestamp::UNIX_EPOCH, event };
+    let records: Vec<Record> = (0..).zip(events).map(record).collect();
+    RunState::fold(&records).unwrap().unwrap()
+}
+
+fn abandoned() -> Option<Event> {
+    Some(Event::Abandoned { comment: "x".into() })
+}
+
+fn done() -> Option<Event> {
+    Some(Event::Closed { outcome: Outcome::Done })
+}
+
+fn machine(name: &str) -> Value {
+    json!({ "cluster": "homelab", "name": name, "node": { "cluster": "k", "name": name }, "vm": null })
+}
+
+fn swap(new: &str) -> Value {
+    let source = json!({ "file": "/n.yaml", "decrypt": [], "patches": [] });
+    let new = json!({ "machine": machine(new), "source": source, "disk": "S1" });
+    json!({ "swap": { "old": machine("n3"), "new": new, "peers": [] } })
+}
+
+#[test]
+fn a_recovery_counts_from_the_first_call_of_a_wipe_on() {
+    use How::{Already, Applied, Begun, Passed, Sent};
+    let planes = json!({ "planes": {
+        "cluster": "homelab", "from": machine("n1"), "nodes": [], "lost": [machine("n2"), machine("n3")], "peers": [],
+    } });
+    let cases: [(&str, How, Option<Event>, bool); 12] = [
+        ("02-wipe-etcd@n1", Begun, None, false),
+        ("02-wipe-etcd@n1", Begun, abandoned(), false),
+        ("02-wipe-etcd@n1", Already, None, false),
+        ("02-wipe-etcd@n1", Passed(false), None, false),
+        ("02-wipe-etcd@n1", Passed(true), None, true),
+        ("02-wipe-etcd@n1", Sent, None, true),
+        ("02-wipe-etcd@n1", Sent, abandoned(), true),
+        ("02-wipe-etcd@n1", Applied, abandoned(), true),
+        ("03-recover", Begun, abandoned(), false),
+        ("03-recover", Already, done(), false),
+        ("03-recover", Sent, None, true),
+        ("01-save-copy", Applied, None, false),
+    ];
+    let count = cases.len();
+    for (key, how, end, lost) in cases {
+        let said = fate(&run("quorum-recover", &planes, &[(key, how)], end.clone()));
+        let off: &[&str] = if lost { &["n2", "n3"] } else { &[] };
+        let names: Vec<&str> = said.off.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((names.as_slice(), said.anew.len(), said.unread), (off, 0, false), "{key} {how:?} {end:?}");
+        // The same of fields that do not read any more: that is said, and is not "none".
+        let other = json!({ "planes": { "cluster": "homelab" } });
+        let said = fate(&run("quorum-recover", &other, &[(key, how)], end.clone()));
+        assert_eq!((said.off.len(), said.unread), (0, lost), "{key} {how:?} {end:?}");
+    }
+    assert_eq!(count, 12);
+}
+
+#[test]
+fn a_replaced_machine_stays_off_by_what_was_done_alone() {
+    use How::{Already, Applied, Begun, Sent};
+    const OUT: &str = "03-leave-or-remove";
+    const DOWN: &str = "04-shutdown";
+    type Case<'a> = (&'a [(&'a str, How)], Option<Event>, Option<bool>, bool);
+    // Whether n3 must stay off, and the other one has joined; whether n4 counts as configured anew.
+    let cases: [Case<'_>; 13] = [
+        (&[(OUT, Begun)], None, None, false),
+        (&[(OUT, Begun)], abandoned(), None, false),
+        (&[(OUT, Sent)], abandoned(), Some(false), false),
+        (&[(OUT, Applied)], done(), Some(false), false),
+        (&[(OUT, Applied), (DOWN, Applied)], None, Some(false), false),
+        (&[(OUT, Applied), (DOWN, Applied)], abandoned(), Some(false), false),
+        (&[(DOWN, Already)], done(), None, false),
+        (&[(DOWN, Applied)], abandoned(), None, false),
+        (&[(OUT, Already), (DOWN, Applied)], None, Some(false), false),
+        (&[(OUT, Applied), (DOWN, Applied), ("06-apply", Begun)], abandoned(), Some(false), false),
+        (&[(OUT, Applied), (DOWN, Applied), ("06-apply", Sent)], abandoned(), Some(false), true),
+        (&[(OUT, Applied), (DOWN, Applied), ("06-apply", Applied), ("07-join", Applied)], done(), Some(true), true),
+        (&[(OUT, Already), (DOWN, Already), ("06-apply", Already), ("07-join", Applied)], done(), Some(true), true),
+    ];
+    let count = cases.len();
+    for (steps, end, off, anew) in cases {
+        let said = fate(&run("node-replace", &swap("n4"), steps, end.clone()));
+        let why = off.map(|joined| Why::Replaced { by: "n4".into(), cluster: "homelab".into(), joined });
+        let want: Vec<_> = why.into_iter().map(|why| ("n3".to_owned(), why)).collect();
+        assert_eq!((said.off, said.anew.len(), said.unread), (want, usize::from(anew), false), "{steps:?} {end:?}");
+    }
+    assert_eq!(count, 13);
+    // Under one name the machine that is meant is the new one, once it has come.
+    for (how, off) in [(Begun, 1), (Sent, 0), (Already, 0)] {
+        let said = fate(&run("node-replace", &swap("n3"), &[(OUT, Applied), ("06-apply", how)], None));
+        assert_eq!(said.off.len(), off, "{how:?}");
+    }
+    for (how, unread) in [(Begun, false), (Applied, true)] {
+        let said = fate(&run("node-replace", &json!({ "swap": 1 }), &[(OUT, how)], None));
+        assert_eq!(said, Fate { unread, ..Fate::default() });
+    }
+}
+
+#[test]
+fn a_machine_is_configured_anew_once_something_was_sent_to_it() {
+    let steps = [("n1", How::Begun), ("n2", How::Sent), ("n3", How::Applied), ("n4", How::Already)];
+    let keys = steps.map(|(name, how)| (format!("02-apply-config@{name}"), how));
+    let steps: Vec<(&str, How)> = keys.iter().map(|(key, how)| (key.as_str(), *how)).collect();
+    let said = fate(&run("cluster-build", &Value::Null, &steps, abandoned()));
+    assert_eq!((said.anew, said.off.len()), (vec!["n2".to_owned(), "n3".to_owned()], 0));
+}
