@@ -56,10 +56,11 @@ impl Step<Estate> for ApplyConfig {
             let text = format!("{} is still there: it is not given the configuration of the new one", self.swap.goer());
             return Ok(Check::blocked(vec![Problem::new(text, "let it be swapped first").mended_by(on::SWAP)]));
         }
+        let run = seen.run;
         let mut check = self.core().check(cx, seen).await?;
         if let Answer::Blocked { problems } = &mut check.answer
             && !self.swap.same_name()
-            && let Some(problem) = self.is_back(cx, seen.run).await
+            && let Some(problem) = self.is_back(cx, run).await
         {
             problems.insert(0, problem);
         }
