@@ -124,7 +124,7 @@ async fn a_word_of_an_earlier_day_is_not_one_of_what_is_seen_now() {
         if alone {
             // There is no snapshot, as on the first day.
             let (key, text) = why(&last);
-            assert!(text.contains("no snapshot of this etcd is kept"), "{key}: {text}");
+            assert!(text.contains("`pvemig step 01-snapshot -m test`"), "{key}: {text}");
             assert_eq!(voters(&rig).len(), 3);
         } else {
             assert_done(&last, "by another word");

@@ -244,7 +244,8 @@ fn snapshot(run: &RunInfo, members: &BTreeSet<String>, now: jiff::Timestamp) -> 
     let none = || {
         let text = "no snapshot of this etcd is kept in this run, nor in another one of this site: with its members changed \
                     nothing else brings it back";
-        let help = "`pvemig run` takes one first (01), and so does `pvemig step 01-snapshot`";
+        let migration = run.migration.as_ref().map(|name| format!(" -m {name}")).unwrap_or_default();
+        let help = format!("`pvemig run` takes one first (01), and so does `pvemig step {}{migration}`", on::SNAPSHOT);
         Problem::new(text, help).mended_by(on::SNAPSHOT)
     };
     let own = run.files.as_ref().ok_or_else(none)?;
