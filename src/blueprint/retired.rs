@@ -32,6 +32,8 @@ pub struct Fate {
     pub off: Vec<(String, Why)>,
     /// Those that have got a configuration: what was said of their names before does not hold.
     pub anew: Vec<String>,
+    /// Those that it has switched off and does not hold any more: they may be started.
+    pub down: Vec<String>,
     /// It has done something to machines, and which ones those are cannot be read in its journal.
     pub unread: bool,
 }
@@ -61,6 +63,9 @@ fn replaced(state: &RunState) -> Fate {
     // One that was only switched off is a voter still: a run that ended there holds it no longer.
     let goes_on = matches!(state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
     let gone = changed(state, "03-leave-or-remove") || (is_so(state, "04-shutdown") && (goes_on || joined));
+    if !gone && !goes_on && sent(state, "04-shutdown") {
+        fate.down.push(old.clone());
+    }
     // Under one name the machine that is meant by it is the new one as soon as that has come.
     let came = comes.iter().any(|id| is_so(state, id));
     if gone && state.phase != Phase::Undone && !(came && swap.same_name()) {
@@ -70,8 +75,10 @@ fn replaced(state: &RunState) -> Fate {
 }
 
 fn recovered(state: &RunState) -> Fate {
-    // From the first wipe on there is no way back to the etcd that they have.
-    if !["02-wipe-etcd", "03-recover"].iter().any(|id| changed(state, id)) {
+    // Beside an etcd that has begun anew theirs would be a second one. Before that the etcd that they have is a way back:
+    // it is the open run alone that goes on without them.
+    let goes_on = matches!(state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
+    if !(changed(state, "03-recover") || (goes_on && changed(state, "02-wipe-etcd"))) {
         return Fate::default();
     }
     let Some(planes) = field::<Planes>(state, "planes") else { return Fate { unread: true, ..Fate::default() } };
@@ -97,6 +104,11 @@ fn did(state: &RunState, planned: &Planned) -> bool {
         Stage::Pending | Stage::Already => false,
         Stage::Begun | Stage::Undoing | Stage::UndoFailed => !step.calls.is_empty(),
     }
+}
+
+/// Whether a step has sent anything, whatever was taken back of it.
+fn sent(state: &RunState, id: &str) -> bool {
+    of(state, id).any(|planned| state.steps.get(&planned.key).is_some_and(|step| !step.calls.is_empty()))
 }
 
 /// Whether a step has changed something that was not taken back.

@@ -146,8 +146,10 @@ impl Session {
 
     /// The runs that can still go on.
     pub(super) fn open_runs(&self) -> anyhow::Result<Vec<RunRead>> {
+        let runs = self.store.runs()?;
+        let outrun: Vec<bool> = runs.iter().map(|run| outrun(&runs, run)).collect();
         let open = |run: &RunRead| matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
-        Ok(self.store.runs()?.into_iter().filter(open).collect())
+        Ok(runs.into_iter().zip(outrun).filter(|(run, outrun)| open(run) && !outrun).map(|(run, _)| run).collect())
     }
 
     /// What somebody who has not heard of a run's id knows it by.
@@ -357,6 +359,17 @@ pub(super) fn plural(n: usize, word: &str) -> String {
 /// Whether a run has begun anything, or asked a person to: one that has not keeps nobody from anything.
 pub(super) fn begun(state: &RunState) -> bool {
     state.steps.values().any(|step| step.before.is_some() || step.asked.is_some())
+}
+
+/// Whether a run has begun nothing, and another one of the same was opened after it: nobody goes on with such a one.
+pub(super) fn outrun(runs: &[RunRead], run: &RunRead) -> bool {
+    let of = |run: &RunRead| {
+        let opened = &run.state.opened;
+        let keys: Vec<_> = opened.plan.iter().map(|planned| planned.key.clone()).collect();
+        (opened.migration.clone(), opened.blueprint.clone(), opened.single.then_some(keys))
+    };
+    let later = |other: &RunRead| other.state.since > run.state.since && of(other) == of(run);
+    run.state.phase == Phase::Forward && !begun(&run.state) && runs.iter().any(later)
 }
 
 /// Whether a step is its blueprint's preflight.

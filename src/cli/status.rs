@@ -14,7 +14,7 @@ use super::damaged;
 use super::exit::Exit;
 use super::left::taken_back;
 use super::out::Out;
-use super::session::Session;
+use super::session::{Session, outrun};
 use super::stands::{self, asks, settled, undo_stopped};
 use super::words::lay;
 
@@ -28,7 +28,7 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
     let whole = bad.iter().all(|run| matches!(run.why, StoreError::Empty { .. }));
     let exit = if whole { Exit::Done } else { Exit::Failed };
     let goes_on = |run: &RunRead| matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
-    let open = |run: &&RunRead| goes_on(run) || undo_stopped(&runs, run);
+    let open = |run: &&RunRead| (goes_on(run) && !outrun(&runs, run)) || undo_stopped(&runs, run);
     let held = |run: &RunRead| -> Vec<String> {
         let still = |key: &&StepKey| !taken_back(&runs, run, key);
         run.state.holds_up().into_iter().filter(still).map(ToString::to_string).collect()
@@ -56,6 +56,10 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
     }
     if shown.is_empty() && bad.is_empty() {
         let over = match runs.len() {
+            // A directory that was mistyped is none that has no run.
+            0 if !session.store.dir().exists() => {
+                format!("; there is no directory {}: nothing was begun with it", session.store.dir().display())
+            }
             0 => String::new(),
             1 => "; one is over (`--all` shows it)".to_owned(),
             n => format!("; {n} are over (`--all` shows them)"),

@@ -31,11 +31,13 @@ fn node(site: &mut Value, at: usize) -> &mut Value {
 async fn a_disk_that_holds_something_is_not_wiped_unasked() {
     let rig = fresh().await;
     let words = ["would wipe", "on which Talos recognises nothing", "`--destroy disk/S5GXNF0R601234`"];
-    stops(&rig, &How::default(), "01-check-disks@talos-nuc", &words).await;
+    let all = stops(&rig, &How::default(), "00-preflight", &words).await;
+    let each = all.matches("`--destroy disk/").count();
+    assert_eq!(each, 3, "of all machines at once: {all}");
     let mut how = consenting();
     how.consents.retain(|thing| !thing.contains(MAC));
     let words = ["would wipe", "EPHEMERAL: xfs", "`--destroy disk/S2ZRNYAH500749`"];
-    stops(&rig, &how, "01-check-disks@talos-mac", &words).await;
+    stops(&rig, &how, "00-preflight", &words).await;
     // Data of an old installation on a disk that stays.
     let rig = self::rig(
         |w| {
@@ -46,22 +48,33 @@ async fn a_disk_that_holds_something_is_not_wiped_unasked() {
     )
     .await;
     let words = ["data of an older installation on nvme1n1", "22471A806001", "take that disk out"];
-    stops(&rig, &consenting(), "01-check-disks@talos-nuc", &words).await;
+    stops(&rig, &consenting(), "00-preflight", &words).await;
     // Consent to another disk is none to this one; films are films.
     let rig = self::rig(|_| {}, |site| node(site, 0)["disk"] = json!("22471A806001")).await;
-    stops(&rig, &consenting(), "01-check-disks@talos-nuc", &["WD_BLACK SN770", "media", "xfs"]).await;
+    stops(&rig, &consenting(), "00-preflight", &["WD_BLACK SN770", "media", "xfs"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_not_there_or_not_alone_is_refused() {
     let rig = self::rig(|_| {}, |site| node(site, 2)["disk"] = json!("S0NOT0HERE")).await;
-    stops(&rig, &consenting(), "01-check-disks@talos-mac", &["no disk with the serial number S0NOT0HERE", MAC]).await;
+    stops(&rig, &consenting(), "00-preflight", &["no disk with the serial number S0NOT0HERE", MAC]).await;
     let rig =
         self::rig(|w| w.talos.nodes.get_mut("talos-nuc").unwrap().disks[2].serial = "S5GXNF0R601234".into(), |_| {})
             .await;
-    stops(&rig, &consenting(), "01-check-disks@talos-nuc", &["2 disks with the serial number", "SN770"]).await;
+    stops(&rig, &consenting(), "00-preflight", &["2 disks with the serial number", "SN770"]).await;
     let rig = self::rig(|_| {}, |site| node(site, 0)["disk"] = json!("4C530001281205115022")).await;
-    stops(&rig, &consenting(), "01-check-disks@talos-nuc", &["on USB", "inside the machine"]).await;
+    stops(&rig, &consenting(), "00-preflight", &["on USB", "inside the machine"]).await;
+}
+
+/// `pvemig step`: what 00 would have found 01 finds by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_disk_is_looked_at_by_its_own_step_too() {
+    let mut rig = self::rig(|_| {}, |site| node(site, 2)["disk"] = json!("S0NOT0HERE")).await;
+    rig.steps.retain(|step| step.id() == "01-check-disks");
+    assert_eq!(rig.steps.len(), 3);
+    let words = ["would wipe", "`--destroy disk/S5GXNF0R601234`"];
+    stops(&rig, &How::default(), "01-check-disks@talos-nuc", &words).await;
+    stops(&rig, &consenting(), "01-check-disks@talos-mac", &["no disk with the serial number S0NOT0HERE", MAC]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -302,7 +315,7 @@ async fn an_installation_of_its_own_is_told_apart() {
     )
     .await;
     let words = ["installs itself all the same", "no disk matched the selector", "medium without a configuration"];
-    stops(&rig, &consenting(), "01-check-disks@talos-nuc", &words).await;
+    stops(&rig, &consenting(), "00-preflight", &words).await;
 
     let rig = fresh().await;
     let run = rig.forward(None, &consenting()).await;

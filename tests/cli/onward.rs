@@ -59,8 +59,10 @@ fn a_half_done_recovery_is_led_on_and_what_is_passed_says_where_etcd_is_and_how_
     in_order(&said, &[&parts[..], &["next: `pvemig survey`", "`pvemig plan recover`"]].concat());
     assert!(said.contains("etcd of homelab has not begun again"), "{said}");
     expect(&up.run(&["resume", &id]), 2, &[]);
-    let note = format!("run {id} (recover) was undone, and what {wiped} did stays: `pvemig report {id}`");
-    expect(&up.run(&["survey"]), 0, &[&note]);
+    let survey = words(&up.run(&["survey"]));
+    let note = format!("run {id} (recover) was undone, and what {wiped} did stays");
+    let first = "first what run";
+    in_order(&survey, &[&note, "nowhere but in", file, "help: `pvemig plan recover`", "NODE", "L06 talos-nuc", first]);
 
     // The way that was told leads on.
     up.control(&"clear-faults".into());
@@ -163,9 +165,21 @@ fn a_replaced_machine_is_taken_out_of_the_site_and_not_started() {
     assert!(before.contains("L32 talos-mac2") && !before.contains("kubelet restart"), "{before}");
     let place = "it is to take the place of talos-mac, and is switched on for that: `pvemig plan replace-mac`";
     assert!(before.contains(place), "{before}");
+    // Attempts that were refused before anything was begun are over with the next one.
+    let mut refused = Vec::new();
+    for _ in 0..2 {
+        expect(&up.run(&["run", "replace-mac", "--yes"]), 4, &["--destroy"]);
+        refused.push(up.run_id());
+    }
+    let status = words(&up.run(&["status"]));
+    assert!(
+        !status.contains(&format!("{} open", refused[0])) && status.contains(&format!("{} open", refused[1])),
+        "{status}"
+    );
     let run = up.run(&with(&["run", "replace-mac", "--yes", "--wait=10m"], &DEAD[..3]));
     assert_eq!(run.code, 0, "{}", words(&run));
     let id = up.run_id();
+    expect(&up.run(&["status"]), 0, &["no run is open; 3 are over"]);
     let after = words(&up.run(&["survey"]));
     assert!(after.contains("L32 talos-mac") && !after.contains("kubelet restart"), "{after}");
     let off =

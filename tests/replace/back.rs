@@ -160,7 +160,7 @@ async fn a_member_that_joins_again_in_between_is_taken_out_by_one_step() {
     assert_eq!(voters(&rig).len(), 3);
     let again = rig.forward(Some(&run.id), &How::default()).await;
     let (key, text) = why(&again);
-    let way = "`pvemig step 03-leave-or-remove -m replace-mac --destroy etcd/talos-mac` takes its member out again";
+    let way = "`pvemig step 03-leave-or-remove -m test --destroy etcd/talos-mac` takes its member out again";
     assert!(key == "06-apply" && text.contains(way), "{key}: {text}");
     rig.steps.retain(|step| step.id() == "03-leave-or-remove");
     let how = How { consents: vec!["etcd/talos-mac".into(), "off/talos-mac".into()], ..How::default() };

@@ -79,6 +79,50 @@ pub(super) static LIVING: Known = Known {
     by_hand: "`kubectl get nodes -o wide`; put its control planes under `talos.CLUSTER.nodes` of the site file.",
 };
 
+pub(super) static DISK: Known = Known {
+    name: "install-disk-unfit",
+    steps: &[on::DISKS],
+    means: "A machine that waits has not the disk that is named, has several of that serial number, or has it on USB.",
+    matters: "Another disk would be wiped, or one that is taken out again.",
+    by_hand: "`talosctl get disks --insecure -n ADDRESS`; correct `disk` of the node in the parameters.",
+};
+pub(super) static DATA: Known = Known {
+    name: "older-installation-on-another-disk",
+    steps: &[on::DISKS],
+    means: "A machine that waits has data of an older Talos on a disk that is not the one to be installed on.",
+    matters: "Talos finds its volumes by their labels and would take those; and it may be the last copy of an etcd.",
+    by_hand: "`talosctl get discoveredvolumes --insecure -n ADDRESS`; take that disk out, or wipe it where nobody needs it.",
+};
+pub(super) static BY_ITSELF: Known = Known {
+    name: "machine-installs-itself",
+    steps: &[on::DISKS],
+    means: "The medium that a machine was started from has a configuration of its own, and installs by that.",
+    matters: "Which disk that one takes nobody has looked at.",
+    by_hand: "Start it from a Talos medium without a configuration.",
+};
+pub(super) static CONSENT: Known = Known {
+    name: "disk-not-consented",
+    steps: &[on::DISKS],
+    means: "A disk would be wiped, and nobody has said that it may.",
+    matters: "The run would stop at that machine, with those before it installed.",
+    by_hand: "Look at what it holds, and add `--destroy disk/SERIAL`.",
+};
+
 /// All of them.
-pub(super) static ALL: &[&Known] =
-    &[&CANNOT_ASK, &SOURCE, &REFUSED, &FIRST, &CLUSTERS, &AUTHORITY, &IMAGE, &ANOTHER, &ROLE, &UNWRITABLE, &LIVING];
+pub(super) static ALL: &[&Known] = &[
+    &CANNOT_ASK,
+    &SOURCE,
+    &REFUSED,
+    &FIRST,
+    &CLUSTERS,
+    &AUTHORITY,
+    &IMAGE,
+    &ANOTHER,
+    &ROLE,
+    &UNWRITABLE,
+    &LIVING,
+    &DISK,
+    &DATA,
+    &BY_ITSELF,
+    &CONSENT,
+];

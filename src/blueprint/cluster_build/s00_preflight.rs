@@ -10,11 +10,12 @@ use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::System;
 use crate::blueprint::finding::{self, Asked, Finding, Findings, asked};
+use crate::blueprint::install::asked::{by_its_own, chosen, other_data, unattended, unconsented};
 use crate::blueprint::install::{Bare, Stand, Wanted, image, medium, own_etcd};
 use crate::blueprint::quorum::{Peer, living, look, votes};
-use crate::engine::step::{Risk, Seen, Step};
+use crate::engine::step::{Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
-use crate::talos::{ApplyMode, Error};
+use crate::talos::{ApplyMode, Error, Talos};
 
 use super::params::Params;
 use super::{known, on, rights};
@@ -83,8 +84,8 @@ impl Step<Estate> for Preflight {
         ]
     }
 
-    async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let facts = join_all(self.machines.iter().map(|bare| gather(cx, bare)));
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let facts = join_all(self.machines.iter().map(|bare| gather(cx, bare, seen.run)));
         let (facts, lives) = futures::join!(facts, self.lives(cx));
         let mut all = self.findings(facts);
         all.extend(lives.all);
@@ -102,9 +103,9 @@ impl Step<Estate> for Preflight {
     }
 }
 
-async fn gather(cx: &Estate, bare: &Bare) -> Facts {
+async fn gather(cx: &Estate, bare: &Bare, run: &RunInfo) -> Facts {
     let wanted = asked(bare.wanted().await);
-    let found = asked(found(cx, bare, wanted.as_ref().ok()).await);
+    let found = asked(found(cx, bare, wanted.as_ref().ok(), run).await);
     let ours = async {
         let talos = bare.machine.open(cx).await?;
         let ca = wanted.as_ref().ok().and_then(|wanted| wanted.ca.as_deref());
@@ -115,9 +116,11 @@ async fn gather(cx: &Estate, bare: &Bare) -> Facts {
     Facts { wanted, found, ours }
 }
 
-async fn found(cx: &Estate, bare: &Bare, wanted: Option<&Wanted>) -> Result<Found, Failure> {
+async fn found(cx: &Estate, bare: &Bare, wanted: Option<&Wanted>, run: &RunInfo) -> Result<Found, Failure> {
     let Stand::Waits(talos) = bare.stand(cx).await? else { return Ok(Found::Other) };
     let mut out = Findings::of(System::Talos);
+    // What 01 of each machine would ask in its turn, of all at once.
+    disks(bare, &talos, run, &mut out).await?;
     let apply = at(on::APPLY, bare);
     for problem in bare.is_another(cx, &talos).await? {
         out.borrowed(&known::ANOTHER, apply.clone(), problem);
@@ -140,6 +143,23 @@ async fn found(cx: &Estate, bare: &Bare, wanted: Option<&Wanted>) -> Result<Foun
         Err(error) => return Err(error.into()),
     }
     Ok(Found::Waits(out))
+}
+
+async fn disks(bare: &Bare, talos: &Talos, run: &RunInfo, out: &mut Findings) -> Result<(), Failure> {
+    let key = || at(on::DISKS, bare);
+    if let Some(install) = unattended(talos).await? {
+        out.borrowed(&known::BY_ITSELF, key(), by_its_own(bare.name(), &install));
+        return Ok(());
+    }
+    match chosen(bare, talos).await? {
+        Err(problem) => out.borrowed(&known::DISK, key(), problem),
+        Ok(chosen) => {
+            other_data(bare, talos).await?.into_iter().for_each(|problem| out.borrowed(&known::DATA, key(), problem));
+            let lacks = unconsented(bare, &chosen, |thing| run.consents.contains(thing));
+            lacks.into_iter().for_each(|problem| out.borrowed(&known::CONSENT, key(), problem));
+        }
+    }
+    Ok(())
 }
 
 /// Why a file cannot be put in its place, and what helps; nothing is written to find out.

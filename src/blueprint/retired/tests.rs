@@ -84,23 +84,26 @@ fn swap(new: &str) -> Value {
 }
 
 #[test]
-fn a_recovery_counts_from_the_first_call_of_a_wipe_on() {
+fn a_recovery_that_is_open_counts_from_its_first_wipe_and_any_other_from_the_new_etcd_on() {
     use How::{Already, Applied, Begun, Passed, Sent};
     let planes = json!({ "planes": {
         "cluster": "homelab", "from": machine("n1"), "nodes": [], "lost": [machine("n2"), machine("n3")], "peers": [],
     } });
-    let cases: [(&str, How, Option<Event>, bool); 12] = [
+    let cases: [(&str, How, Option<Event>, bool); 15] = [
         ("02-wipe-etcd@n1", Begun, None, false),
         ("02-wipe-etcd@n1", Begun, abandoned(), false),
         ("02-wipe-etcd@n1", Already, None, false),
         ("02-wipe-etcd@n1", Passed(false), None, false),
         ("02-wipe-etcd@n1", Passed(true), None, true),
+        ("02-wipe-etcd@n1", Passed(true), abandoned(), false),
         ("02-wipe-etcd@n1", Sent, None, true),
-        ("02-wipe-etcd@n1", Sent, abandoned(), true),
-        ("02-wipe-etcd@n1", Applied, abandoned(), true),
+        ("02-wipe-etcd@n1", Sent, abandoned(), false),
+        ("02-wipe-etcd@n1", Applied, abandoned(), false),
         ("03-recover", Begun, abandoned(), false),
         ("03-recover", Already, done(), false),
         ("03-recover", Sent, None, true),
+        ("03-recover", Sent, abandoned(), true),
+        ("03-recover", Applied, done(), true),
         ("01-save-copy", Applied, None, false),
     ];
     let count = cases.len();
@@ -114,7 +117,7 @@ fn a_recovery_counts_from_the_first_call_of_a_wipe_on() {
         let said = fate(&run("quorum-recover", &other, &[(key, how)], end.clone()));
         assert_eq!((said.off.len(), said.unread), (0, lost), "{key} {how:?} {end:?}");
     }
-    assert_eq!(count, 12);
+    assert_eq!(count, 15);
 }
 
 #[test]
@@ -145,8 +148,19 @@ fn a_replaced_machine_stays_off_by_what_was_done_alone() {
         let why = off.map(|joined| Why::Replaced { by: "n4".into(), cluster: "homelab".into(), joined });
         let want: Vec<_> = why.into_iter().map(|why| ("n3".to_owned(), why)).collect();
         assert_eq!((said.off, said.anew.len(), said.unread), (want, usize::from(anew), false), "{steps:?} {end:?}");
+        assert_eq!(said.down.len(), 0, "{steps:?}: of these none has told it to go down");
     }
     assert_eq!(count, 13);
+    // One that was told to go down and is nobody's any more may be started.
+    for (steps, end, down) in [
+        (vec![(DOWN, Sent)], None, 0),
+        (vec![(DOWN, Sent)], abandoned(), 1),
+        (vec![(OUT, Applied), (DOWN, Sent)], abandoned(), 0),
+        (vec![(OUT, Already), (DOWN, Sent)], abandoned(), 1),
+    ] {
+        let said = fate(&run("node-replace", &swap("n4"), &steps, end.clone()));
+        assert_eq!((said.down.len(), said.off.len()), (down, 1 - down), "{steps:?} {end:?}");
+    }
     // Under one name the machine that is meant is the new one, once it has come.
     for (how, off) in [(Begun, 1), (Sent, 0), (Already, 0)] {
         let said = fate(&run("node-replace", &swap("n3"), &[(OUT, Applied), ("06-apply", how)], None));

@@ -101,9 +101,13 @@ pub(super) fn of(node: &Node, findings: &[Finding], at: Timestamp) -> [Cell; 8] 
         if node.waiting.is_some() { absent() } else { cell(&node.agent, |it| agent(it, blamed)) },
         cell(&node.guest, guest),
         of_talos(node, at),
-        if node.waiting.is_some() && is_no_node(node) { absent() } else { cell(&node.kubelet, kubelet) },
+        match node.waiting {
+            Some(_) if is_no_node(node) => absent(),
+            Some(_) => cell(&node.kubelet, |_| outdated()),
+            None => cell(&node.kubelet, kubelet),
+        },
         cell(&node.etcd, etcd),
-        cell(&node.workloads, pods),
+        cell(&node.workloads, |it| if node.waiting.is_some() && it.pods > 0 { outdated() } else { pods(it) }),
         found(node, findings),
     ]
 }
@@ -130,6 +134,11 @@ fn cell<T>(layer: &Layer<T>, of: impl FnOnce(&T) -> Cell) -> Cell {
 
 fn absent() -> Cell {
     Cell { mark: Mark::Absent, short: "-".into(), long: "-".into() }
+}
+
+/// What waits for its first configuration runs nothing, whatever is written of it.
+fn outdated() -> Cell {
+    Cell { mark: Mark::Unknown, short: " of before".into(), long: " of before".into() }
 }
 
 fn is_no_node(node: &Node) -> bool {

@@ -27,7 +27,7 @@ use super::plan::stopped;
 use super::session::{Session, plural};
 
 use mended::Next;
-use runs::{Open, Runs};
+use runs::{Open, Past, Runs};
 use screen::Paper;
 
 /// Looks once, or again and again. It changes nothing, makes nothing, and waits for nobody's lock.
@@ -81,9 +81,8 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
         let mut survey = survey.map_err(fail::failure)?;
         let mut looked = lint::look(&survey);
         let runs = Runs::of(session);
-        runs.keep_off(&mut survey);
-        let mut notes = mended::by_our_runs(session, &survey, &mut looked.findings);
-        notes.extend(runs.notes.iter().cloned());
+        runs.keep_off(&session.site, &mut survey);
+        let notes = mended::by_our_runs(session, &survey, &mut looked.findings);
         mended::by_migrations(session, &survey, &mut looked.findings);
         runs.judge(&session.site, &survey, &mut looked.findings);
         let etcd: Vec<Ballot> = survey.talos.iter().flat_map(|cluster| survey.ballots(cluster)).collect();
@@ -93,7 +92,18 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
         let stage = Stage::of(out);
         let not_looked_at = looked.blind();
         let findings = &looked.findings;
-        let shown = Shown { runs: runs.open, survey: &survey, etcd, waiting, findings, not_looked_at, notes };
+        let (past, runs_unknown) = (runs.past(), runs.unknown);
+        let shown = Shown {
+            runs: runs.open,
+            past,
+            runs_unknown,
+            survey: &survey,
+            etcd,
+            waiting,
+            findings,
+            not_looked_at,
+            notes,
+        };
         let text =
             if out.json { format!("{}\n", serde_json::to_string(&shown)?) } else { shown.text(out, stage.width) };
         let there = match (args.watch, out.json) {
@@ -114,6 +124,12 @@ struct Shown<'a> {
     /// The runs of this site that are open.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     runs: Vec<Open>,
+    /// Those that were undone past something, which stays.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    past: Vec<Past>,
+    /// Why not all of the runs is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    runs_unknown: Vec<String>,
     #[serde(flatten)]
     survey: &'a Survey,
     /// The votes of each etcd of Talos'.
@@ -131,7 +147,13 @@ struct Shown<'a> {
 impl Shown<'_> {
     fn text(&self, out: &Out, width: usize) -> String {
         let mut paper = Paper::new(*out, width);
-        paper.survey(self.survey, &self.runs, self.findings, &self.etcd, &self.waiting);
+        paper.survey(
+            self.survey,
+            (&self.runs, &self.past, &self.runs_unknown),
+            self.findings,
+            &self.etcd,
+            &self.waiting,
+        );
         // Without a node nothing was looked at.
         if !self.survey.nodes.is_empty() {
             paper.findings(self.findings, &self.not_looked_at);

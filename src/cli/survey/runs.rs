@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::base::names::StepKey;
 use crate::base::survey::{Layer, Node, Survey};
 use crate::blueprint::retired::{Why, fate};
+use crate::engine::event::Event;
 use crate::engine::state::Phase;
 use crate::engine::store::RunRead;
 use crate::lint::{BY_REPLACE, Finding};
@@ -40,6 +42,22 @@ pub(super) struct Open {
     pub(super) at_work: bool,
 }
 
+/// A run that was undone past something, where no other one of its migration came after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Past {
+    /// Its id.
+    pub(super) run: String,
+    /// Its migration.
+    pub(super) migration: String,
+    /// The steps that were passed.
+    pub(super) steps: Vec<String>,
+    /// What stays of them, as the undo has told it.
+    pub(super) stays: Vec<String>,
+    /// What goes on from there.
+    pub(super) help: String,
+}
+
 /// Why a machine is not to be started.
 #[derive(Debug, Clone)]
 struct Off {
@@ -54,10 +72,14 @@ struct Off {
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     pub(super) open: Vec<Open>,
+    /// By migration.
+    past: BTreeMap<String, Past>,
     /// By the machine's name in the site file.
     off: BTreeMap<String, Off>,
+    /// What a run has switched off and does not hold any more: the run, by the machine's name in the site file.
+    down: BTreeMap<String, String>,
     /// Why not all of it is known.
-    pub(super) notes: Vec<String>,
+    pub(super) unknown: Vec<String>,
 }
 
 /// The rules that tell to start a machine, or what runs on it.
@@ -71,12 +93,12 @@ impl Runs {
         let (runs, damaged) = match session.store.every_run() {
             Ok(all) => all,
             Err(error) => {
-                said.notes.push(format!("which runs of this site are open is not known: {error}"));
+                said.unknown.push(format!("which runs of this site are open is not known: {error}"));
                 return said;
             }
         };
         for run in damaged {
-            said.notes.push(format!(
+            said.unknown.push(format!(
                 "the journal of run {} is damaged, so what it did is not known: `pvemig status`",
                 run.id
             ));
@@ -84,30 +106,22 @@ impl Runs {
         let at_work = match session.store.at_work() {
             Ok(holder) => holder.map(|holder| holder.run),
             Err(error) => {
-                said.notes.push(format!("whether a run of this site is at work is not known: {error}"));
+                said.unknown.push(format!("whether a run of this site is at work is not known: {error}"));
                 None
             }
         };
-        // By migration: the last run of it that was undone past something, where no other came after it.
-        let mut passed: BTreeMap<String, String> = BTreeMap::new();
         for run in &runs {
             said.take(run, at_work.as_ref() == Some(&run.id));
             let Some(name) = run.state.opened.migration.as_ref().filter(|_| begun(&run.state)) else { continue };
-            passed.remove(name);
-            let steps = run.state.opened.plan.iter().filter(|p| run.state.steps.get(&p.key).is_some_and(|s| s.passed));
-            let steps: Vec<_> = steps.map(|planned| planned.key.to_string()).collect();
-            if run.state.phase == Phase::Undone && !steps.is_empty() {
-                let note = format!(
-                    "run {0} ({name}) was undone, and what {1} did stays: `pvemig report {0}` says what that is, `pvemig plan \
-                     {name}` what a new run would do",
-                    run.id,
-                    steps.join(", ")
-                );
-                passed.insert(name.clone(), note);
-            }
+            said.past.remove(name);
+            said.past.extend(Past::of(run, name).map(|past| (name.clone(), past)));
         }
-        said.notes.extend(passed.into_values());
         said
+    }
+
+    /// Those that were undone past something, by migration.
+    pub(super) fn past(&self) -> Vec<Past> {
+        self.past.values().cloned().collect()
     }
 
     fn take(&mut self, run: &RunRead, at_work: bool) {
@@ -117,16 +131,22 @@ impl Runs {
         let command = format!("pvemig {verb} {id}");
         let fate = fate(&run.state);
         if fate.unread {
-            self.notes.push(format!(
+            self.unknown.push(format!(
                 "what run {id} ({what}) says of machines cannot be read, so whether one of them must stay off is not known: \
                  `pvemig report {id}`"
             ));
         }
         for name in fate.anew {
             self.off.remove(&name);
+            self.down.remove(&name);
+        }
+        for name in fate.down {
+            self.off.remove(&name);
+            self.down.insert(name, format!("run {id} ({what})"));
         }
         for (name, why) in fate.off {
             let command = open.then(|| command.clone());
+            self.down.remove(&name);
             self.off.insert(name, Off { run: id.clone(), what: what.clone(), command, why });
         }
         if !(open && begun(&run.state)) {
@@ -143,21 +163,20 @@ impl Runs {
         });
     }
 
-    /// What is not known of a machine that must stay off is not to be found out by starting it.
-    pub(super) fn keep_off(&self, survey: &mut Survey) {
-        for node in &mut survey.nodes {
-            let Some(off) = self.off.get(&node.name) else { continue };
-            let instead = format!("it must stay off, by run {} ({})", off.run, off.what);
-            let starts = |help: &Option<String>| help.as_ref().is_some_and(|help| help.contains("qm start"));
-            if let Layer::Unknown { help, .. } = &mut node.talos
-                && starts(help)
-            {
+    /// Whether a machine that does not answer is to be started is what the runs say that have to do with it.
+    pub(super) fn keep_off(&self, site: &Site, survey: &mut Survey) {
+        for node in survey.nodes.iter_mut().filter(|node| is_away(node)) {
+            let instead = match (self.off.get(&node.name), self.down.get(&node.name)) {
+                (Some(off), _) => off.help(site, node),
+                (None, Some(run)) => {
+                    let start = node.place.as_ref().map(|at| format!("`qm start {}`", at.vmid));
+                    let start = start.unwrap_or_else(|| "its power button".to_owned());
+                    format!("{run} switched it off and is over: where nobody has done so since, {start} starts it")
+                }
+                (None, None) => continue,
+            };
+            for help in [unknown(&mut node.talos), unknown(&mut node.etcd)].into_iter().flatten() {
                 *help = Some(instead.clone());
-            }
-            if let Layer::Unknown { help, .. } = &mut node.etcd
-                && starts(help)
-            {
-                *help = Some(instead);
             }
         }
     }
@@ -206,24 +225,80 @@ impl Runs {
 
     /// No plan comes before the end of an open run.
     fn first(&self, help: &mut String) {
-        let Some(newest) = self.open.last() else { return };
         const PLAN: &str = "`pvemig plan ";
-        let Some((before, rest)) = help.split_once(PLAN) else { return };
+        let Some(newest) = self.open.last() else {
+            // What it left behind is what is to be dealt with.
+            if let Some(past) = self.past.values().next_back().filter(|_| by_hand(help)) {
+                let instead =
+                    format!("first what run {} ({}) left: `pvemig plan {1}`; then ", past.run, past.migration);
+                help.insert_str(0, &instead);
+            }
+            return;
+        };
+        let then = format!(
+            "first the end of run {} ({}), which is open: `{}`; then ",
+            newest.run, newest.what, newest.command
+        );
+        let Some((before, rest)) = help.split_once(PLAN) else {
+            if by_hand(help) {
+                help.insert_str(0, &then);
+            }
+            return;
+        };
         let Some((name, behind)) = rest.split_once('`') else { return };
         let own = self.open.iter().find(|open| open.migration.as_deref() == Some(name));
         *help = match own {
+            // A plan shows; that goes on at once.
+            Some(open) if behind.starts_with(" shows ") => {
+                format!(
+                    "{before}`{}` goes on with run {} of {name}, which is open, and asks nobody",
+                    open.command, open.run
+                )
+            }
             Some(open) => format!("{before}`{}` (run {} of {name} is open){behind}", open.command, open.run),
-            None => format!(
-                "first the end of run {} ({}), which is open: `{}`; then {before}{PLAN}{name}`{behind}",
-                newest.run, newest.what, newest.command
-            ),
+            None => format!("{then}{before}{PLAN}{name}`{behind}"),
         };
     }
 }
 
+impl Past {
+    fn of(run: &RunRead, migration: &str) -> Option<Self> {
+        let passed = |key: &&StepKey| run.state.steps.get(*key).is_some_and(|step| step.passed);
+        let keys = run.state.opened.plan.iter().map(|planned| &planned.key);
+        let steps: Vec<String> = keys.filter(passed).map(ToString::to_string).collect();
+        let told = run.records.iter().filter_map(|record| match &record.event {
+            // The first says that it was passed.
+            Event::Undone { passed: true, stays, .. } => Some(stays.iter().skip(1).cloned()),
+            _ => None,
+        });
+        (run.state.phase == Phase::Undone && !steps.is_empty()).then(|| Self {
+            run: run.id.clone(),
+            migration: migration.to_owned(),
+            steps,
+            stays: told.flatten().collect(),
+            help: format!(
+                "`pvemig plan {migration}` shows what a new run would do; `pvemig report {}` what this one did",
+                run.id
+            ),
+        })
+    }
+}
+
 impl Paper {
-    /// What is half done stands before what is seen: that is as it is because of it.
-    pub(super) fn runs(&mut self, open: &[Open]) {
+    /// What is half done stands before what is seen: that is as it is because of it. So does what nobody knows of it.
+    pub(super) fn runs(&mut self, open: &[Open], past: &[Past], unknown: &[String]) {
+        for text in unknown {
+            let head = format!("{} ", Mark::Unknown.style().apply_to(Mark::Unknown.row()));
+            self.laid(&head, text, 4);
+        }
+        for it in past {
+            let head = format!("{} ", Mark::Wrong.style().apply_to(Mark::Wrong.row()));
+            let text =
+                format!("run {} ({}) was undone, and what {} did stays", it.run, it.migration, it.steps.join(", "));
+            self.laid(&head, &text, 4);
+            it.stays.iter().for_each(|line| self.laid("    ", line, 4));
+            self.help(&it.help);
+        }
         for run in open {
             let (mark, at_work) =
                 if run.at_work { (Mark::Noted, ", a process is at work on it") } else { (Mark::Wrong, "") };
@@ -235,6 +310,19 @@ impl Paper {
                 self.help(&run.help);
             }
         }
+    }
+}
+
+/// Whether a help is a command that changes a node in passing.
+fn by_hand(help: &str) -> bool {
+    [" patch mc ", " patch machineconfig ", " upgrade --image "].iter().any(|command| help.contains(command))
+}
+
+/// The help of what is not known.
+fn unknown<T>(layer: &mut Layer<T>) -> Option<&mut Option<String>> {
+    match layer {
+        Layer::Unknown { help, .. } => Some(help),
+        _ => None,
     }
 }
 
@@ -252,6 +340,16 @@ impl Off {
             format!(" (on {on}: `qm set {} --onboot 0`, so that it does not start with its host)", place.vmid)
         });
         let vm = vm.unwrap_or_default();
+        if let (Some(on), Some(place)) = (node.vm().filter(|vm| vm.is_running()), &node.place) {
+            let stop = format!("`qm stop {}` on {}", place.vmid, on.host);
+            return match (why, command) {
+                (Why::Replaced { by, .. }, Some(command)) if by == name => format!(
+                    "by run {run} ({what}) it must not come back with its old disk, and it runs: where it was not started from a Talos \
+                     medium, {stop}; then `{command}`"
+                ),
+                _ => format!("by run {run} ({what}) it must stay off, and it runs: {stop}"),
+            };
+        }
         match (why, command) {
             (Why::Replaced { by, .. }, Some(command)) => {
                 format!("leave it off: run {run} ({what}) is to put {by} in its place: `{command}`")

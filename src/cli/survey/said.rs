@@ -52,6 +52,8 @@ fn shown(nodes: Vec<Node>, not_looked_at: Vec<Blind>) -> String {
         findings: &[],
         not_looked_at,
         notes: Vec::new(),
+        past: Vec::new(),
+        runs_unknown: Vec::new(),
     }
     .text(&Out::new(false, 0, String::new()), usize::MAX)
 }
@@ -140,6 +142,8 @@ fn no_row_is_wider_than_the_terminal() {
             findings: &[],
             not_looked_at: Vec::new(),
             notes: Vec::new(),
+            past: Vec::new(),
+            runs_unknown: Vec::new(),
         };
         let text = shown.text(&Out::new(false, 0, String::new()), width);
         let text = console::strip_ansi_codes(&text).into_owned();

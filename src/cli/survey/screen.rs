@@ -13,7 +13,7 @@ use super::super::session::plural;
 use super::super::words::{lay, one_line};
 use super::cells::{self, COLUMNS, Cell, Mark};
 use super::mended::Next;
-use super::runs::Open;
+use super::runs::{Open, Past};
 
 /// So many lines of one layer of a node are shown; of more only the number.
 pub(super) const FEW: usize = 4;
@@ -88,13 +88,13 @@ impl Paper {
     pub(super) fn survey(
         &mut self,
         survey: &Survey,
-        runs: &[Open],
+        (runs, past, blind): (&[Open], &[Past], &[String]),
         findings: &[Finding],
         etcd: &[Ballot],
         next: &[Next],
     ) {
         self.head(survey);
-        self.runs(runs);
+        self.runs(runs, past, blind);
         let lonely = |of: &str| findings.iter().any(|finding| finding.rule == ONLY_ONE && finding.what == of);
         self.etcd(etcd, lonely);
         if survey.nodes.is_empty() {
