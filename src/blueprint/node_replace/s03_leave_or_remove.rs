@@ -162,7 +162,7 @@ impl Step<Estate> for LeaveEtcd {
         }
         let left = quorum::votes(&etcd).map(|votes| votes.to_string()).unwrap_or_default();
         let change = Change::act(format!(
-            "the member {} ({}) is out of etcd and does not come back: etcd has {left}; a `pvemig resume` puts {} in its place, an \
+            "the member {} ({}) is out of etcd and does not come back: etcd has {left}; as long as this run is open `pvemig resume` puts {} in its place, an \
              undo leaves a voter short",
             self.swap.host(),
             before.member,
@@ -235,6 +235,27 @@ impl LeaveEtcd {
             },
         }
     }
+}
+
+/// Why nothing goes on behind 03: the old machine has been started again since, and is a member once more. A plan asks that
+/// before anything was done.
+pub(super) async fn is_back(cx: &Estate, swap: &Swap, run: &RunInfo) -> Option<Problem> {
+    if run.id.is_empty() {
+        return None;
+    }
+    let etcd = look(cx, &swap.old.cluster, &swap.peers).await;
+    (!etcd.ids_of(swap.host()).is_empty()).then(|| {
+        Problem::new(
+            format!("{} is a member of etcd again: it was started with its old disk", swap.goer()),
+            format!(
+                "switch it off ({}); then `pvemig step {}{} --destroy {}` takes its member out again, and `pvemig resume` goes on",
+                swap.old.talosctl("shutdown --force"),
+                on::LEAVE,
+                run.migration.as_ref().map(|name| format!(" -m {name}")).unwrap_or_default(),
+                swap.member()
+            ),
+        )
+    })
 }
 
 /// The snapshot that 01 has kept in this run; else, for this step alone, the newest whole one of this etcd in another run:

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Check, Hands, Problem};
+use crate::base::check::{Answer, Check, Hands, Problem};
 use crate::base::fault::Failure;
 use crate::blueprint::install::asked::{chosen, other_data, runs_from};
 use crate::blueprint::install::{Stand, bare::still_waits};
@@ -10,6 +10,7 @@ use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::Talos;
 
+use super::s03_leave_or_remove::is_back;
 use super::swap::Swap;
 
 /// Has a person put the new machine in its place.
@@ -51,7 +52,20 @@ impl Step<Estate> for SwapMachine {
         Outlook::default().asks(format!("{}, where it does not wait there yet", self.ask().0))
     }
 
-    async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let check = self.look(cx).await?;
+        // While a person is asked, the old one may have been started with its old disk: that is what is to be said then.
+        if matches!(check.answer, Answer::Manual { .. })
+            && let Some(problem) = is_back(cx, &self.swap, seen.run).await
+        {
+            return Ok(Check::blocked(vec![problem]));
+        }
+        Ok(check)
+    }
+}
+
+impl SwapMachine {
+    async fn look(&self, cx: &Estate) -> Result<Check<Before>, Failure> {
         let new = &self.swap.new;
         Ok(match new.stand(cx).await? {
             Stand::Waits(talos) => self.is_it(cx, &talos).await?,
@@ -75,16 +89,21 @@ impl Step<Estate> for SwapMachine {
             Stand::Silent(why) => self.manual().note(why.to_string()),
         })
     }
-}
 
-impl SwapMachine {
     fn ask(&self) -> (String, String) {
         let (start, mut hint) = self.swap.new.start_it();
         if self.swap.same_name() {
             // Switched on as it is, the old one would come up.
+            let order = self.swap.new.machine.vm.as_ref().map(|vm| {
+                format!(
+                    " (the drive of the ISO comes first: `qm config {0}` shows which one that is, `qm set {0} --boot order=ide2`)",
+                    vm.vmid
+                )
+            });
             hint = format!(
-                "from that medium, and not from a disk with the old installation: with that it comes back as the old {}; {}",
+                "from that medium, and not from a disk with the old installation: with that it comes back as the old {}{}; {}",
                 self.swap.old(),
+                order.unwrap_or_default(),
                 self.swap.new.looked_for()
             );
             let ask = format!(

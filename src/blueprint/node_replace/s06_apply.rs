@@ -9,11 +9,11 @@ use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::Permit;
 use crate::blueprint::install::{Apply, apply};
-use crate::blueprint::quorum::look;
-use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
+use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 
 use super::on;
+use super::s03_leave_or_remove::is_back;
 use super::sight::{Life, life};
 use super::swap::Swap;
 
@@ -58,11 +58,15 @@ impl Step<Estate> for ApplyConfig {
         }
         let run = seen.run;
         let mut check = self.core().check(cx, seen).await?;
-        if let Answer::Blocked { problems } = &mut check.answer
-            && !self.swap.same_name()
-            && let Some(problem) = self.is_back(cx, run).await
+        // Nobody joins beside one that has come back.
+        if !self.swap.same_name()
+            && matches!(check.answer, Answer::Blocked { .. } | Answer::Todo { .. })
+            && let Some(problem) = is_back(cx, &self.swap, run).await
         {
-            problems.insert(0, problem);
+            match &mut check.answer {
+                Answer::Blocked { problems } => problems.insert(0, problem),
+                _ => return Ok(Check::blocked(vec![problem])),
+            }
         }
         Ok(check)
     }
@@ -77,24 +81,6 @@ impl Step<Estate> for ApplyConfig {
 }
 
 impl ApplyConfig {
-    /// 03 was at work, and the old machine has been started again since.
-    async fn is_back(&self, cx: &Estate, run: &RunInfo) -> Option<Problem> {
-        let host = self.swap.host();
-        let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
-        (!etcd.ids_of(host).is_empty()).then(|| {
-            Problem::new(
-                format!("{} is a member of etcd again: it was started with its old disk", self.swap.goer()),
-                format!(
-                    "switch it off ({}); then `pvemig step {}{} --destroy {}` takes its member out again, and `pvemig resume` goes on",
-                    self.swap.old.talosctl("shutdown --force"),
-                    on::LEAVE,
-                    run.migration.as_ref().map(|name| format!(" -m {name}")).unwrap_or_default(),
-                    self.swap.member()
-                ),
-            )
-        })
-    }
-
     fn core(&self) -> Apply<'_> {
         let key = StepKey::new(<Self as Step<Estate>>::ID, None);
         Apply { key, bare: &self.swap.new, peers: &self.swap.peers, first: false, others: &[] }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Change, Check, Problem};
@@ -153,10 +154,21 @@ impl Step<Estate> for WipeEtcd {
         let held = copies::held(seen.run)?.unwrap_or_default();
         let copy = copies::chosen(&held, &self.planes.from.name).and_then(|copy| copies::place(seen.run, copy));
         let copy = copy.map_or_else(|| "among the files of 01".to_owned(), |path| path.display().to_string());
+        let others = self.planes.stay().filter(|machine| machine.name != *name);
+        let others =
+            join_all(others.map(async |machine| {
+                matches!(here(cx, machine).await, Here::Holds(_)).then_some(machine.name.as_str())
+            }));
+        let others: Vec<&str> = others.await.into_iter().flatten().collect();
+        let place = if others.is_empty() {
+            format!("until 03 is done the etcd of {} may be nowhere but in {copy}", self.planes.cluster)
+        } else {
+            format!("{} still has data of etcd, and what 01 has copied is {copy}", others.join(", "))
+        };
         let change = Change::act(format!(
-            "{label} of {name} is wiped, and an undo does not bring it back: until 03 is done the etcd of {} may be nowhere but in \
-             {copy}; it begins from there by `pvemig resume {}`, or, once that run is undone, by a new one with `snapshot: {copy}`",
-            self.planes.cluster, seen.run.id
+            "{label} of {name} is wiped, and an undo does not bring it back: {place}; etcd begins from that copy by \
+             `pvemig resume {}`, or, once that run is undone, by a new one with `snapshot: {copy}`",
+            seen.run.id
         ));
         let lost = before.data.iter().map(|path| Change::remove(format!("{name} had"), path));
         Ok(Check::todo(std::iter::once(change).chain(lost).collect(), ()))

@@ -89,7 +89,7 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
         runs.judge(&session.site, &survey, &mut looked.findings);
         let etcd: Vec<Ballot> = survey.talos.iter().flat_map(|cluster| survey.ballots(cluster)).collect();
         let mut waiting = mended::next_of_waiting(&session.site, &survey);
-        runs.next(&mut waiting);
+        runs.next(&survey, &mut waiting);
         // A terminal may have been given another size meanwhile.
         let stage = Stage::of(out);
         let not_looked_at = looked.blind();

@@ -133,6 +133,15 @@ impl Runs {
             self.down.insert(name, (format!("run {id} ({what})"), run.state.last));
         }
         for (name, why) in fate.off {
+            // A step of it that was run alone in between knows nothing of what came then.
+            let place = |why: &Why| match why {
+                Why::Replaced { by, joined, .. } => Some((by.clone(), *joined)),
+                Why::Lost => None,
+            };
+            let is = self.off.get(&name).and_then(|off| place(&off.why));
+            if is.is_some_and(|(by, joined)| joined && place(&why) == Some((by, false))) {
+                continue;
+            }
             let command = open.then(|| command.clone());
             self.down.remove(&name);
             self.off.insert(name, Off { run: id.clone(), what: what.clone(), command, why });
@@ -198,8 +207,11 @@ impl Runs {
     }
 
     /// The same for what is next.
-    pub(super) fn next(&self, next: &mut [Next]) {
-        next.iter_mut().for_each(|next| self.first(&mut next.help, ""));
+    pub(super) fn next(&self, survey: &Survey, next: &mut [Next]) {
+        for next in next {
+            let of = next.nodes.first().and_then(|name| survey.node(name)?.talos_cluster.clone());
+            self.first(&mut next.help, &of.unwrap_or_default());
+        }
     }
 
     /// A cordon of a run that is open here is taken back by that run.
@@ -220,7 +232,7 @@ impl Runs {
         let Some(newest) = self.open.last() else {
             // What it left behind is what is to be dealt with.
             if let Some(past) = self.past.values().find(|past| past.cluster.as_deref() == Some(cluster))
-                && by_hand(help)
+                && (by_hand(help) || (help.contains(PLAN) && !help.contains(&format!("{PLAN}{}`", past.migration))))
             {
                 let instead =
                     format!("first what run {} ({}) has left, which stands above; then ", past.run, past.migration);
@@ -345,7 +357,12 @@ impl Off {
                 "leave it off{vm}: run {run} ({what}) has put {by} in its place; take {name} out of the site file \
                  (talos.{cluster}.nodes), and the migrations that name it"
             ),
-            (Why::Lost, _) => {
+            (Why::Lost, Some(command)) => {
+                format!(
+                    "leave it off{vm}: run {run} ({what}) lets etcd begin anew without it, and goes on by `{command}`"
+                )
+            }
+            (Why::Lost, None) => {
                 let next = mended::replace(site, name).unwrap_or_else(|| BY_REPLACE.to_owned());
                 format!(
                     "leave it off{vm}: by run {run} ({what}) it must not come back with its old disk; for another in its place {next}"
