@@ -82,14 +82,22 @@ fn objects(w: &World) -> Objects {
         for part in ["spec", "data", "rules", "roleRef", "subjects", "provisioner"] {
             written[part] = object[part].clone();
         }
+        for part in ["uid", "labels", "annotations"] {
+            written[part] = object["metadata"][part].clone();
+        }
         // Whether a node is reached is found out anew.
-        if let Some(spec) = written["spec"].as_object_mut() {
-            spec.remove("taints");
+        if let Some(taints) = written["spec"]["taints"].as_array_mut() {
+            taints.retain(|taint| !taint["key"].as_str().unwrap().starts_with("node.kubernetes.io/"));
         }
         written
     };
     let all = w.kube.store.everything().filter(|(key, _)| !made.contains(&key.resource));
     all.map(|(key, object)| (format!("{} {}/{}", key.resource, key.namespace, key.name), written(object))).collect()
+}
+
+/// Neither nothing nor empty.
+fn is_said(value: &Value) -> bool {
+    !matches!(value, Value::Null) && *value != json!({}) && *value != json!([])
 }
 
 /// What must hold at every moment: one etcd at most, and of the disks only what was named.
@@ -142,6 +150,10 @@ fn assert_recovered(rig: &Rig, before: &Objects, what: &str) {
         assert_eq!(now.get(key), Some(object), "{what}: {key}");
     }
     assert!(before.len() > 20, "{}", before.len());
+    let with = |part: &str| before.values().filter(|object| object.pointer(part).is_some_and(is_said)).count();
+    let counts = ["/uid", "/labels", "/annotations", "/spec/taints"].map(with);
+    assert_eq!(counts[0], before.len());
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 
 /// The nodes as they are compared, once those that are left are booted through: nothing is ever at rest on one that is off.
