@@ -1,7 +1,7 @@
 //! 03: the old node's member is out of etcd: it leaves where it is alive, and is removed by another one where it is dead.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,12 @@ impl Step<Estate> for LeaveEtcd {
                 }
                 match snapshot(seen.run, &etcd.member_ids()) {
                     Some(Kept::Own) => {}
+                    Some(Kept::Damaged(path)) => {
+                        let text = format!("the snapshot of this run is not whole any more: {}", path.display());
+                        let help =
+                            "`pvemig abandon` this run, and begin another one, which takes a snapshot of its own";
+                        return Ok(Check::blocked(vec![Problem::new(text, help)]).notes(notes));
+                    }
                     Some(Kept::Other(line)) => notes.push(line),
                     None => {
                         let text = "no snapshot of this etcd is kept in this run, nor in another one of this site: with its members \
@@ -244,8 +250,10 @@ impl LeaveEtcd {
 
 /// A snapshot of etcd that is kept.
 enum Kept {
-    /// 01 of this run has it.
+    /// 01 of this run has it, and it is whole.
     Own,
+    /// 01 of this run had it, and it is not whole any more: its file.
+    Damaged(PathBuf),
     /// 01 of another run has it, and it is whole: which one.
     Other(String),
 }
@@ -254,8 +262,11 @@ enum Kept {
 fn snapshot(run: &RunInfo, members: &BTreeSet<String>) -> Option<Kept> {
     let kept = |files: &Path| files.join(on::SNAPSHOT).join(FILE);
     let own = run.files.as_ref()?;
-    if kept(own).exists() {
-        return Some(Kept::Own);
+    let is_whole = |bytes: &[u8]| bolt::copied(bytes).is_ok_and(|copied| copied.digest);
+    match std::fs::read(kept(own)) {
+        Ok(bytes) if is_whole(&bytes) => return Some(Kept::Own),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        _ => return Some(Kept::Damaged(kept(own))),
     }
     let runs = own.parent()?.parent()?;
     let mut others: Vec<_> = (run.others.keys())
@@ -267,7 +278,7 @@ fn snapshot(run: &RunInfo, members: &BTreeSet<String>) -> Option<Kept> {
     others.sort();
     others.into_iter().rev().find_map(|(at, id, path)| {
         let bytes = std::fs::read(&path).ok()?;
-        let whole = bolt::copied(&bytes).is_ok_and(|copied| copied.digest);
+        let whole = is_whole(&bytes);
         // The members are in it by their ids, as etcd writes them.
         let ours = members.iter().any(|member| names(&bytes, member.trim_start_matches('0').as_bytes()));
         let at = jiff::Timestamp::try_from(at).ok()?;
