@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
+mod alone;
 mod copies;
 mod meanwhile;
 mod path;
