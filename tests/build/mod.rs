@@ -7,6 +7,7 @@ mod alone;
 mod elsewhere;
 mod installed;
 mod kubeconfig;
+mod least;
 mod refused;
 mod safekeeping;
 

@@ -9,6 +9,7 @@ pub mod forwards;
 pub mod odd;
 pub mod oneway;
 pub mod probe;
+pub mod rights;
 pub mod same;
 pub mod scene;
 pub mod story;

@@ -5,6 +5,7 @@
 
 mod alone;
 mod copies;
+mod least;
 mod meanwhile;
 mod path;
 mod refused;

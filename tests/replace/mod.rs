@@ -5,6 +5,7 @@
 
 mod alone;
 mod back;
+mod least;
 mod odd;
 mod proven;
 mod refused;

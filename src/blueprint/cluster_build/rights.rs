@@ -33,12 +33,14 @@ pub(super) fn of(p: &Params) -> Rights {
         pve_notes: Vec::new(),
         kubernetes: p.first().map(|bare| bare.machine.node.cluster.clone()).unwrap_or_default(),
         namespace: "kube-system".into(),
-        kube: vec![KubeNeed {
-            steps: vec![on::VERIFY],
-            right: Right::new("list", "", "nodes", ""),
-            purpose: "the state of the nodes".into(),
-            weight: Weight::Needed,
-        }],
+        kube: ["get", "list"]
+            .map(|verb| KubeNeed {
+                steps: vec![on::VERIFY],
+                right: Right::new(verb, "", "nodes", ""),
+                purpose: "the state of the nodes".into(),
+                weight: Weight::Needed,
+            })
+            .into(),
         kube_notes: vec!["There is nothing to ask of Kubernetes before there is a cluster.".into()],
         talos: Some(TalosRights {
             cluster: p.cluster.clone(),
