@@ -5,6 +5,7 @@
 
 mod alone;
 mod elsewhere;
+mod findings;
 mod installed;
 mod kubeconfig;
 mod least;

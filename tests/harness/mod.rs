@@ -6,6 +6,7 @@
 pub mod estate;
 pub mod faults;
 pub mod forwards;
+pub mod found;
 pub mod odd;
 pub mod oneway;
 pub mod probe;

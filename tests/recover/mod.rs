@@ -5,6 +5,7 @@
 
 mod alone;
 mod copies;
+mod findings;
 mod least;
 mod meanwhile;
 mod path;

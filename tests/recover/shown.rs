@@ -4,7 +4,7 @@ use super::meanwhile::{goes_on, up_to, up_to_with};
 use super::refused::{params, stops};
 use super::*;
 
-fn another(w: &mut World) {
+pub(super) fn another(w: &mut World) {
     let config = &mut w.vms.get_mut(&223).unwrap().config;
     config.insert("smbios1".into(), "uuid=7d0f4d6e-6a2b-4c35-9b77-0c5a3f4e0999".into()).unwrap();
 }

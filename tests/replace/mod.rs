@@ -5,6 +5,7 @@
 
 mod alone;
 mod back;
+mod findings;
 mod least;
 mod odd;
 mod proven;
