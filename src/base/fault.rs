@@ -5,6 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::check::Problem;
+use super::permit::Thing;
+
 /// What a failed call may have left behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -37,6 +40,11 @@ pub trait Fault: Error + Send + Sync + 'static {
     fn help(&self) -> Option<String> {
         None
     }
+
+    /// The words of a person that it shows to be wrong (see [`Problem::voids`]).
+    fn voids(&self) -> &[Thing] {
+        &[]
+    }
 }
 
 /// Any fault, for signatures that cross provider borders.
@@ -56,7 +64,15 @@ impl Failure {
 
     /// A fault that is only a sentence; for what has no provider (a broken before-image, an unknown step).
     pub fn plain(text: impl Into<String>, help: Option<String>) -> Self {
-        Self(Box::new(Plain { text: text.into(), help }))
+        Self(Box::new(Plain { text: text.into(), help, voids: Vec::new() }))
+    }
+
+    /// What was in the way right before a change, which was not sent for it: all of it, what helps first, and the words
+    /// that count no longer.
+    pub fn barred(problems: Vec<Problem>) -> Self {
+        let voids = problems.iter().filter_map(|problem| problem.voids.as_deref().cloned()).collect();
+        let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|problem| (problem.text, problem.help)).unzip();
+        Self(Box::new(Plain { text: text.join("; "), help: help.into_iter().next(), voids }))
     }
 
     /// The fault's text and those of its sources, outermost first; no text twice in a row, and no secret in any.
@@ -97,6 +113,7 @@ impl fmt::Display for Failure {
 struct Plain {
     text: String,
     help: Option<String>,
+    voids: Vec<Thing>,
 }
 
 impl Fault for Plain {
@@ -105,5 +122,8 @@ impl Fault for Plain {
     }
     fn help(&self) -> Option<String> {
         self.help.clone()
+    }
+    fn voids(&self) -> &[Thing] {
+        &self.voids
     }
 }

@@ -1,5 +1,6 @@
 //! `pvemig plan MIGRATION`: what would be done, without doing it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -78,6 +79,7 @@ pub(super) async fn look(
 ) -> anyhow::Result<Vec<Line>> {
     let opened = session.opened(blueprint, migration, steps, false)?;
     let recorder = Recorder::scratch(opened, &Wiring { clock: session.clock, ..Wiring::default() })?;
+    let given: BTreeSet<_> = consents.iter().map(|thing| Thing(thing.clone())).collect();
     let engine = Engine {
         cx: &session.estate,
         steps,
@@ -86,7 +88,8 @@ pub(super) async fn look(
         policy: Policy { hand: Hand::Stop, patience: session.site.patience, limit: Some(Duration::ZERO) },
         info: RunInfo {
             migration: migration.map(str::to_owned),
-            consents: consents.iter().map(|thing| Thing(thing.clone())).collect(),
+            consents: given.clone(),
+            granted: given,
             ..session.store.info("", &session.host)?
         },
         lately: Lately::default(),

@@ -13,7 +13,7 @@ use crate::engine::lately::Lately;
 use crate::engine::recorder::Recorder;
 use crate::engine::run::{Engine, Hand};
 use crate::engine::state::RunState;
-use crate::engine::step::{Outlook, Risk};
+use crate::engine::step::{Outlook, Risk, RunInfo};
 use crate::engine::store::SiteLock;
 
 use super::exit::Exit;
@@ -49,7 +49,7 @@ impl Work<'_> {
             guard: self.guard.as_deref(),
             recorder: self.recorder.clone(),
             policy: self.session.policy(self.hand),
-            info: self.session.store.info(&id, &self.session.host)?,
+            info: RunInfo { granted: self.recorder.granted()?, ..self.session.store.info(&id, &self.session.host)? },
             lately: Lately::default(),
         };
         let work = async {

@@ -305,7 +305,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             let memory = self.memory(step)?;
             let Err(failure) = step.apply(self.cx, memory.seen(&self.info), &permit).await else { break };
             if !failure.fault().stale() || looks == 0 {
-                return self.stop(step, broke_off(&failure));
+                return self.stop_voiding(step, broke_off(&failure), failure.fault().voids());
             }
             looks -= 1;
             match self.look_again(step, Question::Check, &failure).await? {
@@ -328,14 +328,24 @@ impl<Cx: Settle> Engine<'_, Cx> {
     }
 
     /// Writes the stop down and hands it on. What went wrong is said even where it cannot be written.
-    pub(super) fn stop(&self, step: &dyn AnyStep<Cx>, mut why: Why) -> Result<Option<Ended>, RecordError> {
+    pub(super) fn stop(&self, step: &dyn AnyStep<Cx>, why: Why) -> Result<Option<Ended>, RecordError> {
+        self.stop_voiding(step, why, &[])
+    }
+
+    /// The same, with the words that what went wrong has shown to count no longer.
+    fn stop_voiding(
+        &self,
+        step: &dyn AnyStep<Cx>,
+        mut why: Why,
+        voided: &[Thing],
+    ) -> Result<Option<Ended>, RecordError> {
         let key = step.key();
         let state = self.recorder.state()?;
         match &mut why {
             Why::Failed { error, effect, help } => {
                 *effect = state.effect(&key, *effect);
                 *help = passable(state.phase, std::mem::take(help));
-                let (effect, help, voids) = (*effect, help.clone(), Vec::new());
+                let (effect, help, voids) = (*effect, help.clone(), voided.to_vec());
                 self.write_failure(Event::Failed { key, error: error.clone(), effect, help, voids }, error)?;
             }
             Why::Blocked(problems) => {

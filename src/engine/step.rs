@@ -80,6 +80,8 @@ pub struct RunInfo {
     /// What the operator consented to lose: for this run, or for the plan that is asked for. Whether it may be destroyed
     /// the permit says, right before the call; this is for what can be said beforehand.
     pub consents: BTreeSet<Thing>,
+    /// Those of them that were given to this process: the others are of an earlier day, perhaps.
+    pub granted: BTreeSet<Thing>,
     /// The digests (SHA-256, hexadecimal) of the run files that the journal had when the run was opened, by `STEP/NAME`.
     pub filed: BTreeMap<String, String>,
 }

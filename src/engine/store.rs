@@ -6,7 +6,7 @@
 //! STATE/SITE/runs/7k2/files/11-recreate-pvcs/...   what is too large or too secret for the journal
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -274,8 +274,8 @@ impl Store {
         let holder = self.at_work()?.filter(|it| (it.pid, it.host.as_str()) != (std::process::id(), host));
         let at_work = holder.map(|holder| (holder.run, format!("process {} on {}", holder.pid, holder.host)));
         let elsewhere = self.runs_of_other_sites()?;
-        let (id, host) = (id.to_owned(), host.to_owned());
-        Ok(RunInfo { id, migration, host, others, elsewhere, at_work, hosts, files, consents, filed })
+        let (id, host, granted) = (id.to_owned(), host.to_owned(), BTreeSet::new());
+        Ok(RunInfo { id, migration, host, others, elsewhere, at_work, hosts, files, consents, granted, filed })
     }
 
     /// The runs of the sites beside this one, by id.

@@ -161,10 +161,10 @@ fn one_step_alone_sets_usb3_and_the_second_time_nothing() {
         2,
         &["--vmid 108", "by flags alone: no node of the site is --vmid"],
     );
-    // The refused try of the beginning changed nothing: it keeps no run from beginning, but can still be given up.
-    expect(&up.run(&["status"]), 0, &["step 04-add-usb alone", "stopped at"]);
+    // The refused try of the beginning changed nothing, and another one came to its end since: it is over.
+    expect(&up.run(&["status"]), 0, &["no run is open; 5 are over"]);
     expect(&up.run(&["run", "nowhere", "--yes"]), 2, &["no migration `nowhere`"]);
-    expect(&up.run(&["abandon", "--comment", "a try"]), 0, &[]);
+    expect(&up.run(&["abandon", "--comment", "a try"]), 2, &["no run of this site is open"]);
 }
 
 #[test]

@@ -156,7 +156,7 @@ fn whole(ground: &mut Ground) {
     }
     let runs: Value = serde_json::from_str(&ground.run(SITE, &["status", "--all", "--json"]).stdout).unwrap();
     let id = runs.as_array().unwrap().last().unwrap()["run"].as_str().unwrap();
-    expect(&ground.run(SITE, &["undo", id, "--yes"]), 0, &["everything is back"]);
+    expect(&ground.run(SITE, &["undo", id, "--yes"]), 0, &["undone, but for what stays:"]);
     assert_eq!(stored(ground, NUC), former);
     // What undo needs is in a run file, all of it.
     let kept = before_images(ground);

@@ -82,6 +82,7 @@ where
         for (k, step) in rig.steps.iter().enumerate() {
             let mut info = rig.bench.store.info(id, "here").unwrap();
             info.consents = (self.how)().consents.into_iter().map(Thing).collect();
+            info.granted = info.consents.clone();
             let held = BTreeMap::new();
             let answer = step.check(&rig.estate, Seen { since: None, got: &[], held: &held, run: &info }).await;
             if k == n {

@@ -193,7 +193,8 @@ impl Bench {
             patience: Duration::from_secs(20),
             limit: how.limit,
         };
-        let info = self.store.info(id, "here").unwrap();
+        let mut info = self.store.info(id, "here").unwrap();
+        info.granted = recorder.granted().unwrap();
         let lately = if how.anew { Lately::within(Duration::ZERO) } else { Lately::default() };
         let engine = Engine { cx, steps, guard: None, recorder, policy, info, lately };
         if back {

@@ -6,6 +6,7 @@
 mod alone;
 mod copies;
 mod findings;
+mod late;
 mod least;
 mod meanwhile;
 mod path;
@@ -48,9 +49,14 @@ fn vouching(node: &str) -> How {
 
 /// What a step answers in a run (none: in a plan) that is given all consents; `since`: it has begun.
 async fn asked(rig: &Rig, run: &str, key: &str, since: bool) -> pvemig::base::check::Check<Value> {
+    asked_by(rig, run, key, since, &vouching(MAC)).await
+}
+
+/// The same with these consents.
+async fn asked_by(rig: &Rig, run: &str, key: &str, since: bool, how: &How) -> pvemig::base::check::Check<Value> {
     let step = rig.steps.iter().find(|step| step.key().as_str() == key).unwrap();
     let mut info = rig.bench.store.info(run, "here").unwrap();
-    info.consents = vouching(MAC).consents.into_iter().map(pvemig::base::permit::Thing).collect();
+    info.consents = how.consents.iter().cloned().map(pvemig::base::permit::Thing).collect();
     let (held, before) = (BTreeMap::new(), json!({}));
     let since = since.then_some(&before);
     step.check(&rig.estate, Seen { since, got: &[], held: &held, run: &info }).await.unwrap()

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use pvemig::lab::{Class, FaultEffect, FaultRule, Front};
 use serde_json::json;
 
 use super::*;
+use crate::harness::odd::{Way, make_odd};
 
 const DEAD: Case = Case { dead: true, ..MAC };
 
@@ -68,6 +70,67 @@ async fn a_word_is_void_once_the_machine_was_heard_again() {
     let how = How { consents: vec![word(&text)], ..How::default() };
     assert_done(&rig.forward(Some(&run.id), &how).await, "by another word");
     assert_replaced(&rig, DEAD, "it came back").await;
+}
+
+/// A run of 08 alone has no 01: what was seen when it first acted is what the word is of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_to_one_step_is_void_once_the_machine_was_heard_again() {
+    let mut rig = rig(DEAD).await;
+    rig.steps.retain(|step| step.id() == "08-node-object");
+    let how = How { consents: vec!["node/talos-mac".into(), "off/talos-mac".into()], ..How::default() };
+    rig.lab.fault(FaultRule::on(Front::Kubernetes, FaultEffect::Refuse).class(Class::Change).times(1));
+    let run = rig.forward(None, &how).await;
+    assert_eq!(why(&run).0, "08-node-object");
+    rig.lab.shared().clear_faults();
+    comes_and_goes(&rig, "talos-mac").await;
+    let again = rig.forward(Some(&run.id), &How::default()).await;
+    let (key, text) = why(&again);
+    assert!(key == "08-node-object" && text.contains("It was heard since your word that it is off"), "{key}: {text}");
+    let kube = rig.estate.kubernetes("homelab").await.unwrap();
+    assert!(kube.node("talos-mac").await.unwrap().is_some());
+    let how = How { consents: vec![word(&text)], ..How::default() };
+    assert_done(&rig.forward(Some(&run.id), &how).await, "by another word");
+    assert!(kube.node("talos-mac").await.unwrap().is_none());
+}
+
+/// A run that was stopped before it kept anything: what is seen days later is not what the word of the first day was of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_of_an_earlier_day_is_not_one_of_what_is_seen_now() {
+    for alone in [false, true] {
+        let mut rig = rig(DEAD).await;
+        let stop = if alone { "03-leave-or-remove" } else { "01-snapshot" };
+        if alone {
+            rig.steps.retain(|step| step.id() == stop);
+        } else {
+            let at = rig.steps.iter().position(|step| step.id() == stop).unwrap();
+            make_odd(&mut rig, Way::NoCheck, |n| n == at);
+        }
+        let run = rig.forward(None, &DEAD.consenting()).await;
+        assert_eq!(why(&run).0, stop);
+        rig.mend();
+        if alone {
+            rig.steps.retain(|step| step.id() == stop);
+        }
+        comes_and_goes(&rig, "talos-mac").await;
+        let again = rig.forward(Some(&run.id), &How::default()).await;
+        let (key, text) = why(&again);
+        assert!(
+            key == "03-leave-or-remove" && text.contains("whether it was heard since is not known"),
+            "{key}: {text}"
+        );
+        assert_eq!(voters(&rig).len(), 3);
+        let how = How { consents: vec![word(&text)], ..How::default() };
+        let last = rig.forward(Some(&run.id), &how).await;
+        if alone {
+            // There is no snapshot, as on the first day.
+            let (key, text) = why(&last);
+            assert!(text.contains("`pvemig step 01-snapshot -m test`"), "{key}: {text}");
+            assert_eq!(voters(&rig).len(), 3);
+        } else {
+            assert_done(&last, "by another word");
+            assert_replaced(&rig, DEAD, "it came back").await;
+        }
+    }
 }
 
 /// An undo says what of the cluster is not back.

@@ -31,6 +31,7 @@ async fn forwards(case: Case) -> String {
         for (k, step) in rig.steps.iter().enumerate() {
             let mut info = rig.bench.store.info(&run.id, "here").unwrap();
             info.consents = case.consents().into_iter().map(pvemig::base::permit::Thing).collect();
+            info.granted = info.consents.clone();
             let held = Default::default();
             let answer = step.check(&rig.estate, Seen { since: None, got: &[], held: &held, run: &info }).await;
             if k == n {

@@ -1,5 +1,7 @@
 //! What stops a replacement before anything is lost.
 
+use pvemig::engine::event::Event;
+use pvemig::engine::recorder::{Recorder, Wiring};
 use pvemig::lab::{Class, FaultEffect, FaultRule, Front};
 use serde_json::json;
 
@@ -302,4 +304,33 @@ async fn one_that_comes_back_keeps_its_member() {
     );
     assert_eq!(voters(&rig).len(), 3);
     assert_safe(&rig, DEAD, "it came back");
+}
+
+/// A member goes only with a snapshot behind it: this run's own is looked at as another one's is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_of_the_run_that_is_not_whole_does_not_count() {
+    let rig = rig(DEAD).await;
+    rig.lab.fault(FaultRule::on(Front::Talos, FaultEffect::Refuse).class(Class::Change).times(1));
+    let failed = rig.forward(None, &DEAD.consenting()).await;
+    assert_eq!(why(&failed).0, "03-leave-or-remove");
+    rig.lab.shared().clear_faults();
+    let files = rig.bench.store.info(&failed.id, "here").unwrap().files.unwrap();
+    let (path, before) = (files.join("01-snapshot").join("etcd.db"), rig.changes());
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let (key, text) = {
+        let again = rig.forward(Some(&failed.id), &How::default()).await;
+        let (key, text) = why(&again);
+        (key.to_owned(), text)
+    };
+    assert!(key == "03-leave-or-remove" && text.contains("etcd.db, does not count: "), "{key}: {text}");
+    assert!(text.contains("`pvemig abandon` this run"), "{text}");
+    assert_eq!((rig.changes(), voters(&rig).len()), (before, 3));
+    let (recorder, _) = Recorder::reopen(rig.bench.store.run(&failed.id).unwrap(), &Wiring::default()).unwrap();
+    recorder.write(Event::Abandoned { comment: "its snapshot is not whole".into() }).unwrap();
+    drop(recorder);
+    let another = rig.forward(None, &DEAD.consenting()).await;
+    assert_done(&another, "another run");
+    let told = notes(&another, "03-leave-or-remove");
+    assert!(told.contains("the snapshot of this run, of "), "{told}");
 }

@@ -8,14 +8,13 @@ use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::Permit;
-use crate::blueprint::install::asked::runs_from;
 use crate::blueprint::quorum::{Etcd, amiss, look, votes};
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 
-use super::sight::{Life, is_in, life};
+use super::sight::{is_in, life};
 use super::swap::Swap;
-use super::word::{self, Old, SEEN};
+use super::word;
 
 /// The run file.
 pub(super) const FILE: &str = "etcd.db";
@@ -90,14 +89,7 @@ impl Step<Estate> for TakeSnapshot {
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         // What a word of a person is of is what was seen first.
-        if word::seen(seen.run).is_none() {
-            let old = match life(cx, &self.swap).await? {
-                Life::Silent(silence) => Old { silent: Some(silence.sign), disk: None },
-                Life::Alive(talos) => Old { silent: None, disk: runs_from(&talos).await?.map(|(_, serial)| serial) },
-                _ => Old::default(),
-            };
-            permit.file(SEEN, &serde_json::to_vec(&old).map_err(|error| Failure::plain(error.to_string(), None))?)?;
-        }
+        word::keep(&life(cx, &self.swap).await?, &self.swap, seen.run, permit).await?;
         let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
         let Some(node) = self.whom(&etcd) else {
             return Err(Failure::plain("no voter of etcd is well any more", Some("`pvemig survey` shows them".into())));

@@ -18,6 +18,7 @@ use super::on;
 use super::s01_snapshot::FILE;
 use super::sight::{Life, life};
 use super::swap::Swap;
+use super::word;
 
 /// Takes the old member out of etcd.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,22 +105,9 @@ impl Step<Estate> for LeaveEtcd {
                 if !seen.run.consents.contains(&self.swap.member()) {
                     return Ok(Check::blocked(vec![unconsented(&self.swap)]).notes(notes));
                 }
-                match snapshot(seen.run, &etcd.member_ids()) {
-                    Some(Kept::Own) => {}
-                    Some(Kept::Damaged(path)) => {
-                        let text = format!("the snapshot of this run is not whole any more: {}", path.display());
-                        let help =
-                            "`pvemig abandon` this run, and begin another one, which takes a snapshot of its own";
-                        return Ok(Check::blocked(vec![Problem::new(text, help)]).notes(notes));
-                    }
-                    Some(Kept::Other(line)) => notes.push(line),
-                    None => {
-                        let text = "no snapshot of this etcd is kept in this run, nor in another one of this site: with its members \
-                                    changed nothing else brings it back";
-                        let help = "`pvemig run` takes one first (01), and so does `pvemig step 01-snapshot`";
-                        let problem = Problem::new(text, help).mended_by(on::SNAPSHOT);
-                        return Ok(Check::blocked(vec![problem]).notes(notes));
-                    }
+                match snapshot(seen.run, &etcd.member_ids(), cx.clock().now()) {
+                    Ok(line) => notes.push(line),
+                    Err(problem) => return Ok(Check::blocked(vec![problem]).notes(notes)),
                 }
                 match &life {
                     Life::Off(how) => notes.push(format!("{} is off: {how}", self.swap.goer())),
@@ -138,6 +126,7 @@ impl Step<Estate> for LeaveEtcd {
         // Everything once more: from here on there is no way back.
         let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
         let life = life(cx, &self.swap).await?;
+        word::keep(&life, &self.swap, seen.run, permit).await?;
         let member = match self.stands(&etcd, &life, Some(since), seen.run) {
             Stood::Out(_) | Stood::New => return Ok(()),
             Stood::Waits(why) => return Err(Failure::plain(why, None)),
@@ -248,27 +237,28 @@ impl LeaveEtcd {
     }
 }
 
-/// A snapshot of etcd that is kept.
-enum Kept {
-    /// 01 of this run has it, and it is whole.
-    Own,
-    /// 01 of this run had it, and it is not whole any more: its file.
-    Damaged(PathBuf),
-    /// 01 of another run has it, and it is whole: which one.
-    Other(String),
-}
-
-/// The snapshot that 01 has kept in this run; else, for this step alone, the newest whole one of this etcd in another run.
-fn snapshot(run: &RunInfo, members: &BTreeSet<String>) -> Option<Kept> {
+/// The snapshot that 01 has kept in this run; else, for this step alone, the newest whole one of this etcd in another run:
+/// a line that names it.
+fn snapshot(run: &RunInfo, members: &BTreeSet<String>, now: jiff::Timestamp) -> Result<String, Problem> {
     let kept = |files: &Path| files.join(on::SNAPSHOT).join(FILE);
-    let own = run.files.as_ref()?;
-    let is_whole = |bytes: &[u8]| bolt::copied(bytes).is_ok_and(|copied| copied.digest);
-    match std::fs::read(kept(own)) {
-        Ok(bytes) if is_whole(&bytes) => return Some(Kept::Own),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        _ => return Some(Kept::Damaged(kept(own))),
+    let none = || {
+        let text = "no snapshot of this etcd is kept in this run, nor in another one of this site: with its members changed \
+                    nothing else brings it back";
+        let migration = run.migration.as_ref().map(|name| format!(" -m {name}")).unwrap_or_default();
+        let help = format!("`pvemig run` takes one first (01), and so does `pvemig step {}{migration}`", on::SNAPSHOT);
+        Problem::new(text, help).mended_by(on::SNAPSHOT)
+    };
+    let own = run.files.as_ref().ok_or_else(none)?;
+    // What cannot be asked for is not called absent.
+    if kept(own).try_exists().unwrap_or(true) {
+        return of_this_etcd(&kept(own), "this run", members, now).map_err(|why| {
+            Problem::new(
+                format!("the snapshot of this run, {}, does not count: {why}", kept(own).display()),
+                "`pvemig abandon` this run, and begin another one, which takes a snapshot of its own",
+            )
+        });
     }
-    let runs = own.parent()?.parent()?;
+    let runs = own.parent().and_then(Path::parent).ok_or_else(none)?;
     let mut others: Vec<_> = (run.others.keys())
         .filter_map(|id| {
             let path = kept(&runs.join(id).join("files"));
@@ -276,20 +266,30 @@ fn snapshot(run: &RunInfo, members: &BTreeSet<String>) -> Option<Kept> {
         })
         .collect();
     others.sort();
-    others.into_iter().rev().find_map(|(at, id, path)| {
-        let bytes = std::fs::read(&path).ok()?;
-        let whole = is_whole(&bytes);
-        // The members are in it by their ids, as etcd writes them.
-        let ours = members.iter().any(|member| names(&bytes, member.trim_start_matches('0').as_bytes()));
-        let at = jiff::Timestamp::try_from(at).ok()?;
-        (whole && ours).then(|| {
-            Kept::Other(format!(
-                "the snapshot of run {id}, of {at:.0}, is kept: {} ({} bytes)",
-                path.display(),
-                bytes.len()
-            ))
-        })
-    })
+    let whole = |(_, id, path): (_, &String, PathBuf)| of_this_etcd(&path, &format!("run {id}"), members, now).ok();
+    others.into_iter().rev().find_map(whole).ok_or_else(none)
+}
+
+/// Holds a snapshot against its digest and the members that etcd has: a line with its moment and its age, or why it does
+/// not count.
+fn of_this_etcd(path: &Path, whose: &str, members: &BTreeSet<String>, now: jiff::Timestamp) -> Result<String, String> {
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    if !bolt::copied(&bytes)?.digest {
+        return Err("it has no digest at its end".into());
+    }
+    // The members are in it by their ids, as etcd writes them.
+    if !members.iter().any(|member| names(&bytes, member.trim_start_matches('0').as_bytes())) {
+        return Err("it names none of the members that etcd has".into());
+    }
+    let written = std::fs::metadata(path).and_then(|meta| meta.modified()).map_err(|error| error.to_string())?;
+    let at = jiff::Timestamp::try_from(written).map_err(|error| error.to_string())?;
+    // A clock that was set back tells no age.
+    let age = match now.duration_since(at).as_hours() {
+        hours @ 2..48 => format!(" ({hours} hours old)"),
+        hours @ 48.. => format!(" ({} days old)", hours / 24),
+        _ => String::new(),
+    };
+    Ok(format!("the snapshot of {whose}, of {at:.0}{age}, is kept: {} ({} bytes)", path.display(), bytes.len()))
 }
 
 fn names(bytes: &[u8], word: &[u8]) -> bool {

@@ -17,7 +17,7 @@ use super::s03_leave_or_remove::off_or_on;
 use super::shell::{kubectl, starts_again};
 use super::sight::{Life, is_in, life};
 use super::swap::Swap;
-use super::word::SHUT;
+use super::word::{self, SHUT};
 
 /// Switches the old machine off.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -117,7 +117,8 @@ impl Step<Estate> for ShutDown {
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let Life::Alive(talos) = life(cx, &self.swap).await? else { return Ok(()) };
+        let life = life(cx, &self.swap).await?;
+        let Life::Alive(talos) = &life else { return Ok(()) };
         let etcd = look(cx, &self.swap.old.cluster, &self.swap.peers).await;
         if let Some(why) = self.untold(&etcd) {
             return Err(Failure::plain(why, None));
@@ -125,6 +126,7 @@ impl Step<Estate> for ShutDown {
         if let Some(problem) = self.in_the_way(cx, &etcd, seen.run).await?.into_iter().next() {
             return Err(Failure::plain(problem.text, Some(problem.help)));
         }
+        word::keep(&life, &self.swap, seen.run, permit).await?;
         let boot = talos.this_boot().await?;
         // It is drained; Talos need not do it again, and its own API server is gone with its etcd.
         talos.shutdown_for_good(permit).await?;

@@ -18,6 +18,7 @@ use super::on;
 use super::shell::kubectl;
 use super::sight::{Life, life};
 use super::swap::Swap;
+use super::word;
 
 /// What says of a node that its machine is gone, and has nothing to say of the new one.
 pub(super) const STALE: [&str; 1] = ["node.kubernetes.io/out-of-service"];
@@ -146,10 +147,12 @@ impl Step<Estate> for SettleNode {
         }
         let heard = |lease: &Lease| seen.since.is_none_or(|since| since.lease.as_ref() != Some(&lease.renewed));
         // Once more: from here on its pods are forgotten. Once they are, nothing more is lost with a lease that nobody renews.
-        if (found.node.is_some() || found.left().is_some_and(heard))
-            && let Some(problem) = self.still_runs(cx, seen.run).await?
-        {
-            return Err(Failure::plain(problem.text, Some(problem.help)));
+        if found.node.is_some() || found.left().is_some_and(heard) {
+            let life = life(cx, &self.swap).await?;
+            if let Some(problem) = self.still_runs(&life, seen.run) {
+                return Err(Failure::plain(problem.text, Some(problem.help)));
+            }
+            word::keep(&life, &self.swap, seen.run, permit).await?;
         }
         // One that had registered anew, and is silent again, is the same machine's.
         if let Some(node) = &found.node {
@@ -193,7 +196,7 @@ impl SettleNode {
             });
         };
         let anew = seen.since.and_then(|since| since.node.as_ref()).is_some_and(|uid| *uid != node.meta.uid);
-        if let Some(mut problem) = self.still_runs(cx, seen.run).await? {
+        if let Some(mut problem) = self.still_runs(&life(cx, &self.swap).await?, seen.run) {
             if anew {
                 problem.text =
                     format!("node {host} has registered anew: its machine was started again; {}", problem.text);
@@ -246,12 +249,11 @@ impl SettleNode {
     }
 
     /// Why the Node object must not be deleted.
-    async fn still_runs(&self, cx: &Estate, run: &RunInfo) -> Result<Option<Problem>, Failure> {
-        let life = life(cx, &self.swap).await?;
+    fn still_runs(&self, life: &Life, run: &RunInfo) -> Option<Problem> {
         if let Some(problem) = life.unsure(&self.swap, run) {
-            return Ok(Some(problem));
+            return Some(problem);
         }
-        Ok((!life.is_down()).then(|| {
+        (!life.is_down()).then(|| {
             let text = format!(
                 "{} is not shown to be off: with its Node object gone, what runs on it would run on beside its successors",
                 self.swap.goer()
@@ -263,7 +265,7 @@ impl SettleNode {
                 _ => "let it be off first".into(),
             };
             Problem::new(text, off).mended_by(on::SHUTDOWN)
-        }))
+        })
     }
 
     /// A lease that nobody else takes.

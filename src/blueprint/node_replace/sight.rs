@@ -130,7 +130,9 @@ async fn waiting(cx: &Estate, swap: &Swap) -> Result<Waiting, Failure> {
     // Who asks for a certificate does not wait: another cluster's node shows nothing of the old one.
     let uuid = own_vm::of_node(&talos).await.unwrap_or_default();
     let disks = talos.list(&kind::DISKS).await.unwrap_or_default();
-    Ok(Waiting { uuid, disks: disks.into_iter().map(|disk| disk.spec.serial).collect() })
+    // Many a disk (a loop device, a CD drive) tells no serial number: by that it is nobody's.
+    let serials = disks.into_iter().map(|disk| disk.spec.serial).filter(|serial| !serial.is_empty());
+    Ok(Waiting { uuid, disks: serials.collect() })
 }
 
 fn same(one: Option<&str>, other: Option<&str>) -> bool {

@@ -1,20 +1,27 @@
 //! The word of a person that a silent machine is off, and what else shows it: each counts for what was seen then alone. A
 //! machine that was heard since has come back in between.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::check::Problem;
-use crate::base::permit::Thing;
+use crate::base::fault::Failure;
+use crate::base::permit::{Permit, Thing};
+use crate::blueprint::install::asked::runs_from;
 use crate::engine::step::RunInfo;
 use crate::k8s::Node;
 use crate::k8s::gone::Lease;
 
 use super::on;
 use super::s01_snapshot::FILE as COPY;
+use super::sight::Life;
 use super::swap::Swap;
 
-/// The run file of 01: what was seen of the old machine when the run began.
-pub(super) const SEEN: &str = "old.json";
+/// The run file of the first step that acts: what was seen of the old machine then.
+const SEEN: &str = "old.json";
+/// The steps that keep it: in a run of one step there is no 01.
+const KEEPERS: [&str; 4] = [on::SNAPSHOT, on::LEAVE, on::SHUTDOWN, on::NODE];
 /// The run file of 04: the boot that has taken its shutdown.
 pub(super) const SHUT: &str = "taken";
 
@@ -35,6 +42,12 @@ impl Sign {
         }
     }
 
+    /// Whether it shows that the machine was heard: what was deleted since shows nothing.
+    fn was_heard_since(&self, kept: &Self) -> bool {
+        let is = |now: &str, then: &str| !now.is_empty() && now != then;
+        is(&self.boot, &kept.boot) || is(&self.renewed, &kept.renewed)
+    }
+
     /// What names it in a consent.
     fn mark(&self) -> &str {
         [self.renewed.as_str(), self.boot.as_str()].into_iter().find(|mark| !mark.is_empty()).unwrap_or("never-heard")
@@ -48,13 +61,13 @@ impl std::fmt::Display for Sign {
     }
 }
 
-/// What 01 has seen of the old machine.
+/// What the first step that acts has seen of the old machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Old {
+struct Old {
     /// Where it was silent: by what it is known whether it was heard since.
-    pub(super) silent: Option<Sign>,
-    /// Where it was alive: the serial number of the disk that it ran from.
-    pub(super) disk: Option<String>,
+    silent: Option<Sign>,
+    /// Where it was alive: the serial number of the disk that it ran from, where that tells one.
+    disk: Option<String>,
 }
 
 /// Nothing is heard of a machine.
@@ -80,21 +93,25 @@ impl Silence {
         if run.consents.contains(&swap.off_since(self.sign.mark())) {
             return Some(Shown::Word);
         }
-        let old = seen(run);
-        let own = old.as_ref().and_then(|old| old.disk.as_ref());
+        let old = kept(run);
+        let own = old.as_ref().ok().and_then(|old| old.as_ref()?.disk.as_ref()).filter(|disk| !disk.is_empty());
         // Boards of a vendor may have one uuid; the disk that it ran from runs nowhere else.
         if let Some(disk) = own.filter(|disk| self.waits.as_ref().is_some_and(|disks| disks.contains(disk))) {
             return Some(Shown::Disk(disk.clone()));
         }
         if run.consents.contains(&swap.off()) {
-            let kept = old.as_ref().and_then(|old| old.silent.as_ref());
-            // As long as the run has not begun the word is of this moment.
-            if kept.map_or(!has_begun(run), |kept| self.sign == *kept) {
+            let counts = match &old {
+                Ok(Some(old)) => old.silent.as_ref() == Some(&self.sign),
+                // As long as nothing is kept the word is of this moment, and one that an earlier process got is not.
+                Ok(None) => run.granted.contains(&swap.off()) && !has_begun(run),
+                Err(_) => false,
+            };
+            if counts {
                 return Some(Shown::Word);
             }
         }
         // Until its kubelet ends it renews its lease: another boot alone tells that it has come back.
-        let boot = read(run, on::SHUTDOWN, SHUT).filter(|boot| !boot.is_empty());
+        let boot = read(run, on::SHUTDOWN, SHUT).ok().flatten().filter(|boot| !boot.is_empty());
         boot.is_some_and(|boot| boot == self.sign.boot.as_bytes()).then_some(Shown::Shutdown)
     }
 
@@ -120,21 +137,34 @@ impl Silence {
     }
 
     fn said(&self, swap: &Swap, run: &RunInfo) -> String {
-        let kept = seen(run).and_then(|old| old.silent);
-        let shut = read(run, on::SHUTDOWN, SHUT).is_some();
-        let since = match (run.consents.contains(&swap.off()), kept) {
-            (true, Some(kept)) => format!(
-                "It was heard since your word that it is off, which was of what was seen then ({kept}); now: {}",
-                self.sign
+        let now = &self.sign;
+        let shut = read(run, on::SHUTDOWN, SHUT).is_ok_and(|boot| boot.is_some());
+        let since = match (run.consents.contains(&swap.off()), kept(run)) {
+            (true, Err(why)) => {
+                format!("What was seen of it when your word was given cannot be read ({why}); what is seen now: {now}")
+            }
+            (true, Ok(Some(Old { silent: Some(kept), .. }))) if now.was_heard_since(&kept) => format!(
+                "It was heard since your word that it is off, which was of what was seen then ({kept}); now: {now}"
             ),
-            (true, None) => {
+            // Deleted by somebody, or by the cloud's controller: no machine was heard for that.
+            (true, Ok(Some(Old { silent: Some(kept), .. }))) => format!(
+                "What your word that it is off goes by is not all there any more, so whether it was heard since is not known \
+                 (then: {kept}; now: {now})"
+            ),
+            (true, Ok(Some(_))) => {
                 format!(
-                    "It was not silent when this run began, so your word counts for what is seen now: {}",
-                    self.sign
+                    "It was not silent when this run began; your word that it is off has to be of what is seen now: {now}"
                 )
             }
+            (true, Ok(None)) => format!(
+                "What was seen of it when your word was given was not kept, so whether it was heard since is not known; what \
+                 is seen now: {now}"
+            ),
+            (false, _) if shut && now.boot.is_empty() => {
+                format!("It took its shutdown from this run; whether it has started since is not known: {now}")
+            }
             (false, _) if shut => {
-                format!("It took its shutdown from this run, and has started again since: {}", self.sign)
+                format!("It took its shutdown from this run, and has started again since: {now}")
             }
             (false, _) if self.waits.is_some() => {
                 "What waits at its address tells its uuid, which other boards of its \
@@ -165,97 +195,60 @@ impl Silence {
     }
 }
 
-/// What 01 has seen in this run.
-pub(super) fn seen(run: &RunInfo) -> Option<Old> {
-    serde_json::from_slice(&read(run, on::SNAPSHOT, SEEN)?).ok()
+/// Keeps what is seen of it, for the first step of a run that acts: a word of a person is of that.
+///
+/// # Errors
+/// What keeps it from telling its disk; the file cannot be written.
+pub(super) async fn keep(life: &Life, swap: &Swap, run: &RunInfo, permit: &Permit) -> Result<(), Failure> {
+    // In the place of what cannot be read nothing is put: it is not known what the word was of.
+    if !matches!(kept(run), Ok(None)) {
+        return Ok(());
+    }
+    // Nor is a word of an earlier day made one of what is seen now.
+    if run.consents.contains(&swap.off()) && life.unsure(swap, run).is_some() {
+        return Ok(());
+    }
+    let old = match life {
+        Life::Silent(silence) => Old { silent: Some(silence.sign.clone()), disk: None },
+        Life::Alive(talos) => {
+            let disk = runs_from(talos).await?.map(|(_, serial)| serial).filter(|serial| !serial.is_empty());
+            Old { silent: None, disk }
+        }
+        _ => Old::default(),
+    };
+    permit.file(SEEN, &serde_json::to_vec(&old).map_err(|error| Failure::plain(error.to_string(), None))?)?;
+    Ok(())
 }
 
-/// Whether 01 has been at work: from then on a word is of the past.
+/// What was kept in this run of what was seen first.
+fn kept(run: &RunInfo) -> Result<Option<Old>, String> {
+    for step in KEEPERS {
+        if let Some(bytes) = read(run, step, SEEN)? {
+            return serde_json::from_slice(&bytes).map(Some).map_err(|error| format!("{step}/{SEEN}: {error}"));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the run has been at work: from then on a word is of the past. What cannot be looked for may be there.
 fn has_begun(run: &RunInfo) -> bool {
-    read(run, on::SNAPSHOT, COPY).is_some()
+    let is = |step: &str, name: &str| file(run, step, name).is_some_and(|path| path.try_exists().unwrap_or(true));
+    is(on::SNAPSHOT, COPY) || is(on::SHUTDOWN, SHUT) || KEEPERS.iter().any(|step| is(step, SEEN))
 }
 
-/// A run file; what cannot be read shows nothing.
-fn read(run: &RunInfo, step: &str, name: &str) -> Option<Vec<u8>> {
-    std::fs::read(run.files.as_ref()?.join(step).join(name)).ok()
+/// A run file; None where there is none.
+fn read(run: &RunInfo, step: &str, name: &str) -> Result<Option<Vec<u8>>, String> {
+    let Some(path) = file(run, step, name) else { return Ok(None) };
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{step}/{name}: {error}")),
+    }
+}
+
+fn file(run: &RunInfo, step: &str, name: &str) -> Option<PathBuf> {
+    Some(run.files.as_ref()?.join(step).join(name))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::names::Dial;
-    use crate::blueprint::install::{Bare, source::Source};
-    use crate::blueprint::machine::Machine;
-    use crate::blueprint::node::KubeNode;
-
-    fn swap() -> Swap {
-        let machine = |name: &str| Machine {
-            cluster: "c".into(),
-            name: name.into(),
-            node: KubeNode { cluster: "k".into(), name: name.into() },
-            vm: None,
-            dial: Dial::default(),
-        };
-        let source = Source { file: "/c.yaml".into(), decrypt: Vec::new(), patches: Vec::new() };
-        let new = Bare { machine: machine("n4"), source, disk: "NEW".into(), at: None, fingerprint: None };
-        Swap { old: machine("n3"), new, peers: Vec::new(), worker: false }
-    }
-
-    fn sign(renewed: &str, boot: &str) -> Sign {
-        Sign { boot: boot.into(), renewed: renewed.into() }
-    }
-
-    /// A run with these files, and these consents.
-    fn run(files: &std::path::Path, with: &[(&str, &str, &[u8])], consents: &[Thing]) -> RunInfo {
-        for (step, name, bytes) in with {
-            std::fs::create_dir_all(files.join(step)).unwrap();
-            std::fs::write(files.join(step).join(name), bytes).unwrap();
-        }
-        RunInfo { files: Some(files.into()), consents: consents.iter().cloned().collect(), ..RunInfo::default() }
-    }
-
-    #[test]
-    fn each_sign_counts_for_what_was_seen_then() {
-        let swap = swap();
-        let old = |silent: Option<Sign>, disk: Option<&str>| {
-            serde_json::to_vec(&Old { silent, disk: disk.map(str::to_owned) }).unwrap()
-        };
-        let (at_1, alive) = (old(Some(sign("1", "a")), None), old(None, Some("OWN")));
-        let copy = (on::SNAPSHOT, COPY, &b"db"[..]);
-        let kept = &[copy, (on::SNAPSHOT, SEEN, at_1.as_slice())][..];
-        let shut = &[copy, (on::SNAPSHOT, SEEN, alive.as_slice()), (on::SHUTDOWN, SHUT, &b"a"[..])][..];
-        let lived = &[copy, (on::SNAPSHOT, SEEN, alive.as_slice())][..];
-        let (off, since) = (&[swap.off()][..], &[swap.off_since("2")][..]);
-        let given: &[Thing] = &[];
-        let waits = |serial: &str| Some(vec![serial.to_owned(), "STICK".to_owned()]);
-        let none = &[copy][..0];
-        // What the run keeps, what was consented to, what is seen now, what waits there, and the word that is asked for.
-        let cases = [
-            (none, given, sign("1", "a"), None, Some("off/n3")),
-            (none, off, sign("1", "a"), None, None),
-            (kept, off, sign("1", "a"), None, None),
-            (kept, off, sign("2", "a"), None, Some("off/n3@2")),
-            (kept, off, sign("1", "b"), None, Some("off/n3@1")),
-            (kept, since, sign("2", "a"), None, None),
-            (kept, since, sign("3", "a"), None, Some("off/n3@3")),
-            (lived, off, sign("2", "a"), None, Some("off/n3@2")),
-            (shut, given, sign("2", "a"), None, None),
-            (shut, given, sign("2", "b"), None, Some("off/n3@2")),
-            (shut, given, sign("", ""), None, Some("off/n3@never-heard")),
-            // The uuid alone is no proof; the disk that it ran from is.
-            (none, given, sign("1", "a"), waits("OTHER"), Some("off/n3")),
-            (lived, given, sign("2", "a"), waits("OTHER"), Some("off/n3@2")),
-            (lived, given, sign("2", "a"), waits("OWN"), None),
-        ];
-        assert_eq!(cases.len(), 14);
-        for (at, (files, consents, sign, waits, asks)) in cases.into_iter().enumerate() {
-            let dir = tempfile::tempdir().unwrap();
-            let run = run(dir.path(), files, consents);
-            let silence = Silence { how: "it is silent".into(), sign, waits, host: None };
-            let problem = silence.unsure(&swap, &run);
-            assert_eq!(problem.is_none(), silence.by(&swap, &run).is_some(), "{at}");
-            let word = problem.as_ref().and_then(|problem| problem.help.split('`').nth(1));
-            assert_eq!(word, asks.map(|asks| format!("--destroy {asks}")).as_deref(), "{at}: {problem:?}");
-        }
-    }
-}
+mod tests;

@@ -24,7 +24,7 @@ use super::{Planes, copies};
 const HAD: Duration = Duration::from_secs(120);
 
 /// Where etcd has its files.
-const ETCD: &str = "/var/lib/etcd";
+pub(super) const ETCD: &str = "/var/lib/etcd";
 
 /// What a control plane says that is to stay.
 #[derive(Debug, Clone, PartialEq)]

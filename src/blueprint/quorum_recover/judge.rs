@@ -73,6 +73,12 @@ impl Facts {
         out
     }
 
+    /// What of that shows a person's word to be wrong.
+    pub(super) fn voided(&self, planes: &Planes, given: &BTreeSet<Thing>) -> Vec<Problem> {
+        let all = self.in_the_way(planes, given).into_iter().map(|(_, problem)| problem);
+        all.filter(|problem| problem.voids.is_some()).collect()
+    }
+
     /// Control planes that are in none of the lists, and nodes of which nobody knows that they are workers.
     fn unlisted(&self, planes: &Planes) -> Vec<Named> {
         let listed: Vec<&Machine> = planes.stay().chain(&planes.lost).collect();

@@ -109,7 +109,7 @@ impl Step<Estate> for WipeEtcd {
             return Ok(());
         }
         let found = local::look(&talos).await?;
-        // Last, since that takes minutes: a majority may have come back meanwhile.
+        // Behind that, since it takes minutes: a majority may have come back meanwhile.
         let facts = gather_shown(cx, &self.planes, seen.run, None).await;
         let Some(Here::Holds(_)) = facts.of(&self.machine.name) else { return Ok(()) };
         let mut problems: Vec<Problem> = facts.led().map(|votes| self.led(&votes)).into_iter().collect();
@@ -127,8 +127,15 @@ impl Step<Estate> for WipeEtcd {
             ));
         }
         if !problems.is_empty() {
-            let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
-            return Err(Failure::plain(text.join("; "), help.into_iter().next()));
+            return Err(Failure::barred(problems));
+        }
+        // What an etcd has that does not tell was read whole for that: they are asked once more, and nothing is read.
+        let facts = gather_shown(cx, &self.planes, seen.run, None).await;
+        let Some(Here::Holds(_)) = facts.of(&self.machine.name) else { return Ok(()) };
+        let mut problems: Vec<Problem> = facts.led().map(|votes| self.led(&votes)).into_iter().collect();
+        problems.extend(facts.in_the_way(&self.planes, &seen.run.consents).into_iter().map(|(_, problem)| problem));
+        if !problems.is_empty() {
+            return Err(Failure::barred(problems));
         }
         let permit = &permit.in_boot(&talos.this_boot().await?);
         talos.wipe_etcd(permit, found.volume, &things(&self.machine, &found)).await?;
@@ -187,13 +194,18 @@ impl WipeEtcd {
                 Check::not_needed(format!("etcd has {votes}: nothing is wiped"))
             });
         }
+        if let Some(Here::Empty { state, .. }) = facts.of(name)
+            && state == "Preparing"
+        {
+            return Ok(Check::done().note(format!("the etcd of {name} has nothing, and waits to be begun or to join")));
+        }
+        // A wait writes nothing down: whose word counts no longer would be believed again once it is silent.
+        let voided = facts.voided(&self.planes, &seen.run.consents);
+        if !voided.is_empty() {
+            return Ok(Check::blocked(voided));
+        }
         let holds = match facts.of(name) {
             Some(Here::Holds(holds)) => holds,
-            Some(Here::Empty { state, .. }) if state == "Preparing" => {
-                return Ok(
-                    Check::done().note(format!("the etcd of {name} has nothing, and waits to be begun or to join"))
-                );
-            }
             Some(Here::Empty { state, message }) => {
                 return Ok(Check::waiting(format!("the etcd of {name} has nothing and is {state}: {message}")));
             }
@@ -202,11 +214,31 @@ impl WipeEtcd {
                 return Ok(Check::blocked(self.in_the_way(cx, &facts, seen).await?));
             }
         };
-        // It was told to go down by this run: that its etcd says nothing is no wonder then.
-        if let (false, Err(why)) = (seen.got.is_empty(), &holds.status) {
-            return Ok(Check::waiting(format!("{name} has been told to wipe its etcd, and goes down: {why}")));
-        }
         let talos = self.machine.open(cx).await?;
+        // It was told to go down by this run: that its etcd says nothing is no wonder then. The volume is wiped before it
+        // boots: where that boot is over and the data is there, nothing came of it, and it is told anew.
+        if let (Some(told), Err(why)) = (seen.got.last(), &holds.status) {
+            let then = told.note.boot.as_ref();
+            let over = match then {
+                Some(then) => *then != talos.this_boot().await?,
+                None => false,
+            };
+            if !over {
+                let anew = format!(
+                    "boot it ({}, or its power), and `pvemig resume` tells it anew",
+                    self.machine.talosctl("reboot")
+                );
+                let out = if then.is_some() { &anew } else { ANEW };
+                return Ok(Check::waiting(format!(
+                    "{name} has been told to wipe its etcd, and goes down: {why}; where that lasts, {} says what keeps it: {out}",
+                    self.machine.talosctl("dmesg")
+                )));
+            }
+            // It may have booted between the two questions: what was seen is of the boot before then, and wiped.
+            let Here::Holds(Holds { status: Err(_), .. }) = here(cx, &self.machine).await else {
+                return Ok(Check::waiting(format!("{name} has booted since it was told to wipe its etcd")));
+            };
+        }
         if seen.since.is_some() && is_on_its_way(&talos).await? {
             return Ok(Check::waiting(format!("{name} is going down")));
         }
@@ -221,7 +253,9 @@ impl WipeEtcd {
         let mut changes = vec![Change::remove(what, "wiped, with what etcd has on it")];
         changes.extend(found.data.iter().map(|(path, size)| Change::remove(format!("{name} {path}"), size)));
         changes.push(Change::act(format!("{name} reboots")));
-        let member = holds.status.as_ref().ok().map(hex);
+        // What it said before it was told the first time.
+        let said = || seen.since.and_then(|since| since.member.clone());
+        let member = holds.status.as_ref().ok().map(hex).or_else(said);
         Ok(Check::todo(changes, Before { volume: found.volume, data: paths(&found), member }))
     }
 

@@ -16,7 +16,8 @@ use crate::estate::Estate;
 use crate::talos::Error;
 
 use super::copies::{self, Held};
-use super::facts::{Facts, Here, gather, gather_shown};
+use super::facts::{ETCD, Facts, Here, Holds, gather, gather_shown};
+use super::local;
 use super::{Planes, names, on};
 
 /// How long a node may still call itself not ready after its etcd has said that it waits.
@@ -98,18 +99,26 @@ impl Step<Estate> for Recover {
             });
         }
         let begun = seen.since.is_some();
+        let problems = self.in_the_way(&facts, seen.run, begun);
+        // A wait writes nothing down: whose word counts no longer would be believed again once it is silent.
+        if problems.iter().any(|problem| problem.voids.is_some()) {
+            return Ok(Check::blocked(problems));
+        }
         // It may be the very one that has begun: its leader is known in a moment.
         let holds = matches!(facts.of(name), Some(Here::Holds(_)));
         if let Some(living) = facts.living.as_ref().filter(|_| begun && holds) {
             return Ok(Check::waiting(format!("{living}, and etcd begins on {name}: its leader is not known yet")));
         }
-        let problems = self.in_the_way(&facts, seen.run, begun);
         let (state, message) = match facts.of(name) {
             Some(Here::Empty { state, message }) => (state, message),
-            Some(Here::Holds(_)) if begun => {
-                return Ok(Check::waiting(format!("etcd begins on {name}, and has no leader yet")));
+            Some(Here::Holds(holds)) if begun => {
+                return Ok(Check::waiting(with(self.begins(&seen, holds), &problems)));
             }
-            Some(Here::Silent(why)) if begun => return Ok(Check::waiting(why.clone())),
+            Some(Here::Silent(why)) if begun => {
+                // That it is silent is one of them.
+                let others: Vec<Problem> = problems.into_iter().filter(|one| !one.text.contains(why)).collect();
+                return Ok(Check::waiting(with(why.clone(), &others)));
+            }
             _ => return Ok(Check::blocked(problems)),
         };
         if !problems.is_empty() {
@@ -139,7 +148,7 @@ impl Step<Estate> for Recover {
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        // Once more, right before it: from here on there is no way back.
+        // Once more, before anything is sent.
         match self.check(cx, Seen { since: None, ..seen }).await?.answer {
             Answer::Todo { .. } => {}
             Answer::Blocked { problems } => {
@@ -148,7 +157,7 @@ impl Step<Estate> for Recover {
                 {
                     return Ok(());
                 }
-                return refused(problems);
+                return Err(Failure::barred(problems));
             }
             _ => return Ok(()),
         }
@@ -160,18 +169,16 @@ impl Step<Estate> for Recover {
         let mut again = false;
         loop {
             // What comes back while it calls itself not ready is seen before it is sent once more.
-            if std::mem::replace(&mut again, true) {
-                let facts = gather_shown(cx, &self.planes, seen.run, None).await;
-                if facts.led().is_some() || matches!(facts.of(&self.planes.from.name), Some(Here::Holds(_))) {
-                    return Ok(());
-                }
-                refused(self.in_the_way(&facts, seen.run, true))?;
+            if std::mem::replace(&mut again, true) && !self.may_begin(cx, seen.run).await? {
+                return Ok(());
             }
-            let sent = async {
-                talos.etcd_recover(permit, &file).await?;
-                talos.bootstrap(permit, true, !copy.digest).await
+            let sent = match talos.etcd_recover(permit, &file).await {
+                // The copy may have taken minutes, and has begun nothing: behind the next call there is no way back.
+                Ok(()) if !self.may_begin(cx, seen.run).await? => return Ok(()),
+                Ok(()) => talos.bootstrap(permit, true, !copy.digest).await,
+                Err(error) => Err(error),
             };
-            match sent.await {
+            match sent {
                 Ok(()) => return Ok(()),
                 Err(error @ Error::Exists { .. }) => return self.exists(cx, &error, &seen, permit).await,
                 // Not so far yet, and nothing was begun.
@@ -199,16 +206,45 @@ impl Step<Estate> for Recover {
     }
 }
 
-/// Nothing is begun while something is in the way.
-fn refused(problems: Vec<Problem>) -> Result<(), Failure> {
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let (text, help): (Vec<_>, Vec<_>) = problems.into_iter().map(|p| (p.text, p.help)).unzip();
-    Err(Failure::plain(text.join("; "), help.into_iter().next()))
+/// What is waited for, and what else is amiss meanwhile.
+fn with(wait: String, problems: &[Problem]) -> String {
+    std::iter::once(wait).chain(problems.iter().map(|problem| problem.text.clone())).collect::<Vec<_>>().join("; ")
 }
 
 impl Recover {
+    /// Whether it is still to begin; not where it has begun already.
+    ///
+    /// # Errors
+    /// What is in the way by now: nothing is begun then.
+    async fn may_begin(&self, cx: &Estate, run: &RunInfo) -> Result<bool, Failure> {
+        let facts = gather_shown(cx, &self.planes, run, None).await;
+        if facts.led().is_some() || matches!(facts.of(&self.planes.from.name), Some(Here::Holds(_))) {
+            return Ok(false);
+        }
+        let problems = self.in_the_way(&facts, run, true);
+        if problems.is_empty() { Ok(true) } else { Err(Failure::barred(problems)) }
+    }
+
+    /// How far an etcd is that has data by now, and no leader; and the way out where it stays so.
+    fn begins(&self, seen: &Seen<'_, Before>, holds: &Holds) -> String {
+        let (machine, name) = (&self.planes.from, &self.planes.from.name);
+        let logs = format!("where that lasts, {} says what keeps it", machine.talosctl("logs etcd"));
+        let Err(why) = &holds.status else {
+            return format!("etcd begins on {name}, and has no leader yet; {logs}");
+        };
+        let copy = match self.copy(seen) {
+            Ok(copy) => copy.and_then(|copy| copies::place(seen.run, &copy)).map(|path| path.display().to_string()),
+            Err(failure) => Some(failure.to_string()),
+        };
+        format!(
+            "etcd begins on {name}, and does not tell how it is ({why}); {logs}. Where it never comes up, {} wipes what has begun \
+             there (`ETCD` where that is a volume of its own), and `pvemig resume` begins once more from the copy ({}); where that \
+             one is of no use, then `pvemig abandon` this run, and `pvemig run` the migration with another one by `snapshot`",
+            machine.talosctl("reset --graceful=false --reboot --system-labels-to-wipe=EPHEMERAL"),
+            copy.as_deref().unwrap_or("none is held")
+        )
+    }
+
     /// Why it does not begin now; `begun`: what the machine has that it begins on may be the new one's.
     fn in_the_way(&self, facts: &Facts, run: &RunInfo, begun: bool) -> Vec<Problem> {
         let ways = facts.in_the_way(&self.planes, &run.consents);
@@ -245,18 +281,54 @@ impl Recover {
                 None => "is not known".to_owned(),
             };
             if begun.elapsed() > cx.clock().scaled(APPEARS) {
-                return Err(Failure::plain(
-                    format!("{error}; {} later the etcd of {name} {own}", show(APPEARS)),
-                    Some(format!(
-                        "{} and {} say what is there; `pvemig resume` looks again, and begins nothing where it is there already",
-                        machine.talosctl("logs etcd"),
-                        machine.talosctl("list /var/lib/etcd")
-                    )),
-                ));
+                let text = format!("{error}; {} later the etcd of {name} {own}", show(APPEARS));
+                return Err(match self.instead(cx).await {
+                    Ok(Some((there, help))) => Failure::plain(format!("{text}; {there}"), Some(help)),
+                    Ok(None) => Failure::plain(text, Some(self.look_by_hand())),
+                    Err(failure) => {
+                        let unknown = format!("{text}; what is in {ETCD} is not known: {failure}");
+                        Failure::plain(unknown, Some(self.look_by_hand()))
+                    }
+                });
             }
             permit.go_on()?;
             pauses.pause().await;
         }
+    }
+
+    fn look_by_hand(&self) -> String {
+        format!(
+            "{} and {} say what is there; `pvemig resume` looks again, and begins nothing where it is there already",
+            self.planes.from.talosctl("logs etcd"),
+            self.planes.from.talosctl(&format!("list {ETCD}"))
+        )
+    }
+
+    /// What is where etcd would have its data and is none of it, and what takes it away; None: nothing is.
+    async fn instead(&self, cx: &Estate) -> Result<Option<(String, String)>, Failure> {
+        let machine = &self.planes.from;
+        let talos = machine.open(cx).await?;
+        let inside = match talos.dir(ETCD).await {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            inside => inside?,
+        };
+        let inside: Vec<String> = inside.into_iter().map(|entry| entry.name).collect();
+        if inside.is_empty() || inside.iter().any(|name| name == "member") {
+            return Ok(None);
+        }
+        let found = local::look(&talos).await?;
+        let label = found.volume.label();
+        let data: Vec<String> = found.data.iter().map(|(path, size)| format!("{path} ({size})")).collect();
+        let with = if data.is_empty() { String::new() } else { format!(", and with it {}", data.join(", ")) };
+        Ok(Some((
+            format!("{ETCD} of {} has {}, and no data of etcd", machine.name, inside.join(", ")),
+            format!(
+                "etcd begins only where {ETCD} is empty. Look at what is there ({}); where nobody needs it, {} wipes all of {label}{with}; \
+                 then `pvemig resume`",
+                machine.talosctl(&format!("list {ETCD}")),
+                machine.talosctl(&format!("reset --graceful=false --reboot --system-labels-to-wipe={label}"))
+            ),
+        )))
     }
 
     fn copy(&self, seen: &Seen<'_, Before>) -> Result<Option<Held>, Failure> {
