@@ -25,6 +25,7 @@ use pvemig::base::digest::sha256;
 use pvemig::engine::event::Event;
 use pvemig::engine::run::{Ended, Why};
 use pvemig::engine::step::Seen;
+use pvemig::lab::kube::kinds;
 use pvemig::lab::{FaultEffect, FaultRule, Front, World};
 use serde_json::{Value, json};
 
@@ -71,6 +72,13 @@ fn blocked(check: &pvemig::base::check::Check<Value>) -> String {
 /// The lab of a world, with the steps of its migration `recover`.
 async fn rig(world: &str, change: impl FnOnce(&mut World), edit: impl FnOnce(&mut Value)) -> Rig {
     let mut world = at_rest(world);
+    // What a person wrote.
+    let kind = kinds::nodes();
+    let mut node =
+        world.kube.store.all(kind).iter().find(|node| node["metadata"]["name"] == NUC).unwrap().as_ref().clone();
+    node["metadata"]["annotations"]["example.org/rack"] = json!("left");
+    node["spec"]["taints"] = json!([{ "key": "example.org/gpu", "value": "yes", "effect": "PreferNoSchedule" }]);
+    world.kube.store.replace(kind, node, None).unwrap();
     change(&mut world);
     Rig::of(world, |site| {
         site["migrations"].as_object_mut().unwrap().retain(|name, _| name == "recover");
@@ -94,9 +102,11 @@ fn objects(w: &World) -> Objects {
         for part in ["uid", "labels", "annotations"] {
             written[part] = object["metadata"][part].clone();
         }
-        // Whether a node is reached is found out anew.
-        if let Some(taints) = written["spec"]["taints"].as_array_mut() {
-            taints.retain(|taint| !taint["key"].as_str().unwrap().starts_with("node.kubernetes.io/"));
+        // Whether a node is reached is found out anew; what else it is tainted with is not.
+        if let Some(spec) = written["spec"].as_object_mut() {
+            let taints = spec.remove("taints").and_then(|taints| taints.as_array().cloned()).unwrap_or_default();
+            let anew = |taint: &&Value| taint["key"].as_str().unwrap().starts_with("node.kubernetes.io/");
+            written["taints"] = taints.iter().filter(|taint| !anew(taint)).cloned().collect();
         }
         written
     };
@@ -160,7 +170,7 @@ fn assert_recovered(rig: &Rig, before: &Objects, what: &str) {
     }
     assert!(before.len() > 20, "{}", before.len());
     let with = |part: &str| before.values().filter(|object| object.pointer(part).is_some_and(is_said)).count();
-    let counts = ["/uid", "/labels", "/annotations", "/spec/taints"].map(with);
+    let counts = ["/uid", "/labels", "/annotations", "/taints"].map(with);
     assert_eq!(counts[0], before.len());
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
