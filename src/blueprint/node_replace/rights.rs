@@ -103,5 +103,9 @@ pub(super) fn kubernetes(swap: &Swap) -> Vec<KubeNeed> {
             what,
         ));
     }
+    all.push(KubeNeed {
+        weight: Weight::Optional("the drain asks again and again instead of being told".into()),
+        ..need(&[on::DRAIN], Right::new("watch", "", "pods", ""), "being told that a pod is gone")
+    });
     merged(all)
 }

@@ -7,6 +7,7 @@ use crate::blueprint::install::asked::{other_data, runs_from};
 use crate::blueprint::install::disk::{Chosen, choose};
 use crate::blueprint::install::{Stand, Wanted, image};
 use crate::blueprint::quorum::{Etcd, look};
+use crate::blueprint::rights::Weight;
 use crate::estate::Estate;
 use crate::k8s::Pod;
 use crate::k8s::access::Right;
@@ -188,6 +189,7 @@ async fn lacking(cx: &Estate, swap: &Swap) -> Result<Vec<Right>, Failure> {
     if kube.may_do_all().await {
         return Ok(Vec::new());
     }
-    let rights: Vec<Right> = rights::kubernetes(swap).into_iter().map(|need| need.right).collect();
+    let needed = rights::kubernetes(swap).into_iter().filter(|need| need.weight == Weight::Needed);
+    let rights: Vec<Right> = needed.map(|need| need.right).collect();
     Ok(kube.missing_rights(&rights).await?)
 }
