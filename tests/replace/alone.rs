@@ -3,6 +3,7 @@
 use pvemig::base::check::{Answer, Problem};
 use pvemig::base::permit::Thing;
 use pvemig::engine::step::{RunInfo, Seen};
+use pvemig::lab::{FaultEffect, FaultRule, Front};
 
 use super::refused::{befallen, vm_is_a_worker};
 use super::*;
@@ -53,6 +54,31 @@ async fn each_step_refuses_what_its_turn_has_not_come_for() {
     let well = "no voter of etcd homelab is well: there is nobody to take a snapshot from";
     assert_in(&refuses(&rig, DEAD, "01-snapshot").await, well, None);
     assert_eq!(rig.changes(), 0);
+}
+
+/// What is not known is not taken for "off", nor for "no member".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_known_keeps_the_member_the_machine_and_the_node() {
+    let stranger = |world: &mut World| {
+        let run = world.talos.nodes.get_mut("talos-mac").unwrap().run.as_mut().unwrap();
+        run.wants.authority = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0teA==".into();
+    };
+    let rig = rig_with(MAC, stranger, |_| {}).await;
+    let mut refused = 0;
+    for (id, words, by) in [
+        ("03-leave-or-remove", "whether talos-mac is alive is not known", None),
+        ("04-shutdown", "whether talos-mac is off is not known", None),
+        ("08-node-object", "talos-mac is not shown to be off", Some("04-shutdown")),
+    ] {
+        assert_in(&refuses(&rig, MAC, id).await, words, by);
+        refused += 1;
+    }
+    let rig = self::rig(MAC).await;
+    let none = FaultEffect::Status(2, "etcdserver: no leader".into());
+    rig.lab.fault(FaultRule::on(Front::Talos, none).path("*/EtcdMemberList"));
+    let words = "no control plane tells the members of etcd";
+    assert_in(&refuses(&rig, MAC, "03-leave-or-remove").await, words, None);
+    assert_eq!((refused, rig.changes()), (3, 0));
 }
 
 /// What 01 kept is read back right before the member goes.

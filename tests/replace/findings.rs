@@ -76,7 +76,11 @@ async fn each_finding_of_the_new_machine_is_met_by_its_name() {
     let rig = rig_with(DEAD, |_| {}, |site| params(site, &DEAD)["new"]["config"] = json!("./worker.yaml")).await;
     let words = ["talos-mac is a control plane, and the configuration of talos-mac2 is that of a worker"];
     met.with(&rig, &all, "new-node-of-another-kind", &words).await;
-    let rig = rig_with(MAC, |_| {}, |site| params(site, &MAC)["new"]["node"] = json!("talos-vm")).await;
+    let edit = |site: &mut Value| {
+        let new = &mut params(site, &MAC)["new"];
+        (new["node"], new["patches"]) = (json!("talos-vm"), json!([]));
+    };
+    let rig = rig_with(MAC, |_| {}, edit).await;
     let words = ["talos-vm is a node already, and runs from", "not from disk S2ZRNYAH500750"];
     met.with(&rig, &all, "new-machine-is-installed", &words).await;
     let taken = at_rest_after(WORLD, "", |_| {}).talos.nodes["talos-mac"].disks.clone();
