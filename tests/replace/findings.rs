@@ -99,7 +99,7 @@ async fn each_finding_of_the_new_machine_is_met_by_its_name() {
 async fn of_the_old_machine(met: &mut Met) {
     let all = MAC.consents();
     let rig = befallen(MAC, "two voters", vm_is_a_worker, |_| {}).await;
-    let words = ["talos-mac must not leave etcd now", "add a control plane first"];
+    let words = ["talos-mac must not leave etcd now", "2 needed: none to spare; without talos-mac 1 voter"];
     met.with(&rig, &all, "etcd-cannot-lose-the-node", &words).await;
     let vm = |site: &mut Value| params(site, &MAC)["old"] = json!("talos-vm");
     let managed = |world: &mut World| drop(world.ha.insert(223, "started".into()));
@@ -126,10 +126,14 @@ async fn of_the_old_machine(met: &mut Met) {
     }
     // Nothing makes it anew.
     let pod = |pod: &Value| {
-        let controlled = pod["metadata"]["ownerReferences"][0]["kind"] == "ReplicaSet";
-        controlled && pod["spec"]["nodeName"] == "talos-mac"
+        let owner = pod["metadata"]["ownerReferences"][0]["kind"].as_str();
+        owner.is_some_and(|kind| !["DaemonSet", "Node"].contains(&kind)) && pod["spec"]["nodeName"] == "talos-mac"
     };
-    let alone = |pod: &mut Value| drop(pod["metadata"].as_object_mut().unwrap().remove("ownerReferences"));
+    // Nor does anybody take it over by its labels.
+    let alone = |pod: &mut Value| {
+        let meta = pod["metadata"].as_object_mut().unwrap();
+        meta.retain(|key, _| !["ownerReferences", "labels"].contains(&key.as_str()));
+    };
     let rig = rig_with(MAC, |world| edited(world, "Pod", pod, alone), |_| {}).await;
     met.with(&rig, &all, "pod-of-the-old-node-stays", &["will not go", "let it go by hand"]).await;
 
@@ -162,6 +166,6 @@ async fn may_not(met: &mut Met) {
     roles.create(&Default::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
     let bindings: kube::Api<k8s_openapi::api::rbac::v1::ClusterRoleBinding> = kube::Api::all(client);
     bindings.create(&Default::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
-    let words = ["may not patch nodes talos-mac; ", "create pods/eviction", "delete nodes talos-mac"];
+    let words = ["may not ", "patch nodes talos-mac", "create pods/eviction", "delete nodes talos-mac"];
     met.with(&rig, &MAC.consents(), "kubernetes-right-lacking", &words).await;
 }
