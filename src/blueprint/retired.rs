@@ -55,7 +55,8 @@ fn replaced(state: &RunState) -> Fate {
     };
     let (old, new) = (swap.old.name.clone(), swap.new.machine.name.clone());
     let comes = ["06-apply", "07-join"];
-    let joined = is_so(state, "07-join");
+    let stays = comes.iter().any(|id| passed(state, id));
+    let joined = is_so(state, "07-join") || stays;
     let mut fate = Fate::default();
     if comes.iter().any(|id| changed(state, id)) {
         fate.anew.push(new.clone());
@@ -68,7 +69,7 @@ fn replaced(state: &RunState) -> Fate {
     }
     // Under one name the machine that is meant by it is the new one as soon as that has come.
     let came = comes.iter().any(|id| is_so(state, id));
-    if gone && state.phase != Phase::Undone && !(came && swap.same_name()) {
+    if gone && (state.phase != Phase::Undone || stays) && !(came && swap.same_name()) {
         fate.off.push((old, Why::Replaced { by: new, cluster: swap.old.cluster, joined }));
     }
     fate
@@ -78,7 +79,8 @@ fn recovered(state: &RunState) -> Fate {
     // Beside an etcd that has begun anew theirs would be a second one. Before that the etcd that they have is a way back:
     // it is the open run alone that goes on without them.
     let goes_on = matches!(state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
-    if !(changed(state, "03-recover") || (goes_on && changed(state, "02-wipe-etcd"))) {
+    // No undo takes back what 03 has sent.
+    if !(changed(state, "03-recover") || sent(state, "03-recover") || (goes_on && changed(state, "02-wipe-etcd"))) {
         return Fate::default();
     }
     let Some(planes) = field::<Planes>(state, "planes") else { return Fate { unread: true, ..Fate::default() } };
@@ -109,6 +111,11 @@ fn did(state: &RunState, planned: &Planned) -> bool {
 /// Whether a step has sent anything, whatever was taken back of it.
 fn sent(state: &RunState, id: &str) -> bool {
     of(state, id).any(|planned| state.steps.get(&planned.key).is_some_and(|step| !step.calls.is_empty()))
+}
+
+/// Whether an undo has left what a step did.
+fn passed(state: &RunState, id: &str) -> bool {
+    of(state, id).any(|planned| state.steps.get(&planned.key).is_some_and(|step| step.passed && !step.calls.is_empty()))
 }
 
 /// Whether a step has changed something that was not taken back.

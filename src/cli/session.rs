@@ -365,8 +365,8 @@ pub(super) fn begun(state: &RunState) -> bool {
 pub(super) fn outrun(runs: &[RunRead], run: &RunRead) -> bool {
     let of = |run: &RunRead| {
         let opened = &run.state.opened;
-        let keys: Vec<_> = opened.plan.iter().map(|planned| planned.key.clone()).collect();
-        (opened.migration.clone(), opened.blueprint.clone(), opened.single.then_some(keys))
+        let steps: Vec<_> = opened.plan.iter().map(|planned| (planned.key.clone(), planned.step.clone())).collect();
+        (opened.migration.clone(), opened.blueprint.clone(), opened.single.then_some(steps))
     };
     let later = |other: &RunRead| other.state.since > run.state.since && of(other) == of(run);
     run.state.phase == Phase::Forward && !begun(&run.state) && runs.iter().any(later)

@@ -164,7 +164,7 @@ async fn an_etcd_that_does_not_come_up_is_told_with_the_way_out() {
     for word in [
         "does not tell how it is (",
         "logs etcd",
-        "--system-labels-to-wipe=EPHEMERAL` wipes what has begun",
+        "--system-labels-to-wipe=EPHEMERAL` wipes all of EPHEMERAL",
         "`pvemig resume` begins once more from the copy (",
         "01-save-copy/talos-nuc.snapshot)",
         "`pvemig abandon`",

@@ -242,7 +242,7 @@ impl LeaveEtcd {
 fn snapshot(run: &RunInfo, members: &BTreeSet<String>, now: jiff::Timestamp) -> Result<String, Problem> {
     let kept = |files: &Path| files.join(on::SNAPSHOT).join(FILE);
     let none = || {
-        let text = "no snapshot of this etcd is kept in this run, nor in another one of this site: with its members changed \
+        let text = "no snapshot of this etcd is kept in this run, nor a whole one in another run of this site: with its members changed \
                     nothing else brings it back";
         let migration = run.migration.as_ref().map(|name| format!(" -m {name}")).unwrap_or_default();
         let help = format!("`pvemig run` takes one first (01), and so does `pvemig step {}{migration}`", on::SNAPSHOT);

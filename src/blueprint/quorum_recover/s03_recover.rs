@@ -102,6 +102,14 @@ impl Step<Estate> for Recover {
         let problems = self.in_the_way(&facts, seen.run, begun);
         // A wait writes nothing down: whose word counts no longer would be believed again once it is silent.
         if problems.iter().any(|problem| problem.voids.is_some()) {
+            let mut problems = problems;
+            // What would be the way back without it is a second etcd beside one that has begun.
+            for problem in problems.iter_mut().filter(|problem| begun && problem.voids.is_some()) {
+                problem.help = format!(
+                    "switch it off at once, and take its disk out: beside the etcd that begins on {name} its own would be a second \
+                     one; then `pvemig resume`"
+                );
+            }
             return Ok(Check::blocked(problems));
         }
         // It may be the very one that has begun: its leader is known in a moment.
@@ -112,7 +120,7 @@ impl Step<Estate> for Recover {
         let (state, message) = match facts.of(name) {
             Some(Here::Empty { state, message }) => (state, message),
             Some(Here::Holds(holds)) if begun => {
-                return Ok(Check::waiting(with(self.begins(&seen, holds), &problems)));
+                return Ok(Check::waiting(with(self.begins(cx, &seen, holds).await, &problems)));
             }
             Some(Here::Silent(why)) if begun => {
                 // That it is silent is one of them.
@@ -206,6 +214,15 @@ impl Step<Estate> for Recover {
     }
 }
 
+/// The command that wipes the volume of etcd, with what goes with it.
+fn wipes(machine: &Machine, found: &local::Local) -> String {
+    let label = found.volume.label();
+    let data: Vec<String> = found.data.iter().map(|(path, size)| format!("{path} ({size})")).collect();
+    let with = if data.is_empty() { String::new() } else { format!(", and with it {}", data.join(", ")) };
+    let reset = format!("reset --graceful=false --reboot --system-labels-to-wipe={label}");
+    format!("{} wipes all of {label}{with}", machine.talosctl(&reset))
+}
+
 /// What is waited for, and what else is amiss meanwhile.
 fn with(wait: String, problems: &[Problem]) -> String {
     std::iter::once(wait).chain(problems.iter().map(|problem| problem.text.clone())).collect::<Vec<_>>().join("; ")
@@ -226,7 +243,7 @@ impl Recover {
     }
 
     /// How far an etcd is that has data by now, and no leader; and the way out where it stays so.
-    fn begins(&self, seen: &Seen<'_, Before>, holds: &Holds) -> String {
+    async fn begins(&self, cx: &Estate, seen: &Seen<'_, Before>, holds: &Holds) -> String {
         let (machine, name) = (&self.planes.from, &self.planes.from.name);
         let logs = format!("where that lasts, {} says what keeps it", machine.talosctl("logs etcd"));
         let Err(why) = &holds.status else {
@@ -236,13 +253,18 @@ impl Recover {
             Ok(copy) => copy.and_then(|copy| copies::place(seen.run, &copy)).map(|path| path.display().to_string()),
             Err(failure) => Some(failure.to_string()),
         };
-        format!(
-            "etcd begins on {name}, and does not tell how it is ({why}); {logs}. Where it never comes up, {} wipes what has begun \
-             there (`ETCD` where that is a volume of its own), and `pvemig resume` begins once more from the copy ({}); where that \
-             one is of no use, then `pvemig abandon` this run, and `pvemig run` the migration with another one by `snapshot`",
-            machine.talosctl("reset --graceful=false --reboot --system-labels-to-wipe=EPHEMERAL"),
-            copy.as_deref().unwrap_or("none is held")
-        )
+        let begins = format!("etcd begins on {name}, and does not tell how it is ({why}); {logs}");
+        let found = async { local::look(&*machine.open(cx).await?).await };
+        match found.await {
+            Ok(found) => format!(
+                "{begins}. Where it never comes up, {}, and `pvemig resume` begins once more from the copy ({}): what was written \
+                 since it began is lost; where that copy is of no use, then `pvemig abandon` this run, and `pvemig run` the migration \
+                 with another one by `snapshot`",
+                wipes(machine, &found),
+                copy.as_deref().unwrap_or("none is held")
+            ),
+            Err(failure) => format!("{begins}; what is beside it on that volume is not known: {failure}"),
+        }
     }
 
     /// Why it does not begin now; `begun`: what the machine has that it begins on may be the new one's.
@@ -317,16 +339,12 @@ impl Recover {
             return Ok(None);
         }
         let found = local::look(&talos).await?;
-        let label = found.volume.label();
-        let data: Vec<String> = found.data.iter().map(|(path, size)| format!("{path} ({size})")).collect();
-        let with = if data.is_empty() { String::new() } else { format!(", and with it {}", data.join(", ")) };
         Ok(Some((
             format!("{ETCD} of {} has {}, and no data of etcd", machine.name, inside.join(", ")),
             format!(
-                "etcd begins only where {ETCD} is empty. Look at what is there ({}); where nobody needs it, {} wipes all of {label}{with}; \
-                 then `pvemig resume`",
+                "etcd begins only where {ETCD} is empty. Look at what is there ({}); where nobody needs it, {}; then `pvemig resume`",
                 machine.talosctl(&format!("list {ETCD}")),
-                machine.talosctl(&format!("reset --graceful=false --reboot --system-labels-to-wipe={label}"))
+                wipes(machine, &found)
             ),
         )))
     }

@@ -16,6 +16,8 @@ enum How {
     Already,
     /// Its undo was passed, after it had sent something, or nothing.
     Passed(bool),
+    /// It has sent something, and its undo has found nothing that it could take back.
+    Undone,
 }
 
 /// A run of these steps.
@@ -47,16 +49,18 @@ fn run(blueprint: &str, step: &Value, steps: &[(&str, How)], end: Option<Event>)
             continue;
         }
         events.push(Event::Applying { key: key(), before: Value::Null, changes: Vec::new() });
-        if matches!(how, How::Sent | How::Passed(true)) {
+        if matches!(how, How::Sent | How::Passed(true) | How::Undone) {
             calls += 1;
             events.push(Event::Call { key: key(), call: CallId(calls), note: Note::once(System::Talos, "x") });
         }
-        match how {
-            How::Applied => events.push(Event::Applied { key: key(), notes: Vec::new() }),
-            How::Passed(_) => {
-                events.push(Event::Undone { key: key(), passed: true, notes: Vec::new(), stays: Vec::new() });
-            }
-            How::Begun | How::Sent | How::Already => {}
+        if matches!(how, How::Applied) {
+            events.push(Event::Applied { key: key(), notes: Vec::new() });
+        }
+    }
+    for (name, how) in steps {
+        if let How::Passed(_) | How::Undone = how {
+            let (key, passed) = ((*name).into(), matches!(how, How::Passed(_)));
+            events.push(Event::Undone { key, passed, notes: Vec::new(), stays: Vec::new() });
         }
     }
     events.extend(end);
@@ -67,6 +71,10 @@ fn run(blueprint: &str, step: &Value, steps: &[(&str, How)], end: Option<Event>)
 
 fn abandoned() -> Option<Event> {
     Some(Event::Abandoned { comment: "x".into() })
+}
+
+fn undone() -> Option<Event> {
+    Some(Event::Closed { outcome: Outcome::Undone })
 }
 
 fn done() -> Option<Event> {
@@ -85,11 +93,11 @@ fn swap(new: &str) -> Value {
 
 #[test]
 fn a_recovery_that_is_open_counts_from_its_first_wipe_and_any_other_from_the_new_etcd_on() {
-    use How::{Already, Applied, Begun, Passed, Sent};
+    use How::{Already, Applied, Begun, Passed, Sent, Undone};
     let planes = json!({ "planes": {
         "cluster": "homelab", "from": machine("n1"), "nodes": [], "lost": [machine("n2"), machine("n3")], "peers": [],
     } });
-    let cases: [(&str, How, Option<Event>, bool); 15] = [
+    let cases: [(&str, How, Option<Event>, bool); 16] = [
         ("02-wipe-etcd@n1", Begun, None, false),
         ("02-wipe-etcd@n1", Begun, abandoned(), false),
         ("02-wipe-etcd@n1", Already, None, false),
@@ -103,6 +111,7 @@ fn a_recovery_that_is_open_counts_from_its_first_wipe_and_any_other_from_the_new
         ("03-recover", Already, done(), false),
         ("03-recover", Sent, None, true),
         ("03-recover", Sent, abandoned(), true),
+        ("03-recover", Undone, undone(), true),
         ("03-recover", Applied, done(), true),
         ("01-save-copy", Applied, None, false),
     ];
@@ -117,23 +126,24 @@ fn a_recovery_that_is_open_counts_from_its_first_wipe_and_any_other_from_the_new
         let said = fate(&run("quorum-recover", &other, &[(key, how)], end.clone()));
         assert_eq!((said.off.len(), said.unread), (0, lost), "{key} {how:?} {end:?}");
     }
-    assert_eq!(count, 15);
+    assert_eq!(count, 16);
 }
 
 #[test]
 fn a_replaced_machine_stays_off_by_what_was_done_alone() {
-    use How::{Already, Applied, Begun, Sent};
+    use How::{Already, Applied, Begun, Passed, Sent, Undone};
     const OUT: &str = "03-leave-or-remove";
     const DOWN: &str = "04-shutdown";
     type Case<'a> = (&'a [(&'a str, How)], Option<Event>, Option<bool>, bool);
     // Whether n3 must stay off, and the other one has joined; whether n4 counts as configured anew.
-    let cases: [Case<'_>; 13] = [
+    let cases: [Case<'_>; 14] = [
         (&[(OUT, Begun)], None, None, false),
         (&[(OUT, Begun)], abandoned(), None, false),
         (&[(OUT, Sent)], abandoned(), Some(false), false),
         (&[(OUT, Applied)], done(), Some(false), false),
         (&[(OUT, Applied), (DOWN, Applied)], None, Some(false), false),
         (&[(OUT, Applied), (DOWN, Applied)], abandoned(), Some(false), false),
+        (&[(OUT, Passed(true)), (DOWN, Undone), ("06-apply", Passed(true))], undone(), Some(true), true),
         (&[(DOWN, Already)], done(), None, false),
         (&[(DOWN, Applied)], abandoned(), None, false),
         (&[(OUT, Already), (DOWN, Applied)], None, Some(false), false),
@@ -150,7 +160,7 @@ fn a_replaced_machine_stays_off_by_what_was_done_alone() {
         assert_eq!((said.off, said.anew.len(), said.unread), (want, usize::from(anew), false), "{steps:?} {end:?}");
         assert_eq!(said.down.len(), 0, "{steps:?}: of these none has told it to go down");
     }
-    assert_eq!(count, 13);
+    assert_eq!(count, 14);
     // One that was told to go down and is nobody's any more may be started.
     for (steps, end, down) in [
         (vec![(DOWN, Sent)], None, 0),

@@ -198,10 +198,13 @@ async fn take(
     let safe = format!("the snapshot {} is safe, but older ones", file.display());
     match tidied {
         Err(error) => Err(failed(&format!("{safe} cannot be listed"), &error).into()),
-        Ok(tidied) => match tidied.failed.first() {
-            Some((name, error)) => Err(failed(&format!("{safe} cannot be looked at or removed: {name}"), error).into()),
-            None => Ok(Exit::Done),
-        },
+        Ok(tidied) => {
+            let mut failed_ones = tidied.failed.iter();
+            let Some((name, error)) = failed_ones.next() else { return Ok(Exit::Done) };
+            failed_ones
+                .for_each(|(name, error)| out.notice(&format!("{name} cannot be looked at or removed: {error}")));
+            Err(failed(&format!("{safe} cannot be looked at or removed: {name}"), error).into())
+        }
     }
 }
 

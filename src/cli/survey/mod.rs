@@ -2,6 +2,7 @@
 
 mod cells;
 mod mended;
+mod past;
 mod runs;
 #[cfg(test)]
 mod said;
@@ -27,7 +28,8 @@ use super::plan::stopped;
 use super::session::{Session, plural};
 
 use mended::Next;
-use runs::{Open, Past, Runs};
+use past::Past;
+use runs::{Open, Runs};
 use screen::Paper;
 
 /// Looks once, or again and again. It changes nothing, makes nothing, and waits for nobody's lock.
@@ -80,7 +82,7 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
         }
         let mut survey = survey.map_err(fail::failure)?;
         let mut looked = lint::look(&survey);
-        let runs = Runs::of(session);
+        let mut runs = Runs::of(session);
         runs.keep_off(&session.site, &mut survey);
         let notes = mended::by_our_runs(session, &survey, &mut looked.findings);
         mended::by_migrations(session, &survey, &mut looked.findings);

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::base::names::StepKey;
-use crate::base::survey::{Layer, Node, Survey};
+use crate::base::survey::{Layer, Node, Presence, Survey, Vm};
 use crate::blueprint::retired::{Why, fate};
-use crate::engine::event::Event;
 use crate::engine::state::Phase;
 use crate::engine::store::RunRead;
 use crate::lint::{BY_REPLACE, Finding};
@@ -19,6 +18,7 @@ use super::super::stands;
 use super::super::words::one_line;
 use super::cells::Mark;
 use super::mended::{self, Next};
+use super::past::Past;
 use super::screen::Paper;
 
 /// A run that has begun something and is not at its end.
@@ -42,22 +42,6 @@ pub(super) struct Open {
     pub(super) at_work: bool,
 }
 
-/// A run that was undone past something, where no other one of its migration came after it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) struct Past {
-    /// Its id.
-    pub(super) run: String,
-    /// Its migration.
-    pub(super) migration: String,
-    /// The steps that were passed.
-    pub(super) steps: Vec<String>,
-    /// What stays of them, as the undo has told it.
-    pub(super) stays: Vec<String>,
-    /// What goes on from there.
-    pub(super) help: String,
-}
-
 /// Why a machine is not to be started.
 #[derive(Debug, Clone)]
 struct Off {
@@ -76,8 +60,9 @@ pub(super) struct Runs {
     past: BTreeMap<String, Past>,
     /// By the machine's name in the site file.
     off: BTreeMap<String, Off>,
-    /// What a run has switched off and does not hold any more: the run, by the machine's name in the site file.
-    down: BTreeMap<String, String>,
+    /// What a run has switched off and does not hold any more: the run and its last moment, by the machine's name in the site
+    /// file.
+    down: BTreeMap<String, (String, Timestamp)>,
     /// Why not all of it is known.
     pub(super) unknown: Vec<String>,
 }
@@ -113,8 +98,11 @@ impl Runs {
         for run in &runs {
             said.take(run, at_work.as_ref() == Some(&run.id));
             let Some(name) = run.state.opened.migration.as_ref().filter(|_| begun(&run.state)) else { continue };
-            said.past.remove(name);
-            said.past.extend(Past::of(run, name).map(|past| (name.clone(), past)));
+            // What another one came to in its place.
+            if !run.state.opened.single && matches!(run.state.phase, Phase::Done | Phase::Undone) {
+                said.past.remove(name);
+            }
+            said.past.extend(Past::of(session, run, name).map(|past| (name.clone(), past)));
         }
         said
     }
@@ -140,9 +128,9 @@ impl Runs {
             self.off.remove(&name);
             self.down.remove(&name);
         }
-        for name in fate.down {
-            self.off.remove(&name);
-            self.down.insert(name, format!("run {id} ({what})"));
+        // What another run has said of one that must stay off holds on.
+        for name in fate.down.into_iter().filter(|name| !self.off.contains_key(name)) {
+            self.down.insert(name, (format!("run {id} ({what})"), run.state.last));
         }
         for (name, why) in fate.off {
             let command = open.then(|| command.clone());
@@ -163,17 +151,21 @@ impl Runs {
         });
     }
 
-    /// Whether a machine that does not answer is to be started is what the runs say that have to do with it.
-    pub(super) fn keep_off(&self, site: &Site, survey: &mut Survey) {
+    /// Whether a machine that does not answer is to be started is what the runs say that have to do with it. Of one that an
+    /// etcd counts among its members they say nothing: it was let in again since.
+    pub(super) fn keep_off(&mut self, site: &Site, survey: &mut Survey) {
+        let etcd: Vec<_> = survey.talos.iter().flat_map(|cluster| survey.ballots(cluster)).collect();
+        self.off.retain(|name, _| !etcd.iter().any(|ballot| ballot.member_of(name).is_some()));
+        let at = survey.at;
         for node in survey.nodes.iter_mut().filter(|node| is_away(node)) {
             let instead = match (self.off.get(&node.name), self.down.get(&node.name)) {
                 (Some(off), _) => off.help(site, node),
-                (None, Some(run)) => {
+                (None, Some((run, last))) if is_down_since(node, at, *last) => {
                     let start = node.place.as_ref().map(|at| format!("`qm start {}`", at.vmid));
                     let start = start.unwrap_or_else(|| "its power button".to_owned());
                     format!("{run} switched it off and is over: where nobody has done so since, {start} starts it")
                 }
-                (None, None) => continue,
+                _ => continue,
             };
             for help in [unknown(&mut node.talos), unknown(&mut node.etcd)].into_iter().flatten() {
                 *help = Some(instead.clone());
@@ -190,25 +182,24 @@ impl Runs {
             {
                 finding.help = off.help(site, node);
             }
-            // No voter of those that count any more brings that majority back.
-            let lost = |off: &Off| off.why == Why::Lost;
+            // In the middle of a recovery no voter of those that count any more brings that majority back.
+            let lost = |off: &&Off| off.why == Why::Lost;
             if finding.rule == LOST
-                && let Some(off) =
-                    survey.talos_nodes(&finding.what).find_map(|node| self.off.get(&node.name).filter(|off| lost(off)))
+                && let Some(command) = survey
+                    .talos_nodes(&finding.what)
+                    .find_map(|node| self.off.get(&node.name).filter(lost)?.command.as_ref())
             {
-                finding.help = match &off.command {
-                    Some(command) => format!("`{command}` goes on with the recovery"),
-                    None => mended::recover(site, &finding.what),
-                };
+                finding.help = format!("`{command}` goes on with the recovery");
             }
             self.of_holds(survey, finding);
-            self.first(&mut finding.help);
+            let of = survey.node(&finding.what).and_then(|node| node.talos_cluster.as_deref());
+            self.first(&mut finding.help, of.unwrap_or(&finding.what));
         }
     }
 
     /// The same for what is next.
     pub(super) fn next(&self, next: &mut [Next]) {
-        next.iter_mut().for_each(|next| self.first(&mut next.help));
+        next.iter_mut().for_each(|next| self.first(&mut next.help, ""));
     }
 
     /// A cordon of a run that is open here is taken back by that run.
@@ -223,14 +214,16 @@ impl Runs {
         }
     }
 
-    /// No plan comes before the end of an open run.
-    fn first(&self, help: &mut String) {
+    /// No plan comes before the end of an open run. `cluster`: of what the help is for.
+    fn first(&self, help: &mut String, cluster: &str) {
         const PLAN: &str = "`pvemig plan ";
         let Some(newest) = self.open.last() else {
             // What it left behind is what is to be dealt with.
-            if let Some(past) = self.past.values().next_back().filter(|_| by_hand(help)) {
+            if let Some(past) = self.past.values().find(|past| past.cluster.as_deref() == Some(cluster))
+                && by_hand(help)
+            {
                 let instead =
-                    format!("first what run {} ({}) left: `pvemig plan {1}`; then ", past.run, past.migration);
+                    format!("first what run {} ({}) has left, which stands above; then ", past.run, past.migration);
                 help.insert_str(0, &instead);
             }
             return;
@@ -249,7 +242,7 @@ impl Runs {
         let own = self.open.iter().find(|open| open.migration.as_deref() == Some(name));
         *help = match own {
             // A plan shows; that goes on at once.
-            Some(open) if behind.starts_with(" shows ") => {
+            Some(open) if behind == " shows what becomes of it" && open.command.starts_with("pvemig resume") => {
                 format!(
                     "{before}`{}` goes on with run {} of {name}, which is open, and asks nobody",
                     open.command, open.run
@@ -258,29 +251,6 @@ impl Runs {
             Some(open) => format!("{before}`{}` (run {} of {name} is open){behind}", open.command, open.run),
             None => format!("{then}{before}{PLAN}{name}`{behind}"),
         };
-    }
-}
-
-impl Past {
-    fn of(run: &RunRead, migration: &str) -> Option<Self> {
-        let passed = |key: &&StepKey| run.state.steps.get(*key).is_some_and(|step| step.passed);
-        let keys = run.state.opened.plan.iter().map(|planned| &planned.key);
-        let steps: Vec<String> = keys.filter(passed).map(ToString::to_string).collect();
-        let told = run.records.iter().filter_map(|record| match &record.event {
-            // The first says that it was passed.
-            Event::Undone { passed: true, stays, .. } => Some(stays.iter().skip(1).cloned()),
-            _ => None,
-        });
-        (run.state.phase == Phase::Undone && !steps.is_empty()).then(|| Self {
-            run: run.id.clone(),
-            migration: migration.to_owned(),
-            steps,
-            stays: told.flatten().collect(),
-            help: format!(
-                "`pvemig plan {migration}` shows what a new run would do; `pvemig report {}` what this one did",
-                run.id
-            ),
-        })
     }
 }
 
@@ -326,9 +296,21 @@ fn unknown<T>(layer: &mut Layer<T>) -> Option<&mut Option<String>> {
     }
 }
 
-/// Whether nothing of it answers.
+/// Whether it was asked, and nothing of it answers.
 fn is_away(node: &Node) -> bool {
-    node.waiting.is_none() && node.talos().is_none() && node.kubelet().is_none_or(|kubelet| !kubelet.ready)
+    node.waiting.is_none() && node.talos_silent && node.kubelet().is_none_or(|kubelet| !kubelet.ready)
+}
+
+/// Whether nothing shows that it was up after a moment.
+fn is_down_since(node: &Node, at: Timestamp, last: Timestamp) -> bool {
+    // Its kubelet reports until it ends, and a lease is written down a while later.
+    const LATE: SignedDuration = SignedDuration::from_mins(2);
+    let runs = node.vm().is_some_and(Vm::is_running);
+    let heard_since = match node.presence(at) {
+        Presence::Dead { unheard } => SignedDuration::try_from(unheard).is_ok_and(|unheard| at - unheard > last + LATE),
+        _ => false,
+    };
+    !runs && !heard_since
 }
 
 impl Off {
@@ -341,14 +323,12 @@ impl Off {
         });
         let vm = vm.unwrap_or_default();
         if let (Some(on), Some(place)) = (node.vm().filter(|vm| vm.is_running()), &node.place) {
-            let stop = format!("`qm stop {}` on {}", place.vmid, on.host);
-            return match (why, command) {
-                (Why::Replaced { by, .. }, Some(command)) if by == name => format!(
-                    "by run {run} ({what}) it must not come back with its old disk, and it runs: where it was not started from a Talos \
-                     medium, {stop}; then `{command}`"
-                ),
-                _ => format!("by run {run} ({what}) it must stay off, and it runs: {stop}"),
-            };
+            let then = command.as_ref().map(|command| format!("; `{command}` goes on")).unwrap_or_default();
+            return format!(
+                "by run {run} ({what}) {name} must not run from its old disk, and a vm {} runs: where it was started from a Talos medium, \
+                 or is being switched off, leave it; where it is {name} with that disk, `qm stop {}` on {}{then}",
+                place.vmid, place.vmid, on.host
+            );
         }
         match (why, command) {
             (Why::Replaced { by, .. }, Some(command)) => {
@@ -357,8 +337,8 @@ impl Off {
             (Why::Replaced { by, joined: false, .. }, None) => {
                 let next = mended::replace(site, name).unwrap_or_else(|| BY_REPLACE.to_owned());
                 format!(
-                    "leave it off{vm}: run {run} ({what}) ended with {name} out of etcd, and without {by} in its place; for that \
-                     {next}"
+                    "leave it off{vm}: run {run} ({what}) was to take {name} out of etcd, which knows it no more, and ended without \
+                     {by} in its place; for that {next}"
                 )
             }
             (Why::Replaced { by, cluster, joined: true }, None) => format!(

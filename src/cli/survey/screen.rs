@@ -13,7 +13,8 @@ use super::super::session::plural;
 use super::super::words::{lay, one_line};
 use super::cells::{self, COLUMNS, Cell, Mark};
 use super::mended::Next;
-use super::runs::{Open, Past};
+use super::past::Past;
+use super::runs::Open;
 
 /// So many lines of one layer of a node are shown; of more only the number.
 pub(super) const FEW: usize = 4;
