@@ -15,11 +15,11 @@ use super::fail::{self, Words};
 use super::out::Out;
 use super::reach;
 
-/// `PVEMIG_CRASH_AT=N` aborts the process at crash point N, for tests of a real kill.
+/// `PVEMIG_CRASH_AT` kills the process at a crash point, for tests of a real kill.
 pub(super) fn crash_point() -> anyhow::Result<Points> {
     #[expect(clippy::disallowed_methods, reason = "cli reads the environment")]
     match std::env::var("PVEMIG_CRASH_AT") {
-        Ok(n) => Ok(Points::abort(n.parse().context("PVEMIG_CRASH_AT must be a number")?)),
+        Ok(at) => Points::kill(&at).context("PVEMIG_CRASH_AT must be a number, or `STEP EVENT before|sent [N]`"),
         Err(_) => Ok(Points::count()),
     }
 }

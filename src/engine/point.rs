@@ -46,6 +46,27 @@ impl Watcher {
     }
 }
 
+/// The point at which a process ends itself.
+#[derive(Debug)]
+enum Last {
+    /// By its number in this process.
+    Number(u64),
+    /// By its step, event and side, and the how-manieth of these it is.
+    Named(String, String, Side, usize),
+}
+
+impl Last {
+    fn is(&self, point: &Point, before: &[Point]) -> bool {
+        match self {
+            Self::Number(n) => *n == point.n,
+            Self::Named(key, event, side, nth) => {
+                let like = |p: &Point| *key == p.key && *event == p.event && *side == p.side;
+                like(point) && before.iter().filter(|p| like(p)).count() + 1 == *nth
+            }
+        }
+    }
+}
+
 /// Counts points, and cuts at one of them.
 ///
 /// A cut makes every later write fail, so that the process can neither write nor change anything any more: what a
@@ -54,7 +75,7 @@ impl Watcher {
 pub struct Points {
     next: AtomicU64,
     cut_at: Option<u64>,
-    kill: bool,
+    kill_at: Option<Last>,
     watcher: Option<Watcher>,
     seen: Mutex<Vec<Point>>,
 }
@@ -70,9 +91,18 @@ impl Points {
         Self { cut_at: Some(n), ..Self::default() }
     }
 
-    /// Aborts the whole process at point number `n`, as a power cut would.
-    pub fn abort(n: u64) -> Self {
-        Self { cut_at: Some(n), kill: true, ..Self::default() }
+    /// Kills the whole process at a point, as a power cut would: a number, or `STEP EVENT before` and `STEP call sent`, of
+    /// several such points the Nth with ` N`. None where it is neither.
+    pub fn kill(at: &str) -> Option<Self> {
+        let words: Vec<&str> = at.split(' ').collect();
+        let side = |word| [("before", Side::Before), ("sent", Side::Sent)].into_iter().find(|(name, _)| *name == word);
+        let last = match words[..] {
+            [n] => Last::Number(n.parse().ok()?),
+            [key, event, word] => Last::Named(key.to_owned(), event.to_owned(), side(word)?.1, 1),
+            [key, event, word, nth] => Last::Named(key.to_owned(), event.to_owned(), side(word)?.1, nth.parse().ok()?),
+            _ => return None,
+        };
+        Some(Self { kill_at: Some(last), ..Self::default() })
     }
 
     /// Never cuts; the watcher sees each point.
@@ -101,12 +131,17 @@ impl Points {
             look(&point);
         }
         if let Ok(mut seen) = self.seen.lock() {
+            if self.kill_at.as_ref().is_some_and(|last| last.is(&point, &seen)) {
+                die();
+            }
             seen.push(point);
         }
-        let cut = self.cut_at == Some(n);
-        if cut && self.kill {
-            std::process::abort();
-        }
-        !cut
+        self.cut_at != Some(n)
     }
+}
+
+/// Ends this process by a SIGKILL, which nothing can catch or tidy up after.
+fn die() -> ! {
+    let _dead = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    std::process::abort()
 }

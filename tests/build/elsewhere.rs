@@ -13,7 +13,7 @@ use super::*;
 const NEW: &str = "talos-mac2";
 
 /// A cluster of which the site file knows the new machine alone.
-async fn rig_of_one(change: impl FnOnce(&mut World)) -> Rig {
+pub(super) async fn rig_of_one(change: impl FnOnce(&mut World)) -> Rig {
     let mut world = at_rest("talos-dead-node");
     change(&mut world);
     Rig::of(world, |site| {

@@ -3,9 +3,12 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
+mod alone;
 mod elsewhere;
+mod findings;
 mod installed;
 mod kubeconfig;
+mod least;
 mod refused;
 mod safekeeping;
 

@@ -12,6 +12,7 @@ mod ends;
 mod etcd;
 mod face;
 mod ground;
+mod killed;
 mod looking;
 mod night;
 mod onward;

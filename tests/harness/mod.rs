@@ -6,9 +6,11 @@
 pub mod estate;
 pub mod faults;
 pub mod forwards;
+pub mod found;
 pub mod odd;
 pub mod oneway;
 pub mod probe;
+pub mod rights;
 pub mod same;
 pub mod scene;
 pub mod story;

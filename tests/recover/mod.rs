@@ -3,8 +3,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
+mod alone;
 mod copies;
+mod findings;
 mod late;
+mod least;
 mod meanwhile;
 mod path;
 mod refused;
@@ -22,6 +25,7 @@ use pvemig::base::digest::sha256;
 use pvemig::engine::event::Event;
 use pvemig::engine::run::{Ended, Why};
 use pvemig::engine::step::Seen;
+use pvemig::lab::kube::kinds;
 use pvemig::lab::{FaultEffect, FaultRule, Front, World};
 use serde_json::{Value, json};
 
@@ -68,6 +72,13 @@ fn blocked(check: &pvemig::base::check::Check<Value>) -> String {
 /// The lab of a world, with the steps of its migration `recover`.
 async fn rig(world: &str, change: impl FnOnce(&mut World), edit: impl FnOnce(&mut Value)) -> Rig {
     let mut world = at_rest(world);
+    // What a person wrote.
+    let kind = kinds::nodes();
+    let mut node =
+        world.kube.store.all(kind).iter().find(|node| node["metadata"]["name"] == NUC).unwrap().as_ref().clone();
+    node["metadata"]["annotations"]["example.org/rack"] = json!("left");
+    node["spec"]["taints"] = json!([{ "key": "example.org/gpu", "value": "yes", "effect": "PreferNoSchedule" }]);
+    world.kube.store.replace(kind, node, None).unwrap();
     change(&mut world);
     Rig::of(world, |site| {
         site["migrations"].as_object_mut().unwrap().retain(|name, _| name == "recover");
@@ -88,14 +99,24 @@ fn objects(w: &World) -> Objects {
         for part in ["spec", "data", "rules", "roleRef", "subjects", "provisioner"] {
             written[part] = object[part].clone();
         }
-        // Whether a node is reached is found out anew.
+        for part in ["uid", "labels", "annotations"] {
+            written[part] = object["metadata"][part].clone();
+        }
+        // Whether a node is reached is found out anew; what else it is tainted with is not.
         if let Some(spec) = written["spec"].as_object_mut() {
-            spec.remove("taints");
+            let taints = spec.remove("taints").and_then(|taints| taints.as_array().cloned()).unwrap_or_default();
+            let anew = |taint: &&Value| taint["key"].as_str().unwrap().starts_with("node.kubernetes.io/");
+            written["taints"] = taints.iter().filter(|taint| !anew(taint)).cloned().collect();
         }
         written
     };
     let all = w.kube.store.everything().filter(|(key, _)| !made.contains(&key.resource));
     all.map(|(key, object)| (format!("{} {}/{}", key.resource, key.namespace, key.name), written(object))).collect()
+}
+
+/// Neither nothing nor empty.
+fn is_said(value: &Value) -> bool {
+    !matches!(value, Value::Null) && *value != json!({}) && *value != json!([])
 }
 
 /// What must hold at every moment: one etcd at most, and of the disks only what was named.
@@ -177,6 +198,10 @@ async fn a_deadlock_is_left_with_the_objects_intact_and_a_second_run_changes_not
     let before = rig.lab.shared().read(objects);
     let run = rig.forward(None, &consenting()).await;
     assert_done(&run, "recovered");
+    let with = |part: &str| before.values().filter(|object| object.pointer(part).is_some_and(is_said)).count();
+    let counts = ["/uid", "/labels", "/annotations", "/taints"].map(with);
+    assert_eq!(counts[0], before.len());
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
     assert_recovered(&rig, &before, "recovered");
     // Two resets, the copy, and the beginning.
     assert_eq!((calls(&run.records), rig.changes()), (4, 4));

@@ -3,10 +3,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic, and says its counts")]
 
+mod alone;
 mod back;
+mod findings;
+mod least;
 mod odd;
 mod proven;
 mod refused;
+mod told;
 mod walk;
 
 use std::collections::BTreeSet;
@@ -166,13 +170,14 @@ async fn assert_replaced(rig: &Rig, case: Case, what: &str) {
 async fn replace(case: Case) {
     let what = format!("{case:?}");
     let rig = rig(case).await;
+    let kube = rig.estate.kubernetes(rig.site.kubernetes.keys().next().unwrap()).await.unwrap();
+    let uid = kube.node(case.old).await.unwrap().unwrap().meta.uid;
     let run = rig.forward(None, &case.consenting()).await;
     assert_done(&run, &what);
     assert_replaced(&rig, case, &what).await;
     assert_eq!(calls(&run.records), rig.changes(), "{what}");
     // What belonged to the old machine is accounted for.
-    let told = notes(&run, "08-node-object") + &notes(&run, "10-verify");
-    assert!(told.contains(VOLUME), "{what}: {told}");
+    told::assert_told(&run, case, &uid);
     let before = rig.changes();
     let second = rig.forward(None, &How::default()).await;
     assert_done(&second, &format!("{what}, once more"));

@@ -24,7 +24,12 @@ async fn stops(rig: &Rig, how: &How, at: &str, words: &[&str]) -> String {
 }
 
 /// The migration of a case in a world that something befell.
-async fn befallen(case: Case, what: &str, befell: impl FnOnce(&mut World), edit: impl FnOnce(&mut Value)) -> Rig {
+pub(super) async fn befallen(
+    case: Case,
+    what: &str,
+    befell: impl FnOnce(&mut World),
+    edit: impl FnOnce(&mut Value),
+) -> Rig {
     let world = at_rest_after(WORLD, what, befell);
     Rig::of(world, |site| {
         site["migrations"].as_object_mut().unwrap().retain(|name, _| name == case.migration);
@@ -33,12 +38,12 @@ async fn befallen(case: Case, what: &str, befell: impl FnOnce(&mut World), edit:
     .await
 }
 
-fn params<'s>(site: &'s mut Value, case: &Case) -> &'s mut Value {
+pub(super) fn params<'s>(site: &'s mut Value, case: &Case) -> &'s mut Value {
     &mut site["migrations"][case.migration]["params"]
 }
 
 /// The one of the two control planes beside the Mac that is no VM stays as it is.
-fn vm_is_a_worker(world: &mut World) {
+pub(super) fn vm_is_a_worker(world: &mut World) {
     world.talos.etcd.members.retain(|member| member.name != "talos-vm");
     let config = &mut world.talos.nodes.get_mut("talos-vm").unwrap().config;
     *config = config.replace("type: controlplane", "type: worker");
@@ -121,7 +126,7 @@ async fn what_would_go_with_the_machine_is_said() {
 }
 
 /// A volume on the worker's own disks.
-async fn local_volume(rig: &Rig) {
+pub(super) async fn local_volume(rig: &Rig) {
     let volume = json!({
         "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": "local-1" },
         "spec": {

@@ -33,12 +33,20 @@ pub(super) fn of(p: &Params) -> Rights {
         pve_notes: Vec::new(),
         kubernetes: p.first().map(|bare| bare.machine.node.cluster.clone()).unwrap_or_default(),
         namespace: "kube-system".into(),
-        kube: vec![KubeNeed {
-            steps: vec![on::VERIFY],
-            right: Right::new("list", "", "nodes", ""),
-            purpose: "the state of the nodes".into(),
-            weight: Weight::Needed,
-        }],
+        kube: vec![
+            KubeNeed {
+                steps: vec![on::VERIFY],
+                right: Right::new("get", "", "nodes", ""),
+                purpose: "the state of the nodes".into(),
+                weight: Weight::Needed,
+            },
+            KubeNeed {
+                steps: vec![on::PREFLIGHT, on::APPLY, on::BOOTSTRAP],
+                right: Right::new("list", "", "nodes", ""),
+                purpose: "that no cluster lives of which the site file names nobody".into(),
+                weight: Weight::Needed,
+            },
+        ],
         kube_notes: vec!["There is nothing to ask of Kubernetes before there is a cluster.".into()],
         talos: Some(TalosRights {
             cluster: p.cluster.clone(),

@@ -62,9 +62,10 @@ pub(super) fn kubernetes(swap: &Swap) -> Vec<KubeNeed> {
     let node = |verb: &str, name: &str| Right::new(verb, "", "nodes", "").named(name);
     let host = swap.host();
     let mut all = vec![
+        // Of the new one too, and at the end of all of them.
         need(
-            &[on::DRAIN, on::LEAVE, on::SHUTDOWN, on::NODE, on::UNCORDON],
-            node("get", host),
+            &[on::DRAIN, on::LEAVE, on::SHUTDOWN, on::NODE, on::UNCORDON, on::VERIFY],
+            Right::new("get", "", "nodes", ""),
             "the state of the nodes",
         ),
         need(&[on::DRAIN, on::UNCORDON], node("patch", host), "the cordon"),
@@ -102,5 +103,9 @@ pub(super) fn kubernetes(swap: &Swap) -> Vec<KubeNeed> {
             what,
         ));
     }
+    all.push(KubeNeed {
+        weight: Weight::Optional("the drain asks again and again instead of being told".into()),
+        ..need(&[on::DRAIN], Right::new("watch", "", "pods", ""), "being told that a pod is gone")
+    });
     merged(all)
 }

@@ -244,7 +244,8 @@ impl SettleNode {
             return Ok(Check::waiting(format!("node {host} is still tainted {}", left.join(", "))));
         }
         let uuid = own.map(|own| format!("node {host} runs on the machine {own}"));
-        Ok(Check::done().notes(uuid).notes(account(cx, &self.swap, None, &found.attached)))
+        let notes = uuid.into_iter().chain(stays(node, found.lease.as_ref()));
+        Ok(Check::done().notes(notes).notes(account(cx, &self.swap, None, &found.attached)))
     }
 
     /// Why the Node object must not be deleted.
@@ -284,6 +285,15 @@ pub(super) fn unconsented(swap: &Swap) -> Problem {
     )
 }
 
+/// What the new machine has taken over under the same name.
+fn stays(node: &Node, lease: Option<&Lease>) -> [String; 2] {
+    let lease = lease.map_or_else(
+        || format!("kubernetes has no lease of {} yet: its kubelet makes one", node.meta.name),
+        |lease| format!("its lease stays, for the new kubelet to renew: last at {}", lease.renewed),
+    );
+    [format!("its Node object stays, with its labels ({})", node.meta.uid), lease]
+}
+
 /// What became of all that belonged to the old machine.
 pub(super) fn account(cx: &Estate, swap: &Swap, since: Option<&Before>, attached: &[Attachment]) -> Vec<String> {
     let mut notes = Vec::new();
@@ -294,6 +304,14 @@ pub(super) fn account(cx: &Estate, swap: &Swap, since: Option<&Before>, attached
         notes.extend(since.attached.iter().filter(|was| !left.contains(was)).map(|was| format!("{was} is detached")));
     }
     notes.extend(attached.iter().map(|one| {
+        // It may be the new machine's as well: nobody is told to delete what a pod uses.
+        if swap.same_name() {
+            return format!(
+                "{one} names {}, which is the new machine by now: Kubernetes keeps it where a pod there uses the volume, and \
+                 detaches it where none does",
+                one.node
+            );
+        }
         let going =
             if one.going { "its driver is at it" } else { "Kubernetes detaches it about six minutes after its pod" };
         let by_hand = kubectl(cx, swap, &format!("delete volumeattachment {}", one.name));

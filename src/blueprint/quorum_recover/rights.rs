@@ -23,18 +23,27 @@ pub(super) fn of(planes: &Planes) -> Rights {
         role,
         purpose: purpose.to_owned(),
     };
+    let list = |steps: &[&'static str], resource: &str, purpose: &str| KubeNeed {
+        steps: steps.to_vec(),
+        right: Right::new("list", "", resource, ""),
+        purpose: purpose.to_owned(),
+        weight: Weight::Needed,
+    };
     Rights {
         proxmox: vms.first().map(|vm| vm.cluster.clone()),
         pve: vms.iter().map(|vm| audit(vm.vmid)).collect(),
         pve_notes: Vec::new(),
         kubernetes: planes.from.node.cluster.clone(),
         namespace: "kube-system".into(),
-        kube: vec![KubeNeed {
-            steps: vec![on::PREFLIGHT, on::WIPE, on::RECOVER, on::VERIFY],
-            right: Right::new("list", "", "nodes", ""),
-            purpose: "that no etcd with a majority lives elsewhere, and that the objects are there again".into(),
-            weight: Weight::Needed,
-        }],
+        kube: vec![
+            list(
+                &[on::PREFLIGHT, on::WIPE, on::RECOVER, on::VERIFY],
+                "nodes",
+                "that no etcd with a majority lives elsewhere, and that the objects are there again",
+            ),
+            list(&[on::RECOVER], "persistentvolumeclaims", "that the objects are there again"),
+            list(&[on::RECOVER], "persistentvolumes", "that the objects are there again"),
+        ],
         kube_notes: vec![
             "Without a majority the API takes no account and no token, and one that is made later is not in the copy: have this \
              applied before the loss, or name the kubeconfig of an administrator in the site file."

@@ -7,11 +7,12 @@ use crate::blueprint::install::asked::{other_data, runs_from};
 use crate::blueprint::install::disk::{Chosen, choose};
 use crate::blueprint::install::{Stand, Wanted, image};
 use crate::blueprint::quorum::{Etcd, look};
+use crate::blueprint::rights::Weight;
 use crate::estate::Estate;
+use crate::k8s::Pod;
 use crate::k8s::access::Right;
 use crate::k8s::drain::Surroundings;
 use crate::k8s::gone::Attachment;
-use crate::k8s::{Kubernetes, Pod};
 use crate::talos::{ApplyMode, Error, Talos, Which, kind};
 
 use super::super::rights;
@@ -29,6 +30,8 @@ pub(super) struct Facts {
     /// The roles of the talosconfig, and whether its authority is the configuration's.
     pub(super) ours: Asked<(Vec<String>, Option<bool>)>,
     pub(super) kube: Asked<Kube>,
+    /// What these credentials may not do in Kubernetes.
+    pub(super) lacking: Asked<Vec<Right>>,
     /// The nodes of the cluster, but for the new one, that have the new disk now. Who does not answer is not known to.
     pub(super) disk_of: Vec<String>,
     /// The command that labels the new node.
@@ -69,7 +72,6 @@ pub(super) struct Kube {
     /// On the old node.
     pub(super) pods: Vec<Pod>,
     pub(super) attached: Vec<Attachment>,
-    pub(super) lacking: Asked<Vec<Right>>,
 }
 
 pub(super) async fn gather(swap: &Swap, cx: &Estate) -> Facts {
@@ -79,12 +81,13 @@ pub(super) async fn gather(swap: &Swap, cx: &Estate) -> Facts {
         Some(asked(starts_again(cx, swap).await))
     };
     let endpoint = wanted.as_ref().ok().and_then(|wanted| wanted.endpoint.as_deref());
-    let (life, etcd, new, ours, kube, kept, disk_of, points) = futures::join!(
+    let (life, etcd, new, ours, kube, lacking, kept, disk_of, points) = futures::join!(
         life(cx, swap),
         look(cx, &swap.old.cluster, &swap.peers),
         new(cx, swap, wanted.as_ref().ok()),
         ours(cx, swap, wanted.as_ref().ok()),
         kubernetes(cx, swap),
+        lacking(cx, swap),
         kept,
         disk_of(cx, swap),
         points(cx, swap, endpoint),
@@ -96,6 +99,7 @@ pub(super) async fn gather(swap: &Swap, cx: &Estate) -> Facts {
         new: asked(new),
         ours: asked(ours),
         kube: asked(kube),
+        lacking: asked(lacking),
         wanted,
         etcd,
         disk_of,
@@ -177,14 +181,15 @@ async fn kubernetes(cx: &Estate, swap: &Swap) -> Result<Kube, Failure> {
     let kube = cx.kubernetes(&swap.old.node.cluster).await?;
     let (round, pods, attached) =
         futures::try_join!(kube.surroundings(), kube.pods_on(swap.host()), kube.attachments_of(swap.host()))?;
-    let lacking = lacking(&kube, swap).await;
-    Ok(Kube { round, pods, attached, lacking })
+    Ok(Kube { round, pods, attached })
 }
 
-async fn lacking(kube: &Kubernetes, swap: &Swap) -> Asked<Vec<Right>> {
+async fn lacking(cx: &Estate, swap: &Swap) -> Result<Vec<Right>, Failure> {
+    let kube = cx.kubernetes(&swap.old.node.cluster).await?;
     if kube.may_do_all().await {
         return Ok(Vec::new());
     }
-    let rights: Vec<Right> = rights::kubernetes(swap).into_iter().map(|need| need.right).collect();
-    asked(kube.missing_rights(&rights).await)
+    let needed = rights::kubernetes(swap).into_iter().filter(|need| need.weight == Weight::Needed);
+    let rights: Vec<Right> = needed.map(|need| need.right).collect();
+    Ok(kube.missing_rights(&rights).await?)
 }

@@ -38,6 +38,7 @@ pub(super) fn all(swap: &Swap, facts: &Facts, run: &RunInfo) -> Vec<Finding> {
     voters::findings(swap, facts, run, &mut out);
     let mut all = out.all;
     let mut out = Findings::of(System::Kubernetes);
+    node::rights(swap, facts, &mut out);
     match &facts.kube {
         Ok(kube) => node::findings(swap, facts, kube, run, &mut out),
         Err(why) => out.unknown(on::DRAIN, &format!("Kubernetes cluster {}", swap.old.node.cluster), why),

@@ -23,10 +23,13 @@ const OWN: [&str; 5] = [
     "extensions.talos.dev/",
 ];
 
-/// What Kubernetes has of the old node, and what becomes of it.
-pub(super) fn findings(swap: &Swap, facts: &Facts, kube: &Kube, run: &RunInfo, out: &mut Findings) {
-    let host = swap.host();
-    let lacking = out.need(on::DRAIN, "what these credentials may do", &kube.lacking);
+/// What these credentials may not do: all of it, also where a question is refused for that.
+pub(super) fn rights(swap: &Swap, facts: &Facts, out: &mut Findings) {
+    // Whoever does not answer at all is told of once.
+    if facts.lacking.is_err() && facts.kube.is_err() {
+        return;
+    }
+    let lacking = out.need(on::DRAIN, "what these credentials may do", &facts.lacking);
     if let Some(lacking) = lacking.filter(|lacking| !lacking.is_empty()) {
         let said: Vec<String> = lacking.iter().map(ToString::to_string).collect();
         out.problem(
@@ -36,6 +39,11 @@ pub(super) fn findings(swap: &Swap, facts: &Facts, kube: &Kube, run: &RunInfo, o
             "give its user a role with these verbs (`pvemig privileges` prints them), or name another context in the site file",
         );
     }
+}
+
+/// What Kubernetes has of the old node, and what becomes of it.
+pub(super) fn findings(swap: &Swap, facts: &Facts, kube: &Kube, run: &RunInfo, out: &mut Findings) {
+    let host = swap.host();
     volumes(swap, kube, run, out);
     for attachment in &kube.attached {
         out.note(on::NODE, format!("attached to {host}: {attachment}"));
