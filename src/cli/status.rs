@@ -73,7 +73,9 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
         let what = Session::called(run);
         let since = run.state.since.strftime("%Y-%m-%d %H:%M UTC");
         let (settled, all) = (settled(run), run.state.opened.plan.len());
-        let head = format!("{:<5} {:<10} {settled:>2}/{all:<2} {since}  ", run.id, word(run));
+        // It was refused before it began anything, and another one came after it.
+        let stands = if outrun(&runs, run) { "refused" } else { word(run) };
+        let head = format!("{:<5} {stands:<10} {settled:>2}/{all:<2} {since}  ", run.id);
         text.push_str(&laid(&head, &what, out, room));
         let mut line = |head: &str, words: &str| text.push_str(&laid(head, words, out, room));
         match works(run).filter(|_| open(&run)) {

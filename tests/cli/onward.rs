@@ -156,6 +156,9 @@ fn a_replacement_that_was_abandoned_is_not_told_as_one_that_came_to_its_end() {
          talos-mac2 in its place; for that `pvemig plan replace-mac`"
     );
     assert!(said.contains(&off) && !said.contains("has put talos-mac2 in its place"), "{said}");
+    let left = format!("run {id} (replace-mac) was abandoned, and what 03-leave-or-remove");
+    let files = format!("runs/{id}/files");
+    in_order(&said, &[&left, "what it kept is in", &files, "`pvemig plan replace-mac` shows", "NODE"]);
 }
 
 #[test]

@@ -86,8 +86,24 @@ impl SwapMachine {
                 }
             },
             Stand::Foreign => Check::blocked(vec![new.foreign()]),
-            Stand::Silent(why) => self.manual().note(why.to_string()),
+            Stand::Silent(why) => self.manual().note(why.to_string()).notes(self.runs_silently(cx).await),
         })
+    }
+
+    /// What is to be known of a VM that runs and does not wait.
+    async fn runs_silently(&self, cx: &Estate) -> Option<String> {
+        let vm = self.swap.new.machine.vm.as_ref()?;
+        match vm.there(cx, async |pve, at| Ok(pve.status(at).await?)).await {
+            Ok((_, _, status)) => status.pid.map(|_| {
+                let back = if self.swap.same_name() {
+                    format!("; where it came up from its old disk, `qm stop {0}`, and `qm set {0} --boot order=ide2` (the ISO's drive) before it is started again", vm.vmid)
+                } else {
+                    String::new()
+                };
+                format!("vm {} runs, and does not wait for a configuration{back}", vm.vmid)
+            }),
+            Err(failure) => Some(format!("whether vm {} runs is not known: {failure}", vm.vmid)),
+        }
     }
 
     fn ask(&self) -> (String, String) {

@@ -1,15 +1,17 @@
-//! What runs that were undone past something have left behind.
+//! What runs that are over have left behind: one that was undone past something, one that was given up behind what cannot be
+//! undone.
 
 use serde::Serialize;
 
-use crate::base::names::StepKey;
-use crate::engine::event::Event;
-use crate::engine::state::Phase;
+use crate::engine::event::{Event, Planned};
+use crate::engine::state::{Phase, Stage};
+use crate::engine::step::Risk;
 use crate::engine::store::RunRead;
 
 use super::super::session::Session;
 
-/// A run that was undone past something, where no other one of its migration came after it.
+/// A run that was undone past something, or given up behind what cannot be undone, where no other one of its migration came to
+/// its end after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Past {
@@ -17,9 +19,11 @@ pub(super) struct Past {
     pub(super) run: String,
     /// Its migration.
     pub(super) migration: String,
-    /// The steps that were passed.
+    /// How it ended: `undone` or `abandoned`.
+    pub(super) ended: &'static str,
+    /// The steps that were passed, or are not undone.
     pub(super) steps: Vec<String>,
-    /// What stays of them, as the undo has told it.
+    /// What stays of them, as the undo has told it; of one that was given up, where its files are.
     pub(super) stays: Vec<String>,
     /// What goes on from there.
     pub(super) help: String,
@@ -29,24 +33,38 @@ pub(super) struct Past {
 }
 
 impl Past {
-    /// None where nothing was passed.
+    /// None where nothing is left.
     pub(super) fn of(session: &Session, run: &RunRead, migration: &str) -> Option<Self> {
-        let passed = |key: &&StepKey| run.state.steps.get(*key).is_some_and(|step| step.passed);
-        let keys = run.state.opened.plan.iter().map(|planned| &planned.key);
-        let steps: Vec<String> = keys.filter(passed).map(ToString::to_string).collect();
+        let steps_of = &run.state.steps;
+        let left = |planned: &&Planned| match run.state.phase {
+            Phase::Undone => steps_of.get(&planned.key).is_some_and(|step| step.passed),
+            Phase::Abandoned if planned.risk == Risk::Destroys => {
+                steps_of.get(&planned.key).is_some_and(|step| step.stage != Stage::Undone && !step.calls.is_empty())
+            }
+            _ => false,
+        };
+        let steps: Vec<String> = run.state.opened.plan.iter().filter(left).map(|left| left.key.to_string()).collect();
         let told = run.records.iter().filter_map(|record| match &record.event {
             // The first says that it was passed.
             Event::Undone { passed: true, stays, .. } => Some(stays.iter().skip(1).cloned()),
             _ => None,
         });
+        let mut stays: Vec<String> = told.flatten().collect();
+        let mut ended = "undone";
+        if run.state.phase == Phase::Abandoned {
+            let files = session.store.dir().join("runs").join(&run.id).join("files");
+            stays = vec![format!("what it kept is in {}", files.display())];
+            ended = "abandoned";
+        }
         let id = &run.id;
         let plan = &run.state.opened.plan;
         let of = |at: &&str| plan.iter().find_map(|planned| planned.step.pointer(at)?.as_str().map(str::to_owned));
-        (run.state.phase == Phase::Undone && !steps.is_empty()).then(|| Self {
+        (!steps.is_empty()).then(|| Self {
+            ended,
             run: run.id.clone(),
             migration: migration.to_owned(),
             steps,
-            stays: told.flatten().collect(),
+            stays,
             help: if session.site.migrations.contains_key(migration) {
                 format!(
                     "`pvemig plan {migration}` shows what a new run would do; `pvemig report {id}` what this one did"

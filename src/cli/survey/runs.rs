@@ -275,8 +275,13 @@ impl Paper {
         }
         for it in past {
             let head = format!("{} ", Mark::Wrong.style().apply_to(Mark::Wrong.row()));
-            let text =
-                format!("run {} ({}) was undone, and what {} did stays", it.run, it.migration, it.steps.join(", "));
+            let text = format!(
+                "run {} ({}) was {}, and what {} did stays",
+                it.run,
+                it.migration,
+                it.ended,
+                it.steps.join(", ")
+            );
             self.laid(&head, &text, 4);
             it.stays.iter().for_each(|line| self.laid("    ", line, 4));
             self.help(&it.help);
