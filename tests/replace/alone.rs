@@ -31,7 +31,7 @@ fn assert_in(problems: &[Problem], words: &str, mended_by: Option<&str>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_step_refuses_what_its_turn_has_not_come_for() {
     let rig = rig(MAC).await;
-    let none = "no snapshot of this etcd is kept in this run, nor in another one of this site";
+    let none = "no snapshot of this etcd is kept in this run, nor a whole one in another run of this site";
     assert_in(&refuses(&rig, MAC, "03-leave-or-remove").await, none, Some("01-snapshot"));
     let problems = refuses(&rig, MAC, "04-shutdown").await;
     let member = "talos-mac is a member of etcd: switched off, it counts as a voter that does not answer";
