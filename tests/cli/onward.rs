@@ -152,8 +152,8 @@ fn a_replacement_that_was_abandoned_is_not_told_as_one_that_came_to_its_end() {
     expect(&up.run(&["abandon", &id, "--comment", "no hardware"]), 0, &["is abandoned"]);
     let said = words(&up.run(&["survey"]));
     let off = format!(
-        "leave it off: run {id} (replace-mac) was to take talos-mac out of etcd, which knows it no more, and ended without \
-         talos-mac2 in its place; for that `pvemig plan replace-mac`"
+        "leave it off unless etcd names it as a member: run {id} (replace-mac) was to take it out, and ended without talos-mac2 in \
+         its place; for that `pvemig plan replace-mac`"
     );
     assert!(said.contains(&off) && !said.contains("has put talos-mac2 in its place"), "{said}");
     let left = format!("run {id} (replace-mac) was abandoned, and what 03-leave-or-remove");

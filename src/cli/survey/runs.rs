@@ -342,20 +342,25 @@ impl Off {
         if let (Some(on), Some(place)) = (node.vm().filter(|vm| vm.is_running()), &node.place) {
             let then = command.as_ref().map(|command| format!("; `{command}` goes on")).unwrap_or_default();
             return format!(
-                "by run {run} ({what}) {name} must not run from its old disk, and a vm {} runs: where it was started from a Talos medium, \
+                "by run {run} ({what}) {name} must not run from its old disk, and vm {} runs: where it was started from a Talos medium, \
                  or is being switched off, leave it; where it is {name} with that disk, `qm stop {}` on {}{then}",
                 place.vmid, place.vmid, on.host
             );
         }
         match (why, command) {
+            (Why::Replaced { by, .. }, Some(command)) if by == name => {
+                format!(
+                    "not from its old disk: run {run} ({what}) takes it in from a Talos medium, and goes on by `{command}`"
+                )
+            }
             (Why::Replaced { by, .. }, Some(command)) => {
                 format!("leave it off: run {run} ({what}) is to put {by} in its place: `{command}`")
             }
             (Why::Replaced { by, joined: false, .. }, None) => {
                 let next = mended::replace(site, name).unwrap_or_else(|| BY_REPLACE.to_owned());
                 format!(
-                    "leave it off{vm}: run {run} ({what}) was to take {name} out of etcd, which knows it no more, and ended without \
-                     {by} in its place; for that {next}"
+                    "leave it off{vm} unless etcd names it as a member: run {run} ({what}) was to take it out, and ended without {by} \
+                     in its place; for that {next}"
                 )
             }
             (Why::Replaced { by, cluster, joined: true }, None) => format!(
