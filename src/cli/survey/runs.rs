@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::base::survey::{Layer, Node, Presence, Survey, Vm};
+use crate::base::survey::{Layer, Majority, Node, Presence, Survey, Vm};
 use crate::blueprint::retired::{Why, fate};
 use crate::engine::state::Phase;
 use crate::engine::store::RunRead;
@@ -161,10 +161,12 @@ impl Runs {
     }
 
     /// Whether a machine that does not answer is to be started is what the runs say that have to do with it. Of one that an
-    /// etcd counts among its members they say nothing: it was let in again since.
+    /// etcd with its majority counts among its members they say nothing: it was let in again since. One without proves
+    /// nothing: it may be the old one, which counts those that must never meet again.
     pub(super) fn keep_off(&mut self, site: &Site, survey: &mut Survey) {
         let etcd: Vec<_> = survey.talos.iter().flat_map(|cluster| survey.ballots(cluster)).collect();
-        self.off.retain(|name, _| !etcd.iter().any(|ballot| ballot.member_of(name).is_some()));
+        let is_in = |name: &str| etcd.iter().any(|it| it.majority == Majority::Held && it.member_of(name).is_some());
+        self.off.retain(|name, _| !is_in(name));
         let at = survey.at;
         for node in survey.nodes.iter_mut().filter(|node| is_away(node)) {
             let instead = match (self.off.get(&node.name), self.down.get(&node.name)) {
