@@ -237,7 +237,7 @@ impl LeaveEtcd {
     }
 }
 
-/// Why nothing goes on behind 03: the old machine has been started again since, and is a member once more. A plan asks that
+/// Why nothing goes on behind 03: the old machine is a member, still or again. A plan asks that
 /// before anything was done.
 pub(super) async fn is_back(cx: &Estate, swap: &Swap, run: &RunInfo) -> Option<Problem> {
     if run.id.is_empty() {
@@ -246,9 +246,12 @@ pub(super) async fn is_back(cx: &Estate, swap: &Swap, run: &RunInfo) -> Option<P
     let etcd = look(cx, &swap.old.cluster, &swap.peers).await;
     (!etcd.ids_of(swap.host()).is_empty()).then(|| {
         Problem::new(
-            format!("{} is a member of etcd again: it was started with its old disk", swap.goer()),
             format!(
-                "switch it off ({}); then `pvemig step {}{} --destroy {}` takes its member out again, and `pvemig resume` goes on",
+                "{} is a member of etcd: 03 has not taken it out, or it was started again with its old disk",
+                swap.goer()
+            ),
+            format!(
+                "where it was started again, switch it off ({}); then `pvemig step {}{} --destroy {}` takes its member out again, and `pvemig resume` goes on",
                 swap.old.talosctl("shutdown --force"),
                 on::LEAVE,
                 run.migration.as_ref().map(|name| format!(" -m {name}")).unwrap_or_default(),
