@@ -34,13 +34,15 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
         run.state.holds_up().into_iter().filter(still).map(ToString::to_string).collect()
     };
     let lost = |run: &RunRead| run.is_lost() && !outlived(&runs, run, &session);
+    // It was refused before it began anything, and another one came after it.
+    let stands = |run: &RunRead| if outrun(&runs, run) { "refused" } else { word(run) };
     let shown = |run: &&RunRead| args.all || open(run) || !held(run).is_empty() || lost(run);
     let shown: Vec<_> = runs.iter().filter(shown).collect();
     if out.json {
         let line = |run: &&RunRead| {
             serde_json::json!({
                 "run": run.id, "migration": run.state.opened.migration, "since": run.state.since,
-                "last": run.state.last, "stands": word(run), "settled": settled(run),
+                "last": run.state.last, "stands": stands(run), "settled": settled(run),
                 "steps": run.state.opened.plan.len(), "not-needed": not_needed(run).collect::<Vec<_>>(), "holds": held(run), "holds-known": !lost(run),
                 "at-work": works(run), "failure": run.state.failure,
                 "asks": asks(run).map(|asks| serde_json::json!({ "step": asks.key, "ask": asks.ask })),
@@ -73,9 +75,7 @@ pub(super) fn status(global: &Global, args: &StatusArgs, out: &Out) -> anyhow::R
         let what = Session::called(run);
         let since = run.state.since.strftime("%Y-%m-%d %H:%M UTC");
         let (settled, all) = (settled(run), run.state.opened.plan.len());
-        // It was refused before it began anything, and another one came after it.
-        let stands = if outrun(&runs, run) { "refused" } else { word(run) };
-        let head = format!("{:<5} {stands:<10} {settled:>2}/{all:<2} {since}  ", run.id);
+        let head = format!("{:<5} {:<10} {settled:>2}/{all:<2} {since}  ", run.id, stands(run));
         text.push_str(&laid(&head, &what, out, room));
         let mut line = |head: &str, words: &str| text.push_str(&laid(head, words, out, room));
         match works(run).filter(|_| open(&run)) {

@@ -183,6 +183,9 @@ fn a_replaced_machine_is_taken_out_of_the_site_and_not_started() {
     assert_eq!(run.code, 0, "{}", words(&run));
     let id = up.run_id();
     expect(&up.run(&["status"]), 0, &["no run is open; 3 are over"]);
+    let all: serde_json::Value = serde_json::from_str(&up.run(&["status", "--all", "--json"]).stdout).unwrap();
+    let stands: Vec<_> = all.as_array().unwrap().iter().map(|run| run["stands"].as_str().unwrap()).collect();
+    assert_eq!(stands, ["refused", "refused", "done"]);
     let after = words(&up.run(&["survey"]));
     assert!(after.contains("L32 talos-mac") && !after.contains("kubelet restart"), "{after}");
     let off =
