@@ -96,7 +96,11 @@ impl SwapMachine {
         match vm.there(cx, async |pve, at| Ok(pve.status(at).await?)).await {
             Ok((_, _, status)) => status.pid.map(|_| {
                 let back = if self.swap.same_name() {
-                    format!("; where it came up from its old disk, `qm stop {0}`, and `qm set {0} --boot order=ide2` (the ISO's drive) before it is started again", vm.vmid)
+                    format!(
+                        "; where it came up from its old disk, `qm stop {0}`, and `qm set {0} --boot order=ide2` (the ISO's drive) \
+                         before it is started again",
+                        vm.vmid
+                    )
                 } else {
                     String::new()
                 };
