@@ -3,6 +3,7 @@
 mod build;
 mod checkout;
 mod cli;
+mod drives;
 mod engine;
 mod fuzz;
 mod guest;

@@ -211,6 +211,28 @@ pub enum Hands {
         /// The node that comes; the same name where it takes over that too.
         new: String,
     },
+    /// Move drives of a machine that is off, then switch it on.
+    Drives {
+        /// The node, by its name in the site file.
+        node: String,
+        /// Each drive that goes somewhere else. All come out before one goes in.
+        moves: Vec<DriveMove>,
+        /// The version of Talos on the stick or ISO that is to be in the machine; none: none is.
+        medium: Option<String>,
+        /// It is switched on at the end.
+        on: bool,
+    },
+}
+
+/// One drive on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriveMove {
+    /// The serial number on its label.
+    pub serial: String,
+    /// The slot that it is in; none: it lies beside the machine.
+    pub from: Option<String>,
+    /// The slot that it goes into; none: it stays outside.
+    pub to: Option<String>,
 }
 
 impl<B> Check<B> {

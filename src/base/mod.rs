@@ -3,9 +3,11 @@
 //! Nothing here knows an outside system. `base` imports no other folder of this crate.
 
 pub mod age;
+pub mod cel;
 pub mod check;
 pub mod clock;
 pub mod digest;
+pub mod drives;
 pub mod fault;
 pub mod hold;
 pub mod names;
@@ -15,6 +17,7 @@ pub mod redact;
 pub mod request;
 pub mod schematic;
 pub mod secret;
+pub mod selector;
 pub mod settle;
 pub mod shelf;
 pub mod survey;

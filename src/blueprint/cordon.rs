@@ -283,6 +283,7 @@ mod tests {
             },
             node: Some("n".into()),
             phase: phase.into(),
+            why: String::new(),
             started: String::new(),
             conditions: Vec::new(),
             containers: Vec::new(),

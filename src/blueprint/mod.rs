@@ -2,8 +2,11 @@
 //!
 //! A blueprint is a list of rows. The list is the order, the number in a step's id is its name.
 
+pub mod backup;
 pub mod cluster_build;
+pub mod configs;
 pub mod cordon;
+pub mod drained;
 pub mod fault;
 pub mod finding;
 pub mod hold;
@@ -13,6 +16,8 @@ pub mod machine;
 pub mod node;
 pub mod node_reboot_test;
 pub mod node_replace;
+pub mod nvme_move;
+pub mod off;
 pub mod own_vm;
 pub mod param;
 pub mod power;
@@ -24,6 +29,9 @@ pub mod stand;
 pub mod uncordon;
 pub mod usb_move;
 pub mod vm;
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -149,6 +157,7 @@ pub struct Blueprint {
     alone: fn(&Site, &str, &Given) -> Result<BoxedStep, Vec<String>>,
     fold_back: fn(&RunState, &[&RunState]) -> Vec<Fold>,
     rights: fn(&Site, &Item<'_>) -> Option<Rights>,
+    usually: fn(&Site, &Item<'_>) -> Option<RangeInclusive<Duration>>,
 }
 
 /// Every blueprint.
@@ -158,6 +167,7 @@ pub static ALL: &[Blueprint] = &[
     cluster_build::BLUEPRINT,
     node_replace::BLUEPRINT,
     quorum_recover::BLUEPRINT,
+    nvme_move::BLUEPRINT,
 ];
 
 /// Every step that a name means: an id, an alias, or exactly a number. Two blueprints may call different steps by the same.
@@ -195,6 +205,13 @@ impl Blueprint {
     /// As for [`Blueprint::build`].
     pub fn rights(&self, site: &Site, migration: &str) -> Result<Rights, SiteError> {
         of_params(site, migration, self.rights)
+    }
+
+    /// How long a migration of the site takes from its beginning to its end by what was written of such ones, where no run
+    /// has shown it; None: nobody has written it.
+    pub fn usually(&self, site: &Site, migration: &str) -> Option<RangeInclusive<Duration>> {
+        // What is wrong with its parameters is said where its steps are made.
+        of_params(site, migration, self.usually).ok()
     }
 
     /// A step from flags alone.

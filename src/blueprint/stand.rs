@@ -5,7 +5,7 @@ use crate::blueprint::machine::Machine;
 use crate::blueprint::node::not_yet;
 use crate::blueprint::quorum::{Peer, amiss, look};
 use crate::estate::Estate;
-use crate::k8s::{KubeError, Node};
+use crate::k8s::{KubeError, Node, Pod};
 use crate::talos::kind::{self, MachineStatus, Stage};
 use crate::talos::{Error, Service, Talos};
 
@@ -78,6 +78,12 @@ pub fn kubelet(machine: &Machine, node: Option<&Node>, boot: &str) -> Option<Str
     let name = &machine.node.name;
     let Some(node) = node else { return Some(format!("kubernetes `{}` has no node {name} yet", machine.node.cluster)) };
     not_yet(node, &machine.name, boot)
+}
+
+/// The static pods of a node that are not ready: its part of the control plane.
+pub fn static_pods(pods: &[Pod]) -> Vec<String> {
+    let waits = pods.iter().filter(|pod| pod.is_mirror() && !pod.is_ready() && pod.phase != "Succeeded");
+    waits.map(|pod| format!("pod {}/{}: {}", pod.meta.namespace, pod.meta.name, pod.trouble().join(", "))).collect()
 }
 
 fn stage(stage: Stage) -> &'static str {

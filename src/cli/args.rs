@@ -246,6 +246,16 @@ pub(super) struct SurveyArgs {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "5",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) watch: Option<u64>,
+    /// Say what the Talos nodes are made of instead, and what is in Proxmox hosts that have `slots`, as YAML: board, memory,
+    /// slots, and every drive with what it is for
+    #[arg(long, conflicts_with = "watch")]
+    pub(super) hardware: bool,
+    /// Write that into a new file
+    #[arg(long, value_name = "FILE", requires = "hardware")]
+    pub(super) to: Option<PathBuf>,
+    /// Write over a file that is there
+    #[arg(long, requires = "to")]
+    pub(super) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -311,7 +321,7 @@ pub(super) struct LabArgs {
 pub(super) enum Who {
     /// The lab does what the journals of its state directory ask for
     Auto,
-    /// You do, with `pvemig lab move`
+    /// You do, with `pvemig lab move` and `pvemig lab power`
     Manual,
 }
 
@@ -332,13 +342,22 @@ pub(super) enum LabVerb {
         #[arg(long, value_enum, default_value = "manual")]
         hands: Who,
     },
-    /// Move a stick to a host of a running lab
+    /// Move a stick to a host of a running lab, or a drive to a slot
     Move {
-        /// The stick
+        /// The stick; of a drive its serial number, or NODE:SLOT where two have the same
+        #[arg(value_name = "STICK|SERIAL")]
         stick: String,
-        /// The host, and a port where it matters: still-fawn or still-fawn:2-3
-        #[arg(long, value_name = "HOST[:PORT]")]
+        /// The host, and a port where it matters: still-fawn or still-fawn:2-3; of a drive the slot, or `bench`
+        #[arg(long, value_name = "HOST[:PORT]|SLOT")]
         to: String,
+        /// The lab's folder
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Press the power button of a Talos node of a running lab
+    Power {
+        /// The node
+        node: String,
         /// The lab's folder
         #[arg(long)]
         dir: PathBuf,

@@ -4,6 +4,8 @@
 mod commands;
 mod params;
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::blueprint::{self, Blueprint, BoxedStep, Known, Row};
@@ -14,7 +16,7 @@ use crate::site::fields::near;
 use super::args::{ExplainArgs, Global};
 use super::exit::Exit;
 use super::fail::Words;
-use super::given::{blueprint_of, load, site_path};
+use super::given::{load, site_path};
 use super::out::Out;
 use super::plan::number;
 use super::words::lay;
@@ -241,16 +243,17 @@ fn explain_step(global: &Global, out: &Out, blueprint: &Blueprint, row: &Row) ->
             None
         }
     };
-    let real = site.as_ref().and_then(|site| {
-        let of =
-            |name: &String| blueprint_of(site, name).ok().filter(|b| b.name == blueprint.name)?.build(site, name).ok();
-        site.migrations.keys().find_map(of)
-    });
-    let (real, steps) = match real {
-        Some(steps) => (true, steps),
-        None => (false, example_steps(&example, blueprint)?),
+    // Of a migration that has the step: another scenario may leave it out.
+    let of = |site: &crate::site::Site| {
+        steps_of(site, blueprint).map(|steps| steps.into_iter().find(|step| step.id() == row.id))
     };
-    let step = steps.iter().find(|s| s.id() == row.id);
+    let own = site.as_ref().and_then(|site| of(site).ok().flatten());
+    let real = own.is_some();
+    let step = match own {
+        Some(step) => Some(step),
+        None => of(&example)?,
+    };
+    let step = step.as_ref();
     Ok(if out.json {
         format!("{}\n", json(blueprint, row, step, real))
     } else {
@@ -307,10 +310,15 @@ fn flags(row: &Row) -> impl Iterator<Item = (&'static str, &'static str)> {
     row.flags.iter().chain(row.switches).map(|(flag, _, help)| (*flag, *help))
 }
 
-fn example_steps(site: &crate::site::Site, blueprint: &Blueprint) -> anyhow::Result<Vec<BoxedStep>> {
-    let name = site.migrations.iter().find(|(_, m)| m.blueprint == blueprint.name).map(|(name, _)| name);
-    let Some(name) = name else { return Ok(Vec::new()) };
-    blueprint.build(site, name).map_err(|error| super::fail::site_error(&error, 80).into())
+/// The steps of all migrations of a blueprint, each once: those of the first that has it.
+fn steps_of(site: &crate::site::Site, blueprint: &Blueprint) -> anyhow::Result<Vec<BoxedStep>> {
+    let mut steps: Vec<BoxedStep> = Vec::new();
+    for (name, _) in site.migrations.iter().filter(|(_, migration)| migration.blueprint == blueprint.name) {
+        let of = blueprint.build(site, name).map_err(|error| super::fail::site_error(&error, 80))?;
+        let known: BTreeSet<&'static str> = steps.iter().map(|step| step.id()).collect();
+        steps.extend(of.into_iter().filter(|step| !known.contains(step.id())));
+    }
+    Ok(steps)
 }
 
 /// Every name of a step.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::base::check::{Answer, Likely, bytes};
 use crate::base::permit::{System, Thing};
-use crate::blueprint::BoxedStep;
+use crate::blueprint::{Blueprint, BoxedStep};
 use crate::engine::outlook::Outlook;
 use crate::engine::plan::{Line, Said};
 use crate::engine::step::Risk;
@@ -18,6 +18,7 @@ use super::down::{Down, Ends, already, down, downs, last_times, unstopped};
 use super::out::Out;
 use super::plan::{done, number};
 use super::session::{Session, plural};
+use super::usually::Usually;
 use super::words::lay;
 
 pub(super) use back::Back;
@@ -54,6 +55,9 @@ pub(super) struct Foot {
     ends: Vec<Ends>,
     /// What a single step does not stop first.
     unstopped: Option<String>,
+    /// How long it usually takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usually: Option<Usually>,
     /// What an undo would lose, ask for, and leave.
     undo_destroys: Vec<Thing>,
     undo_by_hand: Vec<By>,
@@ -86,7 +90,13 @@ struct Held {
 
 impl Foot {
     /// Of a plan whose lines were asked.
-    pub(super) fn of_plan(session: &Session, migration: Option<&str>, steps: &[BoxedStep], lines: &[Line]) -> Self {
+    pub(super) fn of_plan(
+        session: &Session,
+        blueprint: &Blueprint,
+        migration: Option<&str>,
+        steps: &[BoxedStep],
+        lines: &[Line],
+    ) -> Self {
         let left: Vec<_> = steps.iter().zip(lines).filter(|(_, line)| !done(line)).collect();
         let mut foot = Self { steps: lines.len(), done: lines.len() - left.len(), ..Self::default() };
         foot.until = left.first().and_then(|(step, line)| match &line.said {
@@ -131,6 +141,7 @@ impl Foot {
         }
         foot.ends.retain(|ends| !ends.what.is_empty());
         let left: Vec<_> = left.iter().map(|(step, _)| *step).collect();
+        foot.usually = Usually::of(session, blueprint, migration, &left);
         foot.down = down(session, steps, &left);
         foot.unstopped = migration.and_then(|migration| unstopped(session, migration, steps, &left));
         already(session, steps, lines, &mut foot.down);
@@ -237,6 +248,7 @@ impl Foot {
         lines.extend(self.empties().map(|words| ("empty", words)));
         let hands: Vec<_> = self.by_hand.iter().map(By::sentence).collect();
         lines.push(("by hand", if hands.is_empty() { "nothing".into() } else { hands.join("; ") }));
+        lines.extend(self.usually.iter().map(|usually| ("time", usually.sentence())));
         if !self.holds.is_empty() {
             lines.push(("held", held(&self.holds)));
         }

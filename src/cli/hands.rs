@@ -31,6 +31,9 @@ pub(super) fn act(lab: &Lab, hands: &Hands) -> Result<String, LabError> {
             Ok(format!("hands: {short} is pushed to {branch}"))
         }
         Hands::Swap { new, .. } => Ok(format!("hands: {}", lab.swap(new)?)),
+        Hands::Drives { node, moves, medium, on } => {
+            Ok(format!("hands: {}", lab.hands_on_drives(node, moves, medium.as_deref(), *on)?))
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `pvemig lab up|move|swap|worlds`.
+//! `pvemig lab up|move|power|swap|worlds`.
 
 use std::error::Error;
 use std::path::Path;
@@ -24,15 +24,16 @@ pub(super) async fn lab(args: LabArgs, out: &Out) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         LabVerb::Up { world, dir, speed, hands } => up(&world, &dir, speed, hands, out).await,
-        LabVerb::Swap { node, dir } => {
-            let said = control::ask(&dir, &Request::Swap { node }).await.map_err(|error| asked(error, &dir))?;
-            out.data(&format!("{}\n", said.as_str().unwrap_or_default()))?;
-            Ok(Exit::Done)
-        }
+        LabVerb::Swap { node, dir } => by_hand(&dir, &Request::Swap { node }, out).await,
+        LabVerb::Power { node, dir } => by_hand(&dir, &Request::Power { node }, out).await,
         LabVerb::Move { stick, to, dir } => {
             let (host, port) = to.split_once(':').map_or((to.as_str(), None), |(h, p)| (h, Some(p)));
             let state = control::ask(&dir, &Request::State).await.map_err(|error| asked(error, &dir))?;
             let mut world: World = serde_json::from_value(state)?;
+            // A stick's name comes before a serial number.
+            if !world.sticks.contains_key(&stick) && !world.talos.nodes.is_empty() {
+                return by_hand(&dir, &Request::Drive { which: stick, to }, out).await;
+            }
             // What cannot be is a mistake of the command line's, and not the lab's.
             let wrong = |error: LabError| Words::usage(error.to_string(), "a host alone takes its first free port");
             let port = match port {
@@ -46,6 +47,20 @@ pub(super) async fn lab(args: LabArgs, out: &Out) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
     }
+}
+
+/// Has something done in a running lab, and tells what came of it.
+async fn by_hand(dir: &Path, request: &Request, out: &Out) -> anyhow::Result<Exit> {
+    let said = control::ask(dir, request).await.map_err(|error| match (error, request) {
+        // What cannot be is a mistake of the command line's here too.
+        (LabError::Control(text), Request::Drive { .. } | Request::Power { .. }) => {
+            let help = "`pvemig lab power NODE` switches a machine on or off; `--to bench` takes a drive out";
+            Words::usage(text, help).into()
+        }
+        (other, _) => asked(other, dir),
+    })?;
+    out.data(&format!("{}\n", said.as_str().unwrap_or_default()))?;
+    Ok(Exit::Done)
 }
 
 /// Why a running lab could not be asked, with a way out.

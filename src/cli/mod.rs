@@ -33,6 +33,7 @@ mod status;
 mod step;
 mod survey;
 mod undo;
+mod usually;
 mod words;
 mod work;
 
@@ -109,6 +110,7 @@ fn without_json(verb: &Verb) -> Option<&'static str> {
         Verb::Lab(args) => Some(match args.verb {
             LabVerb::Up { .. } => "lab up",
             LabVerb::Move { .. } => "lab move",
+            LabVerb::Power { .. } => "lab power",
             LabVerb::Swap { .. } => "lab swap",
             LabVerb::Worlds => "lab worlds",
         }),

@@ -40,7 +40,7 @@ pub(super) async fn plan(global: &Global, args: &PlanArgs, out: &Out) -> anyhow:
     };
     session.estate.farewell().await;
     let lines = lines?;
-    let foot = Foot::of_plan(&session, Some(&args.migration), &steps, &lines);
+    let foot = Foot::of_plan(&session, blueprint, Some(&args.migration), &steps, &lines);
     let in_the_way: usize = barred(&lines).iter().map(|(_, problems)| problems.len()).sum();
     if out.json {
         let mut summary = serde_json::to_value(&foot)?;

@@ -16,7 +16,7 @@ use super::out::Out;
 use super::reach::reached;
 use super::session::Session;
 use super::stands::{Undo, offers_undo, undo_of};
-use super::words::wrap;
+use super::words::{is_drawn, wrap};
 
 /// Renders a run's journal on stdout.
 pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::Result<Exit> {
@@ -128,7 +128,7 @@ fn folded(text: &str, out: Out) -> String {
         let head = &line[..line.len() - words.len()];
         let indent = head.replace('├', "│").replace('└', " ") + if head.is_empty() { "" } else { "  " };
         let room = out.width().saturating_sub(indent.chars().count() + 1).max(20);
-        if line.chars().count() < out.width() {
+        if line.chars().count() < out.width() || is_drawn(words) {
             folded += &format!("{line}\n");
             continue;
         }

@@ -31,7 +31,8 @@ pub(super) async fn run(global: &Global, args: &RunArgs, out: &Out) -> anyhow::R
         if !barred.is_empty() {
             return Ok(fail::not_begun(out, &barred));
         }
-        out.say(&format!("\n{}", Foot::of_plan(&session, Some(&args.migration), &steps, &lines).text(*out).trim_end()));
+        let foot = Foot::of_plan(&session, blueprint, Some(&args.migration), &steps, &lines);
+        out.say(&format!("\n{}", foot.text(*out).trim_end()));
         if !out.ask("Begin?")? {
             out.say("nothing was changed");
             return Ok(Exit::Interrupted);

@@ -86,7 +86,7 @@ async fn ask(
     let (own, changes) = (step.key(), step.risk() != Risk::Reads);
     let mut both: Vec<_> = guard.into_iter().chain([step]).collect();
     let mut lines = plan::look(session, blueprint, migration.as_deref(), &both, consents).await?;
-    let foot = Foot::of_plan(session, migration.as_deref(), &both, &lines).of_one();
+    let foot = Foot::of_plan(session, blueprint, migration.as_deref(), &both, &lines).of_one();
     let (step, guard) = (both.pop(), both.pop());
     let step = step.ok_or_else(|| anyhow!("the step went missing"))?;
     let fit = Fit { migration, step, guard };

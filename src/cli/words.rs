@@ -55,6 +55,11 @@ pub(super) fn lay(head: &str, text: &str, hang: usize, width: usize) -> Vec<Stri
     let mut laid = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let words = line.trim_start();
+        if is_drawn(words) && (at > 0 || head.trim().is_empty()) {
+            let room = width.saturating_sub(measure_text_width(words));
+            laid.push(format!("{}{words}", " ".repeat(hang.min(room))));
+            continue;
+        }
         let own = if at == 0 { 0 } else { line.chars().count() - words.chars().count() };
         // The first words stand behind the head, further lines of the text below them.
         let begin = if at == 0 { measure_text_width(head) } else { hang + own };
@@ -72,6 +77,11 @@ pub(super) fn lay(head: &str, text: &str, hang: usize, width: usize) -> Vec<Stri
         laid.push(head.trim_end().to_owned());
     }
     laid
+}
+
+/// A row of a table, which no blank may be taken out of.
+pub(super) fn is_drawn(words: &str) -> bool {
+    words.starts_with("+--") || words.starts_with("| ") && words.ends_with('|')
 }
 
 /// So many parts of a reason are shown at a time; of more only the number.
@@ -137,6 +147,15 @@ pub(super) fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drawing_stays_as_it_is_drawn_and_in_the_width() {
+        let table = "as it is\n+----+----+\n| a  |  b |\n+----+----+";
+        assert_eq!(lay("  ", table, 4, 40), ["  as it is", "    +----+----+", "    | a  |  b |", "    +----+----+"]);
+        // Where it would not fit it goes to the left, all rows alike.
+        assert_eq!(lay("  ", table, 4, 13)[1..], ["  +----+----+", "  | a  |  b |", "  +----+----+"]);
+        assert_eq!(lay("      ", "a | b  c |", 6, 40), ["      a | b c |"]);
+    }
 
     #[test]
     fn of_a_reason_only_what_is_new_is_said_and_of_much_the_first() {

@@ -17,7 +17,8 @@ use super::state::{RunState, Stage};
 use super::step::{AnyStep, Settle};
 
 impl<Cx: Settle> Engine<'_, Cx> {
-    /// On a resume: holds that were found taken down, or are down now, are put up again by their own apply.
+    /// On a resume: holds that were found taken down, or are down now, are put up again by their own apply. One that
+    /// guards nothing any more is left down: what a step between told a person to do may be what took it down.
     pub(super) async fn put_up_fallen(&self) -> Result<Option<Ended>, RecordError> {
         let state = self.recorder.state()?;
         for (at, holder) in self.steps.iter().enumerate() {
@@ -36,6 +37,9 @@ impl<Cx: Settle> Engine<'_, Cx> {
             };
             // What waits or is barred has not fallen; it is asked again right before the next apply.
             if up.is_done() || !(fallen || matches!(up.answer, Answer::Todo { .. })) {
+                continue;
+            }
+            if self.needless(&**holder).await? {
                 continue;
             }
             if let (false, Answer::Todo { changes, .. }) = (fallen, up.answer) {

@@ -6,6 +6,7 @@
 //! * [`state`]: the fold over events, one transition function;
 //! * [`run`]: forwards; [`undo`]: backwards; [`plan`]: looking only;
 //! * [`lately`]: one look for every question that is put in its time;
+//! * [`history`]: how long steps usually take;
 //! * `stir`: being asked again before the next look is due;
 //! * [`point`]: the named places at which a run may be cut.
 
@@ -13,6 +14,7 @@ mod ask;
 mod damaged;
 pub mod event;
 pub mod fold;
+pub mod history;
 mod hold;
 pub mod journal;
 pub mod lately;

@@ -3,6 +3,7 @@
 //! Each system is opened when it is first needed, so that a step which asks Proxmox alone works while Kubernetes is
 //! down, and no secret is read that is not used.
 
+mod hardware;
 mod settle;
 mod survey;
 
@@ -21,6 +22,7 @@ use crate::guest::{ByHost, Entrance, Guest, KeySource, Route, Sessions, Silent, 
 use crate::k8s::Kubernetes;
 use crate::proxmox::{Auth, Endpoint, Limits, Proxmox};
 pub use survey::config::read as read_config;
+pub use survey::talos::disk as surveyed;
 
 use crate::base::tls::KeyFingerprint;
 use crate::site::{self, Access, ProxmoxAuth, SecretError, SecretRef, Site};

@@ -8,6 +8,7 @@ use crate::base::wait::limit;
 
 use super::command::{Exit, Output};
 use super::error::Error;
+use super::nvme;
 
 /// A question that is asked by running a command which changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,10 @@ pub enum Look {
     UsbList,
     /// The PCI devices, one a line (`lspci -nn`).
     PciList,
+    /// The NVMe drives with place, serial number and size; [`super::nvme_drives`] reads the answer.
+    NvmeList,
+    /// The first blocks of the drive with this kernel name, `nvme0n1`; [`super::drive_parts`] reads the answer.
+    PartitionTable(String),
     /// The kernel's boot id, another one after each boot.
     BootId,
     /// A file's content.
@@ -67,6 +72,49 @@ impl Look {
                 "+",
             ]),
             Self::PciList => words(&["lspci", "-nn"]),
+            // The path of an entry is the drive's place on the bus. Without `-L`: the entries below `/sys/devices` are the
+            // devices themselves, and the links among them lead back up. The classes are those of PCI: a controller that the
+            // kernel gave up has nothing else. `^` is any line, an empty one too.
+            Self::NvmeList => words(&[
+                "find",
+                "/sys/devices",
+                "-type",
+                "f",
+                "(",
+                "-name",
+                "class",
+                "-o",
+                "-path",
+                "*/nvme/nvme*",
+                "(",
+                "-name",
+                "serial",
+                "-o",
+                "-name",
+                "model",
+                "-o",
+                "-name",
+                "firmware_rev",
+                "-o",
+                "-name",
+                "wwid",
+                "-o",
+                "-name",
+                "size",
+                ")",
+                ")",
+                "-exec",
+                "grep",
+                "-H",
+                "^",
+                "{}",
+                "+",
+            ]),
+            // Bytes as text, as what a command says is text. Kernels before 6.13 do not tell a partition's uuid.
+            Self::PartitionTable(name) => {
+                let (count, device) = (nvme::HEAD.to_string(), format!("/dev/{}", drive(name)?));
+                words(&["od", "-A", "n", "-v", "-t", "x1", "-N", &count, &device])
+            }
             Self::BootId => words(&["cat", "/proc/sys/kernel/random/boot_id"]),
             Self::File(path) => words(&["cat", absolute(path)?]),
             Self::Exists(path) => words(&["test", "-e", absolute(path)?]),
@@ -86,6 +134,14 @@ impl Look {
             _ => limit::LOOK,
         }
     }
+}
+
+/// A kernel name, which no path is.
+fn drive(name: &str) -> Result<&str, Error> {
+    if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric()) {
+        return Ok(name);
+    }
+    Err(Error::BadCommand { what: format!("`{name}` is no kernel name of a drive") })
 }
 
 fn absolute(path: &str) -> Result<&str, Error> {
@@ -238,5 +294,11 @@ mod tests {
             assert!(matches!(look.argv().unwrap_err(), Error::BadCommand { .. }), "{look:?}");
         }
         assert_eq!(Look::Exists("/dev/dri".into()).argv().unwrap(), ["test", "-e", "/dev/dri"]);
+        for name in ["", "/dev/nvme0n1", "../nvme0n1", "nvme0n1 x", "-x"] {
+            let error = Look::PartitionTable(name.into()).argv().unwrap_err();
+            assert!(matches!(error, Error::BadCommand { .. }), "{name}");
+        }
+        let argv = Look::PartitionTable("nvme0n1".into()).argv().unwrap();
+        assert_eq!(argv.join(" "), "od -A n -v -t x1 -N 69632 /dev/nvme0n1");
     }
 }

@@ -13,6 +13,7 @@ mod host;
 mod key;
 pub mod known_hosts;
 mod look;
+mod nvme;
 mod sessions;
 mod silent;
 mod ssh;
@@ -24,6 +25,7 @@ pub use command::{Command, Exit, Output, Seen, quote};
 pub use error::{Error, Phase};
 pub use key::KeySource;
 pub use look::{GuestUsb, Look, usb_devices};
+pub use nvme::{drive_parts, nvme_drives};
 pub use sessions::Sessions;
 pub use silent::Silent;
 pub use ssh::{OUTPUT_CAP, SshTarget};
@@ -244,7 +246,7 @@ impl Guest {
             // A device that comes or goes while the list is made leaves half an entry.
             let mut pauses = Backoff::new(self.clock, Duration::from_millis(200), Duration::from_secs(1));
             for _ in 0..2 {
-                if !matches!((look, &answer), (Look::UsbList, Err(Error::BadAnswer { .. }))) {
+                if !matches!((look, &answer), (Look::UsbList | Look::NvmeList, Err(Error::BadAnswer { .. }))) {
                     break;
                 }
                 pauses.pause().await;

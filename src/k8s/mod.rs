@@ -1,4 +1,4 @@
-//! The Kubernetes API: nodes, pods and drains, volumes and claims, workloads, Flux.
+//! The Kubernetes API: nodes, pods and drains, volumes and claims, workloads, Flux, Mayastor.
 //!
 //! Plain values come back rather than the API's own types; the raw object is kept where undo needs it. Reads are
 //! tried again on faults that pass, within one deadline; changes are noted and sent once. Secrets are read by name
@@ -9,12 +9,14 @@ pub mod appliers;
 pub mod budget;
 pub mod claim;
 pub mod drain;
+pub mod errand;
 pub mod error;
 pub mod events;
 pub mod exec;
 pub mod fields;
 pub mod flux;
 pub mod gone;
+pub mod mayastor;
 pub mod meta;
 pub mod needs;
 pub mod node;

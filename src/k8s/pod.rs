@@ -21,6 +21,8 @@ pub struct Pod {
     pub node: Option<String>,
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
     pub phase: String,
+    /// Why it is in that phase, where the node says so for the whole pod: `DeadlineExceeded: Pod was active ..`; else empty.
+    pub why: String,
     /// When the kubelet first saw it, RFC 3339; empty before.
     pub started: String,
     /// Its conditions.
@@ -141,6 +143,7 @@ impl Pod {
         Ok(Self {
             node: spec.node_name.filter(|n| !n.is_empty()),
             phase: status.phase.unwrap_or_default(),
+            why: [status.reason, status.message].into_iter().flatten().collect::<Vec<_>>().join(": "),
             started: status.start_time.map(|t| t.0.to_string()).unwrap_or_default(),
             conditions,
             containers,

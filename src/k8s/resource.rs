@@ -85,6 +85,7 @@ pub(super) const NODE: Resource = Resource::fixed("", "nodes", "Node", false);
 pub(super) const POD: Resource = Resource::fixed("", "pods", "Pod", true);
 pub(super) const EVENT: Resource = Resource::fixed("", "events", "Event", true);
 pub(super) const SECRET: Resource = Resource::fixed("", "secrets", "Secret", true);
+pub(super) const SERVICE: Resource = Resource::fixed("", "services", "Service", true);
 pub(super) const CONFIG_MAP: Resource = Resource::fixed("", "configmaps", "ConfigMap", true);
 pub(super) const VOLUME: Resource = Resource::fixed("", "persistentvolumes", "PersistentVolume", false);
 pub(super) const CLAIM: Resource = Resource::fixed("", "persistentvolumeclaims", "PersistentVolumeClaim", true);
@@ -133,7 +134,7 @@ pub(super) fn fixed(group: &str, kind: &str) -> Option<Resource> {
 pub fn kind_by_name(kind: &str) -> Option<Resource> {
     let others = [
         Resource::fixed("", "namespaces", "Namespace", false),
-        Resource::fixed("", "services", "Service", true),
+        SERVICE,
         Resource::fixed("", "serviceaccounts", "ServiceAccount", true),
         Resource::fixed("batch", "jobs", "Job", true),
         Resource::fixed("batch", "cronjobs", "CronJob", true),

@@ -35,6 +35,11 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "talos.nodes.*.slots",
         "which of the two it is, and what is in the one that is not booted: an undone upgrade leaves its image there",
     ),
+    (
+        "talos.nodes.*.{bays,boot_entries,bmc}",
+        "the board and its firmware: what is in a bay counts with the drive, and a volume of Mayastor by which of its \
+         replicas are whole",
+    ),
     ("talos.etcd.{leader,term,index}", "elections, and a log"),
     ("access.users.*.password, access.tokens.*.secret", "made at the start of each lab"),
 ];
@@ -73,12 +78,14 @@ impl World {
     pub fn compared(&self) -> Value {
         let vms: BTreeMap<String, Value> = self.vms.iter().map(|(id, vm)| (id.to_string(), vm.compared())).collect();
         let places: BTreeMap<&String, _> = self.sticks.iter().map(|(name, stick)| (name, &stick.at)).collect();
-        let hosts: BTreeMap<&String, _> = self.hosts.iter().map(|(name, h)| (name, (h.online, &h.files))).collect();
+        let hosts: BTreeMap<&String, _> =
+            self.hosts.iter().map(|(name, h)| (name, (h.online, &h.files, &h.drives))).collect();
         let whole = json!({
             "hosts": hosts,
             "sticks": places,
             "vms": vms,
             "mappings": self.compared_mappings(),
+            "pci_mappings": self.pci_mappings,
             "ha": self.ha,
             "quorate": !self.no_quorum,
             "acl": self.access.acl,

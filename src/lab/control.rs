@@ -39,6 +39,18 @@ pub enum Request {
         /// The node.
         node: String,
     },
+    /// Moves a drive of a Talos node that is off.
+    Drive {
+        /// Its serial number, or `NODE:SLOT`.
+        which: String,
+        /// A slot, `NODE:SLOT`, or `bench`.
+        to: String,
+    },
+    /// Presses the power button of a Talos node.
+    Power {
+        /// The node.
+        node: String,
+    },
     /// Pushes what the checkout has committed, as a person would.
     Push,
     /// Adds a fault rule.
@@ -118,6 +130,8 @@ async fn carry_out(shared: &Arc<Shared>, dir: &Path, request: Request) -> Result
             Value::Null
         }
         Request::Swap { node } => shared.change(|world| world.swap_machine(&node))?.into(),
+        Request::Drive { which, to } => shared.change(|world| world.move_drive(&which, &to))?.into(),
+        Request::Power { node } => shared.change(|world| world.press_button(&node))?.into(),
         Request::Push => kube::push(shared, dir).await?.into(),
         Request::Fault(rule) => {
             shared.add_fault(rule);

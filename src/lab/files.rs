@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::talos::node::Bay;
 use super::world::World;
 use super::worlds::merge;
-use super::{LabError, Shared, kube, pve, ssh, talos};
+use super::{LabError, Shared, bmc, kube, pve, ssh, talos};
+use crate::base::drives::Port;
 
 /// Everything that one needs to reach a lab's fronts.
 #[derive(Debug, Clone)]
@@ -69,7 +71,7 @@ const KNOWN_HOSTS: &str = "./known_hosts";
 /// # Errors
 /// [`LabError::Io`]
 pub fn write(dir: &Path, shared: &Arc<Shared>, reach: &Reach, keys: &Keys) -> Result<(), LabError> {
-    let (site, access) = shared.read(|w| (site(w, reach), w.access.clone()));
+    let (site, access) = shared.read(|w| (site(w, reach, dir), w.access.clone()));
     let yaml = serde_saphyr::to_string(&site).map_err(std::io::Error::other)?;
     let key = keys.user.to_openssh(russh::keys::ssh_key::LineEnding::LF).map_err(std::io::Error::other)?;
     let public = keys.user.public_key().to_openssh().map_err(std::io::Error::other)?;
@@ -154,11 +156,22 @@ fn site_token(site: &Value) -> Option<String> {
 }
 
 /// The world's own part of the site file, with addresses and what all sites of a lab share.
-fn site(world: &World, reach: &Reach) -> Value {
+fn site(world: &World, reach: &Reach, dir: &Path) -> Value {
     let hosts: BTreeMap<&String, Value> = world
         .hosts
-        .keys()
-        .map(|name| (name, reach.ssh.hosts.get(name).map_or(json!({}), |port| json!({ "ssh": ssh_to(*port) }))))
+        .iter()
+        .map(|(name, host)| {
+            let mut of = reach.ssh.hosts.get(name).map_or(json!({}), |port| json!({ "ssh": ssh_to(*port) }));
+            // A person reads the ports of a host's slots off its board's block diagram.
+            let slot = |(name, bay): (&String, &Bay)| {
+                let port = Port::of(&bay.bus).map(|port| port.to_string());
+                (name.clone(), json!({ "position": bay.position, "port": port }))
+            };
+            if let (false, Some(map)) = (host.bays.is_empty(), of.as_object_mut()) {
+                map.insert("slots".into(), host.bays.iter().map(slot).collect::<serde_json::Map<_, _>>().into());
+            }
+            (name, of)
+        })
         .collect();
     // The nodes of its own are Talos's alone, or k3s in VMs.
     let pure = !reach.talos.nodes.is_empty() && world.site.get("nodes").is_none();
@@ -205,14 +218,14 @@ fn site(world: &World, reach: &Reach) -> Value {
         part("", "checkouts", json!({ "gitops": checkout }));
     }
     if !reach.talos.nodes.is_empty() {
-        part("", "talos", json!({ &world.talos.cluster: talos(world, reach, kubernetes) }));
+        part("", "talos", json!({ &world.talos.cluster: talos(world, reach, kubernetes, dir) }));
     }
     merge(&mut site, world.site.clone());
     site
 }
 
 /// The Talos cluster of a site file. All nodes are at one address, so each is held against its own in its certificate.
-fn talos(world: &World, reach: &Reach, kubernetes: &str) -> Value {
+fn talos(world: &World, reach: &Reach, kubernetes: &str, dir: &Path) -> Value {
     let node = |(name, at): (&String, &std::net::SocketAddr)| {
         let of = world.talos.nodes.get(name)?;
         let mut node = json!({ "address": at.to_string() });
@@ -222,6 +235,15 @@ fn talos(world: &World, reach: &Reach, kubernetes: &str) -> Value {
         }
         if let Some(vmid) = of.vmid {
             map.insert("vm".into(), json!({ "proxmox": "home", "vmid": vmid }));
+        }
+        if !of.bays.is_empty() {
+            let slots = of.bays.iter().map(|(name, bay)| (name.clone(), json!({ "position": bay.position })));
+            map.insert("slots".into(), slots.collect::<serde_json::Map<_, _>>().into());
+        }
+        if of.bmc {
+            let file = dir.join(bmc::FOLDER).join(name).display().to_string();
+            let power = json!({ "command": ["cat", file], "on": "is on", "off": "is off" });
+            map.insert("out_of_band".into(), json!({ "power": power }));
         }
         Some((name.clone(), node))
     };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::clock::LabTime;
+use super::nvme::NvmeDrive;
 
 /// A virtual machine.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -68,6 +69,8 @@ pub struct Running {
     pub plugs: BTreeMap<String, Plug>,
     /// USB devices that the process holds, by config key.
     pub usb: BTreeMap<String, Attached>,
+    /// The functions of its host's PCI that the process holds.
+    pub pci: BTreeSet<String>,
     /// The highest USB device number in the guest.
     pub devnum: u32,
     /// Programs that the agent started, by pid.
@@ -132,6 +135,8 @@ pub struct Guest {
     pub agent_socket: Option<PathBuf>,
     /// The folder with `vmlinux` and `initrd.cpio` of a real guest: a QEMU process plays this machine.
     pub image: Option<PathBuf>,
+    /// NVMe drives, as they are from its next start on.
+    pub drives: Vec<NvmeDrive>,
     /// Files by path.
     pub files: BTreeMap<String, String>,
     /// Installed packages.
@@ -216,6 +221,7 @@ impl Default for Guest {
             agent: AgentManner::default(),
             agent_socket: None,
             image: None,
+            drives: Vec::new(),
             files: BTreeMap::new(),
             installed: BTreeSet::new(),
             available: BTreeSet::new(),

@@ -5,6 +5,8 @@
 //! shares no type with a client: it writes its JSON by hand, so that a misspelt field cannot be misspelt on both sides.
 
 pub mod agenda;
+mod bmc;
+pub mod chassis;
 pub mod clock;
 pub mod compare;
 pub mod control;
@@ -14,6 +16,7 @@ pub mod kube;
 pub mod large;
 pub mod log;
 pub mod machine;
+pub mod nvme;
 pub mod passthrough;
 pub mod physics;
 pub mod programs;
@@ -34,6 +37,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+
+use crate::base::check::DriveMove;
 
 pub use fault::{FaultEffect, FaultRule};
 pub use shared::{Moment, Shared};
@@ -187,6 +192,7 @@ impl Lab {
         let talos = talos::serve(&shared, &kubernetes.administrator, &authority, &mut fronts).await?;
         qemu::serve(&shared, &keys, &ssh, &dir, &mut fronts).await?;
         let reach = files::Reach { proxmox, kubernetes, ssh, talos, authority: authority.pem() };
+        bmc::serve(&shared, &dir, &mut fronts)?;
         files::write(&dir, &shared, &reach, &keys)?;
         control::serve(&shared, &dir, &mut fronts)?;
         Ok(Self { shared, reach, dir, fronts })
@@ -226,6 +232,36 @@ impl Lab {
     /// [`LabError::Hands`]
     pub fn swap(&self, node: &str) -> Result<String, LabError> {
         self.shared.change(|world| world.swap_machine(node))
+    }
+
+    /// Moves a drive as a person names it; see [`World::move_drive`].
+    ///
+    /// # Errors
+    /// [`LabError::Hands`]
+    pub fn move_drive(&self, which: &str, to: &str) -> Result<String, LabError> {
+        self.shared.change(|world| world.move_drive(which, to))
+    }
+
+    /// Moves drives of a machine that is off, as a run asks for it; see [`World::hands_on_drives`].
+    ///
+    /// # Errors
+    /// [`LabError::Hands`]
+    pub fn hands_on_drives(
+        &self,
+        node: &str,
+        moves: &[DriveMove],
+        medium: Option<&str>,
+        on: bool,
+    ) -> Result<String, LabError> {
+        self.shared.change(|world| world.hands_on_drives(node, moves, medium, on))
+    }
+
+    /// Presses the power button of a Talos node; see [`World::press_button`].
+    ///
+    /// # Errors
+    /// [`LabError::Hands`]
+    pub fn press_button(&self, node: &str) -> Result<String, LabError> {
+        self.shared.change(|world| world.press_button(node))
     }
 
     /// Pushes a commit that another repository on this machine holds, through `DIR/checkout`, as a person would whom

@@ -116,6 +116,7 @@ impl World {
         let machine = full_machine(configured);
         let ostype = vm.config.get("ostype").map_or("other", String::as_str);
         let plugs = self.plugs(&vm.node, &vm.config, super::usb::new_style(&machine, ostype))?;
+        let passed = self.passed(vmid)?;
         let agent_port = vm.config.get("agent").is_some_and(|a| agent_on(a));
         let running = Running {
             pid,
@@ -130,6 +131,7 @@ impl World {
         if let Some(vm) = self.vms.get_mut(&vmid) {
             vm.running = Some(running);
         }
+        self.hand_on(vmid, &passed);
         self.boot(vmid, at);
         self.settle_usb();
         Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::nvme;
 use super::pve::agent::told;
 use super::reading::Looker;
 use super::usb::HostUsb;
@@ -304,10 +305,13 @@ impl World {
                 files.insert("/proc/sys/kernel/random/boot_id".into(), format!("{}\n", running.boot_id));
                 let up = self.now.saturating_sub(running.boot).as_secs_f64();
                 let usb = self.guest_usb(vmid);
+                let (drives, nodes) = nvme::shown(&guest.drives);
+                files.extend(drives);
                 let looker = Looker {
                     hostname: guest.hostname.clone(),
                     kernel: "6.1.0-37-amd64".into(),
-                    paths: guest.paths.clone(),
+                    paths: guest.paths.iter().chain(nodes.keys()).cloned().collect(),
+                    nodes,
                     installed: guest.installed.clone(),
                     used: guest.used.clone(),
                     ..Looker::default()
@@ -323,7 +327,9 @@ impl World {
                     installed: BTreeSet::from(["pve-manager".to_owned(), "qemu-server".to_owned()]),
                     ..Looker::default()
                 };
-                Some(looker.with(host.files.clone(), self.host_usb(name), self.now.as_secs_f64() + 1_814_400.0, time))
+                let mut files = host.files.clone();
+                files.extend(self.host_drives(name));
+                Some(looker.with(files, self.host_usb(name), self.now.as_secs_f64() + 1_814_400.0, time))
             }
         }
     }

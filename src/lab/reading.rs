@@ -1,8 +1,10 @@
 //! The reading programs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::fault::glob;
+use super::nvme;
 use super::programs::{ExecOutcome, bare, usb_files};
 use super::usb::HostUsb;
 use super::words::commands;
@@ -17,6 +19,8 @@ pub(super) struct Looker {
     pub(super) installed: BTreeSet<String>,
     pub(super) used: BTreeMap<String, u64>,
     pub(super) usb: Vec<HostUsb>,
+    /// Device nodes that can be read, with the files that hold their bytes.
+    pub(super) nodes: BTreeMap<String, PathBuf>,
     pub(super) uptime: f64,
     pub(super) time: i64,
 }
@@ -35,6 +39,7 @@ const PROGRAMS: &[&str] = &[
     "find",
     "grep",
     "head",
+    "od",
     "hostname",
     "uname",
     "id",
@@ -86,7 +91,7 @@ impl Looker {
         self.files.insert("/proc/uptime".into(), format!("{uptime:.2} {:.2}\n", uptime * 3.1));
         self.files.insert("/etc/hostname".into(), format!("{}\n", self.hostname));
         self.files.insert("/proc/sys/kernel/hostname".into(), format!("{}\n", self.hostname));
-        self.paths.insert("/sys/bus/usb/devices".into());
+        self.paths.extend(["/sys/bus/usb/devices".into(), "/sys/devices".into()]);
         (self.usb, self.uptime, self.time) = (usb, uptime, time);
         self
     }
@@ -129,6 +134,7 @@ impl Looker {
                 }
                 outcome
             }
+            "od" => nvme::od(args, &self.files, &self.nodes),
             "ls" => self.ls(args, &paths),
             "stat" => match paths.iter().find(|p| !self.exists(p)) {
                 Some(path) => ExecOutcome::fail(1, format!("stat: cannot statx '{path}': No such file or directory\n")),
@@ -230,19 +236,22 @@ impl Looker {
         self.all().filter_map(|p| p.strip_prefix(&below)?.split('/').next().map(str::to_owned)).collect()
     }
 
-    /// `find [-L] PATH.. [-maxdepth N] [-name X [-o -name Y]..] [-exec grep -H . {} +]`
+    /// `find [-L] PATH.. [-maxdepth N] [-name X [-o -name Y]..] [-o -path X ( -name Z.. )] [-exec grep -H . {} +]`
     fn find(&self, args: &[&str]) -> ExecOutcome {
         let mut args = args.iter().copied().filter(|a| !matches!(*a, "-L" | "-H" | "(" | ")" | "-o" | "-print"));
         let (mut roots, mut names, mut depth, mut exec) = (Vec::new(), Vec::new(), usize::MAX, Vec::new());
+        let mut path = "*";
         while let Some(arg) = args.next() {
             match arg {
                 "-maxdepth" => depth = args.next().and_then(|n| n.parse().ok()).unwrap_or(usize::MAX),
-                "-name" => names.extend(args.next()),
+                "-name" => names.extend(args.next().map(|name| (name, path))),
+                // For the names behind it.
+                "-path" => path = args.next().unwrap_or_default(),
                 "-type" => drop(args.next()),
                 "-exec" => {
                     exec = args.by_ref().take_while(|a| !matches!(*a, "+" | ";")).filter(|a| *a != "{}").collect()
                 }
-                path if path.starts_with('/') => roots.push(path.trim_end_matches('/')),
+                root if root.starts_with('/') => roots.push(root.trim_end_matches('/')),
                 other => return ExecOutcome::fail(1, format!("find: unknown predicate `{other}'\n")),
             }
         }
@@ -255,8 +264,8 @@ impl Looker {
             found.extend(self.files.keys().filter_map(|p| {
                 let rest = p.strip_prefix(&below)?;
                 let name = rest.rsplit('/').next().unwrap_or_default();
-                let fits =
-                    rest.split('/').count() <= depth && (names.is_empty() || names.iter().any(|n| glob(n, name)));
+                let wanted = |(n, path): &(&str, &str)| glob(n, name) && glob(path, p);
+                let fits = rest.split('/').count() <= depth && (names.is_empty() || names.iter().any(wanted));
                 fits.then_some(p.as_str())
             }));
         }
@@ -271,7 +280,7 @@ impl Looker {
         }
     }
 
-    /// `grep [-H] [-q] PATTERN FILE..`; the pattern is text, `.` is any line that is not empty.
+    /// `grep [-H] [-q] PATTERN FILE..`; the pattern is text, `.` is any line that is not empty, `^` any line.
     fn grep(&self, args: &[&str]) -> ExecOutcome {
         let flags: String = args.iter().take_while(|a| a.starts_with('-')).map(|a| a.trim_start_matches('-')).collect();
         let rest: Vec<&str> = args.iter().skip_while(|a| a.starts_with('-')).copied().collect();
@@ -284,7 +293,12 @@ impl Looker {
                 outcome.stderr.extend(format!("grep: {path}: No such file or directory\n").into_bytes());
                 continue;
             };
-            for line in text.lines().filter(|l| if *pattern == "." { !l.is_empty() } else { l.contains(pattern) }) {
+            let fits = |line: &&str| match *pattern {
+                "." => !line.is_empty(),
+                "^" => true,
+                text => line.contains(text),
+            };
+            for line in text.lines().filter(fits) {
                 outcome.exit = 0;
                 if !flags.contains('q') {
                     let name = flags.contains('H') || (paths.len() > 1 && !flags.contains('h'));
@@ -360,6 +374,7 @@ mod tests {
             "timeout -k 1 5 lsusb",
             "qm guest exec 108 --timeout 5 -- lsusb",
             "find /x -exec grep -H . {} +",
+            "od -A n -v -t x1 -N 512 /dev/nvme0n1",
             "systemctl is-active k3s",
         ];
         let changes = [
@@ -373,7 +388,7 @@ mod tests {
             "find / -exec rm {} +",
             "systemctl restart k3s",
         ];
-        assert_eq!((reads.len(), changes.len()), (7, 9));
+        assert_eq!((reads.len(), changes.len()), (8, 9));
         for line in reads {
             assert!(reads_only(&argv(line)), "{line}");
         }

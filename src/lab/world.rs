@@ -10,11 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::agenda::Agenda;
 use super::clock::LabTime;
 use super::kube::Kube;
+use super::kube::mayastor::Mayastor;
 use super::pve::access::Access;
 use super::pve::tasks::PveTask;
 use super::talos::Talos;
+use super::talos::node::{Bay, Disk};
 
 pub use super::machine::{AgentExec, AgentManner, Answer, Attached, Guest, Plug, Running, Shutdown, SshManner, Vm};
+pub use super::nvme::NvmeDrive;
 
 /// An estate.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -32,6 +35,9 @@ pub struct World {
     pub vms: BTreeMap<u32, Vm>,
     /// Cluster-wide USB mappings by id.
     pub mappings: BTreeMap<String, UsbMapping>,
+    /// Cluster-wide PCI mappings by id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pci_mappings: BTreeMap<String, UsbMapping>,
     /// Pve tasks, oldest first.
     pub tasks: Vec<PveTask>,
     /// Users, tokens, roles and access control lists.
@@ -53,6 +59,8 @@ pub struct World {
     pub cluster_user: Option<String>,
     /// Talos nodes and their etcd.
     pub talos: Talos,
+    /// Mayastor in the cluster.
+    pub mayastor: Mayastor,
     /// Kubernetes.
     #[serde(skip)]
     pub kube: Kube,
@@ -65,6 +73,9 @@ pub struct World {
     /// It has been brought to life.
     #[serde(skip)]
     pub(super) begun: bool,
+    /// Drives that a VM was started with although they are none of its own, for who asks afterwards.
+    #[serde(skip)]
+    pub misgiven: Vec<String>,
     /// The lab time of the last [`World::tick`].
     pub now: LabTime,
     /// Unix seconds of lab time zero.
@@ -87,6 +98,10 @@ pub struct Host {
     pub sockets: Vec<Socket>,
     /// USB devices that nobody moves.
     pub fixed: Vec<FixedUsb>,
+    /// The slots of its board for drives, by the names that are printed beside them.
+    pub bays: BTreeMap<String, Bay>,
+    /// The drives in them that are its own; those that a VM gets are the disks of its Talos node.
+    pub drives: Vec<Disk>,
     /// The ssh server.
     pub ssh: SshManner,
     /// Files by path.
@@ -95,6 +110,12 @@ pub struct Host {
     pub paths: BTreeSet<String>,
     /// The highest USB device number given out so far, by bus.
     pub devnum: BTreeMap<u8, u32>,
+    /// The functions on PCI that a VM was given since its boot: vfio keeps them.
+    #[serde(skip)]
+    pub vfio: BTreeSet<String>,
+    /// How often it was switched on.
+    #[serde(skip)]
+    pub boots: u32,
 }
 
 /// One socket in a chassis: USB 3 sockets have a port on each of two root hubs.
@@ -248,6 +269,10 @@ impl Default for Host {
             files: BTreeMap::new(),
             paths: BTreeSet::new(),
             devnum: BTreeMap::new(),
+            bays: BTreeMap::new(),
+            drives: Vec::new(),
+            vfio: BTreeSet::new(),
+            boots: 0,
         }
     }
 }

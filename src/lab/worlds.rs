@@ -34,6 +34,24 @@ const WORLDS: &[(&str, &str)] = &[
     ("talos-replace", include_str!("worlds/talos-replace.yaml")),
     ("talos-no-quorum", include_str!("worlds/talos-no-quorum.yaml")),
     ("talos-deadlock", include_str!("worlds/talos-deadlock.yaml")),
+    ("nvme-data", include_str!("worlds/nvme-data.yaml")),
+    ("nvme-data-by-path", include_str!("worlds/nvme-data-by-path.yaml")),
+    ("nvme-data-two-match", include_str!("worlds/nvme-data-two-match.yaml")),
+    ("nvme-data-renames", include_str!("worlds/nvme-data-renames.yaml")),
+    ("nvme-data-dead", include_str!("worlds/nvme-data-dead.yaml")),
+    ("nvme-data-alike", include_str!("worlds/nvme-data-alike.yaml")),
+    ("nvme-data-cheap", include_str!("worlds/nvme-data-cheap.yaml")),
+    ("nvme-data-clone", include_str!("worlds/nvme-data-clone.yaml")),
+    ("nvme-data-rebuild", include_str!("worlds/nvme-data-rebuild.yaml")),
+    ("nvme-data-pdb", include_str!("worlds/nvme-data-pdb.yaml")),
+    ("nvme-data-only-replica", include_str!("worlds/nvme-data-only-replica.yaml")),
+    ("nvme-data-vm", include_str!("worlds/nvme-data-vm.yaml")),
+    ("nvme-data-vm-mapped", include_str!("worlds/nvme-data-vm-mapped.yaml")),
+    ("nvme-system", include_str!("worlds/nvme-system.yaml")),
+    ("nvme-system-slot-entry", include_str!("worlds/nvme-system-slot-entry.yaml")),
+    ("nvme-system-replaced", include_str!("worlds/nvme-system-replaced.yaml")),
+    ("nvme-replaced-known-volume", include_str!("worlds/nvme-replaced-known-volume.yaml")),
+    ("nvme-single", include_str!("worlds/nvme-single.yaml")),
 ];
 
 /// Names and one line about each.
@@ -127,7 +145,7 @@ mod tests {
 
     #[test]
     fn every_world_loads_under_its_own_name() {
-        assert_eq!(names().len(), 22);
+        assert_eq!(names().len(), 40);
         for (name, about) in names() {
             let world = load(name).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(world.name, name);

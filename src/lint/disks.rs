@@ -1,8 +1,8 @@
 //! Disks: how a configuration names them, and what is on those that it means.
 
+use crate::base::selector::{self, By, Selector};
 use crate::base::survey::{Disk, Layer, MachineConfig, Node, Talos};
 
-use super::selector::{self, By, Selector};
 use super::{Explain, Out, Rule, each, quoted, talosctl};
 
 pub(super) const RULES: &[Rule] = &[

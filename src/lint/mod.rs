@@ -3,7 +3,6 @@
 //! A rule looks at what is known. Where a layer that it needs is unknown it finds nothing and says so ([`Unlooked`]):
 //! unknown is not no. A cause has one finding: a rule that knows the cause silences those that see what follows from it.
 
-mod cel;
 mod disks;
 mod etcd;
 mod explain;
@@ -12,7 +11,6 @@ mod kubernetes;
 mod layers;
 mod nvidia;
 mod proxmox;
-mod selector;
 mod talos;
 #[cfg(test)]
 mod tests;

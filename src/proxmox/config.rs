@@ -37,6 +37,18 @@ impl Props {
         self
     }
 
+    /// Sets the format's default key `key`, in its old place and written as it was: with its name or bare.
+    #[must_use]
+    pub fn with_default(mut self, key: &str, value: impl Into<String>) -> Self {
+        let at = self.0.iter().position(|(k, _)| k.as_deref() == Some(key));
+        let at = at.or_else(|| self.0.iter().position(|(k, _)| k.is_none()));
+        match at.and_then(|at| self.0.get_mut(at)) {
+            Some((_, old)) => *old = value.into(),
+            None => self.0.push((Some(key.to_owned()), value.into())),
+        }
+        self
+    }
+
     /// All pairs in their order; the default key may have no name.
     pub fn pairs(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
         self.0.iter().map(|(k, v)| (k.as_deref(), v.as_str()))

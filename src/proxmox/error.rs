@@ -81,8 +81,8 @@ pub enum Error {
     /// The guest did not power off in time. It may still do so later.
     #[error("{at}: the guest did not power off in time")]
     ShutdownTimedOut { at: String },
-    /// A USB mapping does not fit the node's hardware.
-    #[error("{at}: the USB mapping does not fit: {why}")]
+    /// A mapping does not fit the node's hardware.
+    #[error("{at}: the mapping does not fit: {why}")]
     MappingUnfit { at: String, why: String },
     /// No mapping of this name.
     #[error("{at}: there is no such mapping")]

@@ -1,4 +1,4 @@
-//! What a node sees on its USB buses.
+//! What a node sees on its USB buses and on PCI.
 
 use serde::Deserialize;
 
@@ -69,7 +69,61 @@ struct Row {
     manufacturer: Option<String>,
 }
 
+/// A function on a node's PCI; one that is passed to a VM still shows.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct HostPciDevice {
+    /// Its whole address, `0000:04:00.0`.
+    pub id: String,
+    /// Class, subclass and interface, `0x010802`.
+    #[serde(default, deserialize_with = "lenient::text_opt")]
+    class: Option<String>,
+    /// `0x144d`
+    #[serde(default, deserialize_with = "lenient::text_opt")]
+    vendor: Option<String>,
+    /// `0xa80a`
+    #[serde(default, deserialize_with = "lenient::text_opt")]
+    device: Option<String>,
+    #[serde(default, deserialize_with = "lenient::text_opt")]
+    subsystem_vendor: Option<String>,
+    #[serde(default, deserialize_with = "lenient::text_opt")]
+    subsystem_device: Option<String>,
+    /// Its group; -1 where the host has no IOMMU at work.
+    #[serde(default, deserialize_with = "lenient::number_opt")]
+    pub iommugroup: Option<i64>,
+}
+
+/// `0x144d` -> `144d`
+fn digits(text: Option<&String>) -> Option<String> {
+    let text = text?.trim_start_matches("0x").to_ascii_lowercase();
+    (text.len() == 4).then_some(text)
+}
+
+impl HostPciDevice {
+    /// It is the controller of an NVMe drive.
+    pub fn is_nvme(&self) -> bool {
+        self.class.as_deref().is_some_and(|class| class.trim_start_matches("0x").starts_with("0108"))
+    }
+
+    /// `144d:a80a`, as a mapping has it.
+    pub fn vendor_device(&self) -> Option<String> {
+        Some(format!("{}:{}", digits(self.vendor.as_ref())?, digits(self.device.as_ref())?))
+    }
+
+    /// The same of its board.
+    pub fn subsystem(&self) -> Option<String> {
+        Some(format!("{}:{}", digits(self.subsystem_vendor.as_ref())?, digits(self.subsystem_device.as_ref())?))
+    }
+}
+
 impl Proxmox {
+    /// `GET /nodes/{node}/hardware/pci`. Needs Sys.Audit or Sys.Modify on `/`.
+    ///
+    /// # Errors
+    /// Those of any question.
+    pub async fn pci_devices(&self, node: &str) -> Result<Vec<HostPciDevice>, Error> {
+        self.read(&Call::get(format!("/nodes/{}/hardware/pci", seg(node)), format!("node {node}"))).await
+    }
+
     /// `GET /nodes/{node}/hardware/usb`. Needs Sys.Modify on `/`; without it the answer is
     /// [`Error::NotAuthorized`], which is not "absent".
     ///

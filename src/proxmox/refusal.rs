@@ -133,6 +133,9 @@ pub(super) fn by_text(at: &str, text: &str) -> Option<Error> {
     if has("quit/powerdown failed") {
         return Some(Error::ShutdownTimedOut { at });
     }
+    if has("PCI device mapping invalid") || has("PCI device mapping not found") {
+        return Some(Error::MappingUnfit { at, why });
+    }
     if has("USB Mapping invalid")
         || has("USB device mapping not found")
         || has("More than one USB mapping")

@@ -7,6 +7,7 @@ use crate::base::digest::sha256;
 
 use super::document::{Document, Problem};
 use super::fields::{Item, Sink};
+use super::slots::slots;
 use super::twins;
 use super::types::{
     Access, Author, Checkout, Device, Gitops, GitopsKind, Host, Kubernetes, Migration, Node, PortPair, Proxmox,
@@ -158,9 +159,10 @@ impl Reader {
         };
         let auth = fields.need("auth", "add `auth:` with a `ticket:` or a `token:`").and_then(|auth| self.auth(&auth));
         let hosts = section(&fields, "hosts", |_, item| {
-            let fields = item.fields(&["ssh"]);
-            let ssh = fields.get("ssh").map(|ssh| self.ssh(&ssh));
-            Some(Host { ssh: transpose(ssh)? })
+            let fields = item.fields(&["ssh", "slots"]);
+            let ssh = transpose(fields.get("ssh").map(|ssh| self.ssh(&ssh)));
+            let slots = slots(&fields);
+            Some(Host { ssh: ssh?, slots: slots? })
         });
         Some(Proxmox { urls: urls?, trust: trust?, auth: auth?, hosts })
     }

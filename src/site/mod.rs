@@ -11,6 +11,7 @@ mod example;
 pub mod fields;
 mod references;
 pub mod secret;
+mod slots;
 mod talos;
 mod twins;
 mod types;
@@ -20,6 +21,7 @@ pub use check::Home;
 pub use document::{Document, Invalid, Location, Problem};
 pub use example::example;
 pub use secret::{SecretError, SecretRef};
+pub use slots::{OutOfBand, Power, PowerCommand};
 pub use types::{
     Access, Author, Checkout, Device, Gitops, GitopsKind, Host, Kubernetes, Migration, Node, PortPair, Proxmox,
     ProxmoxAuth, Site, SiteError, Ssh, TalosCluster, TalosNode, TrustSource, VmRef,

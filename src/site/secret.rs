@@ -128,8 +128,12 @@ fn variable(name: &str) -> Result<String, SecretError> {
     })
 }
 
-async fn run(program: &str, args: &[String]) -> Result<Vec<u8>, SecretError> {
-    #[expect(clippy::disallowed_methods, reason = "a command that the site file declares for a secret")]
+/// Runs a command of the site file. What it prints to stderr may be anything, and is not looked at.
+pub(super) async fn run(program: &str, args: &[String]) -> Result<Vec<u8>, SecretError> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a command that the site file declares: for a secret, or to see whether a machine is on"
+    )]
     let mut command = tokio::process::Command::new(program);
     // A group of its own: what it has started ends with it.
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);

@@ -6,6 +6,7 @@ use crate::base::names::TalosAddress;
 
 use super::check::Reader;
 use super::fields::Item;
+use super::slots::{out_of_band, slots};
 use super::types::{TalosCluster, TalosNode, VmRef};
 use super::values::{plain_name, section, transpose};
 
@@ -34,7 +35,7 @@ impl Reader {
 }
 
 fn node(name: &str, item: &Item<'_>, clusters: &[String]) -> Option<TalosNode> {
-    let fields = item.fields(&["address", "tls_name", "node_name", "vm"]);
+    let fields = item.fields(&["address", "tls_name", "node_name", "vm", "slots", "out_of_band"]);
     let help = "write the node's own address; its port is 50000 where none is named";
     let address = fields.need("address", "add the node's own address, `address: 10.10.0.20`").and_then(|item| {
         item.parse::<TalosAddress>(help)?;
@@ -51,7 +52,25 @@ fn node(name: &str, item: &Item<'_>, clusters: &[String]) -> Option<TalosNode> {
     }));
     let node_name = fields.get("node_name").map_or(Some(name.to_owned()), |item| plain_name(&item, item.text()?));
     let vm = transpose(fields.get("vm").map(|item| vm(&item, clusters)));
-    Some(TalosNode { address: address?, tls_name: tls_name?, node_name: node_name?, vm: vm? })
+    let slots = slots(&fields);
+    let power = transpose(fields.get("out_of_band").map(|item| out_of_band(&item)));
+    if fields.get("vm").is_some() {
+        if let Some(item) = fields.get("slots") {
+            let help = "move `slots` to its host, below `hosts` of the Proxmox cluster";
+            item.problem(format!("`{name}` is a VM: its drives are in the slots of its host"), help);
+        }
+        if let Some(item) = fields.get("out_of_band") {
+            item.problem(format!("`{name}` is a VM: Proxmox tells whether it is on"), "leave `out_of_band` out");
+        }
+    }
+    Some(TalosNode {
+        address: address?,
+        tls_name: tls_name?,
+        node_name: node_name?,
+        vm: vm?,
+        slots: slots?,
+        out_of_band: power?,
+    })
 }
 
 fn vm(item: &Item<'_>, clusters: &[String]) -> Option<VmRef> {

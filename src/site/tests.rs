@@ -130,8 +130,8 @@ fn a_problem_shows_line_caret_key_and_help() {
     assert_eq!(
         invalid.render(80),
         "error: `k4s` is not a Kubernetes cluster of this file\n  \
-         --> /etc/pvemig/site.yaml:65:17 (nodes.k3s-vm-still-fawn.kubernetes)\n   \
-         |\n65 |     kubernetes: k4s\n   |                 ^^^\n  help: did you mean `k3s`?\n"
+         --> /etc/pvemig/site.yaml:71:17 (nodes.k3s-vm-still-fawn.kubernetes)\n   \
+         |\n71 |     kubernetes: k4s\n   |                 ^^^\n  help: did you mean `k3s`?\n"
     );
 }
 
@@ -235,7 +235,7 @@ fn single_problems() {
     let missing = "nodes.k3s-vm-pumped-piglet.ssh: `key` is missing in `nodes.k3s-vm-pumped-piglet.ssh`";
     assert_eq!(problems(&no_key), [missing]);
     let shown = invalid(&no_key).render(120);
-    assert!(shown.contains("site.yaml:59:") && shown.contains("key: { file: ~/.ssh/id_ed25519 }"), "{shown}");
+    assert!(shown.contains("site.yaml:65:") && shown.contains("key: { file: ~/.ssh/id_ed25519 }"), "{shown}");
     let no_host = with(
         "        ssh: { address: 192.168.4.122, user: root, key: { file: ~/.ssh/id_ed25519 }, known_hosts: ~/.ssh/known_hosts }\n",
         "",
@@ -273,7 +273,7 @@ fn other_spellings_are_taken() {
         ["checkouts.gitops.push: `push` is to be true or false, not `no`"]
     );
     let site = parse(&with("      still-fawn: {}", "      still-fawn:")).unwrap();
-    assert_eq!(site.proxmox["home"].hosts.len(), 2);
+    assert_eq!(site.proxmox["home"].hosts.len(), 3);
     let site = parse(&example().replace("    min_speed: 5000", "    serial: null\n    min_speed: 5000")).err();
     assert!(site.is_none());
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::base::drives::Slot;
 use crate::base::fault::{Effect, Fault};
 use crate::base::names::{UsbId, UsbPort};
 use crate::base::tls::{Fingerprint, Trust};
@@ -11,6 +12,7 @@ use crate::base::tls::{Fingerprint, Trust};
 use super::document::{Document, Invalid, Location, Problem, join};
 use super::fields::{Item, Sink};
 use super::secret::SecretRef;
+use super::slots::OutOfBand;
 use super::values::Places;
 
 /// A checked site file.
@@ -109,6 +111,8 @@ pub enum ProxmoxAuth {
 pub struct Host {
     /// How to log in, where that is possible.
     pub ssh: Option<Ssh>,
+    /// Its slots for drives, in the order of the file.
+    pub slots: Vec<Slot>,
 }
 
 /// How to log in over ssh.
@@ -244,6 +248,10 @@ pub struct TalosNode {
     pub node_name: String,
     /// The VM that it runs in; None: a machine of its own.
     pub vm: Option<VmRef>,
+    /// Its slots for drives, in the order of the file; of a VM those are its host's.
+    pub slots: Vec<Slot>,
+    /// The second way to see whether it is on; of a VM that is Proxmox.
+    pub out_of_band: Option<OutOfBand>,
 }
 
 /// A VM of the site.

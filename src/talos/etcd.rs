@@ -72,6 +72,15 @@ impl EtcdStatus {
     }
 }
 
+/// For how long a node leaves etcd. The call is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// It does not come back: it is reset or switched off for good. A vote is lost, and with it a copy of the data.
+    ForGood,
+    /// It joins again when it boots next, with a member of another id and the data of the others.
+    UntilItsNextBoot,
+}
+
 /// An alarm that a member has raised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EtcdAlarm {
@@ -192,12 +201,16 @@ impl Talos {
     }
 
     /// Takes this node out of etcd: its data is deleted and etcd stays down until the next boot, after which the node
-    /// would join again. Only right before it is reset or switched off for good.
+    /// would join again. For good only right before it is reset or switched off for good; that alone asks for the consent
+    /// to the member. Until its next boot nothing of the cluster is lost, and so it is refused to the only voter.
     ///
     /// # Errors
     /// What keeps the node from doing it.
-    pub async fn etcd_leave(&self, permit: &Permit) -> Result<(), Error> {
-        permit.may_destroy(&Thing::member(&self.own_member().await?))?;
+    pub async fn etcd_leave(&self, permit: &Permit, leaving: Leaving) -> Result<(), Error> {
+        match leaving {
+            Leaving::ForGood => permit.may_destroy(&Thing::member(&self.own_member().await?))?,
+            Leaving::UntilItsNextBoot => self.others_vote().await?,
+        }
         let note = self.note_once("EtcdLeaveCluster");
         let send = |channel| async move {
             Ok(machine(channel).etcd_leave_cluster(wire::EtcdLeaveClusterRequest {}).await?.into_inner())
@@ -205,6 +218,18 @@ impl Talos {
         // The node itself tries for up to five minutes while etcd says that it is not healthy.
         let (_, answer) = self.change(permit, self.limits.snapshot, note, send).await?;
         self.only(answer.messages, |m| m.metadata.as_ref(), true).map(drop)
+    }
+
+    /// There is a voter beside this node's member.
+    async fn others_vote(&self) -> Result<(), Error> {
+        let own = self.etcd_status().await?.member;
+        let members = self.etcd_members(true).await?;
+        if members.iter().any(|member| member.id != own && !member.is_learner && !member.is_unstarted()) {
+            return Ok(());
+        }
+        let why =
+            "its member of etcd is the only one with a vote: the cluster's data would be deleted with it".to_owned();
+        Err(Error::NotReady { at: self.at(), why })
     }
 
     /// The name of the node's own member, as a person has to name it.

@@ -28,6 +28,8 @@ pub struct Entry {
     pub modified: Option<Timestamp>,
     /// It is a directory itself.
     pub is_dir: bool,
+    /// What it names, where it is a symbolic link; else empty.
+    pub link: String,
     /// Why the node could not look at it: nothing but its name is known then.
     pub error: Option<String>,
 }
@@ -108,6 +110,7 @@ impl Talos {
             size: u64::try_from(info.size).unwrap_or_default(),
             modified: Timestamp::from_second(info.modified).ok().filter(|_| info.modified > 0),
             is_dir: info.is_dir,
+            link: info.link.clone(),
             error: Some(info.error.clone()).filter(|error| !error.is_empty()),
         };
         // What went while it was looked at is not there.

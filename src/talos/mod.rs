@@ -31,7 +31,7 @@ pub use api::{Limits, Talos};
 pub use certificate::{ClientCertificate, Dates};
 pub use config::{Applied, ApplyMode, MachineConfig, Which};
 pub use error::Error;
-pub use etcd::{EtcdAlarm, EtcdMember, EtcdStatus};
+pub use etcd::{EtcdAlarm, EtcdMember, EtcdStatus, Leaving};
 pub use events::{Event, Events, Happening, Step};
 pub use held::{Entry, EtcdVolume};
 pub use kept::{KeptConfig, KeptError};

@@ -1,6 +1,7 @@
 //! Who goes down meanwhile: what the migration itself stops, and what lives on the same node.
 
-use super::{Up, expect, seen::unanswered};
+use super::seen::{unanswered, without_styles};
+use super::{Up, expect};
 
 /// The words of a text, one blank between them.
 fn words(text: &str) -> String {
@@ -79,6 +80,8 @@ fn a_plan_of_reboots_says_of_each_node_that_it_goes_down_and_for_how_long() {
     // Nothing is mended, and that is known.
     let plan = up.run(&["plan", "reboots"]).stdout;
     assert!(!plan.contains("kernel modules or the image"), "{plan}");
+    let time = |plan: &str| plan.lines().find(|line| line.starts_with("  time ")).map(words);
+    assert_eq!((time(&plan), summary.get("usually")), (None, None));
 
     // One step alone says where its end is looked at.
     let (_, text) = unanswered(&up, "step 04 --node talos-nuc");
@@ -91,7 +94,20 @@ fn a_plan_of_reboots_says_of_each_node_that_it_goes_down_and_for_how_long() {
     let told: Vec<_> = report.lines().filter(|line| line.starts_with("  down: talos-")).collect();
     assert!(told.len() == 3 && told.iter().all(|line| line.contains("found it at work")), "{report}");
     let id = up.run_id();
-    let (lines, _) = downs(&up);
+    let (lines, summary) = downs(&up);
+    // So is how long each step usually takes, and what nobody has seen is not called short.
+    let said = time(&up.run(&["plan", "reboots"]).stdout).unwrap();
+    assert!(said.contains(", by earlier runs") && !said.contains("none has shown yet how long 04"), "{said}");
+    let steps = summary["usually"]["steps"].as_array().unwrap();
+    let reboots: Vec<_> = steps.iter().filter(|one| one["step"].as_str().unwrap().starts_with("04-")).collect();
+    assert!(reboots.len() == 3 && reboots.iter().all(|one| one["times"] == 3), "{steps:#?}");
+    let sum: u64 = steps.iter().map(|one| one["usual-ms"].as_u64().unwrap()).sum();
+    assert_eq!(summary["usually"]["usual-ms"], sum);
+    let (_, screen) = unanswered(&up, "plan reboots");
+    let rows: Vec<_> = screen.split("\r\n").map(without_styles).collect();
+    let at = rows.iter().position(|row| row.starts_with("  time ")).unwrap_or_else(|| panic!("{rows:#?}"));
+    let hangs = rows[at + 1..].iter().take_while(|row| row.starts_with("             ")).count();
+    assert!(rows[at..=at + hangs].iter().all(|row| row.chars().count() < 80), "{rows:#?}");
     assert!(lines[0].contains("the last time it was talos-mac ") && lines[0].contains(", talos-nuc "), "{lines:#?}");
     assert!(lines[1].contains(&format!("in run {id} it was ")), "{lines:#?}");
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 mod build_secrets;
 mod building;
 mod down;
+mod drives;
 mod ends;
 mod etcd;
 mod face;

@@ -12,14 +12,18 @@ fn what_the_help_says_is_true() {
     // No page refers to one that is not there.
     let page = shell.run(&["man"]).stdout;
     let verbs = page.lines().filter(|line| line.starts_with(".SS \"pvemig ")).count();
-    assert_eq!((verbs, page.contains("(1)\n")), (21, false), "{page}");
+    assert_eq!((verbs, page.contains("(1)\n")), (22, false), "{page}");
     let explained: serde_json::Value =
         serde_json::from_str(&shell.run(&["explain", "05-reboot-vm", "--json"]).stdout).unwrap();
     assert_eq!(explained["step"], "05-reboot-vm");
     // Of a name that two blueprints have as well one value.
     let both: serde_json::Value = serde_json::from_str(&shell.run(&["explain", "04", "--json"]).stdout).unwrap();
     let of: Vec<_> = both["steps"].as_array().unwrap().iter().map(|step| step["blueprint"].as_str().unwrap()).collect();
-    assert_eq!(of, ["usb-move", "node-reboot-test", "cluster-build", "node-replace", "quorum-recover"], "{both}");
+    assert_eq!(
+        of,
+        ["usb-move", "node-reboot-test", "cluster-build", "node-replace", "quorum-recover", "nvme-move"],
+        "{both}"
+    );
     assert_eq!(explained["example"], true);
     assert!(explained["why"].as_array().is_some_and(|why| !why.is_empty()), "{explained}");
     let flags = explained["flags"].as_array().unwrap();

@@ -156,6 +156,42 @@ async fn a_hold_that_somebody_else_put_up_twice_is_still_not_ours() {
     undone(&undo(&bench, &bed, &steps(), &failed.id, How::default()).await);
 }
 
+/// The run stops behind 03-first, where this step is barred; the hold is taken down before it is resumed.
+async fn down_behind_the_first(steps: &Steps, barred: &str, on: &[&str]) -> (std::sync::Arc<Bed>, Run) {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    bed.say(barred, &[Say::Blocked, Say::Blocked]);
+    let stopped = go(&bench, &bed, steps, None, How::default()).await;
+    assert!(matches!(stop(&stopped).why, Why::Blocked(_)), "{:?}", stopped.ended);
+    let state = bench.read(&stopped.id).state;
+    let stages = ["02-hold", "03-first", "05-close"].map(|key| state.stage(&key.into()));
+    assert_eq!(stages, [Stage::Applied, Stage::Applied, Stage::Pending]);
+    bed.says.lock().unwrap().clear();
+    bed.set("02-hold", false);
+    for key in on {
+        bed.set(key, true);
+    }
+    let resumed = go(&bench, &bed, steps, Some(&stopped.id), How::default()).await;
+    done(&resumed);
+    (bed, resumed)
+}
+
+#[tokio::test]
+async fn a_hold_that_guards_nothing_any_more_is_not_put_up_again() {
+    let turns = |bed: &Bed| bed.sent().into_iter().filter(|sent| sent.starts_with("turn")).collect::<Vec<_>>();
+    let once = ["turn 02-hold", "turn 03-first", "turn 05-close"];
+    // Everything between is done.
+    let (bed, run) = down_behind_the_first(&steps(), "05-close", &[]).await;
+    assert_eq!((turns(&bed), fell(&run)), (once.map(str::to_owned).to_vec(), 0));
+    // What is not done is so by itself.
+    let more: Steps = vec![boxed(Hold), boxed(First), boxed(Claim), boxed(Close)];
+    let (bed, run) = down_behind_the_first(&more, "04-claim", &["04-claim"]).await;
+    assert_eq!((turns(&bed), fell(&run)), (once.map(str::to_owned).to_vec(), 0));
+    // Something is left to be guarded.
+    let (bed, run) = down_behind_the_first(&more, "04-claim", &[]).await;
+    let again = ["turn 02-hold", "turn 03-first", "turn 02-hold", "turn 04-claim", "turn 05-close"];
+    assert_eq!((turns(&bed), fell(&run)), (again.map(str::to_owned).to_vec(), 1));
+}
+
 #[tokio::test]
 async fn a_plan_leaves_out_what_is_done_behind_a_hold_that_is_to_go_up() {
     let (bench, bed) = (Bench::new(), Bed::new());

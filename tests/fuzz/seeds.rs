@@ -96,6 +96,28 @@ const LINES: &[(&str, &[&str])] = &[
             "kind: Deployment\nmetadata:\n  name: frigate\nspec:\n  template:\n    spec:\n      nodeName: |\n        one\n        preset-a\n      containers:\n        - image: old:1\n          name: frigate",
         ],
     ),
+    (
+        "disk-expression",
+        &[
+            "disk.serial == 'S5GXNF0R601234' || (disk.serial == \"\" && disk.size == 1024209543168u)",
+            "disk.transport == \"nvme\" && !system_disk && glob('S5*', disk.model)",
+            "disk.symlinks.exists(link, link.endsWith('a')) ? size(disk.serial) < 3 : disk.size / 2u > 1u * GiB",
+            "WD \"BLACK\" \\ SN770",
+        ],
+    ),
+    (
+        "partition-table",
+        &["EFI PART\0\0\u{1}\0\u{5c}\0\0\0\0\0\0\0\0\0\0\0\u{1}\0\0\0\0\0\0\0", "EFI PART", "no table"],
+    ),
+    (
+        "boot-entry",
+        &[
+            "\u{7}\0\0\0\u{1}\0\0\0\u{4}\0T\0\0\0\u{7f}\u{1}\u{4}\0",
+            "\u{7}\0\0\0\u{1}\0\0\0\u{a}\0T\0\0\0\u{1}\u{1}\u{6}\0\0\u{1d}\u{7f}\u{1}\u{4}\0",
+            "\u{7}\0\0\0\u{1}\0\0\0\u{c}\0\0\0\u{4}\u{4}\u{8}\0a\0\0\0\u{7f}\u{1}\u{4}\0",
+            "\u{7}\0\0\0\u{1}\0\u{2}\0",
+        ],
+    ),
 ];
 
 /// The folders of fixtures that belong to a target, and how a file of it is fed.

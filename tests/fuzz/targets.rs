@@ -18,9 +18,12 @@ use russh::keys::{PublicKey, parse_public_key_base64};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+#[path = "drives.rs"]
+mod drives;
 #[path = "laws.rs"]
 mod laws;
 
+use drives::{boot_entry, disk_expression, partition_table};
 use laws::{events, journal_lines};
 
 /// One reader: its name, what feeds it, and words that its inputs are made of.
@@ -99,6 +102,34 @@ pub const TARGETS: &[Target] = &[
         name: "shown-text",
         run: shown_text,
         words: &["password", "=", ": ", "\"", "://", "@", "Bearer ", "-----BEGIN", "PRIVATE KEY-----"],
+    },
+    Target {
+        name: "disk-expression",
+        run: disk_expression,
+        words: &[
+            "disk.size",
+            "disk.serial",
+            " == ",
+            " || ",
+            "!",
+            "(",
+            ")",
+            "1u * GiB",
+            "\"",
+            "\\",
+            "glob(",
+            ".exists(a, ",
+        ],
+    },
+    Target {
+        name: "partition-table",
+        run: partition_table,
+        words: &["EFI PART", "\u{5c}\0\0\0", "\u{2}\0", "\0\0\0\0"],
+    },
+    Target {
+        name: "boot-entry",
+        run: boot_entry,
+        words: &["\u{4}\u{1}\u{2a}\0", "\u{1}\u{1}\u{6}\0", "\u{7f}\u{1}\u{4}\0", "\u{4}\u{4}\u{8}\0", "\0\0"],
     },
 ];
 

@@ -16,26 +16,26 @@ use super::place::program;
 use super::{LONG, SHORT, command, declared};
 
 /// The target of the move, and its host.
-const VM: u32 = 108;
-const HOST: &str = "still-fawn";
+pub(super) const VM: u32 = 108;
+pub(super) const HOST: &str = "still-fawn";
 
 /// For what is meant to hang after the login.
 const HANGS: Duration = Duration::from_secs(4);
 
-struct Bench {
-    lab: Lab,
+pub(super) struct Bench {
+    pub(super) lab: Lab,
     _dir: tempfile::TempDir,
 }
 
 impl Bench {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let world = load("usb-move").unwrap();
         let lab = Lab::start(LabOptions { world, dir: dir.path().join("lab"), speed: 100 }).await.unwrap();
         Self { lab, _dir: dir }
     }
 
-    fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.lab.reach().ssh.guests[&VM]
     }
 
@@ -46,11 +46,11 @@ impl Bench {
         SshTarget { login_limit: limit, ..target }
     }
 
-    fn direct(&self, limit: Duration) -> Guest {
+    pub(super) fn direct(&self, limit: Duration) -> Guest {
         Guest::new("vm 108", vec![Route::Ssh(self.target(self.port(), limit))], Clock::real())
     }
 
-    fn through_host(&self) -> Guest {
+    pub(super) fn through_host(&self) -> Guest {
         let host = self.target(self.lab.reach().ssh.hosts[HOST], LONG);
         Guest::new("vm 108", vec![Route::HostSsh { host, vmid: VM }], Clock::real())
     }
@@ -68,7 +68,7 @@ impl Bench {
         ssh
     }
 
-    async fn ssh(&self, port: u16, line: &str) -> Output {
+    pub(super) async fn ssh(&self, port: u16, line: &str) -> Output {
         let mut ssh = self.client(port, &["-n"], line);
         tokio::task::spawn_blocking(move || ssh.output().unwrap()).await.unwrap()
     }
@@ -77,7 +77,7 @@ impl Bench {
         self.lab.shared().change(|world| world.vms.get_mut(&VM).unwrap().guest.ssh = manner);
     }
 
-    fn count(&self, class: Class) -> usize {
+    pub(super) fn count(&self, class: Class) -> usize {
         self.lab.shared().log.count(Front::Ssh, class)
     }
 }

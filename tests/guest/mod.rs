@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what helps a test fails as a test does")]
 
+mod drives;
 mod host_keys;
 mod lab;
 pub(crate) mod place;
@@ -9,6 +10,7 @@ mod pve;
 mod relay;
 mod scripted;
 mod sessions;
+pub(crate) mod table;
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;

@@ -109,7 +109,9 @@ impl Rig {
             let waits = |node: &Value| node["run"]["maintenance"] == true;
             let booting = |node: &Value| node["off"] != true && node["run"]["booted"] != true && !waits(node);
             let boots = nodes.is_some_and(|nodes| nodes.values().any(booting));
-            (ready && !boots && !objects.values().any(reconciles)).then_some(picture)
+            // A copy that missed something is on its way.
+            let rebuilds = picture["kubernetes"]["replicas"].as_object()?.values().any(|whole| *whole == false);
+            (ready && !boots && !rebuilds && !objects.values().any(reconciles)).then_some(picture)
         };
         let picture = self.lab.shared().until(Duration::from_secs(900), at_rest).await;
         picture.unwrap_or_else(|| self.lab.compared())
@@ -143,6 +145,9 @@ impl Rig {
                 lab.move_stick(device, Some(Place { host: host.clone(), port })).unwrap();
             }
             Hands::Swap { new, .. } => drop(lab.swap(new).unwrap()),
+            Hands::Drives { node, moves, medium, on } => {
+                drop(lab.hands_on_drives(node, moves, medium.as_deref(), *on).unwrap());
+            }
             Hands::Push { branch, commit, from, .. } => drop(lab.push(Path::new(from), commit, branch).unwrap()),
         }
     }

@@ -12,10 +12,11 @@ use super::scene::Scenes;
 use super::{How, Run, calls, points_expected};
 
 /// A fresh world with its only migration's steps. `WORLD:NODE,NODE`: with a plan for these nodes of Talos only;
-/// `WORLD@VERSION`: with this version of Talos.
+/// `WORLD@VERSION`: with this version of Talos; `WORLD+scratch`: with a user volume on the drive that comes.
 pub async fn fresh(world: &str) -> Rig {
     let (world, nodes) = world.split_once(':').map_or((world, None), |(world, nodes)| (world, Some(nodes)));
     let (world, version) = world.split_once('@').map_or((world, None), |(world, version)| (world, Some(version)));
+    let (world, volume) = world.split_once('+').map_or((world, None), |(world, volume)| (world, Some(volume)));
     let mut world = at_rest(world);
     if let Some(version) = version {
         of_version(&mut world, version);
@@ -25,8 +26,26 @@ pub async fn fresh(world: &str) -> Rig {
         if let Some(nodes) = nodes {
             site["migrations"]["reboots"]["params"]["nodes"] = nodes.into();
         }
+        if let Some(volume) = volume {
+            with_volume(site, volume);
+        }
+        unmeasured(site);
     })
     .await
+}
+
+/// No drive is measured: each run would do it anew, by pods that it makes and deletes.
+pub fn unmeasured(site: &mut Value) {
+    if let Some(params) = site.pointer_mut("/migrations/nuc-drives/params") {
+        params["measure"] = "off".into();
+    }
+}
+
+/// A user volume is made on the drive that comes.
+pub fn with_volume(site: &mut Value, name: &str) {
+    let params = site.pointer_mut("/migrations/nuc-drives/params").unwrap();
+    params["drives"]["fresh"]["purpose"] = format!("user-volume {name}").into();
+    params["volumes"] = serde_json::json!({ name: { "on": "fresh", "else_by_model": true } });
 }
 
 /// Every node runs this version of Talos, and its configuration says so.
@@ -122,16 +141,38 @@ pub fn rebooted(rig: &Rig) -> Vec<String> {
     rig.steps.iter().filter_map(of).collect()
 }
 
-/// Each of them was started so often since the world began, and no other machine of Talos was.
+/// The node whose drives the plan moves: it goes off and comes on once on each way.
+pub fn switched_off(rig: &Rig) -> Option<String> {
+    let step =
+        rig.steps.iter().find(|step| step.id() == "03-shutdown" && step.holds_until() == Some("05-verify-disks"))?;
+    Some(step.fields().unwrap()["machine"]["name"].as_str().unwrap().to_owned())
+}
+
+/// Each of them was started so often since the world began, and no other machine of Talos was. Nothing is wiped, and etcd is
+/// one.
 pub fn assert_rebooted(rig: &Rig, times: std::ops::RangeInclusive<u32>, what: &str) {
     let nodes = rebooted(rig);
     let starts: Vec<(String, u32)> =
         rig.lab.shared().read(|w| w.talos.nodes.iter().map(|(name, node)| (name.clone(), node.starts - 1)).collect());
     assert_eq!(starts.iter().filter(|(name, _)| nodes.contains(name)).count(), nodes.len());
+    let off = switched_off(rig);
     for (name, count) in starts {
-        let right = if nodes.contains(&name) { times.contains(&count) } else { count == 0 };
+        let right = match &off {
+            // On the way there once; with an undo, wherever that began, once more at most.
+            Some(off) if *off == name => {
+                if *times.start() > 0 {
+                    count == 1
+                } else {
+                    count <= 2
+                }
+            }
+            _ if nodes.contains(&name) => times.contains(&count),
+            _ => count == 0,
+        };
         assert!(right, "{what}: {name} was rebooted {count} times, not {times:?}");
     }
+    let (clusters, wiped) = rig.lab.shared().read(|w| (w.etcd_clusters(), w.talos.wiped.clone()));
+    assert!(clusters <= 1 && wiped.is_empty(), "{what}: {clusters} clusters, {wiped:#?}");
 }
 
 fn repairs_an_image(world: &str) -> bool {
@@ -150,6 +191,14 @@ fn undone(world: &str, mut picture: Value) -> Value {
         let nodes = picture.pointer_mut("/talos/nodes").and_then(Value::as_object_mut).unwrap();
         for run in nodes.values_mut().filter_map(|node| node.get_mut("run")?.as_object_mut()) {
             assert!(run.remove("modules").is_some() && run.remove("booted").is_some());
+        }
+    }
+    // The partition of a new volume stays on its drive, which is beside the machine again.
+    if world.contains('+') {
+        let nodes = picture.pointer_mut("/talos/nodes").and_then(Value::as_object_mut).unwrap();
+        let disks = nodes.values_mut().filter_map(|node| node.get_mut("disks")?.as_array_mut()).flatten();
+        for disk in disks.filter(|disk| disk["unplugged"] == true).filter_map(Value::as_object_mut) {
+            disk.remove("partitions");
         }
     }
     picture

@@ -17,7 +17,7 @@ use super::{Wire, answer, open};
 
 /// What a connection does once it has read a request.
 #[derive(Clone, Copy)]
-enum Does {
+pub(super) enum Does {
     /// Sends this and closes.
     Says(&'static str),
     /// Says nothing and keeps the connection.
@@ -46,7 +46,7 @@ pub(crate) async fn request(stream: &mut TcpStream) -> String {
 }
 
 /// A server whose connections do one thing after the other, the last one for ever; and the requests it read.
-async fn server(script: &'static [Does]) -> (String, Arc<Mutex<Vec<String>>>) {
+pub(super) async fn server(script: &'static [Does]) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let seen = Arc::new(Mutex::new(Vec::new()));

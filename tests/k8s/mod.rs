@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its stubs too")]
 
+mod errands;
 mod faults;
 mod flux;
 mod gone;
+mod mayastor;
 mod nodes;
 mod permits;
 mod reads;

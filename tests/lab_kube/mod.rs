@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 mod client;
+mod drives;
 mod kubectl;
 
 use std::path::Path;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pvemig::base::fault::{Effect, Fault};
 use pvemig::base::permit::{Again, Refused};
-use pvemig::proxmox::{ConfigChange, Error, MapEntry};
+use pvemig::proxmox::{ConfigChange, Error, MapEntry, PciEntry, PciMapping};
 use serde_json::json;
 
 use super::script::{Asked, Journal, Reply, Script, fixture, ok, ticket, token, vm};
@@ -165,6 +165,45 @@ async fn mappings_are_made_changed_and_deleted() {
     let notes = journal.notes.lock().unwrap();
     assert_eq!(notes.len(), 4, "one for each change that was sent");
     assert!(notes.iter().all(|note| note.again == Again::Safe && note.task.is_none()));
+}
+
+#[tokio::test]
+async fn an_entry_of_a_pci_mapping_is_changed_and_all_others_stay() {
+    let changed = r#"{"data":null,"message":"update hardware mapping failed: detected modified configuration - file changed by other user? Try again.\n"}"#;
+    let script = Script::play(vec![
+        ok(&fixture("pci-mappings")),
+        ok(r#"{"data":null}"#),
+        Reply::Say(500, "update hardware mapping failed", changed.to_owned()),
+    ]);
+    let (permit, journal) = Journal::of(&script);
+    let pve = token(&script.url);
+    let all = pve.pci_mappings().await.unwrap();
+    let media = &all[0];
+    let old = media.entries("pve").next().unwrap();
+    let new = PciEntry(old.0.clone().with("path", "0000:05:00.0").with("iommugroup", "17"));
+    pve.set_pci_entry(media, old, &new, &permit).await.unwrap();
+    let error = pve.set_pci_entry(media, old, &new, &permit).await.unwrap_err();
+    assert!(matches!(error, Error::DigestMismatch { .. }), "{error:?}");
+    // What was not read cannot be replaced, and without a digest nothing is.
+    let error = pve.set_pci_entry(media, &new, old, &permit).await.unwrap_err();
+    assert!(matches!(error, Error::NoSuchMapping { .. }), "{error:?}");
+    let bare = PciMapping { digest: None, ..media.clone() };
+    let error = pve.set_pci_entry(&bare, old, &new, &permit).await.unwrap_err();
+    assert!(matches!(error, Error::NoSuchMapping { .. }), "{error:?}");
+
+    let map = [
+        "node=pve,path=0000:05:00.0,id=15b7:5017,iommugroup=17,subsystem-id=15b7:5017",
+        "id=15b7:5017,node=still-fawn,path=0000:03:00,description=rack",
+        "node=gpu-box,path=0000:01:00.0;0000:01:00.1,id=10de:2684",
+        "node=gpu-box,path=0000:02:00.0,id=10de:2684",
+    ];
+    let asked = script.end();
+    let one = "PUT /api2/json/cluster/mapping/pci/media";
+    assert_eq!(events(&asked), ["GET /api2/json/cluster/mapping/pci", one, one]);
+    assert_eq!(asked[1].json(), json!({"map": map, "digest": "5f7a9b0c2d4e6f801e9b7a3c5d0f4e2b6a8c1d3e"}));
+    assert_eq!(asked[2].json(), asked[1].json());
+    let notes = journal.notes.lock().unwrap();
+    assert!(notes.len() == 2 && notes.iter().all(|note| note.again == Again::Safe && note.task.is_none()));
 }
 
 #[tokio::test]

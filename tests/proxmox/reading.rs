@@ -2,7 +2,7 @@
 
 use pvemig::base::fault::{Effect, Fault};
 use pvemig::base::names::UsbId;
-use pvemig::proxmox::{Error, MapEntry, TaskFilter, UsbStyle, free_usb_slots, usb_hotplugs};
+use pvemig::proxmox::{Error, MapEntry, TaskFilter, UsbStyle, free_usb_slots, places_text, usb_hotplugs};
 use wiremock::matchers::{header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -259,6 +259,35 @@ async fn usb_devices_and_mappings() {
     );
     assert_eq!((mappings[0].entry("pve").and_then(MapEntry::path), mappings[0].entry("nobody")), (None, None));
     assert!(mappings[0].errors[0].message.contains("usb device '2-3' not found"));
+}
+
+#[tokio::test]
+async fn pci_devices_and_mappings() {
+    let server = serve("/nodes/pve/hardware/pci", &[], "pci-devices").await;
+    also(&server, "/cluster/mapping/pci", &[], "pci-mappings").await;
+    let pve = token(&server.uri());
+
+    let devices = pve.pci_devices("pve").await.unwrap();
+    let shown: Vec<_> = devices.iter().map(|d| (d.id.as_str(), d.is_nvme(), d.iommugroup)).collect();
+    assert_eq!(
+        shown,
+        [("0000:04:00.0", true, Some(15)), ("0000:00:02.0", false, Some(-1)), ("0000:05:00.0", false, None)]
+    );
+    assert_eq!(devices[0].vendor_device().as_deref(), Some("15b7:5017"));
+    assert_eq!((devices[0].subsystem().as_deref(), devices[1].subsystem()), (Some("15b7:5017"), None));
+
+    let mappings = pve.pci_mappings().await.unwrap();
+    assert_eq!((mappings.len(), mappings[1].map.len(), mappings[1].digest.as_deref()), (2, 0, None));
+    let of = |node: &str| -> Vec<String> {
+        let all = mappings[0].entries(node).map(|entry| places_text(&entry.places().unwrap()));
+        all.collect()
+    };
+    assert_eq!(of("pve"), ["0000:04:00.0"]);
+    assert_eq!(of("still-fawn"), ["0000:03:00"]);
+    assert_eq!(of("gpu-box"), ["0000:01:00.0;0000:01:00.1", "0000:02:00.0"]);
+    assert_eq!(of("nobody").len(), 0);
+    let entry = mappings[0].entries("pve").next().unwrap();
+    assert_eq!((entry.id(), entry.iommugroup()), (Some("15b7:5017"), Some("15")));
 }
 
 #[tokio::test]

@@ -54,6 +54,11 @@ const REFUSALS: &[(u16, &str, Is)] = &[
         matches!(e, Error::MappingExists { .. })
     }),
     (500, "mapping 'coral' not found", |e| matches!(e, Error::NoSuchMapping { .. })),
+    (500, "PCI device mapping not found for 'media'", |e| matches!(e, Error::MappingUnfit { .. })),
+    (500, "PCI device mapping invalid (hardware probably changed): pci device '0000:04:00.0' not found", |e| {
+        matches!(e, Error::MappingUnfit { .. })
+    }),
+    (500, "only root can set 'hostpci0' config for non-mapped devices", |e| matches!(e, Error::RootOnly { .. })),
     (500, "USB device mapping not found for 'coral'", |e| matches!(e, Error::MappingUnfit { .. })),
     (500, "USB Mapping invalid (hardware probably changed): usb device '2-1' not found", |e| {
         matches!(e, Error::MappingUnfit { .. })
@@ -105,7 +110,7 @@ async fn every_refusal_has_its_cause_wherever_its_text_is() {
             count += 1;
         }
     }
-    assert_eq!((REFUSALS.len(), count), (33, 33 * 3 - 2));
+    assert_eq!((REFUSALS.len(), count), (36, 36 * 3 - 2));
 }
 
 #[tokio::test]
@@ -123,7 +128,7 @@ async fn a_refused_change_changed_nothing_and_is_not_sent_again() {
         assert_eq!((script.end().len(), journal.notes.lock().unwrap().len()), (1, 1), "{text}");
         count += 1;
     }
-    assert_eq!(count, 33);
+    assert_eq!(count, 36);
 }
 
 #[tokio::test]

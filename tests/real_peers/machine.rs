@@ -17,15 +17,15 @@ use crate::guest::place::program;
 use crate::harness::estate::{Rig, at_rest};
 use crate::harness::{How, Run, calls, notes};
 
-const VM: u32 = 108;
+pub(super) const VM: u32 = 108;
 const NODE: &str = "k3s-vm-still-fawn";
 /// Simulated seconds in a real one: a real guest takes real time, and the world should not run away meanwhile.
-const SPEED: u32 = 10;
+pub(super) const SPEED: u32 = 10;
 /// How long a busy machine may take for anything, simulated.
-const LONG: Duration = Duration::from_secs(240 * SPEED as u64);
+pub(super) const LONG: Duration = Duration::from_secs(240 * SPEED as u64);
 
 /// The folder of the guest's kernel and its files, made where it is not there yet.
-fn image() -> PathBuf {
+pub(super) fn image() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let image = root.join("target/guest");
     if !image.join("stamp").exists() {
@@ -187,7 +187,7 @@ async fn a_stick_moves_into_a_real_guest() {
 }
 
 /// A pve task for the machine, waited for.
-async fn order(rig: &Rig, verb: &str) {
+pub(super) async fn order(rig: &Rig, verb: &str) {
     let order = json!({ "timeout": 600 });
     let upid = rig.lab.shared().change(|world| world.fork(&format!("qm{verb}"), VM, "root@pam", order));
     let ended = |world: &World| world.task(&upid).and_then(|task| task.end.clone());
@@ -196,7 +196,7 @@ async fn order(rig: &Rig, verb: &str) {
 }
 
 /// As [`order`], until the guest is up with another boot than `before`.
-async fn power(rig: &Rig, verb: &str, before: &str) {
+pub(super) async fn power(rig: &Rig, verb: &str, before: &str) {
     let begin = Instant::now();
     order(rig, verb).await;
     let up = |world: &World| world.boot_id(VM).filter(|boot| boot != before);

@@ -13,6 +13,7 @@ mod agent;
 mod cluster;
 mod etcd;
 mod machine;
+mod nvme;
 mod openssh;
 mod proxmoxer;
 mod snapshot;

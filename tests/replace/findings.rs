@@ -156,7 +156,7 @@ fn consents(all: &[String]) -> std::collections::BTreeSet<pvemig::base::permit::
 async fn may_not(met: &mut Met) {
     let user = "system:serviceaccount:default:looker";
     let rig = rig_with(MAC, |world| world.cluster_user = Some(user.into()), |_| {}).await;
-    let client = super::least::administrator(&rig).await;
+    let client = crate::harness::rights::administrator(&rig).await;
     let role = json!({ "metadata": { "name": "looks" }, "rules": [
         { "apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"] }] });
     let binding = json!({ "metadata": { "name": "looks" },

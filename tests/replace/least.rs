@@ -2,64 +2,19 @@
 //! without any one of it the preflight says so by its name.
 
 use pvemig::lab::kube::kinds;
-use serde_json::json;
 
 use super::*;
-use crate::harness::rights::{privileges, refused};
+use crate::harness::rights::{administrator, grant, privileges, refused, without};
 
-const APPLY: &str = "application/apply-patch+yaml";
 const USER: &str = "system:serviceaccount:kube-node-lease:pvemig";
-
-/// A client of the lab's cluster that may do everything there.
-pub(super) async fn administrator(rig: &Rig) -> kube::Client {
-    let file = kube::config::Kubeconfig::from_yaml(&rig.lab.reach().kubernetes.kubeconfig).unwrap();
-    let options = kube::config::KubeConfigOptions { context: Some("admin".into()), ..Default::default() };
-    let config = kube::Config::from_custom_kubeconfig(file, &options).await.unwrap();
-    kube::Client::try_from(config).unwrap()
-}
 
 /// A world whose kubeconfig has exactly the rights that the verb prints.
 async fn least(case: Case) -> (Rig, Value) {
     let rig = rig_with(case, |world| world.cluster_user = Some(USER.into()), |_| {}).await;
     let (client, printed) = (administrator(&rig).await, privileges(&rig, case.migration));
     assert_eq!(printed["kubernetes"]["user"], USER);
-    for manifest in printed["kubernetes"]["manifests"].as_array().unwrap() {
-        let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).unwrap();
-        let kind = kinds::of(text("/apiVersion"), text("/kind")).unwrap();
-        let root = if kind.group.is_empty() { "/api" } else { "/apis" };
-        let space = if kind.namespaced { format!("/namespaces/{}", text("/metadata/namespace")) } else { "".into() };
-        let name = text("/metadata/name");
-        let path = format!("{root}/{}{space}/{}/{name}?fieldManager=t", kind.api_version(), kind.resource);
-        let request = http::Request::builder().method("PATCH").uri(path).header("content-type", APPLY);
-        let _made: Value = client.request(request.body(manifest.to_string().into_bytes()).unwrap()).await.unwrap();
-    }
+    grant(&client, &printed).await;
     (rig, printed)
-}
-
-/// The rules of a role without one verb on one object, or on all; it was in exactly one of them.
-fn without(rules: &Value, right: &Value) -> Value {
-    let (mut left, mut taken) = (Vec::new(), 0);
-    for rule in rules.as_array().unwrap() {
-        let has = |key: &str| rule[key].as_array().unwrap_or(&Vec::new()).contains(&right[&key[..key.len() - 1]]);
-        let group = rule["apiGroups"].as_array().unwrap().contains(&right["group"]);
-        let named = match &right["name"] {
-            Value::Null => rule.get("resourceNames").is_none(),
-            name => rule["resourceNames"] == json!([name]),
-        };
-        let mut less = rule.clone();
-        if group && named && has("resources") && has("verbs") {
-            less["verbs"].as_array_mut().unwrap().retain(|verb| *verb != right["verb"]);
-            taken += 1;
-            // What is left of it: this verb on its other resources.
-            let mut others = rule.clone();
-            others["verbs"] = json!([right["verb"]]);
-            others["resources"].as_array_mut().unwrap().retain(|resource| *resource != right["resource"]);
-            left.push(others);
-        }
-        left.push(less);
-    }
-    assert_eq!(taken, 1, "{right:#} of {rules:#}");
-    left.into()
 }
 
 fn is_watch(request: &Value) -> bool {

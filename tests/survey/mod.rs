@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test may panic and spawn")]
 
 mod dead;
+mod hardware;
 mod lost;
 mod requests;
 mod rows;

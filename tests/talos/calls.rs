@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use pvemig::base::clock::Clock;
 use pvemig::base::permit::{CallId, Handle, Ledger, Note, Permit, Refused, Thing};
 use pvemig::talos::kind::{DISKS, MACHINE_STATUS, VERSION};
-use pvemig::talos::{ApplyMode, Error, EtcdMember, EtcdVolume, Fetched, Limits, RebootMode, Reset, Talos, Which, Wipe};
+use pvemig::talos::{
+    ApplyMode, Error, EtcdMember, EtcdVolume, Fetched, Leaving, Limits, RebootMode, Reset, Talos, Which, Wipe,
+};
 
 use super::fake::{Fake, Says, msg, num, raw, text};
 use super::pki::{NOW, Pair, Pki};
@@ -287,7 +289,7 @@ impl Bench {
             "apply_config" => shown(talos.apply_config(permit, config, ApplyMode::NoReboot).await),
             "bootstrap" => shown(talos.bootstrap(permit, false, false).await),
             "etcd_forfeit" => shown(talos.etcd_forfeit(permit).await),
-            "etcd_leave" => shown(talos.etcd_leave(permit).await),
+            "etcd_leave" => shown(talos.etcd_leave(permit, Leaving::ForGood).await),
             "etcd_recover" => shown(talos.etcd_recover(permit, &self.dir.path().join("snapshot")).await),
             "etcd_remove" => {
                 let (peer_urls, client_urls) = (Vec::new(), Vec::new());

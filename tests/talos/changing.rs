@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pvemig::base::fault::{Effect, Fault};
 use pvemig::base::permit::{Again, CallId, Handle, Ledger, Note, Permit, Refused, Thing};
-use pvemig::talos::{ApplyMode, Error, EtcdMember, RebootMode, Upgrade};
+use pvemig::talos::{ApplyMode, Error, EtcdMember, Leaving, RebootMode, Upgrade};
 
 use super::fake::{Says, msg, num, raw, text};
 use super::{Wire, decent, machine};
@@ -191,7 +191,7 @@ async fn a_member_goes_only_with_a_consent_and_one_that_is_gone_is_gone() {
 }
 
 #[tokio::test]
-async fn leaving_asks_for_the_own_member_and_forfeiting_for_nothing() {
+async fn leaving_for_good_asks_for_the_own_member_and_forfeiting_for_nothing() {
     let wire = Wire::start().await;
     wire.says("EtcdStatus", &[msg(2, &[num(4, 255), num(10, 255)])]);
     wire.says(
@@ -201,10 +201,10 @@ async fn leaving_asks_for_the_own_member_and_forfeiting_for_nothing() {
     wire.says("EtcdLeaveCluster", &[]);
     wire.says("EtcdForfeitLeadership", &[text(2, "talos-49")]);
     let (none, asked_for) = Book::permit(&[]);
-    assert!(matches!(wire.talos.etcd_leave(&none).await, Err(Error::Refused(_))));
+    assert!(matches!(wire.talos.etcd_leave(&none, Leaving::ForGood).await, Err(Error::Refused(_))));
     assert_eq!(*asked_for.asked.lock().unwrap(), ["etcd/talos-20"]);
     let (permit, book) = Book::permit(&["etcd/talos-20"]);
-    wire.talos.etcd_leave(&permit).await.unwrap();
+    wire.talos.etcd_leave(&permit, Leaving::ForGood).await.unwrap();
     assert_eq!(wire.talos.etcd_forfeit(&none).await.unwrap().as_deref(), Some("talos-49"));
     let paths: Vec<_> = wire.fake.asked().into_iter().map(|asked| asked.path).collect();
     let wanted =
@@ -214,6 +214,31 @@ async fn leaving_asks_for_the_own_member_and_forfeiting_for_nothing() {
         (book.texts(), asked_for.texts()),
         (vec!["talos-20 EtcdLeaveCluster".into()], vec!["talos-20 EtcdForfeitLeadership".into()])
     );
+}
+
+#[tokio::test]
+async fn leaving_until_the_next_boot_asks_for_no_consent_and_for_another_voter() {
+    let own = || msg(3, &[num(2, 255), text(3, "talos-20")]);
+    // Learners (7), and one that was added and never started, keep no data.
+    let others = [
+        (vec![], false),
+        (vec![msg(3, &[num(2, 7), text(3, "talos-49"), num(6, 1)])], false),
+        (vec![msg(3, &[num(2, 7)])], false),
+        (vec![msg(3, &[num(2, 7), text(3, "talos-49")])], true),
+    ];
+    assert_eq!(others.len(), 4);
+    for (others, goes) in others {
+        let wire = Wire::start().await;
+        wire.says("EtcdStatus", &[msg(2, &[num(4, 255), num(10, 255)])]);
+        wire.says("EtcdMemberList", &std::iter::once(own()).chain(others).collect::<Vec<_>>());
+        wire.says("EtcdLeaveCluster", &[]);
+        let (permit, book) = Book::permit(&[]);
+        let left = wire.talos.etcd_leave(&permit, Leaving::UntilItsNextBoot).await;
+        assert_eq!(left.is_ok(), goes, "{left:?}");
+        assert!(goes || left.unwrap_err().to_string().contains("the only one with a vote"));
+        assert_eq!(*book.asked.lock().unwrap(), Vec::<String>::new());
+        assert_eq!(book.texts(), if goes { vec!["talos-20 EtcdLeaveCluster".to_owned()] } else { Vec::new() });
+    }
 }
 
 #[tokio::test]

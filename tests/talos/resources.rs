@@ -105,6 +105,15 @@ async fn the_other_kinds_are_read_as_talos_writes_them() {
         (read(&kind::ADDRESSES, "address: 10.10.0.20/24\nlinkName: eth0\nfamily: inet4\nscope: global").await, vec!["\"10.10.0.20/24\"", "\"eth0\""]),
         (read(&kind::PCI_DEVICES, "class: Display controller\nvendor: NVIDIA Corporation\nvendor_id: \"0x10de\"\nproduct_id: \"0x1f82\"\ndriver: nvidia").await,
          vec!["\"0x10de\"", "\"0x1f82\"", "\"nvidia\""]),
+        (read(&kind::PCI_DEVICES, "class: Mass storage controller\nsubclass: Non-Volatile memory controller\nclass_id: \"0x01\"\nsubclass_id: \"0x08\"\ndriver: nvme").await,
+         vec!["class_id: \"0x01\"", "subclass_id: \"0x08\""]),
+        (read(&kind::PROCESSORS, "socket: U3E1\nmanufacturer: Intel(R) Corporation\nproductName: Intel(R) Core(TM) i7-9850H\nmaxSpeedMhz: 4600\nstatus: 65\ncoreCount: 6\ncoreEnabled: 6\nthreadCount: 12").await,
+         vec!["socket: \"U3E1\"", "product_name: \"Intel(R) Core(TM) i7-9850H\"", "core_count: 6", "core_enabled: 6", "thread_count: 12"]),
+        (read(&kind::MEMORY_MODULES, "sizeMiB: 16384\ndeviceLocator: SODIMM1\nbankLocator: CHANNEL A\nspeed: 2666\nmanufacturer: Kingston\nserialNumber: 9F6C1B22\nproductName: KHX2666").await,
+         vec!["size_mib: 16384", "device_locator: \"SODIMM1\"", "bank_locator: \"CHANNEL A\"", "speed: 2666", "serial_number: \"9F6C1B22\""]),
+        // A socket without a module tells its place alone.
+        (read(&kind::MEMORY_MODULES, "deviceLocator: SODIMM2").await, vec!["size_mib: 0", "\"SODIMM2\"", "serial_number: \"\""]),
+        (read(&kind::DISKS, "dev_path: /dev/nvme0n1\nfirmware_version: 5B2QGXA7\nsecondary_disks: []").await, vec!["firmware_version: \"5B2QGXA7\""]),
         (read(&kind::DIAGNOSTICS, "message: kubelet uses an address of another network\ndetails:\n    - a").await, vec!["another network", "[\"a\"]"]),
         (read(&kind::NODE_STATUSES, "nodename: talos-20\nnodeReady: true\nunschedulable: true\nlabels: {}").await,
          vec!["node_ready: true", "unschedulable: true"]),
@@ -112,20 +121,21 @@ async fn the_other_kinds_are_read_as_talos_writes_them() {
     for (shown, parts) in &cases {
         assert_eq!(parts.iter().filter(|part| !shown.contains(**part)).count(), 0, "{shown}: {parts:?}");
     }
-    assert_eq!(cases.len(), 13);
+    assert_eq!(cases.len(), 18);
 }
 
 #[tokio::test]
 async fn the_single_ones_are_asked_for_by_their_ids() {
     let wire = Wire::start().await;
     let yaml = "diskID: sda\ndevPath: /dev/sda\nhostname: talos-20\nmemberID: 00000000000000ff\nsynced: true\nversion: v1.11.5\n\
-                bootID: b\nbootedEntry: e\nuuid: u\nstage: shutting down\n";
+                bootID: b\nbootedEntry: e\nuuid: u\nserialnumber: s\nstage: shutting down\n";
     wire.fake.on("/cosi.resource.State/Get", Says::Ok(vec![raw(1, &resource("x", "1", yaml))]));
     let talos = &wire.talos;
     assert_eq!(talos.single(&kind::SYSTEM_DISK).await.unwrap().unwrap().spec.disk_id, "sda");
     assert_eq!(talos.single(&kind::ETCD_MEMBER).await.unwrap().unwrap().spec.member_id, "00000000000000ff");
     assert_eq!(talos.single(&kind::HOSTNAME).await.unwrap().unwrap().spec.hostname, "talos-20");
-    assert_eq!(talos.single(&kind::SYSTEM_INFORMATION).await.unwrap().unwrap().spec.uuid, "u");
+    let board = talos.single(&kind::SYSTEM_INFORMATION).await.unwrap().unwrap().spec;
+    assert_eq!((board.uuid.as_str(), board.serialnumber.as_str(), board.version.as_str()), ("u", "s", "v1.11.5"));
     assert_eq!(talos.single(&kind::BOOT_ID).await.unwrap().unwrap().spec.boot_id, "b");
     assert_eq!(talos.single(&kind::BOOTED_ENTRY).await.unwrap().unwrap().spec.booted_entry, "e");
     assert_eq!(talos.single(&kind::VERSION).await.unwrap().unwrap().spec.version, "v1.11.5");
@@ -211,4 +221,18 @@ async fn the_machine_configuration_is_its_exact_bytes() {
     assert_eq!(sent(&wire.one()).1, [names.as_slice(), &text(3, "v1alpha1")].concat());
     wire.talos.machine_config(Which::Persistent).await.unwrap();
     assert_eq!(sent(&wire.fake.asked()[1]).1, [names.as_slice(), &text(3, "persistent")].concat());
+}
+
+#[tokio::test]
+async fn a_directory_tells_what_its_symbolic_links_name() {
+    let wire = Wire::start().await;
+    let at = "/sys/bus/pci/devices";
+    let root = [text(2, at), num(6, 1), text(9, ".")].concat();
+    let target = "../../../devices/pci0000:00/0000:00:1d.0/0000:04:00.0";
+    let link = [text(2, &format!("{at}/0000:04:00.0")), text(8, target), text(9, "0000:04:00.0")].concat();
+    wire.fake.on("/machine.MachineService/List", Says::Ok(vec![root, link]));
+    let all = wire.talos.dir(at).await.unwrap();
+    let told: Vec<_> = all.iter().map(|entry| (entry.name.as_str(), entry.link.as_str(), entry.is_dir)).collect();
+    assert_eq!(told, [("0000:04:00.0", target, false)]);
+    wire.one();
 }

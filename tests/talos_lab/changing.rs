@@ -1,7 +1,7 @@
 //! Every change of every version: what it does to the world, and that it was written down.
 
 use pvemig::base::fault::{Effect, Fault};
-use pvemig::talos::{ApplyMode, Error, RebootMode, Upgrade, Which};
+use pvemig::talos::{ApplyMode, Error, Leaving, RebootMode, Upgrade, Which};
 
 use super::*;
 
@@ -128,7 +128,7 @@ async fn members(ground: &Ground) {
 
     // One leaves, and comes back with its next boot.
     let (mac, before) = (ground.talos(MAC).await, ground.boot(MAC));
-    mac.etcd_leave(&ground.permit).await.unwrap();
+    mac.etcd_leave(&ground.permit, Leaving::UntilItsNextBoot).await.unwrap();
     assert_eq!(ground.read(|w| (names(w).len(), w.talos.nodes[MAC].member)), (2, None));
     let etcd = mac.services().await.unwrap().into_iter().find(|service| service.id == "etcd").unwrap();
     assert_eq!(etcd.state, "Finished");

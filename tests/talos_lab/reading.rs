@@ -58,6 +58,21 @@ async fn resources(talos: &Talos, node: &str, version: &str) -> usize {
     let gpus = pci.iter().filter(|device| device.spec.vendor_id == "0x10de" && device.spec.driver == "nvidia");
     assert_eq!(gpus.count(), usize::from(node == NUC));
     assert_eq!(one(talos, &kind::SYSTEM_INFORMATION).await.uuid.len(), 36);
+    let processors = list(talos, &kind::PROCESSORS, 1).await;
+    assert_eq!((processors[0].spec.core_count, processors[0].spec.product_name.is_empty()), (4, false));
+    // What the kernel counts is a little less than what is in it.
+    let modules = list(talos, &kind::MEMORY_MODULES, if node == VM { 1 } else { 2 }).await;
+    let sizes: Vec<u32> = modules.iter().map(|module| module.spec.size_mib).collect();
+    assert_eq!(
+        sizes,
+        if node == NUC {
+            vec![16_384; 2]
+        } else if node == VM {
+            vec![16_384]
+        } else {
+            vec![8_192; 2]
+        }
+    );
     list(talos, &kind::DIAGNOSTICS, 0).await;
     let entry = talos.single(&kind::BOOTED_ENTRY).await.unwrap();
     assert_eq!(entry.map(|e| e.spec.booted_entry), uefi.then(|| format!("Talos-v{version}.efi")));
@@ -69,11 +84,11 @@ async fn resources(talos: &Talos, node: &str, version: &str) -> usize {
     if version.starts_with("1.14") {
         assert_eq!(boot.unwrap().unwrap().spec.boot_id, talos.boot_id().await.unwrap());
         assert!(modules.unwrap().iter().all(|module| module.spec.is_live() && !module.spec.kind.is_empty()));
-        return 24;
+        return 26;
     }
     assert!(matches!(boot.unwrap_err(), Error::NoSuchKind { .. }));
     assert!(matches!(modules.unwrap_err(), Error::NoSuchKind { .. }));
-    23
+    25
 }
 
 /// Everything else that can be asked; how many questions that took.

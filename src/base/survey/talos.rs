@@ -207,8 +207,17 @@ pub struct Volume {
     pub content: String,
     /// The file system's label.
     pub label: String,
+    /// The file system's uuid; empty where it has none.
+    #[serde(default)]
+    pub uuid: String,
     /// The partition's label: `STATE`, `EPHEMERAL`, `u-data`.
     pub partition_label: String,
+    /// The partition's own uuid, which stays with it wherever its disk is.
+    #[serde(default)]
+    pub partition_uuid: String,
+    /// The partition's number; 0 for a whole disk.
+    #[serde(default)]
+    pub partition_index: u32,
 }
 
 impl Volume {
@@ -230,6 +239,12 @@ pub struct PciDevice {
     pub vendor: String,
     /// What it is, in words.
     pub product: String,
+    /// Its class: `0x01` is storage.
+    #[serde(default)]
+    pub class_id: String,
+    /// Its kind within the class: `0x08` of storage is NVMe.
+    #[serde(default)]
+    pub subclass_id: String,
     /// `0x10de`.
     pub vendor_id: String,
     /// `0x1f82`.

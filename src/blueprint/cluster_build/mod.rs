@@ -53,6 +53,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     alone,
     fold_back: |_, _| Vec::new(),
     rights: |site, item| Some(rights::of(&Params::read(site, item)?)),
+    usually: |_, _| None,
 };
 
 const NODE: super::Flag = ("node", "/bare/machine/name", "the node, by its name in the site file");

@@ -4,16 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Check, Problem};
+use crate::base::check::Check;
 use crate::base::fault::Failure;
-use crate::blueprint::install::asked::{runs_from, unattended, under_way};
-use crate::blueprint::install::disk::also_boot;
-use crate::blueprint::install::{Bare, Stand};
-use crate::blueprint::machine::running;
-use crate::blueprint::stand::may_pass;
+use crate::blueprint::install::{Bare, installed};
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
-use crate::talos::{Talos, kind};
 
 /// Waits until one node runs from its disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,52 +59,6 @@ impl Step<Estate> for WaitInstalled {
     }
 
     async fn check(&self, cx: &Estate, _: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let name = self.bare.name();
-        match self.bare.stand(cx).await? {
-            Stand::Ours(talos) => match self.installed(&talos).await {
-                Err(failure) if may_pass(&failure) => Ok(Check::waiting(failure.to_string())),
-                other => other,
-            },
-            Stand::Silent(why) => Ok(Check::waiting(format!("{name} comes up: {why}"))),
-            Stand::Foreign => Ok(Check::blocked(vec![self.bare.foreign()])),
-            Stand::Waits(_) => {
-                let hint = "its firmware started the medium again, or the installation failed: its console says which"
-                    .to_owned();
-                Ok(Check::manual(self.bare.boot_its_disk(), Some(hint), None)
-                    .note(format!("{name} waits for a configuration again")))
-            }
-        }
-    }
-}
-
-impl WaitInstalled {
-    async fn installed(&self, talos: &Talos) -> Result<Check<Before>, Failure> {
-        let name = self.bare.name();
-        let (runs, install) = futures::try_join!(runs_from(talos), unattended(talos))?;
-        if let Some(under_way) = under_way(&self.bare.machine, install.as_ref(), runs.is_some()) {
-            return Ok(under_way);
-        }
-        let Some((id, serial)) = runs else {
-            return Ok(Check::waiting(format!("{name} runs from an image, and not from its disk yet")));
-        };
-        if serial != self.bare.disk {
-            let text = format!("{name} runs from {id} ({serial}), and not from disk {}", self.bare.disk);
-            let help = "its firmware starts another disk first: correct its boot order, or take that disk out; `pvemig resume` \
-                        looks again";
-            return Ok(Check::blocked(vec![Problem::new(text, help)]));
-        }
-        let (running, disks, volumes) =
-            futures::try_join!(running(talos), talos.list(&kind::DISKS), talos.list(&kind::DISCOVERED_VOLUMES))?;
-        let others = also_boot(&id, &disks, &volumes);
-        let wanted = self.bare.wanted().await?;
-        let mut notes = vec![format!("{name} runs Talos {} from {id}", running.version)];
-        notes.extend(
-            others.iter().map(|disk| format!("{name} can boot from {disk} as well: an old entry of its firmware may")),
-        );
-        // An upgrade does not write its image there.
-        if let Some(image) = wanted.facts.image.as_deref().filter(|image| !running.is(image)) {
-            notes.push(format!("the image that its configuration names is another one by now: {image}"));
-        }
-        Ok(Check::done().notes(notes))
+        installed::check(cx, &self.bare).await
     }
 }

@@ -5,6 +5,7 @@ pub mod asked;
 pub mod bare;
 pub mod disk;
 pub mod image;
+pub mod installed;
 pub mod join;
 pub mod medium;
 pub mod own_etcd;
@@ -14,5 +15,5 @@ pub mod whole;
 
 pub use apply::Apply;
 pub use bare::{Bare, Stand};
-pub use param::{NODE, command, node};
+pub use param::{NODE, at, command, fingerprint, node, patches};
 pub use source::{Source, Wanted};

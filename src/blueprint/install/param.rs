@@ -85,25 +85,36 @@ pub fn node(
         }
         Some(text.to_owned())
     });
-    let patches = fields.get("patches").map_or(Some(Vec::new()), |i| {
-        let list = i.list()?;
-        let own = item.fields(&keys(NODE)).get("node").and_then(|i| i.value().as_str());
-        let taken = |address: &str| owner(site, address).filter(|node| ![own, heir_of].contains(&Some(*node)));
-        let read: Vec<Patch> =
-            list.iter().filter_map(|item| patch(item).filter(|patch| fits(item, patch, taken))).collect();
-        (read.len() == list.len()).then_some(read)
-    });
-    let at = fields.get("at").map_or(Some(None), |i| {
-        i.parse::<TalosAddress>("write the address at which it waits for its configuration")?;
-        Some(i.text().map(str::to_owned))
-    });
-    let fingerprint = fields.get("fingerprint").map_or(Some(None), |i| {
-        let pin: KeyFingerprint = i.parse("the console of the machine shows it while it waits")?;
-        Some(Some(pin.to_string()))
-    });
+    let own = fields.get("node").and_then(|i| i.value().as_str().map(str::to_owned));
+    let heirs = [own.as_deref(), heir_of];
+    let patches = fields.get("patches").map_or(Some(Vec::new()), |i| patches(site, &i, &heirs));
+    let (at, fingerprint) = (at(fields.get("at").as_ref()), fingerprint(fields.get("fingerprint").as_ref()));
     let machine = Machine::of(site, &name?)?;
     let source = Source { file: file?, decrypt: decrypt.to_owned(), patches: patches? };
     Some(Bare { machine, source, disk: disk?, at: at?, fingerprint: fingerprint? })
+}
+
+/// What is merged into a configuration; `heirs`: the nodes whose addresses it may have.
+pub fn patches(site: &Site, item: &Item<'_>, heirs: &[Option<&str>]) -> Option<Vec<Patch>> {
+    let list = item.list()?;
+    let taken = |address: &str| owner(site, address).filter(|node| !heirs.contains(&Some(*node)));
+    let read: Vec<Patch> =
+        list.iter().filter_map(|item| patch(item).filter(|patch| fits(item, patch, taken))).collect();
+    (read.len() == list.len()).then_some(read)
+}
+
+/// The address at which a machine waits; None within: it is not said.
+pub fn at(item: Option<&Item<'_>>) -> Option<Option<String>> {
+    let Some(item) = item else { return Some(None) };
+    item.parse::<TalosAddress>("write the address at which it waits for its configuration")?;
+    Some(item.text().map(str::to_owned))
+}
+
+/// The fingerprint that its console shows while it waits; None within: it is not said.
+pub fn fingerprint(item: Option<&Item<'_>>) -> Option<Option<String>> {
+    let Some(item) = item else { return Some(None) };
+    let pin: KeyFingerprint = item.parse("the console of the machine shows it while it waits")?;
+    Some(Some(pin.to_string()))
 }
 
 /// The node of the site that has this address.

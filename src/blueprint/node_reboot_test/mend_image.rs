@@ -7,13 +7,13 @@ use crate::base::digest::sha256;
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::Permit;
+use crate::blueprint::configs::{configs, none_waits};
 use crate::blueprint::machine::{Boot, Machine};
 use crate::blueprint::quorum::{self, Peer};
 use crate::engine::step::{Got, RunInfo};
 use crate::estate::Estate;
 use crate::talos::{Error, Fetched, Talos, Upgrade};
 
-use super::mend_config::{configs, none_waits};
 use super::sight::begun;
 use crate::blueprint::stand::{is_on_its_way, up_again};
 

@@ -4,10 +4,8 @@
 //! The steps are those of one node, again and again: a step's instance is the node's name in the site file.
 
 mod alone;
-mod drained;
 mod fold_back;
 mod installer;
-mod mend_config;
 mod mend_image;
 mod on;
 pub mod params;
@@ -49,6 +47,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     alone: alone::step,
     fold_back: fold_back::fold_back,
     rights: |site, item| Some(rights::of(&Params::read(site, item)?)),
+    usually: |_, _| None,
 };
 
 const NODE: super::Flag = ("node", "/machine/name", "the node, by its name in the site file");

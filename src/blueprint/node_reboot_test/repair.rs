@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::base::check::Problem;
 use crate::base::fault::Failure;
 use crate::base::schematic::{FactoryImage, id, tag, without};
+use crate::blueprint::configs::{Configs, configs};
 use crate::blueprint::machine::{Machine, Running, running};
 use crate::estate::Estate;
 use crate::talos::kind;
@@ -16,7 +17,6 @@ use crate::talos::patch::Patch;
 use crate::talos::{Error, MachineConfig, Talos};
 
 use super::installer::Origin;
-use super::mend_config::{Configs, configs};
 
 /// The modules that NVIDIA's extensions need.
 const MODULES: [&str; 4] = ["nvidia", "nvidia_uvm", "nvidia_drm", "nvidia_modeset"];

@@ -8,15 +8,15 @@ use crate::base::check::{Change, Check};
 use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::Permit;
+use crate::blueprint::configs;
 use crate::blueprint::machine::{Boot, Machine};
 use crate::blueprint::quorum::Peer;
 use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::{KeptConfig, reboots_for_an_image};
 
-use super::mend_config;
 use super::mend_image::Swap;
-use super::repair::{Image, Repair, facts, judge, unloaded};
+use super::repair::{Image, Repair, facts, judge, patches, unloaded};
 use crate::blueprint::stand::may_pass;
 
 /// Mends what keeps a node from coming up whole.
@@ -121,7 +121,7 @@ impl Step<Estate> for RepairNode {
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let key = self.step_key();
         match seen.since {
-            Some(Before::Config { kept }) => mend_config::apply(cx, &self.machine, kept, permit).await,
+            Some(Before::Config { kept }) => configs::apply(cx, &self.machine, kept, &patches(), permit).await,
             Some(Before::Image { boot, from, to }) => self.swap(&seen, &key, boot, (from, to)).apply(cx, permit).await,
             None => Ok(()),
         }
@@ -132,7 +132,7 @@ impl Step<Estate> for RepairNode {
         let back = match before {
             Before::Config { kept } => {
                 let stored = stored(seen.run, &key, kept)?;
-                mend_config::back(cx, &self.machine, kept, stored).await
+                configs::back(cx, &self.machine, kept, stored, &patches()).await
             }
             Before::Image { boot, from, to } => self.swap(&seen, &key, boot, (from, to)).back(cx).await,
         };
@@ -147,7 +147,7 @@ impl Step<Estate> for RepairNode {
         match before {
             Before::Config { kept } => {
                 let stored = stored(seen.run, &key, kept)?;
-                mend_config::undo(cx, &self.machine, kept, stored, permit).await
+                configs::undo(cx, &self.machine, kept, stored, permit).await
             }
             Before::Image { boot, from, to } => self.swap(&seen, &key, boot, (from, to)).undo(cx, permit).await,
         }
@@ -181,8 +181,8 @@ impl RepairNode {
                 missing => Check::waiting(format!("{} has not loaded {}", self.machine.name, missing.join(", "))),
             },
             Ok(Repair::Config(patches)) => {
-                let changes = mend_config::changes(&self.machine, &facts.configs.active, &patches)?;
-                Check::todo(changes, Before::Config { kept: facts.configs.active.kept(mend_config::FORMER) })
+                let changes = configs::changes(&self.machine, &facts.configs.active, &patches)?;
+                Check::todo(changes, Before::Config { kept: facts.configs.active.kept(configs::FORMER) })
             }
             Ok(Repair::Image(image)) => self.another(cx, image).await?,
         })

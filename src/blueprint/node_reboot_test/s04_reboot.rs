@@ -10,6 +10,8 @@ use crate::base::fault::Failure;
 use crate::base::names::StepKey;
 use crate::base::permit::{Permit, System};
 use crate::base::wait::{Backoff, show};
+use crate::blueprint::configs::configs;
+use crate::blueprint::drained;
 use crate::blueprint::machine::{Boot, Machine};
 use crate::blueprint::power::{SHUTDOWN, finish, locked, start, start_again};
 use crate::blueprint::quorum::{self, Peer, judge, look};
@@ -19,9 +21,8 @@ use crate::estate::Estate;
 use crate::proxmox::{Pending, Proxmox, VmRef, VmStatus};
 use crate::talos::{Error, RebootMode, Talos};
 
-use super::mend_config::configs;
+use super::on;
 use super::sight::{Sight, begun, deaf, sight};
-use super::{drained, on};
 use crate::blueprint::own_vm;
 use crate::blueprint::stand::goes_down;
 

@@ -15,7 +15,7 @@ use crate::talos::kind;
 
 use super::s04_reboot::{self, BOOT};
 use super::{RebootNode, RepairNode, mend_image};
-use crate::blueprint::stand::{kubelet, may_pass, missing};
+use crate::blueprint::stand::{kubelet, may_pass, missing, static_pods};
 
 /// Waits until the node is what it was, booted anew.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -116,10 +116,7 @@ impl VerifyBoot {
     /// The static pods of the node that are not ready: its part of the control plane.
     async fn not_served(&self, cx: &Estate) -> Result<Vec<String>, Failure> {
         let pods = cx.kubernetes(&self.machine.node.cluster).await?.pods_on(&self.machine.node.name).await?;
-        let waits = pods.iter().filter(|pod| pod.is_mirror() && !pod.is_ready() && pod.phase != "Succeeded");
-        Ok(waits
-            .map(|pod| format!("pod {}/{}: {}", pod.meta.namespace, pod.meta.name, pod.trouble().join(", ")))
-            .collect())
+        Ok(static_pods(&pods))
     }
 
     async fn away(&self, cx: &Estate, failure: &Failure) -> Result<Check<Before>, Failure> {

@@ -56,6 +56,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     alone,
     fold_back: |_, _| Vec::new(),
     rights: |site, item| Some(rights::of(&Params::read(site, item)?.swap)),
+    usually: |_, _| None,
 };
 
 const ROWS: &[Row] = &[

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Change, Check, Problem};
 use crate::base::fault::Failure;
-use crate::base::names::StepKey;
 use crate::base::permit::Permit;
-use crate::blueprint::quorum::{Etcd, amiss, look, votes};
+use crate::blueprint::backup::{kept, place, snapshot, voter};
+use crate::blueprint::quorum::{Etcd, look, votes};
 use crate::engine::step::{Outlook, Risk, Seen, Step};
 use crate::estate::Estate;
 
@@ -64,14 +64,8 @@ impl Step<Estate> for TakeSnapshot {
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
-        let key = StepKey::new(Self::ID, None);
-        let kept = seen.run.file(&key, FILE).map_err(|error| {
-            let help = "`pvemig abandon` this run, and begin another one, which takes a snapshot of its own";
-            Failure::plain(format!("the snapshot of this run cannot be read: {error}"), Some(help.into()))
-        })?;
-        if let Some(bytes) = kept {
-            let path = seen.run.files.as_ref().map(|files| files.join(key.as_str()).join(FILE).display().to_string());
-            let place = path.unwrap_or_else(|| FILE.into());
+        if let Some(bytes) = kept(seen.run, Self::ID, FILE, "the snapshot")? {
+            let place = place(seen.run, Self::ID, FILE);
             return Ok(Check::done().note(format!("{} bytes in {place}, digest verified", bytes.len())));
         }
         if seen.since.is_none() && self.is_over(cx).await? {
@@ -94,8 +88,7 @@ impl Step<Estate> for TakeSnapshot {
         let Some(node) = self.whom(&etcd) else {
             return Err(Failure::plain("no voter of etcd is well any more", Some("`pvemig survey` shows them".into())));
         };
-        let (talos, mut bytes) = (cx.talos(&node).await?, Vec::new());
-        let taken = talos.etcd_snapshot_into(&mut bytes, std::path::Path::new(FILE)).await?;
+        let (taken, bytes) = snapshot(cx, &node, FILE).await?;
         permit.file(FILE, &bytes)?;
         permit.progress(&format!("{} bytes from {node}, sha256 {}", taken.size, taken.sha256));
         Ok(())
@@ -124,11 +117,8 @@ impl TakeSnapshot {
         Ok(!member && votes(&etcd).is_some() && life(cx, &self.swap).await?.is_down())
     }
 
-    /// A voter that is well; the old one only where there is no other.
+    /// Whose snapshot it is to be.
     fn whom(&self, etcd: &Etcd) -> Option<String> {
-        let well = |name: &&str| etcd.knows(name) && amiss(name, etcd).is_none();
-        let names = || self.swap.peers.iter().map(|peer| peer.name.as_str());
-        let other = names().filter(|name| *name != self.swap.old()).find(well);
-        other.or_else(|| names().find(well)).map(str::to_owned)
+        voter(etcd, &self.swap.peers, self.swap.old())
     }
 }

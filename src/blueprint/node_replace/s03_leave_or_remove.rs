@@ -12,7 +12,7 @@ use crate::base::permit::{Permit, System};
 use crate::blueprint::quorum::{self, Etcd, Leave, Said, leave, look};
 use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
-use crate::talos::{EtcdMember, bolt};
+use crate::talos::{EtcdMember, Leaving, bolt};
 
 use super::on;
 use super::s01_snapshot::FILE;
@@ -140,7 +140,7 @@ impl Step<Estate> for LeaveEtcd {
         match life {
             Life::Alive(talos) => {
                 quorum::pass(cx, &self.swap.old.cluster, self.swap.old(), &self.swap.peers, permit).await?;
-                Ok(talos.etcd_leave(permit).await?)
+                Ok(talos.etcd_leave(permit, Leaving::ForGood).await?)
             }
             _ => {
                 let Some(by) = etcd.voter_beside(self.swap.old()) else {

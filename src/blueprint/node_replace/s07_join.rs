@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::{Check, Problem};
 use crate::base::fault::Failure;
 use crate::blueprint::install::asked::runs_from;
-use crate::blueprint::install::{Stand, join};
+use crate::blueprint::install::{Stand, installed, join};
 use crate::blueprint::stand::may_pass;
 use crate::engine::step::{Risk, Seen, Step};
 use crate::estate::Estate;
@@ -71,15 +71,9 @@ impl JoinCluster {
                 return Ok(Check::blocked(vec![Problem::new(text, help).mended_by(on::APPLY)]));
             }
         };
-        match runs_from(&talos).await? {
-            Some((_, serial)) if serial == new.disk => join::check(cx, new, &self.swap.peers).await,
-            Some((id, serial)) => {
-                let text = format!("{name} runs from {id} ({serial}), and not from disk {}", new.disk);
-                let help = "its firmware starts another disk first: correct its boot order, or take that disk out; `pvemig \
-                            resume` looks again";
-                Ok(Check::blocked(vec![Problem::new(text, help)]))
-            }
-            None => Ok(Check::waiting(format!("{name} runs from an image, and not from its disk yet"))),
+        match installed::elsewhere(new, runs_from(&talos).await?.as_ref()) {
+            None => join::check(cx, new, &self.swap.peers).await,
+            Some(elsewhere) => Ok(elsewhere),
         }
     }
 }

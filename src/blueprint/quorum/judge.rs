@@ -81,6 +81,11 @@ pub(super) enum Gate {
 }
 
 impl Verdict {
+    /// What is in the way besides that a majority would be lost: for who takes the cluster down with its node, and knows it.
+    pub fn without_majority(self) -> Vec<Problem> {
+        self.problems.into_iter().filter(|problem| problem.help != THREE).collect()
+    }
+
     /// `asked`: how long ago the node was told to hand the leadership over. The election that this begins is borne: while
     /// it lasts the members know no leader, or not the same one.
     pub(super) fn gate(&self, asked: Option<Duration>) -> Gate {

@@ -52,6 +52,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     alone,
     fold_back: |_, _| Vec::new(),
     rights: |site, item| Some(rights::of(&Params::read(site, item)?.planes)),
+    usually: |_, _| None,
 };
 
 const NODE: super::Flag = ("node", "/machine/name", "the control plane, by its name in the site file");

@@ -335,6 +335,7 @@ mod tests {
             meta: Meta { name: format!("frigate-{uid}"), uid: uid.into(), ..Meta::default() },
             node: node.map(str::to_owned),
             phase: "Running".into(),
+            why: String::new(),
             started: String::new(),
             conditions: vec![Condition { kind: "Ready".into(), status: status.into(), ..Condition::default() }],
             containers: Vec::new(),

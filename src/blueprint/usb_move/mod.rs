@@ -79,6 +79,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     alone: alone::step,
     fold_back: fold_back::fold_back,
     rights: |site, item| Some(rights::of(site, &Params::read(site, item)?)),
+    usually: |_, _| None,
 };
 
 const VM: super::Flag = ("vmid", "/vm/vmid", "the VM of this step");

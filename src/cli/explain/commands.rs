@@ -7,7 +7,7 @@ use clap::FromArgMatches;
 use super::super::args::{Cli, Global, Verb};
 use super::super::command;
 use super::super::out::Out;
-use super::{example_steps, finding, findings, names, one_blueprint_text, rows, rule_text, text};
+use super::{finding, findings, names, one_blueprint_text, rows, rule_text, steps_of, text};
 use crate::blueprint::{self, ALL};
 use crate::lint;
 use crate::site::Site;
@@ -19,12 +19,12 @@ fn told() -> Vec<(String, String)> {
     let global = Global { site: None, state: None };
     let mut told = Vec::new();
     for blueprint in ALL {
-        let steps = example_steps(&site, blueprint).unwrap();
+        let steps = steps_of(&site, blueprint).unwrap();
         assert!(!steps.is_empty(), "{}", blueprint.name);
         told.push((blueprint.name.to_owned(), one_blueprint_text(&global, &out, blueprint)));
     }
     for (blueprint, row) in rows() {
-        let steps = example_steps(&site, blueprint).unwrap();
+        let steps = steps_of(&site, blueprint).unwrap();
         let step = steps.iter().find(|step| step.id() == row.id);
         assert!(step.is_some(), "{} {}", blueprint.name, row.id);
         told.push((format!("{} {}", blueprint.name, row.id), text(blueprint, row, step, false, out)));

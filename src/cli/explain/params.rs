@@ -51,21 +51,25 @@ impl Asks {
         own.and_then(|site| Self::by(site, blueprint)).or_else(|| Self::by(example()?, blueprint)).unwrap_or_default()
     }
 
+    /// Of the migration that asks for most.
     fn by(site: Site, blueprint: &Blueprint) -> Option<Self> {
         let of = |(name, of): (&String, &crate::site::Migration)| {
             let steps: Vec<BoxedStep> =
                 (of.blueprint == blueprint.name).then(|| blueprint.build(&site, name).ok()).flatten()?;
             Some((name.clone(), steps))
         };
-        let (name, steps) = site.migrations.iter().find_map(of)?;
+        let all: Vec<(String, Vec<BoxedStep>)> = site.migrations.iter().filter_map(of).collect();
         // Nothing is opened by it.
         let estate = Estate::new(Arc::new(site), Clock::real(), PathBuf::new());
-        let mut asks = Self { of: Some(name), ..Self::default() };
-        for outlook in steps.iter().map(|step| step.outlook(&estate)) {
-            asks.things.extend(outlook.destroys.iter().chain(&outlook.words).cloned());
-            asks.later.extend(outlook.may_destroy);
-        }
-        Some(asks)
+        let asks = all.into_iter().map(|(name, steps)| {
+            let mut asks = Self { of: Some(name), ..Self::default() };
+            for outlook in steps.iter().map(|step| step.outlook(&estate)) {
+                asks.things.extend(outlook.destroys.iter().chain(&outlook.words).cloned());
+                asks.later.extend(outlook.may_destroy);
+            }
+            asks
+        });
+        asks.rev().max_by_key(|asks| asks.things.len() + asks.later.len())
     }
 
     pub(super) fn things(&self) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! `pvemig survey [NODE]...`: every node across all layers, what is wrong with it, and the next command.
 
 mod cells;
+mod hardware;
 mod mended;
 mod past;
 mod runs;
@@ -35,11 +36,10 @@ use screen::Paper;
 /// Looks once, or again and again. It changes nothing, makes nothing, and waits for nobody's lock.
 pub(super) async fn survey(global: &Global, args: &SurveyArgs, out: &Out) -> anyhow::Result<Exit> {
     let session = Session::surveying(global, out)?;
-    known(&session, &args.nodes)?;
     let estate = &session.estate;
     // A signal is how a watch ends.
     let ended = tokio::select! {
-        ended = rounds(&session, args, out) => ended,
+        ended = look(&session, args, out) => ended,
         () = stopped() => {
             write(left_behind(args.watch, Stage::of(out).terminal && !out.json))?;
             Ok(Exit::Interrupted)
@@ -65,6 +65,14 @@ fn known(session: &Session, names: &[String]) -> anyhow::Result<()> {
             Err(Words::usage(format!("the site file has no node `{name}`"), help).into())
         }
     }
+}
+
+async fn look(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Result<Exit> {
+    if args.hardware {
+        return hardware::hardware(session, args, out).await;
+    }
+    known(session, &args.nodes)?;
+    rounds(session, args, out).await
 }
 
 async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Result<Exit> {

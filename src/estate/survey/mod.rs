@@ -6,7 +6,7 @@
 pub(super) mod config;
 mod kubernetes;
 mod machine;
-mod talos;
+pub(super) mod talos;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -22,13 +22,13 @@ use crate::site::{self, ProxmoxAuth};
 
 /// Why something is not known, for everything that hangs on it.
 #[derive(Debug, Clone)]
-struct Why {
-    reason: String,
-    help: Option<String>,
+pub(super) struct Why {
+    pub(super) reason: String,
+    pub(super) help: Option<String>,
 }
 
 impl Why {
-    fn of(failure: &Failure) -> Self {
+    pub(super) fn of(failure: &Failure) -> Self {
         Self { reason: failure.to_string(), help: failure.fault().help() }
     }
 
@@ -89,7 +89,7 @@ impl Asked<'_> {
 impl Estate {
     /// A layer under its deadline. The questions have their own, which say more; this one bounds their sum, and has room
     /// for two of them, one after the other, where they may take longer than usual.
-    async fn bounded<T>(&self, what: &str, work: impl Future<Output = T>) -> Result<T, Why> {
+    pub(super) async fn bounded<T>(&self, what: &str, work: impl Future<Output = T>) -> Result<T, Why> {
         self.bounded_since(self.clock.instant(), what, work).await
     }
 

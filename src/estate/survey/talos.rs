@@ -259,7 +259,8 @@ fn module(resource: Resource<LoadedModule>) -> Module {
     Module { live: resource.spec.is_live(), name: resource.id }
 }
 
-pub(super) fn disk(resource: Resource<kind::Disk>) -> Disk {
+/// A disk as a survey has it.
+pub fn disk(resource: Resource<kind::Disk>) -> Disk {
     let spec = resource.spec;
     Disk {
         id: resource.id,
@@ -286,7 +287,10 @@ pub(super) fn volume(resource: Resource<DiscoveredVolume>) -> Option<Volume> {
         size: spec.size,
         content: spec.name,
         label: spec.label,
+        uuid: spec.uuid,
         partition_label: spec.partition_label,
+        partition_uuid: spec.partition_uuid,
+        partition_index: spec.partition_index,
     };
     (!volume.disk().starts_with("loop")).then_some(volume)
 }
@@ -298,6 +302,8 @@ fn pci_device(resource: Resource<kind::PciDevice>) -> PciDevice {
         class: spec.class,
         vendor: spec.vendor,
         product: spec.product,
+        class_id: spec.class_id,
+        subclass_id: spec.subclass_id,
         vendor_id: spec.vendor_id,
         product_id: spec.product_id,
         driver: spec.driver,

@@ -17,6 +17,9 @@ const CLUSTERS: &[(&str, &str)] = &[
     ("talos-fresh", include_str!("../worlds/talos-fresh.kube.yaml")),
     ("talos-replace", include_str!("../worlds/talos-replace.kube.yaml")),
     ("talos-dead-node", include_str!("../worlds/talos-dead-node.kube.yaml")),
+    ("nvme-data", include_str!("../worlds/nvme-data.kube.yaml")),
+    ("nvme-data-pdb", include_str!("../worlds/nvme-data-pdb.kube.yaml")),
+    ("nvme-single", include_str!("../worlds/nvme-single.kube.yaml")),
 ];
 
 /// A cluster as its file writes it.
@@ -44,6 +47,9 @@ struct Cluster {
     /// All is as in this other file, but for more objects.
     #[serde(default)]
     extends: Option<String>,
+    /// API groups that the other one lacks and this one has.
+    #[serde(default)]
+    present: BTreeSet<String>,
 }
 
 /// What the program in certain pods does to the machine that it runs on.
@@ -87,9 +93,11 @@ pub(super) fn load(kube: &mut Kube, name: &str) -> Result<(), LabError> {
         serde_saphyr::from_str(file).map_err(|e| bad(e.to_string()))
     };
     let mut cluster = read(name)?;
-    if let Some(other) = &cluster.extends {
-        let mut whole = read(other)?;
+    while let Some(other) = cluster.extends.take() {
+        let mut whole = read(&other)?;
         whole.objects.append(&mut cluster.objects);
+        whole.present.append(&mut cluster.present);
+        whole.absent.retain(|group| !whole.present.contains(group));
         cluster = whole;
     }
     if let Some(other) = &cluster.manifests_of {

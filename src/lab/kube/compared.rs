@@ -87,7 +87,8 @@ pub(super) fn compared(world: &World) -> Value {
             objects.insert(key, bare(object));
         }
     }
-    json!({ "objects": objects, "pods": pods, "tree": flux::tip(&world.kube.flux) })
+    let replicas = super::mayastor::compared(world);
+    json!({ "objects": objects, "pods": pods, "tree": flux::tip(&world.kube.flux), "replicas": replicas })
 }
 
 /// A pod by what it is for.

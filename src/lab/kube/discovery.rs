@@ -100,7 +100,7 @@ fn part(kind: &Kind, name: &str) -> (&'static str, &'static str, String, &'stati
         "scale" => ("autoscaling", "v1", "Scale".into(), &["get", "patch", "update"]),
         "eviction" => ("policy", "v1", "Eviction".into(), &["create"]),
         "exec" => ("", "v1", "PodExecOptions".into(), &["create", "get"]),
-        "proxy" => ("", "v1", "NodeProxyOptions".into(), &["get"]),
+        "proxy" => ("", "v1", format!("{}ProxyOptions", kind.kind), &["get"]),
         "log" => ("", "v1", kind.kind.into(), &["get"]),
         _ => (kind.group, kind.version, kind.kind.into(), &["get", "patch", "update"]),
     }

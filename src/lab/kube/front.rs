@@ -165,6 +165,9 @@ fn reading(shared: &Arc<Shared>, mut request: Request<Bytes>) -> Outcome<Answer>
             (Some(_), None | Some("status")) => Found::Object(200, read::get(kube, &target, &call)?),
             (Some(_), Some("scale")) => Found::Object(200, super::scale::of(&*read::find(kube, &target)?)),
             (Some(_), Some("log")) => Found::Text(super::logs::of(world, &target, &call)?),
+            (Some(_), Some("proxy")) if target.kind.resource == "services" => {
+                Found::Object(200, super::mayastor::asked(world, &target, &call)?)
+            }
             (Some(_), Some("proxy")) => Found::Object(200, super::logs::stats(world, &target, &call)?),
             (Some(_), Some("exec")) => Found::Exec(Box::new((call, target))),
             _ => return Err(Refusal::no_method()),

@@ -49,7 +49,7 @@ pub static KINDS: &[Kind] = &[
     Kind { sub: STATUS, ..core("persistentvolumeclaims", "PersistentVolumeClaim", &["pvc"], true) },
     core("configmaps", "ConfigMap", &["cm"], true),
     core("secrets", "Secret", &[], true),
-    Kind { sub: STATUS, ..core("services", "Service", &["svc"], true) },
+    Kind { sub: &["proxy", "status"], ..core("services", "Service", &["svc"], true) },
     core("events", "Event", &["ev"], true),
     core("serviceaccounts", "ServiceAccount", &["sa"], true),
     Kind { sub: SCALED, short: &["deploy"], ..named("apps", "v1", "deployments", "Deployment") },
@@ -95,6 +95,7 @@ pub static KINDS: &[Kind] = &[
     Kind { sub: SCALED, short: &["ro"], ..flux("argoproj.io", "v1alpha1", "rollouts", "Rollout") },
     Kind { short: &["so"], ..flux("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject") },
     Kind { short: &["app", "apps"], ..flux("argoproj.io", "v1alpha1", "applications", "Application") },
+    Kind { short: &["dsp"], ..flux("openebs.io", "v1beta2", "diskpools", "DiskPool") },
 ];
 
 /// A resource by group and plural.
@@ -155,6 +156,10 @@ known! {
     configmaps = "", "configmaps";
     /// v1 Secret
     secrets = "", "secrets";
+    /// v1 Service
+    services = "", "services";
+    /// openebs.io/v1beta2 DiskPool
+    disk_pools = "openebs.io", "diskpools";
     /// v1 Event
     events = "", "events";
     /// apps/v1 Deployment
@@ -201,7 +206,7 @@ mod tests {
 
     #[test]
     fn every_named_kind_is_in_the_table() {
-        assert_eq!(KNOWN.len(), 26);
+        assert_eq!(KNOWN.len(), 28);
         for (get, group, resource) in KNOWN {
             assert_eq!((get().group, get().resource), (*group, *resource));
         }

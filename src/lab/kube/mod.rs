@@ -19,6 +19,7 @@ mod front;
 mod json;
 pub mod kinds;
 mod logs;
+pub mod mayastor;
 mod nodes;
 mod patch;
 mod programs;
@@ -72,6 +73,8 @@ pub struct Kube {
     user: Option<String>,
     /// The bearer token of the kubeconfig's context `admin`, where `user` is somebody else.
     admin: String,
+    /// Mayastor's volumes, where it is there.
+    mayastor: mayastor::State,
     /// What the controllers remember.
     control: control::State,
     /// What Flux's controllers remember.
@@ -137,6 +140,7 @@ pub fn prepare(world: &mut World, dir: &Path) -> Result<(), LabError> {
         let then = crate::base::clock::Clock::real().now().as_second() - 60 * 86_400;
         world.kube.store.now = jiff::Timestamp::from_second(then).unwrap_or_default().to_string();
         cluster::load(&mut world.kube, &cluster)?;
+        world.kube.mayastor = mayastor::State::of(&world.mayastor);
     }
     // Its first commit is the same one in every lab, so a world that was brought to rest elsewhere is at it already.
     let bare = dir.join("gitops.git");

@@ -10,6 +10,7 @@ mod front;
 mod mapping;
 mod options;
 mod params;
+mod pci;
 mod power;
 mod real_agent;
 mod route;

@@ -1,7 +1,7 @@
 //! Which call is answered where. What is not here answers 501.
 
 use super::front::{Call, Data, No};
-use super::{agent, auth, cluster, config, mapping, tasklist, vm};
+use super::{agent, auth, cluster, config, mapping, pci, tasklist, vm};
 
 /// Answers a call; none where there is no such method.
 pub(super) async fn route(call: Call) -> Option<Result<Data, No>> {
@@ -21,9 +21,12 @@ pub(super) async fn route(call: Call) -> Option<Result<Data, No>> {
         ("GET", ["cluster", "mapping", "usb", id]) => mapping::get(&call, id),
         ("PUT", ["cluster", "mapping", "usb", id]) => mapping::put(&call, id),
         ("DELETE", ["cluster", "mapping", "usb", id]) => mapping::delete(&call, id),
+        ("GET", ["cluster", "mapping", "pci"]) => pci::list(&call),
+        ("PUT", ["cluster", "mapping", "pci", id]) => pci::put(&call, id),
         ("GET", ["nodes", node, "version"]) => cluster::version(&call, Some(node)),
         ("GET", ["nodes", node, "status"]) => cluster::node_status(&call, node),
         ("GET", ["nodes", node, "hardware", "usb"]) => cluster::hardware_usb(&call, node),
+        ("GET", ["nodes", node, "hardware", "pci"]) => pci::hardware(&call, node),
         ("GET", ["nodes", node, "tasks"]) => tasklist::list(&call, node),
         ("DELETE", ["nodes", node, "tasks", upid]) => tasklist::stop(&call, node, upid),
         ("GET", ["nodes", node, "tasks", upid, "status"]) => tasklist::status(&call, node, upid),

@@ -24,6 +24,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 
 use super::files::Keys;
+use super::nvme::NvmeDrive;
 use super::usb::HostUsb;
 use super::world::{Attached, SshManner, World};
 use super::{Fronts, LabError, Shared, ssh};
@@ -168,7 +169,10 @@ impl Player {
     /// A machine that the world begins with has been up for a while: its guest is resumed and waited for.
     async fn begin(&mut self) -> io::Result<()> {
         let Some(want) = self.wants() else { return Ok(()) };
-        let process = self.hardware.resume().await?;
+        let drives = self.drives();
+        // QEMU does not save the state of NVMe drives.
+        let process =
+            if drives.is_empty() { self.hardware.resume().await? } else { self.hardware.start(&drives).await? };
         let mut machine = self.machine(process, &want);
         let boot_id = machine.rising.join_next().await.ok_or(io::ErrorKind::Other)???;
         self.machine = Some(machine);
@@ -209,6 +213,10 @@ impl Player {
 
     fn wants(&self) -> Option<Want> {
         self.shared.read(|world| world.wants(self.vmid))
+    }
+
+    fn drives(&self) -> Vec<NvmeDrive> {
+        self.shared.read(|world| world.vms.get(&self.vmid).map(|vm| vm.guest.drives.clone()).unwrap_or_default())
     }
 
     fn machine(&self, process: Process, want: &Want) -> Machine {
@@ -262,7 +270,7 @@ impl Player {
         }
         let Some(want) = want else { return Ok(()) };
         if self.machine.is_none() {
-            let process = self.hardware.start().await?;
+            let process = self.hardware.start(&self.drives()).await?;
             self.machine = Some(self.machine(process, &want));
         }
         if let Some(machine) = self.machine.as_mut().filter(|machine| machine.boot_id != want.boot_id) {

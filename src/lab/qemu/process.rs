@@ -13,6 +13,7 @@ use super::qga::Agent;
 use super::qmp::Qmp;
 use crate::base::clock::Clock;
 use crate::base::wait::{Backoff, within};
+use crate::lab::nvme::NvmeDrive;
 
 const QEMU: &str = "qemu-system-x86_64";
 /// How long a process may take until it can be spoken to, and until it has written its memory to a file.
@@ -48,7 +49,7 @@ impl Hardware {
     }
 
     /// Both kinds of USB controller are always there: what is on which is said when a device is plugged in.
-    fn arguments(&self, dir: &str, port: u16) -> Vec<String> {
+    fn arguments(&self, dir: &str, port: u16, drives: &[NvmeDrive]) -> Vec<String> {
         let file = |name: &str| self.image.join(name).display().to_string();
         let (kernel, initrd) = (file("vmlinux"), file("initrd.cpio"));
         let console = format!("file,id=console,path={dir}/console.log");
@@ -68,23 +69,45 @@ impl Hardware {
             &["-device", "usb-ehci,id=ehci"],
             &["-netdev", &user, "-device", &card],
         ];
-        words.concat().into_iter().map(str::to_owned).collect()
+        let drives = drives.iter().enumerate().flat_map(|(number, drive)| {
+            // A comma in a value is written twice.
+            let escaped = |text: &str| text.replace(',', ",,");
+            let (file, serial) = (escaped(&drive.file.display().to_string()), escaped(&drive.serial));
+            let device = format!("nvme,serial={serial},addr={:#04x}", drive.addr);
+            let devices = if drive.name.is_empty() {
+                vec![format!("{device},drive=nvme-{number}")]
+            } else {
+                // A name is a subsystem's, and a controller of one takes its drive as a namespace alone (`hw/nvme/ctrl.c`).
+                vec![
+                    format!("nvme-subsys,id=name-{number},nqn={}", escaped(&drive.name)),
+                    format!("{device},id=nvme-at-{number},subsys=name-{number}"),
+                    format!("nvme-ns,drive=nvme-{number},bus=nvme-at-{number},shared=off"),
+                ]
+            };
+            let mut words = vec!["-drive".to_owned(), format!("if=none,id=nvme-{number},format=raw,file={file}")];
+            words.extend(devices.into_iter().flat_map(|device| ["-device".to_owned(), device]));
+            words
+        });
+        words.concat().into_iter().map(str::to_owned).chain(drives).collect()
     }
 
     /// Starts the process with a kernel that boots.
-    pub(super) async fn start(&self) -> io::Result<Process> {
-        self.launch(&self.dir, self.port, &[]).await
+    pub(super) async fn start(&self, drives: &[NvmeDrive]) -> io::Result<Process> {
+        self.launch(&self.dir, self.arguments(&self.dir.display().to_string(), self.port, drives)).await
     }
 
     /// Starts the process with a guest that has booted once already, for all who have the same hardware: the first who
-    /// asks boots it and saves its memory beside the image.
+    /// asks boots it and saves its memory beside the image. A machine with NVMe drives has to be started: QEMU does not
+    /// save those.
     pub(super) async fn resume(&self) -> io::Result<Process> {
         let state = self.state().await?;
         if !state.exists() {
             self.save(&state).await?;
         }
         let source = format!("exec:cat '{}'", state.display());
-        let mut process = self.launch(&self.dir, self.port, &["-incoming", &source]).await?;
+        let mut arguments = self.arguments(&self.dir.display().to_string(), self.port, &[]);
+        arguments.extend(["-incoming".to_owned(), source]);
+        let mut process = self.launch(&self.dir, arguments).await?;
         let mut pauses = Backoff::new(Clock::real(), Duration::from_millis(10), Duration::from_millis(100));
         let incoming = async {
             while process.qmp.ask("query-status", Value::Null).await?["status"] == "inmigrate" {
@@ -100,7 +123,7 @@ impl Hardware {
     async fn state(&self) -> io::Result<PathBuf> {
         let version = qemu().arg("--version").stdout(Stdio::piped()).output().await.map_err(missing)?.stdout;
         let stamp = std::fs::read(self.image.join("stamp"))?;
-        let line = self.arguments("", 0).join(" ");
+        let line = self.arguments("", 0, &[]).join(" ");
         let digest = Sha256::digest([version, stamp, line.into_bytes()].concat());
         let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         Ok(self.image.join(format!("state-{name}")))
@@ -110,7 +133,7 @@ impl Hardware {
         let dir = self.dir.join("saving");
         std::fs::create_dir_all(&dir)?;
         // Port 0: nobody logs in.
-        let mut process = self.launch(&dir, 0, &[]).await?;
+        let mut process = self.launch(&dir, self.arguments(&dir.display().to_string(), 0, &[])).await?;
         answer(&dir.join("agent")).await?;
         let fresh = self.image.join(format!("saving-{}", std::process::id()));
         let target = format!("exec:cat > '{}'", fresh.display());
@@ -132,7 +155,7 @@ impl Hardware {
         std::fs::rename(fresh, state)
     }
 
-    async fn launch(&self, dir: &Path, port: u16, more: &[&str]) -> io::Result<Process> {
+    async fn launch(&self, dir: &Path, arguments: Vec<String>) -> io::Result<Process> {
         for left in ["qmp", "agent"] {
             match std::fs::remove_file(dir.join(left)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -141,7 +164,7 @@ impl Hardware {
         }
         let errors = std::fs::File::create(dir.join("qemu.log"))?;
         let mut command = qemu();
-        command.args(self.arguments(&dir.display().to_string(), port)).args(more).stderr(errors);
+        command.args(arguments).stderr(errors);
         let mut child = command.spawn().map_err(missing)?;
         let mut pauses = Backoff::new(Clock::real(), Duration::from_millis(10), Duration::from_millis(100));
         let spoken = async {

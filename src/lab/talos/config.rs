@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::install::bytes;
+use super::volumes::Wanted;
+
 /// What follows from a machine configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wants {
@@ -21,6 +24,8 @@ pub struct Wants {
     pub schedulable: bool,
     /// The certificate of the authority that it names for Talos's API, as it is written there.
     pub authority: String,
+    /// The volumes that are to be on partitions of their own.
+    pub volumes: Vec<Wanted>,
 }
 
 /// A machine configuration as its documents.
@@ -222,6 +227,22 @@ impl Config {
         let new = self.of_kind("SysctlConfig").filter_map(|d| d.get("params")?.as_object()).flatten();
         for (name, value) in old.chain(new) {
             wants.sysctls.insert(name.clone(), value.as_str().unwrap_or_default().to_owned());
+        }
+        for (kind, before) in [("UserVolumeConfig", "u-"), ("RawVolumeConfig", "r-")] {
+            let on_partition = |d: &&Value| matches!(text(d, "/volumeType"), "" | "partition");
+            wants.volumes.extend(self.of_kind(kind).filter(on_partition).map(|document| {
+                let filesystem = match (before, text(document, "/filesystem/type")) {
+                    ("r-", _) => "",
+                    (_, "") => "xfs",
+                    (_, other) => other,
+                };
+                Wanted {
+                    label: format!("{before}{}", text(document, "/name")),
+                    on: text(document, "/provisioning/diskSelector/match").to_owned(),
+                    filesystem: filesystem.to_owned(),
+                    at_most: bytes(text(document, "/provisioning/maxSize")),
+                }
+            }));
         }
         wants
     }

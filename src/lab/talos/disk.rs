@@ -32,8 +32,17 @@ pub struct Disk {
     pub serial: String,
     /// The World Wide Name; may be empty.
     pub wwid: String,
-    /// Where it is plugged in.
+    /// Where it is plugged in; of one in a bay the bay says it.
     pub bus_path: String,
+    /// The bay that it is in; empty: it has a place that nobody changes, or lies on the bench.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub bay: String,
+    /// Of a VM's: the slot of its host that it is in, empty where it lies beside; none: a virtual disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_host: Option<String>,
+    /// The version of its firmware; may be empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub firmware: String,
     /// In bytes.
     pub size: u64,
     /// It has platters.
@@ -52,6 +61,19 @@ pub struct Disk {
     pub holds: String,
     /// Partitions that are none of the node's: data, or what is left of another installation.
     pub partitions: Vec<Partition>,
+    /// What it writes and reads in a second, in MB; zeros: what its kind does.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub speed: (u64, u64),
+    /// The pool of Mayastor that has all of it: nothing that Talos would know.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pool: String,
+    /// How often it was wiped: its partitions have other uuids afterwards.
+    #[serde(skip)]
+    pub wipes: u32,
+}
+
+fn is_usual(speed: &(u64, u64)) -> bool {
+    *speed == (0, 0)
 }
 
 /// A partition of somebody else's.
@@ -66,6 +88,9 @@ pub struct Partition {
     pub name: String,
     /// In bytes.
     pub size: u64,
+    /// Its own uuid; empty: it follows from the drive.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uuid: String,
 }
 
 /// A disk that lost what was on it, for who asks afterwards whether anybody had agreed to that.
@@ -75,7 +100,7 @@ pub struct Wiped {
     pub node: String,
     /// The disk's serial number.
     pub serial: String,
-    /// `install` or `reset`.
+    /// `install`, `reset`, or `volume` where a volume was made over what nobody sees on it.
     pub by: &'static str,
     /// What was on it; nothing where it was blank.
     pub held: Vec<String>,
@@ -98,6 +123,8 @@ impl Disk {
         (self.live, self.installed) = (None, None);
         self.holds.clear();
         self.partitions.clear();
+        self.pool.clear();
+        self.wipes += 1;
     }
 
     /// What is on it, in words.
@@ -114,6 +141,7 @@ impl Disk {
             all.push(format!("an image of Talos {}", version(self.live.as_ref())));
         }
         all.extend(Some(self.holds.clone()).filter(|found| !found.is_empty()));
+        all.extend(Some(format!("pool {}", self.pool)).filter(|_| !self.pool.is_empty()));
         let named = |part: &Partition| format!("{} {}", part.label, part.holds).trim().to_owned();
         all.extend(self.partitions.iter().map(named));
         all

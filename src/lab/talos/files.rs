@@ -1,4 +1,4 @@
-//! What is below `/var` and `/opt` of a node, as it is listed and measured (siderolabs/talos `internal/app/machined`, `List`
+//! What is below `/var` and `/opt` of a node, and its firmware's variables, as it is listed and measured (siderolabs/talos `internal/app/machined`, `List`
 //! and `DiskUsage`; `pkg/archiver/walker.go`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt, stream};
 use tonic::Status;
 
+use super::board;
+use super::efivars;
 use super::node::Node;
 use super::server::{Server, Streamed};
 use crate::lab::World;
@@ -31,12 +33,14 @@ const ETCD: &str = "/var/lib/etcd/member";
 type File = (u64, i64);
 
 impl Server {
-    /// All files below `/var` and `/opt`.
+    /// All files that can be listed.
     fn tree(&self, w: &World, node: &Node) -> BTreeMap<String, File> {
         let now = super::stamp(&self.shared, w.now).seconds;
         let mut all: BTreeMap<String, File> = BTreeMap::new();
         all.extend(OWN.iter().map(|(path, size)| ((*path).to_owned(), (*size, now))));
         all.extend(node.data.iter().map(|(path, size)| (path.clone(), (*size, now))));
+        let size = |bytes: &Vec<u8>| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        all.extend(efivars::files(node).iter().map(|(path, bytes)| (path.clone(), (size(bytes), now))));
         if let Some(member) = node.member {
             let etcd = w.talos.etcd_with(member);
             let at = etcd.quiet.map_or(now, |at| super::stamp(&self.shared, at).seconds);
@@ -53,6 +57,9 @@ impl Server {
             (true, n) if n <= 0 => usize::MAX,
             (true, n) => usize::try_from(n).unwrap_or(1),
         };
+        if request.root == board::PCI {
+            return self.look(|w, node, run| board::listed(node, run, super::stamp(&self.shared, w.now).seconds));
+        }
         let (files, now) = self.look(|w, node, _| (self.tree(w, node), super::stamp(&self.shared, w.now).seconds))?;
         let entries = entries(&files, &request.root)?;
         let of = |path: &String| {
@@ -65,6 +72,7 @@ impl Server {
                 modified: file.map_or(now, |file| file.1),
                 is_dir: file.is_none(),
                 error: String::new(),
+                link: String::new(),
                 relative_name: if relative.is_empty() { ".".into() } else { relative.to_owned() },
             }
         };

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::node::{Disk, Image, Node, Source};
+use serde::{Deserialize, Serialize};
+
+use super::node::{Disk, Image, Installation, Node, Source};
 use crate::lab::world::Vm;
 
 /// What Talos repeats where an installer's image was booted on a machine that has an installation
@@ -15,9 +17,31 @@ pub const NOTHING: &str = "No bootable device.";
 /// The word for [`Node::medium`] in a boot order.
 const MEDIUM: &str = "medium";
 
-/// An entry of a boot order.
+/// An entry that somebody made in the firmware of a machine, and that is still there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Its number: `Boot0001`.
+    pub number: u16,
+    /// What its menu shows.
+    pub name: String,
+    /// What it goes by.
+    pub by: EntryPath,
+}
+
+/// What an entry goes by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntryPath {
+    /// The uuid of the installation's boot partition, wherever that is.
+    Partition,
+    /// The way to this bay.
+    Bay(String),
+}
+
+/// What is tried, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Entry {
+enum Tried {
     /// The disk at this place of the list.
     Disk(usize),
     /// A CD, or the net.
@@ -73,11 +97,11 @@ impl Node {
             return Some(Source::Slot);
         }
         order.retain(|entry| match entry {
-            Entry::Disk(at) => self.disks.get(*at).is_some_and(Disk::is_there),
-            Entry::Medium => true,
+            Tried::Disk(at) => self.disks.get(*at).is_some_and(|disk| self.sees(disk)),
+            Tried::Medium => true,
         });
         order.into_iter().find_map(|entry| {
-            let Entry::Disk(at) = entry else {
+            let Tried::Disk(at) = entry else {
                 return self.medium.as_ref().filter(|image| self.starts(image)).map(|_| Source::Medium);
             };
             let disk = self.disks.get(at)?;
@@ -98,29 +122,43 @@ impl Node {
 
     /// What the world says first; then the installation, whose loader enters itself at the top, other disks, and what
     /// else there is.
-    fn order_of_metal(&self) -> Vec<Entry> {
+    fn order_of_metal(&self) -> Vec<Tried> {
         let named = self.boot_order.iter().filter_map(|name| match name.as_str() {
-            MEDIUM => Some(Entry::Medium),
-            serial => self.disks.iter().position(|disk| disk.serial == serial).map(Entry::Disk),
+            MEDIUM => Some(Tried::Medium),
+            serial => self.disks.iter().position(|disk| disk.serial == serial).map(Tried::Disk),
         });
         let of = |is: fn(&Disk) -> bool| {
-            self.disks.iter().enumerate().filter(move |(_, disk)| is(disk)).map(|(at, _)| Entry::Disk(at))
+            self.disks.iter().enumerate().filter(move |(_, disk)| is(disk)).map(|(at, _)| Tried::Disk(at))
         };
         let rest =
             of(|disk| disk.system).chain(of(|disk| disk.installed.is_some())).chain(of(|disk| disk.live.is_some()));
-        named.chain(rest).chain([Entry::Medium]).collect()
+        let mut all: Vec<Tried> = named.chain(rest).chain([Tried::Medium]).collect();
+        all.retain(|tried| match tried {
+            Tried::Disk(at) => self.disks.get(*at).is_none_or(|disk| self.is_entered(disk)),
+            Tried::Medium => true,
+        });
+        all
+    }
+
+    /// Whether an entry of the firmware leads to an installation; nobody needs one to boot a stick.
+    fn is_entered(&self, disk: &Disk) -> bool {
+        let leads = |entry: &Entry| match &entry.by {
+            EntryPath::Partition => true,
+            EntryPath::Bay(bay) => *bay == disk.bay,
+        };
+        disk.bay.is_empty() || self.boot_entries.is_empty() || self.boot_entries.iter().any(leads)
     }
 
     /// `boot: order=scsi0;ide2;net0`. Nothing else is booted then. A drive is the disk with its `serial=`.
-    fn order_of_vm(&self, vm: &Vm) -> Option<Vec<Entry>> {
+    fn order_of_vm(&self, vm: &Vm) -> Option<Vec<Tried>> {
         let order = vm.config.get("boot")?.split(',').find_map(|part| part.trim().strip_prefix("order="))?;
         let drives = self.drives(vm);
         let entry = |key: &str| {
             let line = vm.config.get(key)?;
             if key.starts_with("net") || line.contains("media=cdrom") && !line.starts_with("none") {
-                return Some(Entry::Medium);
+                return Some(Tried::Medium);
             }
-            drives.get(key).map(|at| Entry::Disk(*at))
+            drives.get(key).map(|at| Tried::Disk(*at))
         };
         Some(order.split(';').filter_map(|key| entry(key.trim())).collect())
     }
@@ -150,6 +188,34 @@ impl Node {
         named.sort();
         let has = |disk: &Disk| disk.system && !self.slots.is_empty() || disk.installed.is_some();
         named.into_iter().map(|(_, at)| at).find(|at| self.disks.get(*at).is_some_and(has))
+    }
+
+    /// What is installed goes with its drive: where that was taken out of its bay there is nothing, and where one comes with
+    /// an installation that is the node's.
+    pub(super) fn follow_drives(&mut self) {
+        if self.bays.is_empty() {
+            return;
+        }
+        let own = self.disks.iter().position(|disk| disk.system);
+        if let Some(own) = own.filter(|own| self.disks.get(*own).is_some_and(|disk| !self.sees(disk))) {
+            let installed = Installation {
+                slots: std::mem::take(&mut self.slots),
+                boots: std::mem::take(&mut self.boots),
+                config: Some(std::mem::take(&mut self.config)),
+                member: self.member.take(),
+            };
+            if let Some(disk) = self.disks.get_mut(own) {
+                (disk.system, disk.installed) = (false, Some(installed));
+            }
+        }
+        if !self.slots.is_empty() || self.disks.iter().any(|disk| disk.system) {
+            return;
+        }
+        let Some(disk) = self.first_installation().and_then(|found| self.disks.get_mut(found)) else { return };
+        let Some(found) = disk.installed.take() else { return };
+        disk.system = true;
+        (self.slots, self.boots, self.member) = (found.slots, found.boots, found.member);
+        self.config = found.config.unwrap_or_else(|| std::mem::take(&mut self.config));
     }
 
     /// The installation of the disk at `found` is the node's from now on; what was is kept with its own disk.

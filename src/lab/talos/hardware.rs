@@ -1,13 +1,13 @@
 //! Resources about hardware: disks, volumes, PCI devices, links.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
 use super::node::{Disk, Node, Run};
 use super::resources::Spec;
 
-fn pretty(size: u64) -> String {
+pub(super) fn pretty(size: u64) -> String {
     let (mut value, mut unit) = (size, "B");
     for next in ["kB", "MB", "GB", "TB"] {
         if value < 1_000 {
@@ -19,11 +19,11 @@ fn pretty(size: u64) -> String {
 }
 
 /// The disks that are plugged in, by the kernel's names.
-fn named<'a>(node: &'a Node, run: &'a Run) -> impl Iterator<Item = (&'a String, &'a Disk)> {
+pub(super) fn named<'a>(node: &'a Node, run: &'a Run) -> impl Iterator<Item = (&'a String, &'a Disk)> {
     run.names.iter().filter_map(|(at, name)| Some((name, node.disks.get(*at)?)))
 }
 
-fn system<'a>(node: &'a Node, run: &'a Run) -> Option<(&'a String, &'a Disk)> {
+pub(super) fn system<'a>(node: &'a Node, run: &'a Run) -> Option<(&'a String, &'a Disk)> {
     named(node, run).find(|(_, disk)| disk.system)
 }
 
@@ -61,7 +61,14 @@ pub(super) fn disks(node: &Node, run: &Run) -> Vec<Spec> {
         })
     };
     let rootfs = Disk { size: 77_594_624, ..Disk::default() };
-    let mut all: Vec<Spec> = named(node, run).map(|(name, disk)| (name.clone(), spec(name, disk, false))).collect();
+    let one = |(name, disk): (&String, &Disk)| {
+        let mut spec = spec(name, &node.shown(disk), false);
+        if node.image().since(14) {
+            spec["firmware_version"] = json!(disk.firmware);
+        }
+        (name.clone(), spec)
+    };
+    let mut all: Vec<Spec> = named(node, run).map(one).collect();
     all.push(("loop0".into(), spec("loop0", &rootfs, true)));
     all
 }
@@ -70,110 +77,6 @@ pub(super) fn disks(node: &Node, run: &Run) -> Vec<Spec> {
 pub(super) fn system_disk(node: &Node, run: &Run) -> Vec<Spec> {
     let spec = |name: &String| json!({ "diskID": name, "devPath": format!("/dev/{name}") });
     system(node, run).map(|(name, _)| ("system-disk".into(), spec(name))).into_iter().collect()
-}
-
-/// The partitions of an installation: number, label, file system, size.
-const PARTITIONS: &[(u32, &str, &str, u64)] = &[
-    (1, "EFI", "vfat", 2_203_058_176),
-    (2, "META", "talosmeta", 1_048_576),
-    (3, "STATE", "xfs", 104_857_600),
-    (4, "EPHEMERAL", "xfs", 0),
-];
-
-/// The volume of its own that etcd may have; else a directory of EPHEMERAL by that name (from 1.14 on).
-const ETCD: &str = "ETCD";
-
-/// Whether an installed node has a volume of this name.
-pub(super) fn is_volume(node: &Node, label: &str) -> bool {
-    let known = PARTITIONS.iter().any(|(_, known, ..)| *known == label) || node.etcd_volume && label == ETCD;
-    node.disks.iter().any(|disk| disk.system) && known
-}
-
-fn partition(disk: &str, number: u32) -> String {
-    if disk.starts_with("nvme") { format!("{disk}p{number}") } else { format!("{disk}{number}") }
-}
-
-/// `DiscoveredVolumes`
-pub(super) fn discovered(node: &Node, run: &Run) -> Vec<Spec> {
-    let mut all = Vec::new();
-    for (name, disk) in named(node, run) {
-        let installed = disk.system || disk.installed.is_some();
-        let found = match (installed || !disk.partitions.is_empty(), &disk.live) {
-            (true, _) => "gpt",
-            (false, Some(_)) => "iso9660",
-            (false, None) => disk.holds.as_str(),
-        };
-        let spec = json!({ "dev_path": format!("/dev/{name}"), "type": "disk", "parent": "", "size": disk.size,
-            "pretty_size": pretty(disk.size), "sector_size": 512, "name": found });
-        all.push((name.clone(), spec));
-        for (number, label, found, size) in PARTITIONS.iter().filter(|_| installed) {
-            let (part, size) = (partition(name, *number), if *size == 0 { disk.size / 100 * 98 } else { *size });
-            let spec = json!({
-                "dev_path": format!("/dev/{part}"), "type": "partition", "parent": name,
-                "parent_dev_path": format!("/dev/{name}"), "size": size, "pretty_size": pretty(size), "sector_size": 512,
-                "name": found, "label": label, "partition_label": label, "partition_index": number,
-            });
-            all.push((part, spec));
-        }
-        for (part, number) in disk.partitions.iter().zip(1_u32..) {
-            let id = partition(name, number);
-            let spec = json!({
-                "dev_path": format!("/dev/{id}"), "type": "partition", "parent": name,
-                "parent_dev_path": format!("/dev/{name}"), "size": part.size, "pretty_size": pretty(part.size),
-                "sector_size": 512, "name": part.holds, "label": part.name, "partition_label": part.label,
-                "partition_index": number,
-            });
-            all.push((id, spec));
-        }
-    }
-    all
-}
-
-/// `VolumeStatuses`
-pub(super) fn volumes(node: &Node, run: &Run) -> Vec<Spec> {
-    let Some((name, disk)) = system(node, run) else { return Vec::new() };
-    let one = |(number, label, found, size): &(u32, &str, &str, u64)| {
-        let size = if *size == 0 { disk.size / 100 * 98 } else { *size };
-        let spec = json!({
-            "phase": "ready", "type": "partition", "location": format!("/dev/{}", partition(name, *number)),
-            "parentLocation": format!("/dev/{name}"), "partitionIndex": number, "size": size,
-            "prettySize": pretty(size), "filesystem": if *label == "META" { "none" } else { found },
-        });
-        ((*label).to_owned(), spec)
-    };
-    let mut all: Vec<Spec> = PARTITIONS.iter().skip(1).map(one).collect();
-    if node.etcd_volume {
-        all.push(one(&(5, ETCD, "xfs", 10_737_418_240)));
-    } else if node.image().minor().1 >= 14 {
-        all.push((ETCD.to_owned(), json!({ "phase": "ready", "type": "directory", "parentID": "EPHEMERAL" })));
-    }
-    all
-}
-
-/// `MountStatuses`
-pub(super) fn mounts(node: &Node, run: &Run) -> Vec<Spec> {
-    let Some((name, _)) = system(node, run) else { return Vec::new() };
-    let one = |(number, id, target): &(u32, &str, &str)| {
-        let spec = json!({
-            "spec": { "volumeID": id, "parentID": "", "requesters": ["sequencer"], "readOnly": false },
-            "target": target, "source": format!("/dev/{}", partition(name, *number)), "filesystem": "xfs",
-            "readOnly": false, "projectQuotaSupport": *id == "EPHEMERAL", "detached": false,
-        });
-        ((*id).to_owned(), spec)
-    };
-    // User volumes of the type `directory` (from 1.12 on) are mounted too, and have no device (`block/mount.go`).
-    let names: BTreeSet<&str> =
-        node.data.keys().filter_map(|path| path.strip_prefix("/var/mnt/")?.split('/').next()).collect();
-    let directory = |name: &str| {
-        let spec = json!({
-            "spec": { "volumeID": format!("u-{name}"), "parentID": "EPHEMERAL", "requesters": ["sequencer"], "readOnly": false },
-            "target": format!("/var/mnt/{name}"), "source": "", "filesystem": "none", "readOnly": false,
-            "projectQuotaSupport": false, "detached": false,
-        });
-        (format!("u-{name}"), spec)
-    };
-    let own = [(3, "STATE", "/system/state"), (4, "EPHEMERAL", "/var")];
-    own.iter().map(one).chain(names.into_iter().map(directory)).collect()
 }
 
 /// `PCIDevices`
@@ -191,7 +94,31 @@ pub(super) fn pci(node: &Node, run: &Run) -> Vec<Spec> {
         });
         (at.clone(), spec)
     };
-    node.pci.iter().map(one).collect()
+    node.pci.iter().map(one).chain(controllers(node)).collect()
+}
+
+/// What is in a bay and has lanes is on PCI, also where no disk comes of it.
+fn controllers(node: &Node) -> impl Iterator<Item = Spec> {
+    let inside = node.disks.iter().filter_map(|disk| Some((disk, node.bay_of(disk)?)));
+    inside.filter(|(disk, bay)| disk.is_there() && !bay.off).map(|(disk, bay)| {
+        let (vendor, vendor_id, product) = maker(&disk.model);
+        let spec = json!({
+            "class": "Mass storage controller", "subclass": "Non-Volatile memory controller", "vendor": vendor,
+            "product": product, "class_id": "0x01", "subclass_id": "0x08", "vendor_id": vendor_id, "product_id": "0x0001",
+            "driver": if node.sees(disk) { "nvme" } else { "" },
+        });
+        (bay.address().to_owned(), spec)
+    })
+}
+
+/// Vendor, its id and the product as the database of PCI ids has them, roughly.
+fn maker(model: &str) -> (&'static str, &'static str, Cow<'_, str>) {
+    let (vendor, id) = match model.split([' ', '_']).next().unwrap_or_default().to_ascii_uppercase().as_str() {
+        "SAMSUNG" => ("Samsung Electronics Co Ltd", "0x144d"),
+        "WD" => ("Sandisk Corp", "0x15b7"),
+        _ => ("", "0x1e4b"),
+    };
+    (vendor, id, Cow::Borrowed(model))
 }
 
 /// `SystemInformations`

@@ -62,7 +62,7 @@ fn word(mode: Mode) -> &'static str {
 
 impl World {
     /// A node in maintenance has its configuration: it installs, or goes on with its boot.
-    fn talos_configured(&mut self, name: &str, text: &str, installs: bool) {
+    pub fn talos_configured(&mut self, name: &str, text: &str, installs: bool) {
         let (now, timing) = (self.now, self.talos.timing.clone());
         let Some(node) = self.talos.nodes.get_mut(name) else { return };
         text.clone_into(&mut node.config);
@@ -113,6 +113,8 @@ impl World {
                     self.talos.wiped.push(lost);
                     disk.wipe();
                 }
+                // Its installer enters itself.
+                node.boot_entries.clear();
                 if let Some(run) = node.run.as_mut() {
                     run.log.sequence("install", Step::Stop);
                 }
@@ -133,11 +135,11 @@ fn target(node: &Node, run: &Run, config: &Config) -> Option<usize> {
     named.sort();
     let mut disks = named.into_iter().filter_map(|(name, at)| Some((name, at, node.disks.get(at)?)));
     match config.selector() {
-        Some(selector) => disks.find(|(_, _, disk)| selects(selector, disk)),
+        Some(selector) => disks.find(|(_, _, disk)| selects(selector, &node.shown(disk))),
         None => {
             let path = config.disk();
             disks.find(|(name, _, disk)| {
-                path == format!("/dev/{name}") || hardware::links_of(disk).iter().any(|l| l == path)
+                path == format!("/dev/{name}") || hardware::links_of(&node.shown(disk)).iter().any(|l| l == path)
             })
         }
     }
@@ -176,11 +178,9 @@ fn glob(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// Whether a size fits a condition like `>= 100GB`.
-fn sized(condition: &str, size: u64) -> bool {
-    let (sign, rest) = condition.split_at(condition.find(|c: char| !"<>=".contains(c)).unwrap_or(condition.len()));
-    let rest = rest.trim();
-    let (number, unit) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
+/// A number of bytes like `100GB`.
+pub(super) fn bytes(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let unit: u64 = match unit.trim() {
         "" | "B" => 1,
         "MB" => 1_000_000,
@@ -189,9 +189,15 @@ fn sized(condition: &str, size: u64) -> bool {
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
         "TiB" => 1 << 40,
-        _ => return false,
+        _ => return None,
     };
-    let Some(wanted) = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)) else { return false };
+    number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit))
+}
+
+/// Whether a size fits a condition like `>= 100GB`.
+fn sized(condition: &str, size: u64) -> bool {
+    let (sign, rest) = condition.split_at(condition.find(|c: char| !"<>=".contains(c)).unwrap_or(condition.len()));
+    let Some(wanted) = bytes(rest.trim()) else { return false };
     match sign {
         "" | "==" => size == wanted,
         ">=" => size >= wanted,

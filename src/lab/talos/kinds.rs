@@ -43,6 +43,8 @@ pub const KINDS: &[Kind] = &[
     kind("NetworkStatuses.net.talos.dev", "network"),
     kind("PCIDevices.hardware.talos.dev", "hardware"),
     kind("SystemInformations.hardware.talos.dev", "hardware"),
+    kind("Processors.hardware.talos.dev", "hardware"),
+    kind("MemoryModules.hardware.talos.dev", "hardware"),
     kind("Diagnostics.runtime.talos.dev", "runtime"),
     Kind { name: "BootIDs.runtime.talos.dev", namespace: "runtime", sensitive: false, since: 14 },
     Kind { name: "UnattendedInstallStatuses.runtime.talos.dev", namespace: "runtime", sensitive: false, since: 14 },

@@ -82,6 +82,7 @@ impl World {
         let boot_id = in_vm.map_or(uuid, |running| running.boot_id.clone());
         node.run = None;
         node.screen.clear();
+        node.follow_drives();
         let vm = node.vmid.and_then(|vmid| self.vms.get(&vmid));
         let source = match way {
             Way::Before if !node.slots.is_empty() => Source::Slot,
@@ -171,31 +172,6 @@ impl World {
         if let Some(node) = self.talos.nodes.get_mut(&name) {
             node.run = None;
         }
-    }
-
-    /// `qm start` on its host.
-    ///
-    /// # Errors
-    /// Why it does not start.
-    pub fn start_vm(&mut self, vmid: u32) -> Result<(), String> {
-        self.power_on(vmid, self.now)
-    }
-
-    /// The cable of a machine that is no VM is pulled.
-    pub fn cut_power(&mut self, name: &str) {
-        if let Some(node) = self.talos.nodes.get_mut(name).filter(|node| node.vmid.is_none()) {
-            (node.run, node.off) = (None, true);
-        }
-    }
-
-    /// Somebody presses the power button of a machine that is off. True where that is one.
-    pub fn press_power(&mut self, name: &str) -> bool {
-        let off = |node: &&mut Node| node.vmid.is_none() && node.run.is_none();
-        let Some(node) = self.talos.nodes.get_mut(name).filter(off) else { return false };
-        node.off = false;
-        let at = self.now + ms(self.talos.timing.firmware);
-        self.talos_boot(name, at, Way::Firmware);
-        true
     }
 
     /// Begins a sequence; the actor's id. Where another one holds the lock, that is only told as an event.
@@ -368,14 +344,13 @@ impl World {
                 let loadable = node.loadable();
                 let mut known = node.run.as_ref().map(|run| run.names.clone()).unwrap_or_default();
                 known.retain(|at, _| node.disks.get(*at).is_some_and(|disk| !disk.unplugged));
-                for at in 0..node.disks.len() {
-                    node.name_one(&mut known, at);
-                }
+                node.name_more(&mut known);
                 if let Some(run) = node.run.as_mut() {
                     run.loaded.extend(loadable);
                     run.names = known;
                 }
             }
+            self.talos_provision(&name);
             self.talos_tell(&name);
         }
     }

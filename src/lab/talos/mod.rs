@@ -4,12 +4,15 @@
 
 mod access;
 mod apply;
+pub mod bay;
+mod board;
 mod bootstrap;
 pub mod certificates;
 pub mod config;
 pub mod database;
 pub mod disk;
 mod drain;
+mod efivars;
 pub mod etcd;
 mod etcd_calls;
 mod etcd_real;
@@ -25,8 +28,10 @@ pub mod lost;
 pub mod made;
 mod modules;
 pub mod node;
+mod power;
 pub mod reset;
 mod resources;
+mod sensors;
 mod server;
 pub mod services;
 mod serving;
@@ -34,6 +39,7 @@ mod state;
 mod stream;
 mod swap;
 mod upgrade;
+pub mod volumes;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

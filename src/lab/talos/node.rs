@@ -13,7 +13,9 @@ use super::made::Made;
 use super::reset::Wiping;
 use crate::lab::clock::LabTime;
 
+pub use super::bay::Bay;
 pub use super::disk::{Disk, Installation, Partition, Pci, Wiped};
+pub use super::firmware::{Entry, EntryPath};
 
 /// All Talos nodes of a world and what they share.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -74,8 +76,11 @@ pub struct Node {
     pub slots: BTreeMap<Slot, Image>,
     /// The one that the boot loader takes next.
     pub boots: Slot,
-    /// Disks in the order in which the kernel finds them.
+    /// Disks in the order in which the kernel finds them; those in bays come in the order of their bus paths.
     pub disks: Vec<Disk>,
+    /// The sockets of its board that drives are moved between, by the names that are printed beside them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub bays: BTreeMap<String, Bay>,
     /// PCI devices by address.
     pub pci: BTreeMap<String, Pci>,
     /// Processors; 0: four.
@@ -105,6 +110,15 @@ pub struct Node {
     pub boot_order: Vec<String>,
     /// The image in its CD drive, or that it gets by the net.
     pub medium: Option<Image>,
+    /// What its firmware was told to boot (UEFI); none: what the installation entered, by the uuid of its partition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub boot_entries: Vec<Entry>,
+    /// It has a management controller, whose word on whether it is on is in the lab's `bmc/NAME`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub bmc: bool,
+    /// What that says whatever is so: `on` or `off`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub bmc_lies: String,
     /// What its screen shows where nothing comes up that could be asked.
     #[serde(skip)]
     pub screen: String,
@@ -336,15 +350,20 @@ impl Node {
     /// The kernel's names as it gives them at a boot: each kind counts on its own, in the order of discovery.
     pub fn name_disks(&self) -> BTreeMap<usize, String> {
         let mut names = BTreeMap::new();
-        for at in 0..self.disks.len() {
-            self.name_one(&mut names, at);
-        }
+        self.name_more(&mut names);
         names
     }
 
+    /// Gives the disks that are plugged in and have none the next free names.
+    pub fn name_more(&self, names: &mut BTreeMap<usize, String>) {
+        for at in self.found_in_order() {
+            self.name_one(names, at);
+        }
+    }
+
     /// Gives the disk at a place the next free name, where it is plugged in and has none.
-    pub fn name_one(&self, names: &mut BTreeMap<usize, String>, at: usize) {
-        let Some(disk) = self.disks.get(at).filter(|d| d.is_there() && !names.contains_key(&at)) else { return };
+    fn name_one(&self, names: &mut BTreeMap<usize, String>, at: usize) {
+        let Some(disk) = self.disks.get(at).filter(|d| self.sees(d) && !names.contains_key(&at)) else { return };
         let name = |n: u8| match disk.transport.as_str() {
             "nvme" => format!("nvme{n}n1"),
             "virtio" => format!("vd{}", char::from(b'a' + n)),
@@ -358,7 +377,7 @@ impl Node {
 
     /// Whether an installation is there, with its configuration.
     pub fn is_installed(&self) -> bool {
-        let plugged = |disk: &Disk| disk.system && disk.is_there();
+        let plugged = |disk: &Disk| disk.system && self.sees(disk);
         !self.slots.is_empty() && (self.disks.iter().any(plugged) || !self.disks.iter().any(|disk| disk.system))
     }
 

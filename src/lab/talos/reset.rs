@@ -2,9 +2,9 @@
 
 use tonic::Status;
 
-use super::hardware;
 use super::node::{Disk, Going, Wiped as Lost};
 use super::server::Server;
+use super::volumes;
 use crate::lab::World;
 use crate::talos::proto::machine::ResetRequest;
 use crate::talos::proto::machine::reset_request::WipeMode;
@@ -58,7 +58,7 @@ impl Server {
                     Some((at, _)) => disks.push(at),
                 }
             }
-            if let Some(label) = labels.iter().find(|label| !hardware::is_volume(node, label)) {
+            if let Some(label) = labels.iter().find(|label| !volumes::is_volume(node, label)) {
                 return Err(format!("failed to get volume status with label {label:?}: resource doesn't exist"));
             }
             Ok((disks, run.wants.control_plane))

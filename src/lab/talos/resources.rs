@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::board;
 use super::hardware;
 use super::kinds::Kind;
 use super::node::{Node, Run};
+use super::volumes;
 use crate::lab::World;
 use crate::lab::kube::kinds;
 
@@ -69,11 +71,13 @@ fn specs(world: &World, name: &str, node: &Node, run: &Run, kind: &str) -> Vec<S
         "MachineStatuses.runtime.talos.dev" => status(world, name),
         "SystemDisks.block.talos.dev" => hardware::system_disk(node, run),
         "Disks.block.talos.dev" => hardware::disks(node, run),
-        "DiscoveredVolumes.block.talos.dev" => hardware::discovered(node, run),
-        "VolumeStatuses.block.talos.dev" => hardware::volumes(node, run),
-        "MountStatuses.block.talos.dev" => hardware::mounts(node, run),
+        "DiscoveredVolumes.block.talos.dev" => volumes::discovered(node, run),
+        "VolumeStatuses.block.talos.dev" => volumes::volumes(node, run),
+        "MountStatuses.block.talos.dev" => volumes::mounts(node, run),
         "PCIDevices.hardware.talos.dev" => hardware::pci(node, run),
         "SystemInformations.hardware.talos.dev" => vec![("systeminformation".into(), hardware::system_of(node))],
+        "Processors.hardware.talos.dev" => board::processors(node),
+        "MemoryModules.hardware.talos.dev" => board::memory_modules(node),
         "LinkStatuses.net.talos.dev" => hardware::links(node),
         "AddressStatuses.net.talos.dev" => hardware::addresses(node),
         "Members.cluster.talos.dev" => members(world),

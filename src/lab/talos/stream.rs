@@ -12,6 +12,7 @@ use tonic::Status;
 use super::event::{Happened, Step, What};
 use super::server::{Server, Streamed, gone, pieces};
 use super::services::{Service, Stage};
+use super::{efivars, sensors};
 use crate::lab::World;
 use crate::talos::proto::common::{self, Data};
 use crate::talos::proto::machine::{self as wire, DmesgRequest, Event, EventsRequest, ServiceHealth};
@@ -207,6 +208,7 @@ impl Server {
                 "kern:  notice: Linux version 6.12.57-talos (@buildkitsandbox)".to_owned(),
                 format!("user: warning: [talos] task startAllServices (1/1): starting, talos v{}", image.version),
             ];
+            lines.extend(sensors::kernel_lines(node, run));
             for module in run.wants.modules.keys().filter(|m| !run.loaded.contains(&m.replace('-', "_"))) {
                 lines.push(format!("user: warning: [talos] controller failed: error loading module {module:?}"));
             }
@@ -230,6 +232,11 @@ impl Server {
             let bytes = found.ok_or_else(|| Status::not_found(format!("stat {path}: no such file or directory")))?;
             return Ok(pieces(&bytes, 32 * 1_024));
         }
+        if path.starts_with(efivars::FOLDER) {
+            let found = self.look(|_, node, _| efivars::files(node).remove(path))?;
+            let bytes = found.ok_or_else(|| Status::not_found(format!("stat {path}: no such file or directory")))?;
+            return Ok(pieces(&bytes, 32 * 1_024));
+        }
         let text = self.look(|w, node, run| match path {
             "/proc/sys/kernel/random/boot_id" => Some(format!("{}\n", run.boot_id)),
             "/proc/modules" => {
@@ -244,7 +251,7 @@ impl Server {
                 Some(format!("NAME=\"Talos\"\nID=talos\nVERSION_ID=v{version}\nPRETTY_NAME=\"Talos (v{version})\"\n"))
             }
             "/etc/hostname" => Some(host(w)),
-            _ => None,
+            _ => sensors::file(node, run, path),
         })?;
         match text {
             Some(text) => Ok(pieces(text.as_bytes(), 32 * 1_024)),

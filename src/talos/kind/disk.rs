@@ -42,6 +42,8 @@ pub struct Disk {
     pub transport: String,
     /// It has platters.
     pub rotational: bool,
+    /// The version of its firmware (1.14 and later).
+    pub firmware_version: String,
     /// Its names below `/dev/disk`.
     #[serde(deserialize_with = "or_default")]
     pub symlinks: Vec<String>,

@@ -3,12 +3,14 @@
 //! Names, namespaces and keys are those of siderolabs/talos pkg/machinery/resources (v1.11 to v1.14). Keys that are not
 //! named are passed over, those that are missing are empty: versions differ.
 
+mod board;
 mod disk;
 mod install;
 mod network;
 
 use serde::{Deserialize, Deserializer};
 
+pub use board::{MemoryModule, PciDevice, Processor, SystemInformation};
 pub use disk::{DiscoveredVolume, Disk, Mount, SystemDisk, VolumeStatus};
 pub use install::{InstallPhase, UnattendedInstall};
 pub use network::{Address, Hostname, Link};
@@ -51,6 +53,10 @@ pub const PCI_DEVICES: Kind<PciDevice> = Kind::new("hardware", "PCIDevices.hardw
 /// Who made the machine; its uuid is the one of the VM's SMBIOS.
 pub const SYSTEM_INFORMATION: Single<SystemInformation> =
     Kind::new("hardware", "SystemInformations.hardware.talos.dev").one("systeminformation");
+/// Its processors, one a socket, as the firmware tells (SMBIOS); a VM's too.
+pub const PROCESSORS: Kind<Processor> = Kind::new("hardware", "Processors.hardware.talos.dev");
+/// Its memory modules, as the firmware tells; sockets without one are among them, with a size of 0.
+pub const MEMORY_MODULES: Kind<MemoryModule> = Kind::new("hardware", "MemoryModules.hardware.talos.dev");
 /// What the node itself finds wrong.
 pub const DIAGNOSTICS: Kind<Diagnostic> = Kind::new("runtime", "Diagnostics.runtime.talos.dev");
 /// The kernel's boot id (1.14 and later); it differs after every boot.
@@ -212,39 +218,6 @@ pub struct ExtensionMetadata {
     pub name: String,
     /// Its version; of `schematic` the id.
     pub version: String,
-}
-
-/// A PCI device.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default)]
-pub struct PciDevice {
-    /// Its class in words.
-    pub class: String,
-    /// Who made it, in words.
-    pub vendor: String,
-    /// What it is, in words.
-    pub product: String,
-    /// `0x10de`.
-    pub vendor_id: String,
-    /// `0x1f82`.
-    pub product_id: String,
-    /// The driver that is bound to it; empty where none is.
-    pub driver: String,
-}
-
-/// A machine as its firmware tells.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default)]
-pub struct SystemInformation {
-    /// `QEMU`.
-    pub manufacturer: String,
-    /// Its model.
-    #[serde(rename = "productName")]
-    pub product_name: String,
-    /// Its serial number.
-    pub serialnumber: String,
-    /// Its uuid.
-    pub uuid: String,
 }
 
 /// Something that the node finds wrong.

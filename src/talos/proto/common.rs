@@ -119,4 +119,4 @@ impl ContainerdNamespace {
         }
     }
 }
-// Made by scripts/protos from proto/ b4dedd0cee98c15e3a2ca1e6ed3148038bb0d7796705eb1ba8f7e2f194c59c94, code 33b6752f27c40899eb758a4623c2a58d0cecbfd6a7a58ae124c11368231ae203
+// Made by scripts/protos from proto/ f1fdd141324b1bb61b2630ff1f13ad724afe916b6a2c49d6e09ba0dc0b5c9863, code 4197b955a1762a4c4a9a150dcfef0330e6c917a84ef712d13423afbdb87fa1a7

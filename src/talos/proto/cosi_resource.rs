@@ -606,4 +606,4 @@ pub mod state_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-// Made by scripts/protos from proto/ b4dedd0cee98c15e3a2ca1e6ed3148038bb0d7796705eb1ba8f7e2f194c59c94, code 2aa9320925bd68e279cb25ddd3422593573388966580d58d8a8997081e2fad2a
+// Made by scripts/protos from proto/ f1fdd141324b1bb61b2630ff1f13ad724afe916b6a2c49d6e09ba0dc0b5c9863, code bc30d40742384ed3c50a58442e48b1960dc99ca84cf9c6088bbc63afcb7d0dcf

@@ -7,4 +7,4 @@ pub struct Status {
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
 }
-// Made by scripts/protos from proto/ b4dedd0cee98c15e3a2ca1e6ed3148038bb0d7796705eb1ba8f7e2f194c59c94, code 6fb890159e2b699b9e3a4c791967e80f912483529d10495da65ef5df5f5bce42
+// Made by scripts/protos from proto/ f1fdd141324b1bb61b2630ff1f13ad724afe916b6a2c49d6e09ba0dc0b5c9863, code c3c3cad29d798fbd8e3e4b5de0a71fbfa0fbbdc9a162aeebe6984f70758beadf

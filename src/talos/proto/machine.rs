@@ -1230,6 +1230,9 @@ pub struct FileInfo {
     pub is_dir: bool,
     #[prost(string, tag = "7")]
     pub error: ::prost::alloc::string::String,
+    /// What a symbolic link names.
+    #[prost(string, tag = "8")]
+    pub link: ::prost::alloc::string::String,
     /// From the root on; the root itself is a dot.
     #[prost(string, tag = "9")]
     pub relative_name: ::prost::alloc::string::String,
@@ -3897,4 +3900,4 @@ pub mod machine_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-// Made by scripts/protos from proto/ b4dedd0cee98c15e3a2ca1e6ed3148038bb0d7796705eb1ba8f7e2f194c59c94, code 32f16adfa6e03fa708b1650a5de24a309a683e24c15e37f8dbce07e21a6fa965
+// Made by scripts/protos from proto/ f1fdd141324b1bb61b2630ff1f13ad724afe916b6a2c49d6e09ba0dc0b5c9863, code d5ff8e60bc41eb8ba3cea8a296a0a86a272ad4939663d98ab26360c51a431a08

@@ -5,4 +5,4 @@ pub struct MachineConfigSpec {
     #[prost(bytes = "vec", tag = "1")]
     pub yaml_marshalled: ::prost::alloc::vec::Vec<u8>,
 }
-// Made by scripts/protos from proto/ b4dedd0cee98c15e3a2ca1e6ed3148038bb0d7796705eb1ba8f7e2f194c59c94, code f84c8c99106b71c3c96da6e6f534275e9402e65be76262ab578611183654dc63
+// Made by scripts/protos from proto/ f1fdd141324b1bb61b2630ff1f13ad724afe916b6a2c49d6e09ba0dc0b5c9863, code 91e0a593d215669b678d5aa699015c5229795acc5e11a5939c599c723434d3cb

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::join_all;
 
 use crate::base::fault::Failure;
+use crate::blueprint::configs::{Configs, configs};
 use crate::blueprint::finding::{Asked, asked};
 use crate::blueprint::machine::Machine;
 use crate::blueprint::quorum::{Etcd, look};
@@ -17,7 +18,6 @@ use crate::proxmox::Permissions;
 use crate::talos::Service;
 use crate::talos::kind::{self, MachineStatus};
 
-use super::super::mend_config::{Configs, configs};
 use super::super::repair::{self, Facts as RepairFacts};
 use super::super::rights;
 use super::Preflight;

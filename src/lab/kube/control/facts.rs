@@ -31,6 +31,19 @@ pub(crate) struct Machine {
     pub(crate) registers: Option<Registers>,
     /// It sees a Coral whose firmware is not loaded.
     pub(crate) fresh_coral: bool,
+    /// The disks of a Talos node, by their names below `/dev/disk`: their sizes.
+    pub(crate) disks: BTreeMap<String, u64>,
+    /// Where a Talos node has file systems of its own mounted, and how fast each is; none: it is no Talos node.
+    pub(crate) mounts: Option<BTreeMap<String, Speed>>,
+}
+
+/// What a measurement of a file system comes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Speed {
+    /// Bytes in a second.
+    pub(crate) write: u64,
+    /// Bytes in a second.
+    pub(crate) read: u64,
 }
 
 /// What a Node object is made from.
@@ -45,6 +58,24 @@ pub(crate) struct Registers {
     pub(crate) labels: BTreeMap<String, String>,
     /// Nobody's pods may run there unless they say so.
     pub(crate) tainted: bool,
+}
+
+/// Where Talos mounts user volumes.
+const VOLUMES: &str = "/var/mnt/";
+
+impl Machine {
+    /// Whether a folder can be there: below the place of a user volume of Talos only where that is mounted.
+    pub(crate) fn has_folder(&self, path: &str) -> bool {
+        let Some(name) = path.strip_prefix(VOLUMES).and_then(|rest| rest.split('/').next()) else { return true };
+        self.mounts.as_ref().is_none_or(|mounts| mounts.contains_key(&format!("{VOLUMES}{name}")))
+    }
+
+    /// How fast what is below a path is.
+    pub(crate) fn speed_of(&self, path: &str) -> Option<Speed> {
+        let mounts = self.mounts.as_ref()?;
+        let below = |mount: &&String| path == *mount || path.starts_with(&format!("{mount}/"));
+        mounts.keys().filter(below).max_by_key(|mount| mount.len()).and_then(|mount| mounts.get(mount)).copied()
+    }
 }
 
 impl Registers {
@@ -83,14 +114,21 @@ impl Facts {
                 control_plane: false,
                 pages: None,
                 registers: None,
+                disks: BTreeMap::new(),
+                mounts: None,
                 fresh_coral: !fresh.is_empty() && world.guest_usb(*vmid).iter().any(|d| fresh.contains(&d.id.as_str())),
             };
             Some((node, machine))
         });
         let talos = world.talos.nodes.iter().map(|(name, node)| {
+            let mounts = node.mounted();
+            let speed = |(path, (write, read)): (String, (u64, u64))| (path, Speed { write, read });
             let machine = Machine {
                 vmid: node.vmid.unwrap_or_default(),
                 boot: world.talos_kubelet(name),
+                disks: node.links(),
+                paths: mounts.iter().map(|(path, _)| path.clone()).collect(),
+                mounts: Some(mounts.into_iter().map(speed).collect()),
                 ip: node.ip.clone(),
                 control_plane: node.run.as_ref().is_some_and(|run| run.wants.control_plane),
                 pages: node.pages(),

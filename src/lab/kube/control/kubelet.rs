@@ -19,6 +19,8 @@ const READY: Duration = Duration::from_secs(4);
 const STOPPING: Duration = Duration::from_secs(2);
 /// From readiness to the first inference.
 const INFERENCE: Duration = Duration::from_secs(2);
+/// The label of pods that measure.
+const MEASURES: &str = "pvemig.io/run";
 /// How long what runs to completion runs.
 const COMPLETION: Duration = Duration::from_secs(10);
 
@@ -155,17 +157,36 @@ impl Round<'_> {
 
     fn completed(&mut self, pod: &Value) {
         let now = self.kube.store.now.clone();
+        let told = self.measured(pod);
         self.kube.store.edit(kinds::pods(), pod, Writer::status("k3s"), |p| {
             json::set(p, &["status", "phase"], "Succeeded");
             for kind in ["Ready", "ContainersReady"] {
                 json::set_condition(p, kind, "False", "PodCompleted", "", &now);
             }
             each_status(p, |c| {
-                let ended = json!({ "exitCode": 0, "reason": "Completed", "finishedAt": now });
+                let mut ended = json!({ "exitCode": 0, "reason": "Completed", "finishedAt": now });
+                if let Some(told) = &told {
+                    json::set(&mut ended, &["message"], told.as_str());
+                }
                 json::set(c, &["state"], json!({ "terminated": ended }));
                 json::set(c, &["ready"], false);
             });
         });
+    }
+
+    /// What a pod of pvemig's own that measures leaves in `/dev/termination-log`: for each folder of the node that it has, by
+    /// the last part of the path at which it has that, the bytes that it wrote and read in a second.
+    fn measured(&self, pod: &Value) -> Option<String> {
+        json::label(pod, MEASURES)?;
+        let machine = self.facts.machines.get(text(pod, "/spec/nodeName"))?;
+        let mut figures = serde_json::Map::new();
+        for mount in list(pod, "/spec/containers/0/volumeMounts") {
+            let volume = list(pod, "/spec/volumes").iter().find(|v| text(v, "/name") == text(mount, "/name"));
+            let Some(speed) = volume.and_then(|v| machine.speed_of(text(v, "/hostPath/path"))) else { continue };
+            let name = text(mount, "/mountPath").trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+            figures.insert(name.to_owned(), json!({ "write": speed.write, "read": speed.read }));
+        }
+        Some(Value::Object(figures).to_string())
     }
 
     /// What the program in a ready pod does to the machine.

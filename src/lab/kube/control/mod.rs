@@ -119,6 +119,7 @@ impl Round<'_> {
         self.provision();
         self.schedule();
         self.kubelets();
+        self.mayastor();
         self.budgets();
         self.collect();
         super::flux::reconcile(self);

@@ -1,0 +1,91 @@
+//! What 03 leaves for who cannot ask the machine any more: where its drives were, and who else was up.
+
+use futures::future::join_all;
+
+use crate::base::drives::Layout;
+use crate::base::fault::Failure;
+use crate::blueprint::backup::kept;
+use crate::engine::step::RunInfo;
+use crate::estate::Estate;
+
+use super::on;
+
+/// The peers that answered when it went off.
+pub(super) const PEERS: &str = "peers.json";
+
+/// The nth file with where the drives were when it went off; it may go off more than once in a run.
+pub(super) fn layout_file(n: usize) -> String {
+    format!("layout-{n}.json")
+}
+
+fn read<T: serde::de::DeserializeOwned>(run: &RunInfo, name: &str) -> Result<Option<T>, Failure> {
+    let Some(bytes) = kept(run, on::SHUTDOWN, name, name)? else { return Ok(None) };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| Failure::plain(format!("{name} of this run: {error}"), None))
+}
+
+/// How often this run has looked right before it went off, and where the drives were the last time.
+pub(super) fn layouts(run: &RunInfo) -> Result<(usize, Option<Layout>), Failure> {
+    let (mut count, mut last) = (0, None);
+    while let Some(layout) = read(run, &layout_file(count))? {
+        (count, last) = (count + 1, Some(layout));
+    }
+    Ok((count, last))
+}
+
+/// Where the drives were when this run switched the machine off last; None: it has not.
+///
+/// # Errors
+/// What was kept cannot be read.
+pub(super) fn seen_last(run: &RunInfo) -> Result<Option<Layout>, Failure> {
+    Ok(layouts(run)?.1)
+}
+
+/// The peers that answered when this run switched the machine off.
+///
+/// # Errors
+/// What was kept cannot be read.
+pub(super) fn were_up(run: &RunInfo) -> Result<Vec<String>, Failure> {
+    Ok(read(run, PEERS)?.unwrap_or_default())
+}
+
+/// Those of these nodes that answer, but this one.
+pub(super) async fn answering(cx: &Estate, names: &[String], not: &str) -> Result<Vec<String>, Failure> {
+    let ask = |name: &String| {
+        let name = name.clone();
+        async move {
+            let talos = cx.talos(&name).await?;
+            // Whatever it says: it is on.
+            let silent = match talos.version().await {
+                Err(crate::talos::Error::Unreachable { .. } | crate::talos::Error::NoAnswer { .. }) => true,
+                Ok(_) | Err(_) => false,
+            };
+            Ok::<_, Failure>((!silent).then_some(name))
+        }
+    };
+    let all = join_all(names.iter().filter(|name| *name != not).map(ask)).await;
+    Ok(all.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_time_that_it_goes_off_has_a_file_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunInfo { files: Some(dir.path().to_owned()), ..RunInfo::default() };
+        assert_eq!(layouts(&run).unwrap(), (0, None));
+        let folder = dir.path().join(on::SHUTDOWN);
+        std::fs::create_dir(&folder).unwrap();
+        for (n, slot) in ["M2_1", "M2_2"].into_iter().enumerate() {
+            std::fs::write(folder.join(layout_file(n)), format!("{{\"{slot}\":\"sys\"}}")).unwrap();
+        }
+        let last: Layout = [("M2_2".to_owned(), "sys".to_owned())].into();
+        assert_eq!((layouts(&run).unwrap(), seen_last(&run).unwrap()), ((2, Some(last.clone())), Some(last)));
+        assert_eq!(were_up(&run).unwrap(), Vec::<String>::new());
+        std::fs::write(folder.join(PEERS), "nonsense").unwrap();
+        assert!(were_up(&run).is_err());
+    }
+}

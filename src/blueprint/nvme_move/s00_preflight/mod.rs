@@ -1,0 +1,121 @@
+//! 00: everything that can be known beforehand to keep a drive from going into another slot, or to make one be mistaken for
+//! another.
+
+mod ask;
+mod drives;
+mod find;
+mod firmware;
+mod installation;
+mod replaced;
+mod safe;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::check::Check;
+use crate::base::drives::{Plan, drawing};
+use crate::base::fault::Failure;
+use crate::blueprint::finding;
+use crate::blueprint::machine::Machine;
+use crate::blueprint::quorum::Peer;
+use crate::engine::step::{Risk, Seen, Step};
+use crate::estate::Estate;
+use crate::site::OutOfBand;
+
+use super::anew::Anew;
+use super::params::{Measure, Medium, Other, Params};
+use super::s01_backup::has_snapshot;
+use find::Here;
+
+/// Looks at everything that the steps need.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Preflight {
+    /// The node.
+    pub machine: Machine,
+    /// All nodes of its cluster.
+    pub peers: Vec<Peer>,
+    /// What is to become of its drives.
+    pub plan: Plan,
+    /// What it boots from, where nothing on its drives boots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<Medium>,
+    /// The Kubernetes API may be away for as long as the node is off.
+    #[serde(default)]
+    pub without_api: bool,
+    /// It has its turn although a less important node has drives to move too.
+    #[serde(default)]
+    pub first: bool,
+    /// What it is installed anew with, where its system disk is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anew: Option<Anew>,
+    /// How the drives are measured; None: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measure: Option<Measure>,
+    /// The other migrations of this blueprint in its cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Other>,
+}
+
+/// Nothing is owed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Before {}
+
+impl From<&Params> for Preflight {
+    fn from(p: &Params) -> Self {
+        Self {
+            machine: p.machine.clone(),
+            peers: p.peers.clone(),
+            plan: p.plan.clone(),
+            medium: p.medium.clone(),
+            without_api: p.without_api,
+            first: p.first,
+            anew: p.anew.clone(),
+            measure: p.measure.clone(),
+            others: p.others.clone(),
+        }
+    }
+}
+
+impl Preflight {
+    fn out_of_band<'c>(&self, cx: &'c Estate) -> Option<&'c OutOfBand> {
+        cx.site().talos_node(&self.machine.name)?.1.out_of_band.as_ref()
+    }
+}
+
+impl Step<Estate> for Preflight {
+    const ID: &'static str = "00-preflight";
+    const RISK: Risk = Risk::Reads;
+    type Before = Before;
+
+    fn title(&self) -> String {
+        format!("nothing is in the way of moving the drives of {}", self.machine.name)
+    }
+
+    fn why(&self) -> Vec<String> {
+        vec![
+            "What is found half-way is found with the machine open, and a drive in the hand.".into(),
+            "Each drive of the machine is held against the plan, by its serial number or by what is on it; so is each selector of \
+             the machine configuration, on the drives of now and on those that will be there."
+                .into(),
+            "Talos has no `machine.volumes`, and `talosctl` no `write`, `execute` or `rm`: volumes are documents (`UserVolumeConfig`), \
+             and what is on the node is looked at through `talosctl get disks`, `discoveredvolumes` and `volumestatus`."
+                .into(),
+            "Nothing is changed: rights are asked for by reviews, and no eviction is tried.".into(),
+        ]
+    }
+
+    async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let facts = ask::gather(self, cx, seen.run).await;
+        if let (Err(talos), Err(kube)) = (&facts.talos, &facts.kube) {
+            let text = format!("neither Talos nor Kubernetes can be asked: {}; {}", talos.text, kube.text);
+            return Err(Failure::plain(text, talos.help.clone().or(kube.help.clone())));
+        }
+        let here = Here { out_of_band: self.out_of_band(cx), runs: cx.journals(), kept: has_snapshot(seen.run)? };
+        let mut found = find::all(self, &facts, seen.run, &here);
+        found.extend(replaced::look(self, cx, &facts).await);
+        let check = finding::check(found);
+        let lines = drawing(&self.machine.name, &self.plan, &self.plan.current, &self.plan.target, 76, true);
+        Ok(check.note(format!("its slots, before and after:\n{}", lines.join("\n"))))
+    }
+}

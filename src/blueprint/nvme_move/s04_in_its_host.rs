@@ -1,0 +1,85 @@
+//! 04 of a VM: its drives are in its host, which is switched off for them, and which shows by itself where they are.
+
+use crate::base::check::Check;
+use crate::base::drives::Layout;
+use crate::base::fault::Failure;
+use crate::engine::step::RunInfo;
+use crate::estate::Estate;
+use crate::proxmox::Error;
+
+use super::behind::{Host as Chassis, neighbours, passed, view};
+use super::s04_move_drives::{Asked, Before, ITS_HOST, MoveDrives, called};
+use super::sight::{known, last};
+
+impl MoveDrives {
+    /// Of a VM that does not run: how its host stands. None: it is none, or it runs, and is asked itself.
+    pub(super) async fn host_of_a_vm(&self, cx: &Estate, run: &RunInfo) -> Result<Option<(String, Chassis)>, Failure> {
+        let Some(vm) = &self.machine.vm else { return Ok(None) };
+        // With its host off Proxmox may not answer; where the VM is this run knows since it went off.
+        let host = match passed(run)? {
+            Some(passed) => passed.host,
+            None => match vm.status(cx).await? {
+                (_, _, status) if status.is_running() => return Ok(None),
+                (_, at, _) => at.node,
+            },
+        };
+        let chassis = view(cx, &vm.cluster, &host).await?;
+        if let Chassis::Silent(_) = chassis {
+            return Ok(Some((host, chassis)));
+        }
+        match vm.status(cx).await {
+            Ok((_, _, status)) if status.is_running() => Ok(None),
+            Ok(_) => Ok(Some((host, chassis))),
+            // The host has booted, and its Proxmox not yet.
+            Err(failure) if failure.downcast_ref::<Error>().is_some() => {
+                Ok(Some((host, Chassis::Silent(format!("Proxmox does not answer yet: {failure}")))))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The drives of a VM that does not run, in its host.
+    pub(super) async fn in_a_host<B>(
+        &self,
+        cx: &Estate,
+        (host, chassis): (String, Chassis),
+        run: &RunInfo,
+        layout: &Layout,
+        forth: bool,
+    ) -> Result<Check<B>, Failure>
+    where
+        Check<B>: From<Asked>,
+    {
+        if let Some(problem) = self.wrong_machine(cx, run).await? {
+            return Ok(Check::blocked(vec![problem]));
+        }
+        let known = known(cx, &self.machine, &self.plan, run, None)?;
+        let amiss = match &chassis {
+            Chassis::Silent(why) => vec![format!("{host} does not answer: {why}")],
+            Chassis::Shown(shown) => shown.amiss(&known.plan, layout),
+        };
+        if amiss.is_empty() {
+            let of = layout.iter().map(|(slot, name)| format!("{} is in {slot} of {host}", called(&known.plan, name)));
+            return Ok(Check::done().notes(of.collect::<Vec<_>>()));
+        }
+        let before = forth.then(|| Before { layout: known.plan.current.clone() });
+        let from = match &chassis {
+            Chassis::Shown(shown) => shown.seats(&known.plan, &last(&known, run)?),
+            Chassis::Silent(_) if forth => last(&known, run)?,
+            // Whether anything was moved is not known until it is on.
+            Chassis::Silent(_) => layout.clone(),
+        };
+        let mut lines = amiss;
+        if let (Chassis::Shown(_), Some(vm)) = (&chassis, &self.machine.vm) {
+            let with_it = neighbours(cx, vm).await?;
+            if !with_it.is_empty() {
+                lines
+                    .push(format!("{host} runs {} too: they go off with it, shut them down first", with_it.join(", ")));
+            }
+        }
+        let mut asked = self.asked_of(cx, run, &known.plan, (&from, layout), (None, before))?;
+        asked.ask = asked.ask.replacen(ITS_HOST, &format!("its host {host}"), 1);
+        asked.hint = format!("{}\n{}", lines.join("\n"), asked.hint);
+        Ok(asked.into())
+    }
+}

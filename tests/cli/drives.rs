@@ -1,0 +1,109 @@
+//! Hands on the drives and on the power button of a machine in the lab, from another shell.
+
+use std::process::Child;
+
+use super::*;
+
+const DATA: &str = "22471A806001";
+
+#[test]
+fn drives_are_moved_by_their_serial_numbers_with_the_power_off() {
+    let up = Up::new("nvme-data", "manual");
+    let lab = up.shell.path().join("lab");
+    let dir = lab.to_str().unwrap();
+    let go = |which: &str, to: &str| up.run(&["lab", "move", which, "--to", to, "--dir", dir]);
+    let power = |node: &str| up.run(&["lab", "power", node, "--dir", dir]);
+    let cases = [
+        (DATA, "M2_3", "`talos-nuc` is on: drives are moved with the power off"),
+        ("corral", "M2_3", "there is no drive `corral`; there are: "),
+        ("talos-nuc:M2_9", "M2_3", "`talos-nuc` has no slot `M2_9`; it has: M2_1, M2_2, M2_3"),
+    ];
+    assert_eq!(cases.len(), 3);
+    for (which, to, words) in cases {
+        expect(&go(which, to), 2, &[words, "pvemig lab power NODE"]);
+    }
+    expect(&power("talos-nux"), 2, &["there is no Talos node `talos-nux`"]);
+    expect(&power("talos-nuc"), 0, &["talos-nuc is going off"]);
+    // It takes a moment.
+    let moved = (0..600).map(|_| go(DATA, "M2_3")).find(|said| said.code == 0);
+    assert_eq!(moved.unwrap().stdout, "22471A806001 is in talos-nuc, M2_3\n");
+    expect(&go("talos-nuc:M2_3", "bench"), 0, &["22471A806001 is on the bench"]);
+    expect(&go(DATA, "talos-nuc:M2_2"), 0, &["22471A806001 is in talos-nuc, M2_2"]);
+    expect(&power("talos-nuc"), 0, &["talos-nuc is switched on"]);
+}
+
+#[test]
+fn how_long_a_move_takes_is_told_before_a_run_has_shown_it() {
+    let worlds = [("nvme-data", "30 min to 45 min from"), ("nvme-system", "1 h 0 min to 1 h 30 min from")];
+    for (world, words) in worlds {
+        let up = Up::new(world, "manual");
+        let said = up.run(&["plan", "nuc-drives"]).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        let whole = format!("{words} beginning to end, by what was written of such a one: no earlier run has shown it");
+        assert!(said.contains(&whole), "{said}");
+    }
+}
+
+/// A run that waits for a person, until it has said what it wants.
+fn asks(up: &Up, args: &[&str], words: &str) -> (Child, Vec<String>) {
+    let mut run = up.command(args);
+    let mut run = run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut seen: Vec<String> = Vec::new();
+    let said = |line: &String| line.contains(words);
+    for line in BufReader::new(run.stderr.as_mut().unwrap()).lines() {
+        seen.push(line.unwrap());
+        if seen.last().is_some_and(said) {
+            break;
+        }
+    }
+    assert!(seen.last().is_some_and(said), "`{words}` was never said: {seen:#?}");
+    (run, seen)
+}
+
+/// By hand: the run asks, a person moves the drives and presses the button, and it goes on by itself; the undo the same.
+#[test]
+fn a_person_moves_the_drives_and_the_run_goes_on_by_itself() {
+    let up = Up::new("nvme-data", "manual");
+    let lab = up.shell.path().join("lab");
+    let dir = lab.to_str().unwrap();
+    let hand = |args: &[&str]| expect(&up.run(&[args, &["--dir", dir]].concat()), 0, &[]);
+    let plan = up.run(&["plan", "nuc-drives"]);
+    for words in
+        ["04: talos-nuc is off: move media (22471A806001) from M2_2", "| M2_1", "media <- M2_2", "fresh <- outside"]
+    {
+        assert!(plan.stdout.contains(words), "{words}: {}", plan.stdout);
+    }
+    // On a narrow terminal the drawing stays whole.
+    let line = format!(
+        "export TERM=xterm-256color; stty cols 80 rows 50; exec {} plan nuc-drives",
+        env!("CARGO_BIN_EXE_pvemig")
+    );
+    let (_, text) = super::seen::on_terminal(&up.command(&[]), &line);
+    let rows: Vec<String> = text.lines().map(|row| super::seen::without_styles(row.trim_end())).collect();
+    let drawn: Vec<&String> = rows.iter().filter(|row| row.trim_start().starts_with(['|', '+'])).collect();
+    let wide = |row: &&&String| row.chars().count() > 80;
+    assert!(drawn.len() > 10 && drawn.iter().filter(wide).count() == 0, "{text}");
+    let ends: std::collections::BTreeSet<usize> = drawn.iter().map(|row| row.chars().count()).collect();
+    assert_eq!(ends.len(), 1, "{drawn:#?}");
+
+    let (run, said) = asks(&up, &["run", "nuc-drives", "--yes", "--wait"], "please: ");
+    assert!(said.iter().any(|line| line.contains("talos-nuc is off: move media (22471A806001)")), "{said:#?}");
+    hand(&["lab", "move", DATA, "--to", "M2_3"]);
+    hand(&["lab", "move", "S676NF0W712345", "--to", "M2_2"]);
+    hand(&["lab", "power", "talos-nuc"]);
+    let done = super::said(run.wait_with_output().unwrap());
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let report = up.run(&["report"]);
+    for words in ["media is 22471A806001 in M2_3, by its serial number", "04-move-drives"] {
+        assert!(report.stdout.contains(words), "{words}: {}", report.stdout);
+    }
+    expect(&up.run(&["plan", "nuc-drives"]), 0, &["03-shutdown"]);
+
+    let (undo, said) = asks(&up, &["undo", &up.run_id(), "--yes", "--wait"], "please: ");
+    assert!(said.iter().any(|line| line.contains("take fresh (S676NF0W712345) out of M2_2")), "{said:#?}");
+    hand(&["lab", "move", "S676NF0W712345", "--to", "bench"]);
+    hand(&["lab", "move", DATA, "--to", "M2_2"]);
+    hand(&["lab", "power", "talos-nuc"]);
+    let back = super::said(undo.wait_with_output().unwrap());
+    assert_eq!(back.code, 0, "{}", back.stderr);
+    expect(&up.run(&["survey", "--hardware", "talos-nuc"]), 0, &["M2_2", DATA]);
+}

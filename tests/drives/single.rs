@@ -1,0 +1,59 @@
+//! The only control plane: the Kubernetes API is away for as long as the machine is off, and the way back is a snapshot.
+
+use super::system::{by_front, registered, there_and_back};
+use super::*;
+use pvemig::lab::{FaultEffect, FaultRule, Front};
+
+fn swapped() -> BTreeMap<String, String> {
+    in_bays(&[("M2_1", DATA), ("M2_2", SYS)])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_control_plane_goes_and_comes_with_its_drives() {
+    let rig = registered(at_rest("nvme-single")).await;
+    let (run, _) = there_and_back(&rig, &swapped(), 1).await;
+    let seen = notes(&run, "00-preflight");
+    assert!(seen.contains("the Kubernetes API is away for as long as talos-nuc is off"), "{seen}");
+    let kept = rig.bench.store.info(&run.id, "here").unwrap().files.unwrap().join("01-backup/etcd.snapshot");
+    assert!(std::fs::metadata(kept).unwrap().len() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_does_not_go_off_without_a_word_that_the_api_may_be_away() {
+    let rig = Rig::of(at_rest("nvme-single"), |site| {
+        site["migrations"]["nuc-drives"]["params"]["without_api"] = json!(false);
+    })
+    .await;
+    let run = rig.forward(None, &How::default()).await;
+    let (key, text) = why(&run);
+    assert_eq!((key, rig.changes()), ("00-preflight", 0), "{text}");
+    assert!(text.contains("is the only voter of etcd") && text.contains("`without_api: true`"), "{text}");
+}
+
+/// No snapshot: not by a step that stands alone, not where etcd gives none, not by a certificate that may not take one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_does_not_go_off_without_a_snapshot() {
+    let words = "talos-nuc is the only voter of etcd, and this run has no snapshot of it";
+    let mut rig = registered(at_rest("nvme-single")).await;
+    rig.steps.retain(|step| step.id() == "03-shutdown");
+    let run = rig.forward(None, &How::default()).await;
+    let (key, text) = why(&run);
+    assert_eq!((key, rig.changes()), ("03-shutdown", 0), "{text}");
+    assert!(text.contains(words) && text.contains("`pvemig run` takes one first"), "{text}");
+
+    let rig = registered(at_rest("nvme-single")).await;
+    let no = FaultEffect::Status(500, "etcdserver: injected".into());
+    rig.lab.fault(FaultRule::on(Front::Talos, no).path("*EtcdSnapshot*"));
+    let run = rig.forward(None, &How::default()).await;
+    let (key, text) = why(&run);
+    assert_eq!((key, by_front(&rig).is_empty()), ("01-backup", true), "{text}");
+    assert!(text.contains("injected"), "{text}");
+    rig.lab.shared().clear_faults();
+    assert_done(&rig.forward(Some(&run.id), &How::default()).await, "with a snapshot");
+
+    let rig = Rig::of(at_rest("nvme-single"), |site| site["talos"]["homelab"]["context"] = json!("operator")).await;
+    let run = rig.forward(None, &How::default()).await;
+    let (key, text) = why(&run);
+    assert_eq!((key, rig.changes()), ("00-preflight", 0), "{text}");
+    assert!(text.contains("has the roles os:operator on talos-nuc, and os:admin is needed"), "{text}");
+}

@@ -1,0 +1,170 @@
+//! The blueprint as it is registered, on its world: forwards, once more, back; with a volume that is made on the new drive.
+
+use super::*;
+
+use serde_json::json;
+
+use crate::harness::story::unmeasured;
+
+/// The world's own migration.
+async fn whole(edit: impl FnOnce(&mut Value)) -> Rig {
+    Rig::of(at_rest("nvme-data"), |site| {
+        unmeasured(site);
+        edit(site);
+    })
+    .await
+}
+
+/// `fresh` is for a volume that 06 adds.
+fn with_scratch(site: &mut Value) {
+    crate::harness::story::with_volume(site, "scratch");
+}
+
+fn ids(rig: &Rig) -> Vec<&'static str> {
+    rig.steps.iter().map(|step| step.id()).collect()
+}
+
+/// Nothing of it is destroyed, and there is one etcd.
+fn assert_safe(rig: &Rig, what: &str) {
+    let (clusters, wiped) = rig.lab.shared().read(|w| (w.etcd_clusters(), w.talos.wiped.clone()));
+    assert!(clusters == 1 && wiped.is_empty(), "{what}: {clusters} {wiped:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_drives_of_the_world_are_moved_forwards_once_more_and_back() {
+    let rig = whole(|_| {}).await;
+    assert!(!ids(&rig).contains(&"06-apply-config"), "no volume comes");
+    let (picture, starts) = (rig.picture().await, bays(&rig).1);
+    let run = rig.forward(None, &How::default()).await;
+    assert_done(&run, "forwards");
+    assert_eq!((bays(&rig), calls(&run.records)), ((target(), starts + 1), rig.changes()));
+    // What Mayastor had to make good is made good by then.
+    let whole = rig.lab.compared()["kubernetes"]["replicas"].as_object().unwrap().clone();
+    assert!(whole.len() == 4 && whole.values().all(|whole| *whole == true), "{whole:#?}");
+    let volumes = notes(&run, "07-verify-volumes");
+    assert!(volumes.contains(&format!("u-media is ready on {DATA}")), "{volumes}");
+    assert!(volumes.contains("pool pool-nuc is Online"), "{volumes}");
+    let validated = notes(&run, "09-validate");
+    assert!(validated.contains("is on media, as before") && validated.contains("are in step"), "{validated}");
+    // Nothing that only time changes is told as a difference.
+    let told: Vec<&str> =
+        validated.lines().filter(|line| line.contains(" was ") && line.contains(", and is ")).collect();
+    assert_eq!(told, Vec::<&str>::new());
+    let (last, before) = (rig.picture().await, rig.changes());
+    let again = rig.forward(None, &How::default()).await;
+    assert_done(&again, "once more");
+    assert_eq!((calls(&again.records), rig.changes()), (0, before));
+    assert_same(&rig.picture().await, &last, "once more");
+    assert_undone(&rig.backward(&run.id, &How::default()).await, "back");
+    assert_eq!(bays(&rig), (first(), starts + 2));
+    assert_same(&rig.picture().await, &picture, "back");
+    assert_safe(&rig, "back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_is_made_on_the_drive_that_comes_and_its_document_is_taken_back() {
+    let rig = whole(with_scratch).await;
+    assert!(ids(&rig).contains(&"06-apply-config"));
+    let config = |rig: &Rig| rig.lab.shared().read(|w| w.talos.nodes[NUC].config.clone());
+    let was = config(&rig);
+    let run = rig.forward(None, &How::default()).await;
+    assert_done(&run, "forwards");
+    assert_eq!(calls(&run.records), rig.changes());
+    assert!(config(&rig).contains("name: scratch") && config(&rig).contains("disk.serial == \"S676NF0W712345\" ||"));
+    let made = |rig: &Rig| {
+        rig.lab.shared().read(|w| {
+            let disks = &w.talos.nodes[NUC].disks;
+            let with = disks.iter().filter(|disk| disk.partitions.iter().any(|part| part.label == "u-scratch"));
+            with.map(|disk| disk.serial.clone()).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(made(&rig), [NEW]);
+    let volumes = notes(&run, "07-verify-volumes");
+    assert!(volumes.contains("u-scratch is new, and ready on fresh"), "{volumes}");
+    let before = rig.changes();
+    let again = rig.forward(None, &How::default()).await;
+    assert_done(&again, "once more");
+    assert_eq!((calls(&again.records), rig.changes()), (0, before));
+    let back = rig.backward(&run.id, &How::default()).await;
+    assert_undone(&back, "back");
+    // Byte for byte; the partition is on the drive that left, and is said to stay.
+    assert_eq!((config(&rig), bays(&rig).0, made(&rig)), (was, first(), vec![NEW.to_owned()]));
+    let told = notes(&back, "06-apply-config");
+    assert!(told.contains("the partition u-scratch that Talos has made of fresh stays"), "{told}");
+    assert_safe(&rig, "back");
+}
+
+/// Right where it would be written: the drive that came has something on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_written_for_a_drive_that_comes_with_something_on_it() {
+    let held = |world: &mut World| {
+        let disks = &mut world.talos.nodes.get_mut(NUC).unwrap().disks;
+        let fresh = disks.iter_mut().find(|disk| disk.serial == NEW).unwrap();
+        let part = json!({ "label": "u-films", "holds": "xfs", "size": 1 << 30 });
+        fresh.partitions.push(serde_json::from_value(part).unwrap());
+    };
+    let edit = |site: &mut Value| {
+        unmeasured(site);
+        with_scratch(site);
+    };
+    let rig = Rig::of(at_rest_after("nvme-data", "films", held), edit).await;
+    let run = rig.forward(None, &How::default()).await;
+    let (key, text) = why(&run);
+    assert_eq!(key, "06-apply-config", "{text}");
+    assert!(text.contains("which holds the volume u-films"), "{text}");
+    assert!(!rig.lab.shared().read(|w| w.talos.nodes[NUC].config.contains("scratch")));
+    assert_undone(&rig.backward(&run.id, &How::default()).await, "back");
+    assert_eq!(bays(&rig).0, first());
+}
+
+/// A cable that came loose while the machine was open: the pool on that disk is waited for, and named; put back, it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_came_loose_beside_the_slots_is_missed_before_pods_are_let_on() {
+    const POOL: &str = "2021E2A4C7D8";
+    let rig = whole(|_| {}).await;
+    let run = rig.forward(None, &How { no_hands: true, ..How::default() }).await;
+    let loose = |is: bool| {
+        rig.lab.shared().change(|world| {
+            let disks = &mut world.talos.nodes.get_mut(NUC).unwrap().disks;
+            disks.iter_mut().find(|disk| disk.serial == POOL).unwrap().unplugged = is;
+        });
+    };
+    loose(true);
+    let how = How { limit: Some(std::time::Duration::from_secs(20)), ..How::default() };
+    let stopped = rig.forward(Some(&run.id), &how).await;
+    let (key, text) = why(&stopped);
+    assert!(key == "07-verify-volumes" && text.contains("pool pool-nuc of Mayastor is "), "{key}: {text}");
+    assert!(cordoned(&rig).await, "nothing is let onto it");
+    // Back on, at its next boot.
+    rig.lab.shared().change(|world| world.cut_power(NUC));
+    loose(false);
+    rig.lab.press_button(NUC).unwrap();
+    assert_done(&rig.forward(Some(&run.id), &How::default()).await, "its cable is in");
+    assert!(!cordoned(&rig).await);
+    assert_safe(&rig, "its cable is in");
+}
+
+/// The other worlds' own migrations, of a system disk and of the only control plane.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_system_disk_and_the_only_control_plane_are_held_against_how_they_were() {
+    let mut done = 0;
+    for world in ["nvme-system", "nvme-single"] {
+        let rig = Rig::of(at_rest(world), |site| {
+            let params = site.pointer_mut("/migrations/nuc-drives/params").unwrap();
+            params["measure"] = json!("off");
+            params["medium"] = json!({ "version": "v1.11.5" });
+            params["without_api"] = json!(world == "nvme-single");
+        })
+        .await;
+        let run = rig.forward(None, &How::default()).await;
+        assert_done(&run, world);
+        let before = rig.changes();
+        let again = rig.forward(None, &How::default()).await;
+        assert_done(&again, world);
+        assert_eq!((calls(&again.records), rig.changes()), (0, before), "{world}");
+        assert_undone(&rig.backward(&run.id, &How::default()).await, world);
+        assert_safe(&rig, world);
+        done += 1;
+    }
+    assert_eq!(done, 2);
+}
