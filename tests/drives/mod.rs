@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+mod at_the_machine;
 mod back;
 mod findings;
 mod least;

@@ -113,3 +113,22 @@ async fn a_plan_that_does_not_fit_the_machine_is_found_before_anything_is_change
 fn of(site: &mut Value) -> &mut Value {
     site.pointer_mut("/migrations/zz-drives/params").unwrap()
 }
+
+/// Between 00 and the moment it goes off lie hours of a drain: 03 asks Mayastor once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mayastor_is_asked_again_before_it_goes_off() {
+    let cases = [
+        ("nvme-data-only-replica", "has no sound replica on another node than talos-nuc"),
+        ("nvme-data-rebuild", "is being rebuilt"),
+    ];
+    for (world, words) in cases {
+        let mut rig = Rig::of(at_rest(world), |_| {}).await;
+        rig.steps.retain(|step| ["01-backup", "02-drain", "03-shutdown"].contains(&step.id()));
+        let starts = bays(&rig).1;
+        let run = rig.forward(None, &How::default()).await;
+        let (key, text) = why(&run);
+        assert!(key == "03-shutdown" && text.contains(words), "{world}: {key} {text}");
+        assert_eq!(bays(&rig).1, starts, "{world}");
+    }
+    assert_eq!(cases.len(), 2);
+}

@@ -7,6 +7,7 @@ mod known;
 mod measure;
 pub mod params;
 mod remembered;
+mod replicas;
 mod rights;
 mod s00_preflight;
 mod s01_backup;

@@ -61,6 +61,17 @@ pub(super) fn has_snapshot(run: &RunInfo) -> Result<bool, Failure> {
     any(run, SNAPSHOT)
 }
 
+/// When this run took its snapshot of etcd; None: it has none, or does not tell.
+///
+/// # Errors
+/// What was kept cannot be read.
+pub(super) fn snapshot_at(run: &RunInfo) -> Result<Option<jiff::Timestamp>, Failure> {
+    let Some(bytes) = kept(run, Backup::ID, TAKEN, TAKEN)? else { return Ok(None) };
+    let told: serde_json::Value = serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::plain(format!("{TAKEN} of this run cannot be read: {error}"), None))?;
+    Ok(told.get("at").and_then(|at| at.as_str()?.parse().ok()))
+}
+
 /// Whether a run file is there, encrypted or not.
 fn any(run: &RunInfo, name: &str) -> Result<bool, Failure> {
     let plain = kept(run, Backup::ID, name, name)?;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Change, Check, Hands, Problem};
 use crate::base::drives::Plan;
 use crate::base::fault::Failure;
-use crate::base::permit::{Permit, System};
+use crate::base::permit::{Permit, System, Thing};
 use crate::blueprint::backup::kept;
 use crate::blueprint::configs::configs;
 use crate::blueprint::drained;
@@ -25,9 +26,13 @@ use super::anew::Anew;
 use super::behind::{self, PASSED};
 use super::on;
 use super::remembered::{PEERS, answering, layout_file, layouts, seen_last};
-use super::s01_backup::has_snapshot;
+use super::replicas;
+use super::s01_backup::{has_snapshot, snapshot_at};
 use super::s02a_leave_etcd::gone;
 use super::sight::layout_now;
+
+/// After this long the snapshot of the only voter is no way back any more.
+const STALE: SignedDuration = SignedDuration::from_hours(24);
 
 /// Switches the machine off, and keeps it so until 05.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -93,13 +98,15 @@ impl Step<Estate> for ShutDown {
         Duration::from_secs(600)
     }
 
-    fn outlook(&self, _cx: &Estate) -> Outlook {
+    fn outlook(&self, cx: &Estate) -> Outlook {
         let longest = if self.machine.vm.is_some() { SHUTDOWN } else { Duration::ZERO };
         let mut changes = vec![(System::Talos, format!("{} goes off", self.machine.name))];
         if let Some(vm) = &self.machine.vm {
             changes = vec![(System::Proxmox, format!("vm {}", vm.vmid))];
         }
-        let outlook = Outlook { changes, ..Outlook::default() }.longest(longest).stops(self.machine.as_a_whole());
+        let words = if self.at_the_machine(cx) { vec![Thing::off(&self.machine.name)] } else { Vec::new() };
+        let outlook =
+            Outlook { changes, words, ..Outlook::default() }.longest(longest).stops(self.machine.as_a_whole());
         if self.machine.vm.is_some() { outlook } else { outlook.asks_back(self.button()) }
     }
 
@@ -115,7 +122,10 @@ impl Step<Estate> for ShutDown {
             return self.by_hand(cx, &waits, &seen).await;
         }
         Ok(match ways {
-            Off::Off(how) => Check::done().note(format!("{name} is off: {how}")),
+            Off::Off(how) => match self.only_silent(cx, &seen) {
+                Some(problem) => Check::blocked(vec![problem]),
+                None => Check::done().note(format!("{name} is off: {how}")),
+            },
             Off::On(talos, _) => self.ahead(cx, &talos, &seen).await?,
             Off::Between(why) | Off::Silent(why) => Check::waiting(format!("{name}: {why}")),
             Off::Deaf(why) => Check::waiting(format!(
@@ -177,11 +187,11 @@ impl Step<Estate> for ShutDown {
         Ok(match two_ways(cx, &self.machine).await? {
             Off::On(..) => Check::done(),
             Off::Between(why) | Off::Deaf(why) => Check::waiting(format!("{name}: {why}")),
-            Off::Silent(why) if seen.got.is_empty() => {
-                Check::done().stays([format!("{name}, which does not answer: {why}")])
-            }
             Off::Silent(why) => Check::waiting(format!("{name}: {why}")),
-            Off::Other(why) => Check::done().stays([format!("{name} runs, and not as a node of its cluster: {why}")]),
+            Off::Other(why) => Check::blocked(vec![Problem::new(
+                format!("{name} runs, and not as a node of {}: {why}", self.machine.cluster),
+                "see its screen, and the boot order of its firmware; `pvemig undo` asks it again",
+            )]),
             Off::Off(_) => {
                 let hands = Hands::Drives { node: name.clone(), moves: Vec::new(), medium: None, on: true };
                 Check::manual(self.button(), None, Some(hands))
@@ -242,6 +252,13 @@ impl ShutDown {
         if !problems.is_empty() {
             return Ok(Check::blocked(problems));
         }
+        // Nothing of it was switched off by this run yet: afterwards its replicas here are known to be away.
+        if seen.since.is_none() {
+            let problems = self.of_mayastor(cx).await?;
+            if !problems.is_empty() {
+                return Ok(Check::blocked(problems));
+            }
+        }
         let pods = drained::look(cx, &self.machine, seen.run).await?;
         if !pods.going.is_empty() {
             return Ok(Check::waiting(format!("still on {}: {}", self.machine.node.name, pods.going.join(", "))));
@@ -284,6 +301,31 @@ impl ShutDown {
         Ok(problems)
     }
 
+    /// What 00 has asked, once more: the drain may have taken hours.
+    async fn of_mayastor(&self, cx: &Estate) -> Result<Vec<Problem>, Failure> {
+        let Some(mayastor) = replicas::ask(cx, &self.machine).await? else { return Ok(Vec::new()) };
+        let volumes = mayastor.volumes.map_err(|why| Failure::plain(why.text, why.help))?;
+        let amiss = replicas::amiss(&self.machine.node.name, &volumes);
+        Ok(amiss.into_iter().map(|(_, problem)| problem).collect())
+    }
+
+    /// Talos and the kubelet are heard over one cable: silence of both shows that it is off only where this run has switched
+    /// it off, or a person has looked.
+    fn only_silent(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Option<Problem> {
+        let name = &self.machine.name;
+        let word = Thing::off(name);
+        if !self.at_the_machine(cx) || !seen.got.is_empty() || seen.run.consents.contains(&word) {
+            return None;
+        }
+        let text = format!(
+            "{name} is silent, and this run has not switched it off: with its cable out it would be silent too"
+        );
+        let help = format!(
+            "look at it: where it is off, `pvemig resume --destroy {word}` goes on; else put the cable in first"
+        );
+        Some(Problem::new(text, help))
+    }
+
     fn at_the_machine(&self, cx: &Estate) -> bool {
         let node = cx.site().talos_node(&self.machine.name).map(|(_, node)| node);
         matches!(node.and_then(|node| node.out_of_band.as_ref()), Some(crate::site::OutOfBand::AtTheMachine(_)))
@@ -319,6 +361,15 @@ impl ShutDown {
                 Problem::new(text, "`pvemig run` takes one first; `pvemig etcd snapshot` takes one for another place")
                     .mended_by(on::BACKUP),
             ]);
+        }
+        if only && let Some(at) = snapshot_at(run)?.filter(|at| cx.clock().now().duration_since(*at) > STALE) {
+            let text = format!(
+                "{name} is the only voter of etcd, and the snapshot of this run is of {at:.0}: what came since is not in it"
+            );
+            return Ok(vec![Problem::new(
+                text,
+                "`pvemig undo` this run, and begin another one, which takes a new one",
+            )]);
         }
         Ok(if self.without_api { verdict.without_majority() } else { verdict.problems })
     }

@@ -72,26 +72,31 @@ impl Step<Estate> for InstallNode {
         if check.is_done() {
             return installed::check(cx, &self.anew.bare).await;
         }
-        let barred = match &check.answer {
-            Answer::Todo { .. } | Answer::Blocked { .. } => self.barred(cx, run).await?,
-            Answer::Done | Answer::Manual { .. } | Answer::Waiting { .. } => Vec::new(),
-        };
-        if !barred.is_empty() {
-            match &mut check.answer {
-                Answer::Blocked { problems } => drop(problems.splice(0..0, barred)),
-                _ => return Ok(Check::blocked(barred).notes(check.notes)),
+        if !matches!(check.answer, Answer::Todo { .. } | Answer::Blocked { .. }) {
+            return Ok(check);
+        }
+        let barred = self.barred(cx, run).await?;
+        match (&mut check.answer, barred) {
+            (Answer::Blocked { problems }, Some(barred)) => drop(problems.splice(0..0, barred)),
+            (_, Some(barred)) if !barred.is_empty() => return Ok(Check::blocked(barred).notes(check.notes)),
+            (Answer::Todo { .. }, None) => {
+                let name = self.anew.bare.name();
+                return Ok(Check::waiting(format!(
+                    "{name} waits for its configuration, and does not tell its drives yet"
+                )));
             }
+            _ => {}
         }
         Ok(check)
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        // From here on there is no way back.
-        let barred = self.barred(cx, seen.run).await?;
-        if !barred.is_empty() {
-            return Err(Failure::barred(barred));
+        // From here on there is no way back: nothing is sent to a machine whose drives were not looked at right before.
+        match self.barred(cx, seen.run).await? {
+            Some(barred) if barred.is_empty() => self.core().apply(cx, seen, permit).await,
+            Some(barred) => Err(Failure::barred(barred)),
+            None => Ok(()),
         }
-        self.core().apply(cx, seen, permit).await
     }
 
     async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
@@ -105,18 +110,19 @@ impl InstallNode {
         Apply { key, bare: &self.anew.bare, peers: &self.peers, first: false, others: &[] }
     }
 
-    /// Why a machine that waits is not installed, whatever anybody has consented to.
-    async fn barred(&self, cx: &Estate, run: &RunInfo) -> Result<Vec<Problem>, Failure> {
+    /// Why a machine that waits is not installed, whatever anybody has consented to; None: it does not wait, or its drives
+    /// could not be looked at.
+    async fn barred(&self, cx: &Estate, run: &RunInfo) -> Result<Option<Vec<Problem>>, Failure> {
         let (bare, target) = (&self.anew.bare, &self.plan.target);
         let Stand::Waits(talos, mut problems, _) =
             stand(cx, &bare.machine, &self.plan, run, target, Some(&self.anew)).await?
         else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let live = Box::pin(cx.inventory_waiting(bare.name(), &talos)).await?;
         let mends = |problem: Problem| problem.mended_by(on::MOVE);
         problems = problems.into_iter().map(mends).collect();
         problems.extend(self.anew.in_use(run, &live)?);
-        Ok(problems)
+        Ok(Some(problems))
     }
 }

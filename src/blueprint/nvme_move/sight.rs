@@ -35,7 +35,7 @@ pub(super) struct Known {
     pub(super) before: Inventory,
 }
 
-/// How long a machine that waits may take to look at what is on its drives.
+/// How long a machine that boots, or waits, may take to find its drives, and to look at what is on them.
 const DISCOVERS: Duration = Duration::from_secs(10);
 
 /// How a machine and its drives stand.
@@ -185,26 +185,37 @@ pub(super) async fn stand(
         Off::Deaf(why) => return Ok(Stand::Deaf(why)),
         Off::Silent(why) => return Ok(Stand::Between(why)),
     };
-    let live = behind::inventory(cx, machine).await?;
-    let known = known(cx, machine, plan, run, Some(&live))?;
-    let sight = match placed(&known.plan, layout, &known.before, &live) {
-        Ok(sight) => sight,
-        Err(why) if stage != Stage::Running => return Ok(Stand::Between(format!("{} boots: {why}", machine.name))),
-        Err(why) => return Err(unasked(why)),
-    };
-    let Some(first) = sight.odd.first() else {
-        return judged(machine, &known.plan, layout, &sight, &live, Some(stage)).map(|judged| match judged {
-            Judged::So(notes) => Stand::There(notes),
-            Judged::Not(problems, notes) => Stand::Amiss(problems, notes),
-            Judged::Between(why) => Stand::Between(why),
-        });
-    };
-    // What is on a drive shows only once the node has looked: until then one may look empty, or like none of ours.
-    if stage != Stage::Running && sight.odd.iter().any(by_content) {
-        return Ok(Stand::Between(format!("{} boots: {}", machine.name, first.text(&known.plan, &live))));
+    let mut looked = false;
+    loop {
+        let live = behind::inventory(cx, machine).await?;
+        let known = known(cx, machine, plan, run, Some(&live))?;
+        let sight = match placed(&known.plan, layout, &known.before, &live) {
+            Ok(sight) => sight,
+            Err(why) if stage != Stage::Running => {
+                return Ok(Stand::Between(format!("{} boots: {why}", machine.name)));
+            }
+            Err(why) => return Err(unasked(why)),
+        };
+        let Some(first) = sight.odd.first() else {
+            return judged(machine, &known.plan, layout, &sight, &live, Some(stage)).map(|judged| match judged {
+                Judged::So(notes) => Stand::There(notes),
+                Judged::Not(problems, notes) => Stand::Amiss(problems, notes),
+                Judged::Between(why) => Stand::Between(why),
+            });
+        };
+        // What is on a drive shows only once the node has looked: until then one may look empty, or like none of ours.
+        if stage != Stage::Running && sight.odd.iter().any(by_content) {
+            return Ok(Stand::Between(format!("{} boots: {}", machine.name, first.text(&known.plan, &live))));
+        }
+        // A drive may take seconds to come up.
+        if stage != Stage::Running && !looked {
+            looked = true;
+            pause(cx.clock(), DISCOVERS).await;
+            continue;
+        }
+        let problems = sight.odd.iter().map(|odd| Problem::new(odd.text(&known.plan, &live), odd.help(&known.plan)));
+        return Ok(Stand::Amiss(problems.collect(), causes(&talos, &known.plan, &sight, &live).await));
     }
-    let problems = sight.odd.iter().map(|odd| Problem::new(odd.text(&known.plan, &live), odd.help(&known.plan)));
-    Ok(Stand::Amiss(problems.collect(), causes(&talos, &known.plan, &sight, &live).await))
 }
 
 /// What tells a drive by what is on it.

@@ -104,6 +104,8 @@ struct Was {
 struct Mounted {
     id: String,
     target: String,
+    #[serde(default)]
+    source: String,
     read_only: bool,
 }
 
@@ -172,10 +174,13 @@ fn former(machine: &Machine, drives: &Drives, run: &RunInfo) -> Result<Former, F
 fn staying(plan: &Plan, before: &Inventory, mounts: Vec<Mounted>) -> Result<Former, Failure> {
     let mut out = Former::default();
     let named = name(plan, before).map_err(unasked)?;
-    let mut left = Vec::new();
+    let (mut left, mut gone) = (Vec::new(), Vec::new());
     for (at, drive) in before.drives.iter().enumerate() {
         let name = named.found.iter().find(|found| found.at == at).map(|found| found.name.clone());
         let stays = name.as_ref().is_none_or(|name| Plan::slot_of(&plan.target, name).is_some());
+        if !stays {
+            gone.push(drive.id.clone());
+        }
         let is_system = drive.purposes.contains(&Purpose::System);
         let own = |label: &str| is_system && OWN.contains(&label);
         let made = |label: &str| ["u-", "r-", "s-"].iter().any(|before| label.starts_with(before));
@@ -194,7 +199,10 @@ fn staying(plan: &Plan, before: &Inventory, mounts: Vec<Mounted>) -> Result<Form
     }
     let counts = |mount: &Mounted| {
         let own = OWN.contains(&mount.id.as_str()) || mount.target.starts_with(USER_VOLUMES);
-        own && !left.contains(&mount.id)
+        // `machine.disks` are mounted wherever the configuration has them.
+        let of_a_disk = mount.source.starts_with("/dev/") && !mount.source.starts_with("/dev/loop");
+        let left = left.contains(&mount.id) || gone.iter().any(|disk| is_below(&mount.source, disk));
+        (own || of_a_disk) && !left
     };
     out.mounts = mounts.into_iter().filter(counts).collect();
     Ok(out)

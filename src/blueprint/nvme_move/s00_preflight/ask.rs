@@ -16,7 +16,6 @@ use crate::engine::step::RunInfo;
 use crate::estate::{Estate, read_config, surveyed};
 use crate::k8s::access::Right;
 use crate::k8s::drain::Surroundings;
-use crate::k8s::mayastor::{DiskPool, MayastorVolume};
 use crate::k8s::{KubeError, Node, Pod};
 use crate::proxmox::Permissions;
 use crate::talos::kind::{self, MachineStatus};
@@ -24,6 +23,7 @@ use crate::talos::{Service, Talos};
 
 use super::super::behind::{self, Behind};
 use super::super::params::Other;
+use super::super::replicas::{self, Mayastor};
 use super::super::s01_backup::STANDS;
 use super::super::sight::{Known, known, learned};
 use super::super::stands::{stands, with_ports};
@@ -88,12 +88,6 @@ pub(super) struct KubeFacts {
     pub(super) lacking: Asked<Vec<Right>>,
 }
 
-/// What Mayastor says.
-pub(super) struct Mayastor {
-    pub(super) pools: Vec<DiskPool>,
-    pub(super) volumes: Asked<Vec<MayastorVolume>>,
-}
-
 /// What Proxmox says of the VM.
 pub(super) struct VmFacts {
     pub(super) runs: bool,
@@ -117,7 +111,7 @@ pub(super) async fn gather(p: &Preflight, cx: &Estate, run: &RunInfo) -> Facts {
         Box::pin(drives(p, cx, run)),
         look(cx, &p.machine.cluster, &p.peers),
         kubernetes(p, cx),
-        mayastor(p, cx),
+        replicas::ask(cx, &p.machine),
         second(cx, &p.machine),
         vm,
         join_all(p.others.iter().map(|other| async move { asked(is_done(other, cx, run).await) })),
@@ -199,14 +193,6 @@ async fn kubernetes(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure> {
         other => asked(other),
     };
     Ok(KubeFacts { node, pods: asked(pods), round: asked(round), lacking })
-}
-
-async fn mayastor(p: &Preflight, cx: &Estate) -> Result<Option<Mayastor>, Failure> {
-    let kube = cx.kubernetes(&p.machine.node.cluster).await?;
-    let Some(pools) = kube.disk_pools().await? else { return Ok(None) };
-    let Some(first) = pools.first() else { return Ok(None) };
-    let volumes = asked(kube.mayastor_volumes(&first.namespace).await);
-    Ok(Some(Mayastor { pools, volumes }))
 }
 
 async fn virtual_machine(p: &Preflight, cx: &Estate, vm: &Vm) -> Result<VmFacts, Failure> {

@@ -18,9 +18,10 @@ use crate::k8s::drain::plan;
 use crate::site::OutOfBand;
 
 use super::super::behind::Behind;
+use super::super::replicas::{self, Mayastor};
 use super::super::{known, on, rights};
 use super::Preflight;
-use super::ask::{Facts, KubeFacts, Mayastor, TalosFacts, VmFacts};
+use super::ask::{Facts, KubeFacts, TalosFacts, VmFacts};
 use super::drives::{drives, selectors, told_apart};
 use super::firmware::firmware;
 use super::safe::way_back;
@@ -64,7 +65,7 @@ pub(super) fn all(p: &Preflight, facts: &Facts, run: &RunInfo, here: &Here<'_>) 
         }
     }
     all.extend(mayastor(p, &facts.mayastor).all);
-    all.extend(power(p, &facts.power, here.out_of_band).all);
+    all.extend(power(p, &facts.power, here.out_of_band, &facts.etcd).all);
     if let Some(vm) = &facts.vm {
         all.extend(virtual_machine(p, vm, &facts.talos).all);
     }
@@ -213,29 +214,14 @@ fn mayastor(p: &Preflight, asked: &Asked<Option<Mayastor>>) -> Findings {
         }
     }
     let Some(volumes) = out.need(on::SHUTDOWN, "the volumes of Mayastor", &mayastor.volumes) else { return out };
-    for volume in volumes {
-        if volume.rebuilds() {
-            out.problem(
-                &known::REBUILD,
-                on::SHUTDOWN,
-                format!("volume {} of Mayastor is being rebuilt", volume.uuid),
-                "wait for its end (`kubectl mayastor get rebuild-history`), and look again",
-            );
-        }
-        if volume.may_be_on(name) && volume.sound_elsewhere(name).next().is_none() {
-            out.problem(
-                &known::REPLICAS,
-                on::SHUTDOWN,
-                format!("volume {} of Mayastor has no sound replica on another node than {name}", volume.uuid),
-                "add a replica on another node, and let it be rebuilt: `kubectl mayastor scale volume UUID 2`",
-            );
-        }
+    for (known, problem) in replicas::amiss(name, volumes) {
+        out.borrowed(known, on::SHUTDOWN, problem);
     }
     out
 }
 
 /// Something else than its own API tells whether the machine is on, and tells it rightly now.
-fn power(p: &Preflight, power: &Asked<Second>, out_of_band: Option<&OutOfBand>) -> Findings {
+fn power(p: &Preflight, power: &Asked<Second>, out_of_band: Option<&OutOfBand>, etcd: &Etcd) -> Findings {
     let mut out = Findings::of(if p.machine.vm.is_some() { System::Proxmox } else { System::Talos });
     let name = &p.machine.name;
     if let (None, None) = (&p.machine.vm, out_of_band) {
@@ -246,6 +232,21 @@ fn power(p: &Preflight, power: &Asked<Second>, out_of_band: Option<&OutOfBand>) 
             format!(
                 "add `out_of_band:` to {name} in the site file: `power:` with the command of its management controller, or \
                  `at_the_machine:` where somebody stands before it"
+            ),
+        );
+        return out;
+    }
+    // Who hears its kubelet goes off with it.
+    let only = etcd.knows(name) && etcd.by_vote().0.len() == 1;
+    if let (true, Some(OutOfBand::AtTheMachine(_))) = (only, out_of_band) {
+        out.problem(
+            &known::SECOND_WAY,
+            on::SHUTDOWN,
+            format!(
+                "{name} is the only control plane: with it off nobody is left who would hear that its kubelet is silent"
+            ),
+            format!(
+                "name something else that sees its power: `out_of_band: {{ power: .. }}` of {name} in the site file"
             ),
         );
         return out;

@@ -50,13 +50,22 @@ fn before() -> Inventory {
 }
 
 fn mounts() -> Vec<Mounted> {
-    let one = |id: &str, target: &str| Mounted { id: id.into(), target: target.into(), read_only: false };
+    let of = |id: &str, target: &str, source: &str| Mounted {
+        id: id.into(),
+        target: target.into(),
+        source: source.into(),
+        read_only: false,
+    };
+    let one = |id: &str, target: &str| of(id, target, "");
     vec![
         one("EPHEMERAL", "/var"),
         one("u-media", "/var/mnt/media"),
         one("u-old", "/var/mnt/old"),
         one("u-folder", "/var/mnt/folder"),
         one("opt", "/opt"),
+        // Of `machine.disks`: one on a drive that stays, one on a drive that leaves.
+        of("/dev/nvme1n1-2", "/var/lib/longhorn", "/dev/nvme1n1p2"),
+        of("/dev/nvme2n1-1", "/var/lib/old", "/dev/nvme2n1p1"),
     ]
 }
 
@@ -102,6 +111,7 @@ fn now() -> Now {
             mount("EPHEMERAL", "/var"),
             mount("u-media", "/var/mnt/media"),
             mount("u-folder", "/var/mnt/folder"),
+            mount("/dev/nvme0n1-2", "/var/lib/longhorn"),
             mount("u-scratch", "/var/mnt/scratch"),
         ],
     }
@@ -119,7 +129,7 @@ fn what_leaves_with_its_drive_is_not_waited_for() {
     assert_eq!(ids, ["META", "EPHEMERAL", "u-media"]);
     assert_eq!(former.notes, ["the volume u-old has left with O"]);
     let mounted: Vec<&str> = former.mounts.iter().map(|one| one.id.as_str()).collect();
-    assert_eq!(mounted, ["EPHEMERAL", "u-media", "u-folder"]);
+    assert_eq!(mounted, ["EPHEMERAL", "u-media", "u-folder", "/dev/nvme1n1-2"]);
     let judged = look(&now(), &drives());
     assert_eq!((judged.problems.as_slice(), judged.waits.as_slice()), (&[][..], &[][..] as &[String]));
     assert!(judged.notes.iter().any(|note| note == "u-media is ready on D"), "{judged:#?}");
@@ -129,7 +139,7 @@ fn what_leaves_with_its_drive_is_not_waited_for() {
 #[test]
 fn what_can_still_come_is_waited_for_and_what_cannot_is_refused() {
     type Edit = fn(&mut Now, &mut Drives);
-    let waits: [(Edit, &str); 8] = [
+    let waits: [(Edit, &str); 9] = [
         (
             |now, _| now.statuses.get_mut("u-media").unwrap().phase = "waiting".into(),
             "u-media is waiting; its partition is on D",
@@ -138,6 +148,10 @@ fn what_can_still_come_is_waited_for_and_what_cannot_is_refused() {
         (|now, _| drop(now.statuses.remove("u-media")), "u-media is unknown to Talos"),
         (|now, _| now.mounts.retain(|(id, _)| id != "u-media"), "u-media is not mounted at /var/mnt/media"),
         (|now, _| now.mounts.retain(|(id, _)| id != "u-folder"), "u-folder is not mounted at /var/mnt/folder"),
+        (
+            |now, _| now.mounts.retain(|(_, mount)| mount.target != "/var/lib/longhorn"),
+            "/dev/nvme1n1-2 is not mounted at /var/lib/longhorn",
+        ),
         (|now, _| drop(now.statuses.remove("u-scratch")), "Talos does not know u-scratch yet"),
         (
             |now, drives| {
@@ -159,7 +173,7 @@ fn what_can_still_come_is_waited_for_and_what_cannot_is_refused() {
         );
         waited += 1;
     }
-    assert_eq!(waited, 8);
+    assert_eq!(waited, 9);
     let refused: [(Edit, &str); 6] = [
         (
             |_, drives| drives.live.drives[0].parts = Layer::Known(Vec::new()),
