@@ -107,3 +107,38 @@ fn a_person_moves_the_drives_and_the_run_goes_on_by_itself() {
     assert_eq!(back.code, 0, "{}", back.stderr);
     expect(&up.run(&["survey", "--hardware", "talos-nuc"]), 0, &["M2_2", DATA]);
 }
+
+/// The system disk too, of one of three control planes and of the only one; and another one in its place.
+#[test]
+fn a_person_moves_the_system_disk_and_the_run_goes_on_by_itself() {
+    const SYS: &str = "S5GXNF0R601234";
+    const NEW: &str = "S676NF0W712345";
+    const STICK: &str = "4C530001281205115020";
+    type Moves = &'static [(&'static str, &'static str)];
+    let swap: Moves = &[(SYS, "bench"), (DATA, "M2_1"), (SYS, "M2_2")];
+    let anew: Moves = &[(SYS, "bench"), (NEW, "M2_1"), (STICK, "talos-nuc")];
+    let (wipe, worlds) = (format!("disk/{NEW}"), ["nvme-system", "nvme-single", "nvme-system-replaced"]);
+    let cases: [(&str, Moves, &[&str], &str); 3] = [
+        (worlds[0], swap, &[], "sys is S5GXNF0R601234 in M2_2, by its serial number"),
+        (worlds[1], swap, &[], "sys is S5GXNF0R601234 in M2_2, by its serial number"),
+        (worlds[2], anew, &["--destroy", &wipe], "fresh is S676NF0W712345 in M2_1, by its serial number"),
+    ];
+    for (world, moves, more, words) in cases {
+        let up = Up::new(world, "manual");
+        let lab = up.shell.path().join("lab");
+        let dir = lab.to_str().unwrap();
+        let (run, said) = asks(&up, &[&["run", "nuc-drives", "--yes", "--wait"], more].concat(), "please: ");
+        assert!(said.iter().any(|line| line.contains("please: talos-nuc is off: ")), "{world}: {said:#?}");
+        for (which, to) in moves {
+            expect(&up.run(&["lab", "move", which, "--to", to, "--dir", dir]), 0, &[which]);
+        }
+        expect(&up.run(&["lab", "power", "talos-nuc", "--dir", dir]), 0, &["talos-nuc is switched on"]);
+        let done = super::said(run.wait_with_output().unwrap());
+        assert_eq!(done.code, 0, "{world}: {}", done.stderr);
+        let report = up.run(&["report"]);
+        assert!(report.stdout.contains(words), "{world}: {words}: {}", report.stdout);
+        let again = up.run(&[&["run", "nuc-drives", "--yes"], more].concat());
+        assert_eq!(again.code, 0, "{world}: {}", again.stderr);
+    }
+    assert_eq!(cases.len(), 3);
+}

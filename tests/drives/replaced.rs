@@ -208,14 +208,19 @@ async fn what_is_wrong_with_a_machine_that_waits_is_told() {
         let disks = &mut world.talos.nodes.get_mut(NUC).unwrap().disks;
         disks.iter_mut().filter_map(|disk| disk.live.as_mut()).for_each(|live| live.version = "1.11.3".into());
     };
-    for (case, befell) in [("older", true), ("wrong slot", false)] {
+    for (case, befell) in [("older", true), ("another schematic", true), ("wrong slot", false)] {
         let rig = Rig::of(
             at_rest_after(WORLD, case, |w| {
-                if befell {
+                if case == "older" {
                     older(w)
                 }
             }),
-            |_| {},
+            |site| {
+                if case == "another schematic" {
+                    site["migrations"]["nuc-drives"]["params"]["medium"]["schematic"] =
+                        json!("376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba");
+                }
+            },
         )
         .await;
         let lab = rig.lab.clone();
@@ -231,10 +236,13 @@ async fn what_is_wrong_with_a_machine_that_waits_is_told() {
         let run = rig.bench.go(&rig.estate, &rig.steps, None, false, &consenting(), hands).await;
         let (key, text) = why(&run);
         if befell {
-            assert!(
-                key == "05-verify-disks" && text.contains("waits with Talos v1.11.3, and ran v1.11.5"),
-                "{key}: {text}"
-            );
+            let words = match case {
+                "older" => "waits with Talos v1.11.3, and ran v1.11.5",
+                _ => {
+                    "waits with an image of schematic 26124abcbd408be693df9fe852c80ef1e6cc178e34d7d7d8430a28d1130b4227, and `medium` says 3765"
+                }
+            };
+            assert!(key == "05-verify-disks" && text.contains(words), "{key}: {text}");
         } else {
             assert!(
                 key == "04-move-drives"

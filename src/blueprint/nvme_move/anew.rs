@@ -28,6 +28,9 @@ pub struct Anew {
     pub bare: Bare,
     /// The version of Talos on the medium that it is installed from, `v1.11.5`.
     pub medium: String,
+    /// The schematic of that medium; None: it is not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schematic: Option<String>,
 }
 
 impl Anew {

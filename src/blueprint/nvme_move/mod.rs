@@ -162,6 +162,8 @@ mod on {
     pub(super) const INSTALL: &str = <super::InstallNode as Step<Estate>>::ID;
     pub(super) const JOIN: &str = <super::JoinCluster as Step<Estate>>::ID;
     pub(super) const REMOVE: &str = <super::RemoveOldMember as Step<Estate>>::ID;
+    pub(super) const VOLUMES: &str = <super::VerifyVolumes as Step<Estate>>::ID;
     pub(super) const UNCORDON: &str = <super::UncordonNode as Step<Estate>>::ID;
+    pub(super) const VALIDATE: &str = <super::Validate as Step<Estate>>::ID;
     pub(super) const MEASURE_AGAIN: &str = <super::MeasureAfter as Step<Estate>>::ID;
 }

@@ -20,13 +20,24 @@ pub(super) fn of(p: &Params) -> Rights {
         purpose: purpose.to_owned(),
     };
     let mut of_talos = vec![
-        talos(&[on::PREFLIGHT, on::BACKUP, on::MOVE, on::VERIFY], "os:reader", "drives, stage and services"),
-        talos(&[on::PREFLIGHT, on::BACKUP, on::SHUTDOWN], "os:reader", "members, state and alarms of etcd"),
+        talos(
+            &[on::PREFLIGHT, on::BACKUP, on::MOVE, on::VERIFY, on::VOLUMES, on::VALIDATE],
+            "os:reader",
+            "drives, volumes, mounts, stage and services",
+        ),
+        talos(
+            &[on::PREFLIGHT, on::BACKUP, on::SHUTDOWN, on::VALIDATE],
+            "os:reader",
+            "members, state and alarms of etcd",
+        ),
         talos(&[on::PREFLIGHT, on::BACKUP], ROLE, "the machine configuration; links and firmware of the drives"),
         talos(&[on::BACKUP], "os:etcd:backup", "a snapshot of etcd"),
         talos(&[on::SHUTDOWN], ROLE, "handing over the leadership of etcd"),
         talos(&[on::SHUTDOWN], "os:operator", "shutting down"),
     ];
+    if !p.volumes.is_empty() {
+        of_talos.push(talos(&[on::APPLY], ROLE, "the machine configuration that a new volume is added to"));
+    }
     if p.anew.is_some() {
         of_talos.push(talos(&[on::LEAVE, on::SHUTDOWN], ROLE, "leaving etcd"));
         of_talos.push(talos(&[on::LEAVE], "os:operator", "its reboot, where that is undone"));
@@ -99,7 +110,11 @@ pub(super) fn kubernetes(machine: &Machine, measure: Option<&Measure>) -> Vec<Ku
     };
     let node = |verb: &str| Right::new(verb, "", "nodes", "").named(&machine.node.name);
     let mut all = vec![
-        need(&[on::DRAIN, on::PREFLIGHT, on::SHUTDOWN, on::UNCORDON], node("get"), "the state of the node"),
+        need(
+            &[on::DRAIN, on::PREFLIGHT, on::SHUTDOWN, on::UNCORDON, on::VALIDATE],
+            node("get"),
+            "the state of the node",
+        ),
         need(&[on::DRAIN, on::UNCORDON], node("patch"), "the cordon"),
         need(&[on::DRAIN], Right::new("create", "", "pods/eviction", ""), "the drain"),
         KubeNeed {
@@ -121,11 +136,15 @@ pub(super) fn kubernetes(machine: &Machine, measure: Option<&Measure>) -> Vec<Ku
         ("policy", "poddisruptionbudgets"),
     ] {
         let what = "what runs on a node, what its drives are for, and what a drain would do to it";
-        all.push(need(&[on::DRAIN, on::PREFLIGHT, on::BACKUP], Right::new("list", group, resource, ""), what));
+        all.push(need(
+            &[on::DRAIN, on::PREFLIGHT, on::BACKUP, on::VALIDATE],
+            Right::new("list", group, resource, ""),
+            what,
+        ));
     }
     let mayastor = |right: Right, purpose: &str| KubeNeed {
         weight: Weight::If("the cluster has Mayastor".into()),
-        ..need(&[on::SHUTDOWN, on::PREFLIGHT, on::BACKUP], right, purpose)
+        ..need(&[on::SHUTDOWN, on::PREFLIGHT, on::BACKUP, on::VOLUMES, on::VALIDATE], right, purpose)
     };
     let (pools, volumes) = ("what its pools are on", "where its volumes have their replicas");
     all.push(mayastor(Right::new("list", "openebs.io", "diskpools", ""), pools));

@@ -96,7 +96,7 @@ impl Step<Estate> for VerifyDisks {
         Ok(match stand(cx, &self.machine, &self.plan, seen.run, &self.plan.target, anew).await? {
             Stand::There(notes) => Check::done().notes(notes),
             Stand::Waits(talos, mut problems, notes) => {
-                problems.extend(self.another_version(&talos, seen.run).await?);
+                problems.extend(self.another_medium(&talos, seen.run).await?);
                 if problems.is_empty() { Check::done() } else { Check::blocked(problems) }.notes(notes)
             }
             Stand::Amiss(problems, notes) => Check::blocked(problems).notes(notes),
@@ -156,10 +156,25 @@ impl VerifyDisks {
         in_the_way_of_a_start(cx, &self.machine, &self.plan, run).await
     }
 
-    /// The medium has another version of Talos than the node had: it would be installed with the tools of another one.
-    async fn another_version(&self, waits: &Talos, run: &RunInfo) -> Result<Option<Problem>, Failure> {
+    /// The medium has another version of Talos than the node had: it would be installed with the tools of another one. Or it
+    /// is of another schematic than the site file says.
+    async fn another_medium(&self, waits: &Talos, run: &RunInfo) -> Result<Option<Problem>, Failure> {
         let (name, Some(anew)) = (&self.machine.name, &self.anew) else { return Ok(None) };
         let was = facts(&self.machine, run)?.map_or_else(|| anew.medium.clone(), |facts| facts.talos);
+        if let Some(wanted) = &anew.schematic {
+            // The version call is not there in maintenance mode; what is on the image is.
+            let all = waits.list(&kind::EXTENSIONS).await?.into_iter().map(|one| one.spec.metadata);
+            let is = all.filter(|one| one.name == "schematic").map(|one| one.version).next();
+            if is.as_ref() != Some(wanted) {
+                let is = is.map_or_else(|| "no schematic".to_owned(), |is| format!("schematic {is}"));
+                return Ok(Some(Problem::new(
+                    format!("{name} waits with an image of {is}, and `medium` says {wanted}"),
+                    format!(
+                        "switch it off by its power button, and boot it from that one, or correct `medium`; `pvemig resume` asks {name} again"
+                    ),
+                )));
+            }
+        }
         let Some(version) = waits.single(&kind::VERSION).await?.map(|found| found.spec.version) else {
             let text = format!("which version of Talos {name} was booted from the medium with it does not tell");
             return Ok(Some(Problem::new(text, "see its screen; `pvemig resume` asks again")));

@@ -74,12 +74,9 @@ pub struct Params {
 pub struct Medium {
     /// Its version of Talos, `v1.11.5`.
     pub version: String,
-    /// Its schematic at the image factory; None where it is not of the factory.
+    /// Its schematic at the image factory; None: it is not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schematic: Option<String>,
-    /// For a VM: the volume of Proxmox that is put into its drive.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volume: Option<String>,
 }
 
 /// How drives are measured.
@@ -160,7 +157,7 @@ impl Params {
             (Some((_, wanted)), Some(source), Some(medium)) if plan.scenario == Scenario::SystemReplaced => {
                 let disk = wanted.serial.trim().to_owned();
                 let bare = Bare { machine: machine.clone(), source, disk, at, fingerprint };
-                Some(Anew { bare, medium: medium.version.clone() })
+                Some(Anew { bare, medium: medium.version.clone(), schematic: medium.schematic.clone() })
             }
             _ => None,
         };
@@ -250,9 +247,8 @@ fn medium(item: &Item<'_>) -> Option<Medium> {
         }
         Some(text.to_owned())
     });
-    let text = |key: &str| fields.get(key).map(|i| i.text().map(str::to_owned));
-    let (schematic, volume) = (text("schematic"), text("volume"));
-    Some(Medium { version: version?, schematic: transpose(schematic)?, volume: transpose(volume)? })
+    let schematic = fields.get("schematic").map(|i| i.text().map(str::to_owned));
+    Some(Medium { version: version?, schematic: transpose(schematic)? })
 }
 
 /// How the drives are measured, of parameters of which nothing else is read.

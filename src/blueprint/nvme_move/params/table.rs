@@ -36,13 +36,7 @@ pub(super) const VOLUME: &[Param] = &[
 ];
 pub(super) const MEDIUM: &[Param] = &[
     Param::need("version", "its version of Talos, that which runs on the node", "v1.11.5"),
-    Param::may("schematic", "its schematic at the image factory", "26124abcbd408be6..", "it is not looked at"),
-    Param::may(
-        "volume",
-        "for a VM: the volume of Proxmox that it is",
-        "local:iso/talos.iso",
-        "a stick, put in by hand",
-    ),
+    Param::may("schematic", "its schematic at the image factory, whole", "26124abcbd408be6..", "it is not looked at"),
 ];
 pub(super) const MEASURED: &[Param] = &[
     Param::may("image", "the image of the pod that measures", MEASURE.0, MEASURE.0),
