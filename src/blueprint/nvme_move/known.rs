@@ -75,14 +75,14 @@ pub(super) static OLD_SYSTEM: Known = Known {
 };
 pub(super) static WIPED: Known = Known {
     name: "wiped-disk-holds-a-volume",
-    steps: &[on::MOVE],
+    steps: &[on::INSTALL],
     means: "The disk that the node is to be installed on holds a volume, or a pool, that somebody knows by its name.",
     matters: "An installation wipes the whole disk. A consent is for a disk that is nobody's.",
     by_hand: "`pvemig survey --hardware` shows what it is for; move that to another drive, or install on an empty one.",
 };
 pub(super) static NEEDLESS_WIPE: Known = Known {
     name: "needless-wipe",
-    steps: &[on::MOVE],
+    steps: &[on::INSTALL],
     means: "The disk that the node is to be installed on is the one that it runs from already.",
     matters: "A node would be installed anew, and leave etcd, for a drive that only has to be moved.",
     by_hand: "`talosctl get systemdisk`; correct `purpose`, and write `scenario: system-moved` or `data`.",
@@ -104,7 +104,7 @@ pub(super) static WAY_BACK: Known = Known {
 };
 pub(super) static ONLY_VOTER: Known = Known {
     name: "only-voter-cannot-be-replaced",
-    steps: &[on::SHUTDOWN],
+    steps: &[on::LEAVE],
     means: "The node is the only voter of etcd, and is to be installed anew.",
     matters: "It would find nobody to join: what etcd has, the whole of Kubernetes, is on the disk that leaves.",
     by_hand: "A second control plane first, and a third; or keep the disk.",

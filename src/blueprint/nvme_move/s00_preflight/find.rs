@@ -124,7 +124,7 @@ fn quorum(p: &Preflight, etcd: &Etcd) -> Findings {
     if p.plan.scenario == Scenario::SystemReplaced && etcd.knows(name) && etcd.by_vote().0.len() == 1 {
         out.problem(
             &known::ONLY_VOTER,
-            on::SHUTDOWN,
+            on::LEAVE,
             format!("{name} is the only voter of etcd: installed anew it has nobody to join, and the cluster is gone"),
             "add a control plane first; or keep its disk (`scenario: system-moved`). From a snapshot alone `quorum-recover` leads out",
         );

@@ -55,7 +55,7 @@ fn wiped(node: &str, plan: &Plan, (name, drive): (&str, &Drive), sight: &Sight, 
         if plan.current.values().any(|other| former(other)) {
             out.problem(
                 &known::NEEDLESS_WIPE,
-                on::MOVE,
+                on::INSTALL,
                 format!("{node} runs from {name} ({}) already: nothing has to be wiped", drive.shown()),
                 "correct `purpose` of the drives (`pvemig survey --hardware` shows what each is for), and write `scenario: data`, or \
                  `scenario: system-moved` where it changes its slot",
@@ -67,16 +67,16 @@ fn wiped(node: &str, plan: &Plan, (name, drive): (&str, &Drive), sight: &Sight, 
     if !lost.is_empty() {
         out.problem(
             &known::WIPED,
-            on::MOVE,
+            on::INSTALL,
             format!("disk {}, which {node} is to be installed on, holds {}", drive.shown(), lost.join(", ")),
             "move that to another drive first, or have the node installed on one that is empty; no consent gives it",
         );
     } else if let Layer::Unknown { reason, .. } = &drive.parts {
         let help = Some("the node may still be booting; look again".to_owned());
-        out.unknown(on::MOVE, &format!("what is on {name}"), &Unknown { text: reason.clone(), help });
+        out.unknown(on::INSTALL, &format!("what is on {name}"), &Unknown { text: reason.clone(), help });
     } else if let Some(line) = live.not_asked.first() {
         let help = Some("mend that, and look again: what is on it would be lost".to_owned());
-        out.unknown(on::MOVE, &format!("what {name} is for"), &Unknown { text: line.clone(), help });
+        out.unknown(on::INSTALL, &format!("what {name} is for"), &Unknown { text: line.clone(), help });
     }
 }
 
