@@ -92,11 +92,36 @@ fn a_person_moves_the_drives_and_the_run_goes_on_by_itself() {
     hand(&["lab", "power", "talos-nuc"]);
     let done = super::said(run.wait_with_output().unwrap());
     assert_eq!(done.code, 0, "{}", done.stderr);
+    for words in ["what the site file, of talos-nuc must say now:", "        M2_3: media", "has no `port:`"] {
+        assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
+    }
     let report = up.run(&["report"]);
     for words in ["media is 22471A806001 in M2_3, by its serial number", "04-move-drives"] {
         assert!(report.stdout.contains(words), "{words}: {}", report.stdout);
     }
-    expect(&up.run(&["plan", "nuc-drives"]), 0, &["03-shutdown"]);
+    // What is so already is said to be so, though a run would keep and measure it anew.
+    let after = up.run(&["plan", "nuc-drives"]);
+    let rows = [
+        ("02-drain", "not needed"),
+        ("03-shutdown", "not needed"),
+        ("04-move-drives", "done"),
+        ("05-verify-disks", "done"),
+        ("07-verify-volumes", "done"),
+        ("08-uncordon", "done"),
+    ];
+    for (step, word) in rows {
+        let row = after.stdout.lines().find(|line| line.contains(step)).unwrap_or_default();
+        assert!(row.contains(word), "{step}: {word}: {}", after.stdout);
+    }
+    let hands = after.stdout.lines().find(|line| line.trim_start().starts_with("by hand")).unwrap_or_default();
+    assert!(hands.contains("nothing") && !after.stdout.contains("goes off"), "{}", after.stdout);
+
+    // What is asked for, in the order in which it is: the machine runs, and is switched on with its drives moved.
+    let (_, asked) = super::undoing::on_terminal(&up, &format!("undo {}", up.run_id()));
+    let asked = asked.split_whitespace().collect::<Vec<_>>().join(" ");
+    let back = asked.split_once("by hand ").map_or("", |(_, rest)| rest);
+    assert!(back.starts_with("04: talos-nuc is off: take fresh (S676NF0W712345) out of M2_2"), "{asked}");
+    assert!(!asked.contains("power button"), "{asked}");
 
     let (undo, said) = asks(&up, &["undo", &up.run_id(), "--yes", "--wait"], "please: ");
     assert!(said.iter().any(|line| line.contains("take fresh (S676NF0W712345) out of M2_2")), "{said:#?}");
@@ -106,4 +131,28 @@ fn a_person_moves_the_drives_and_the_run_goes_on_by_itself() {
     let back = super::said(undo.wait_with_output().unwrap());
     assert_eq!(back.code, 0, "{}", back.stderr);
     expect(&up.run(&["survey", "--hardware", "talos-nuc"]), 0, &["M2_2", DATA]);
+}
+
+#[test]
+fn what_is_explained_of_drives_is_their_own() {
+    let up = Up::new("nvme-system-replaced", "manual");
+    let install = up.run(&["explain", "06a-install"]);
+    expect(&install, 0, &["apply-config"]);
+    assert!(!install.stdout.contains("talosctl reset") && !install.stdout.contains(" reset -n"), "{}", install.stdout);
+    // Of a name that two blueprints have, the one that the site has a migration of.
+    let held = up.run(&["explain", "node-not-whole"]);
+    expect(&held, 0, &["a finding of nvme-move's preflight"]);
+    assert!(!held.stdout.contains("node-reboot-test"), "{}", held.stdout);
+    // The consent is asked for before anything, with the whole command.
+    let plan = up.run(&["plan", "nuc-drives"]);
+    let flag = "`pvemig run nuc-drives --destroy disk/S676NF0W712345`";
+    let words = plan.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(plan.code == 4 && words.contains(flag), "{} {words}", plan.code);
+    expect(&up.run(&["plan", "nuc-drives", "--destroy", "disk/S676NF0W712345"]), 0, &["06a-install"]);
+    let dir = up.shell.path().to_str().unwrap().to_owned();
+    for force in [&[][..], &["--force"]] {
+        let said = up.run(&[&["survey", "--hardware", "--to", &dir], force].concat());
+        expect(&said, 2, &["is a directory", "inventory.yaml"]);
+        assert!(!said.stderr.contains("writes over it"), "{}", said.stderr);
+    }
 }
