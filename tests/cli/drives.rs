@@ -92,7 +92,7 @@ fn a_person_moves_the_drives_and_the_run_goes_on_by_itself() {
     hand(&["lab", "power", "talos-nuc"]);
     let done = super::said(run.wait_with_output().unwrap());
     assert_eq!(done.code, 0, "{}", done.stderr);
-    for words in ["what the site file, of talos-nuc must say now:", "        M2_3: media", "has no `port:`"] {
+    for words in ["what the site file (talos-nuc) must say now:", "        M2_3: media", "have no `port:`"] {
         assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
     }
     let report = up.run(&["report"]);

@@ -35,8 +35,8 @@ fn fold(step: &MoveDrives, migration: &str) -> Fold {
     }
     if !unknown.is_empty() {
         why.push(format!(
-            "{} of {name} has no `port:`: the notes of {} have those that this run has learned, `pvemig survey --hardware {name}` the \
-             port of each drive",
+            "these slots of {name} have no `port:` there: {}. The notes of {} have those that this run has learned, \
+             `pvemig survey --hardware {name}` the port of each drive",
             unknown.join(", "),
             super::on::VERIFY
         ));
@@ -51,7 +51,7 @@ fn fold(step: &MoveDrives, migration: &str) -> Fold {
     let mut lines =
         vec!["migrations:".to_owned(), format!("  {migration}:"), "    params:".into(), "      current:".into()];
     lines.extend(plan.target.iter().map(|(slot, drive)| format!("        {slot}: {drive}")));
-    Fold { owner: format!("{SITE_FILE}, of {name}"), why, language: "yaml", lines }
+    Fold { owner: format!("{SITE_FILE} ({name})"), why, language: "yaml", lines }
 }
 
 #[cfg(test)]
@@ -79,13 +79,13 @@ mod tests {
         };
         let step = MoveDrives { machine, peers: Vec::new(), plan, medium: None, anew: None };
         let fold = fold(&step, "nuc-drives");
-        assert_eq!(fold.owner, "the site file, of n1");
+        assert_eq!(fold.owner, "the site file (n1)");
         let lines = "migrations:\n  nuc-drives:\n    params:\n      current:\n        1: sys\n        2: fresh";
         assert_eq!(fold.lines.join("\n"), lines);
         let why = fold.why.join("\n");
         for words in [
             "no drive of `current` is `new: true` any more: fresh",
-            "2 of n1 has no `port:`: the notes of 05-verify-disks",
+            "these slots of n1 have no `port:` there: 2. The notes of 05-verify-disks",
         ] {
             assert!(why.contains(words), "{words}: {why}");
         }
