@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use super::names::StepKey;
 use super::permit::Thing;
@@ -26,6 +27,9 @@ pub struct Check<B> {
     /// step. For who sums up a plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub likely: BTreeMap<String, Likely>,
+    /// What a person is told besides where it waits for longer than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<(Duration, String)>,
 }
 
 /// What is known of a step that acts only where the world asks for it.
@@ -274,7 +278,21 @@ impl<B> Check<B> {
 
     /// An answer without notes.
     pub fn of(answer: Answer<B>) -> Self {
-        Self { answer, notes: Vec::new(), stays: Vec::new(), sizes: BTreeMap::new(), likely: BTreeMap::new() }
+        Self {
+            answer,
+            notes: Vec::new(),
+            stays: Vec::new(),
+            sizes: BTreeMap::new(),
+            likely: BTreeMap::new(),
+            late: None,
+        }
+    }
+
+    /// What a person may do where it still waits after so long. It is one part of the reason, never cut short.
+    #[must_use]
+    pub fn late(mut self, after: Duration, advice: impl Into<String>) -> Self {
+        self.late = Some((after, clean(advice)));
+        self
     }
 
     /// Adds a note.
@@ -343,7 +361,8 @@ impl<B> Check<B> {
             Answer::Waiting { reason, foreign } => Answer::Waiting { reason, foreign },
             Answer::Blocked { problems } => Answer::Blocked { problems },
         };
-        Ok(Check { answer, notes: self.notes, stays: self.stays, sizes: self.sizes, likely: self.likely })
+        let Self { notes, stays, sizes, likely, late, .. } = self;
+        Ok(Check { answer, notes, stays, sizes, likely, late })
     }
 }
 

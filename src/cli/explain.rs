@@ -44,17 +44,10 @@ pub(super) fn explain(global: &Global, args: &ExplainArgs, out: &Out) -> anyhow:
         return one_blueprint(global, out, blueprint);
     }
     let steps = blueprint::called(name);
-    let found = blueprint::ALL.iter().find_map(|b| Some((b, b.finding(name)?)));
-    match (steps.is_empty(), found) {
+    let found: Vec<_> = findings().filter(|(_, known)| known.name == name).collect();
+    match (steps.is_empty(), found.first()) {
         (false, _) => explain_steps(global, out, &steps),
-        (true, Some((blueprint, known))) => {
-            if out.json {
-                out.data(&format!("{}\n", finding_json(blueprint, known)))?;
-            } else {
-                out.data(&finding(blueprint, known, *out))?;
-            }
-            Ok(Exit::Done)
-        }
+        (true, Some(_)) => explain_findings(global, out, found),
         (true, None) => {
             let help = match like(name, names().chain(findings().map(|(_, known)| known.name))) {
                 Some(like) => format!("did you mean `{like}`? `pvemig explain` alone lists all"),
@@ -201,12 +194,49 @@ fn finding_json(blueprint: &Blueprint, known: &Known) -> serde_json::Value {
     })
 }
 
+/// One after the other, where several blueprints have something of their own to say of it; those that the site has
+/// migrations of, where it has.
+fn explain_findings(
+    global: &Global,
+    out: &Out,
+    mut found: Vec<(&'static Blueprint, &'static Known)>,
+) -> anyhow::Result<Exit> {
+    let used = if found.len() > 1 { used(global, out) } else { Vec::new() };
+    let there = |blueprint: &Blueprint| used.iter().any(|name| name == blueprint.name);
+    if found.iter().any(|(blueprint, _)| there(blueprint)) {
+        found.retain(|(blueprint, _)| there(blueprint));
+    }
+    // Those that share their words say them once.
+    let mut each: Vec<(&Blueprint, &Known)> = Vec::new();
+    for (blueprint, known) in found {
+        if !each.iter().any(|(_, other)| *other == known) {
+            each.push((blueprint, known));
+        }
+    }
+    if out.json {
+        let all: Vec<_> = each.iter().map(|(blueprint, known)| finding_json(blueprint, known)).collect();
+        let one = match all.as_slice() {
+            [one] => one.clone(),
+            several => json!({ "findings": several }),
+        };
+        out.data(&format!("{one}\n"))?;
+    } else {
+        let all: Vec<_> = each.iter().map(|(blueprint, known)| finding(blueprint, known, *out)).collect();
+        out.data(&all.join("\n"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The blueprints that the site has migrations of; none where it cannot be read.
+fn used(global: &Global, out: &Out) -> Vec<String> {
+    load(global, out)
+        .map(|site| site.migrations.values().map(|migration| migration.blueprint.clone()).collect())
+        .unwrap_or_default()
+}
+
 /// One after the other, where several blueprints call a step so; those that the site has migrations of, where it has.
 fn explain_steps(global: &Global, out: &Out, steps: &[(&Blueprint, &Row)]) -> anyhow::Result<Exit> {
-    let used: Vec<String> = match load(global, out) {
-        Ok(site) if steps.len() > 1 => site.migrations.values().map(|migration| migration.blueprint.clone()).collect(),
-        _ => Vec::new(),
-    };
+    let used = if steps.len() > 1 { used(global, out) } else { Vec::new() };
     let there = |blueprint: &Blueprint| used.iter().any(|name| name == blueprint.name);
     let any = steps.iter().any(|(blueprint, _)| there(blueprint));
     let mut said = Vec::new();

@@ -6,6 +6,8 @@ use crate::base::check::Problem;
 use crate::base::fault::{Effect, Failure};
 use crate::base::names::StepKey;
 use crate::base::wait;
+use crate::blueprint;
+use crate::engine::fold::SITE_FILE;
 use crate::engine::recorder::RecordError;
 use crate::engine::run::{Ended, Stop, Why};
 use crate::engine::state::{Phase, RunState, Stage};
@@ -226,6 +228,14 @@ impl Told<'_> {
             };
             self.session.out.tell("  ", &line, 4);
         }
+        if let Some(blueprint) = blueprint::named(&run.state.opened.blueprint) {
+            for fold in blueprint.fold_back(&run.state, &[]).iter().filter(|fold| fold.owner.starts_with(SITE_FILE)) {
+                let out = &self.session.out;
+                out.say(&format!("what {} must say now:", fold.owner));
+                fold.why.iter().for_each(|line| out.tell("  - ", line, 4));
+                fold.lines.iter().for_each(|line| out.say(&format!("  {line}")));
+            }
+        }
         let report = format!("`pvemig report {} --format markdown`", self.id);
         self.session.out.tell(
             "  ",
@@ -329,9 +339,12 @@ fn stopped(out: &Out, state: &RunState, stop: &Stop) -> Exit {
         }
         Why::Manual { ask, hint, .. } => {
             let head = format!("{} ", style("waiting:").for_stderr().yellow().bold());
-            out.tell(&head, &format!("{step} needs you: {ask}"), 2);
-            if let Some(hint) = hint {
-                out.tell("  ", hint, 4);
+            // Its question stands above, with all that helps; nobody has read that who reads JSON.
+            if out.json {
+                out.tell(&head, &format!("{step} needs you: {ask}"), 2);
+                hint.iter().for_each(|hint| out.tell("  ", hint, 4));
+            } else {
+                out.tell(&head, &format!("{step} needs you, for what it asks for above"), 2);
             }
             Exit::Manual
         }

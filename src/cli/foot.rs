@@ -200,7 +200,8 @@ impl Foot {
         self.by_hand.extend(manual.or_else(|| outlook.asks.clone()).map(by));
         // Two that ask for the same are asked once, by that which is taken back first.
         self.undo_by_hand.retain(|by| Some(&by.what) != outlook.asks_back.as_ref());
-        self.undo_by_hand.extend(outlook.asks_back.clone().map(by));
+        // The last step is taken back first.
+        self.undo_by_hand.splice(0..0, outlook.asks_back.clone().map(by));
         self.undo_maybe.extend(outlook.maybe_back.clone().map(by));
         // One that acts on several things leaves the same of each.
         let stays = outlook.stays.clone().map(by).filter(|by| !self.undo_stays.contains(by));

@@ -58,6 +58,8 @@ struct Inner {
     above: Option<StepKey>,
     /// What the present step has waited for, each part of a reason said once.
     reasons: BTreeSet<String>,
+    /// What the step that was found to be blocked has said besides; its stop shows it.
+    blocked: Option<(StepKey, Vec<String>)>,
     /// What is said as soon as an undo begins.
     heading: Option<String>,
 }
@@ -296,6 +298,9 @@ impl Ear for Live {
             }
             Event::Consented { thing } => self.line(inner, &format!("  ! may be destroyed: {thing}")),
             Event::Checked { key, answer, notes, back } => {
+                // A preflight's notes stand in the plan, and are many.
+                let counts = answer == "blocked" && !key.id().starts_with("00-");
+                inner.blocked = counts.then(|| (key.clone(), notes.clone()));
                 if self.out.verbose >= 2 {
                     let twin = if *back { "back" } else { "check" };
                     let text = format!("    {key} {twin}: {answer} {}", notes.join("; "));
@@ -365,7 +370,11 @@ impl Ear for Live {
                 self.busy(inner, key, "waits for you");
             }
             Event::HoldFell { key, .. } => self.line(inner, &format!("  ! {key:<24} does not stand any more")),
-            Event::Failed { key, .. } => self.settled(inner, key, ("✗", "stopped"), &red, ""),
+            Event::Failed { key, .. } => {
+                self.settled(inner, key, ("✗", "stopped"), &red, "");
+                let blocked = inner.blocked.take().filter(|(of, _)| of == key && self.out.verbose < 2);
+                blocked.into_iter().flat_map(|(_, notes)| notes).for_each(|note| self.below(inner, &note));
+            }
             Event::UndoFailed { key, .. } => self.settled(inner, key, ("✗", "undo failed"), &red, ""),
             Event::Interrupted { key } => self.settled(inner, key, ("✗", "interrupted"), &yellow, ""),
             Event::Closed { outcome: Outcome::Done } => self.line(inner, "done"),

@@ -80,7 +80,7 @@ pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow:
             let left = left_by(&session.estate, &steps, (&run.state, &info), &**step).await;
             passed.push((step.key().to_string(), left));
         }
-        let back = Back::of(&session, &run.state, &steps, &passed, &args.going.destroy)?;
+        let back = Back::of(&session, (&run.state, &info), &steps, &passed, &args.going.destroy).await?;
         back.say(*out);
         for left in left::beside(&session.store.every_run()?.0, &run) {
             out.tell("  not back   ", &left.sentence(), 13);

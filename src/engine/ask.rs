@@ -114,6 +114,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
             }
             (since, last_wait) = (clock.instant(), wait);
             let spent = spent.get(&wait).copied().unwrap_or_default();
+            let late = check.late.filter(|(after, _)| spent >= clock.scaled(*after)).map(|(_, advice)| advice);
             let (why, limit) = match check.answer {
                 Answer::Done => {
                     self.checked(&key, word, back, notes.clone())?;
@@ -152,6 +153,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
                     }
                 }
                 Answer::Waiting { reason, foreign } => {
+                    let reason = late.map_or(reason.clone(), |advice| format!("{reason}; {advice}"));
                     (reason, Some(if foreign { self.policy.patience } else { self.limit(step) }))
                 }
             };

@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// The owner of what the site file itself must say: a run's end shows that at once, and not only in its report.
+pub const SITE_FILE: &str = "the site file";
+
 /// What one of them must say by now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fold {

@@ -49,6 +49,10 @@ pub struct Outlook {
     /// By its fields it destroys nothing, whatever its kind of step may do.
     #[serde(skip)]
     pub spares: bool,
+    /// It keeps something for its run (a backup, a measurement), in each run anew, and changes nothing that a later step
+    /// is asked about: `plan` asks on behind it.
+    #[serde(skip)]
+    pub keeps: bool,
     /// What its undo leaves as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stays: Option<String>,
@@ -76,6 +80,7 @@ impl Default for Outlook {
             may_destroy: &[],
             words: Vec::new(),
             spares: false,
+            keeps: false,
             stays: None,
             longest: Duration::ZERO,
             holds: true,

@@ -54,20 +54,24 @@ pub fn planned<Cx: Sync>(steps: &[Box<dyn AnyStep<Cx>>]) -> Result<Vec<Planned>,
 
 impl<Cx: Settle> Engine<'_, Cx> {
     /// The answer of each step up to the first that is not done; the others come after that one, but for those right
-    /// behind holds that are done already: a hold changes nothing that they are asked about. The preflight's problems
-    /// are always shown, and the step behind it is asked all the same.
+    /// behind holds that are done already: a hold changes nothing that they are asked about, nor does a step that only
+    /// keeps something for its run ([`Outlook::keeps`](super::outlook::Outlook)). The preflight's problems are always
+    /// shown, and the step behind it is asked all the same.
     ///
     /// # Errors
     /// The journal cannot be written (a plan writes to a scratch one).
     pub async fn look(&self) -> Result<Vec<Line>, RecordError> {
         let mut lines = Vec::new();
         let mut first: Option<StepKey> = None;
-        // As long as nothing but holds is to be done.
-        let mut held = true;
+        // As long as nothing but holds is to be done, or kept for the run.
+        let (mut held, mut kept) = (true, true);
         for (at, step) in self.steps.iter().enumerate() {
             let (key, title) = (step.key(), step.title());
             let hold = step.holds_until().is_some();
+            let keeps = step.outlook(self.cx).keeps;
             let said = match &first {
+                // Where all that it would guard is so, a run would not put it up.
+                Some(_) if kept && hold && self.needless_unless_done(&**step).await? => Said::NotNeeded,
                 Some(first) if held && !hold => match self.ask_once(&**step).await? {
                     Ok(check) if check.is_done() => Said::Answer(Box::new(check)),
                     _ => Said::After(first.clone()),
@@ -84,7 +88,8 @@ impl<Cx: Settle> Engine<'_, Cx> {
             if !done && first.is_none() && at > 0 {
                 first = Some(key.clone());
             }
-            held &= done || hold || at == 0;
+            held &= done || hold || keeps || at == 0;
+            kept &= done || keeps || at == 0;
             lines.push(Line { key, title, said });
         }
         Ok(lines)

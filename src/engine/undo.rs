@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::base::check::{Answer, Problem, Symbol};
-use crate::base::fault::Effect;
+use crate::base::check::{Answer, Check, Problem, Symbol};
+use crate::base::fault::{Effect, Failure};
 use crate::base::names::StepKey;
 use crate::base::permit::{Permit, Thing};
 
@@ -226,6 +226,20 @@ pub async fn lacking<Cx: Sync>(
     first.map(|first| stopped(first, Why::Consent { things, past: None, notes }))
 }
 
+/// How a step's undo stands now, by its own account.
+///
+/// # Errors
+/// What keeps it from being asked.
+pub async fn back_of<Cx: Sync>(
+    cx: &Cx,
+    steps: &[Box<dyn AnyStep<Cx>>],
+    (state, info): (&RunState, &RunInfo),
+    step: &dyn AnyStep<Cx>,
+) -> Result<Check<()>, Failure> {
+    let before = before_of(state, step);
+    step.back(cx, &before, Memory::of(state, steps, &step.key()).seen(info)).await
+}
+
 /// What a step leaves where an undo passes it, by its own account of what is not as before.
 pub async fn left_by<Cx: Sync>(
     cx: &Cx,
@@ -233,8 +247,7 @@ pub async fn left_by<Cx: Sync>(
     (state, info): (&RunState, &RunInfo),
     step: &dyn AnyStep<Cx>,
 ) -> Vec<String> {
-    let before = before_of(state, step);
-    let check = match step.back(cx, &before, Memory::of(state, steps, &step.key()).seen(info)).await {
+    let check = match back_of(cx, steps, (state, info), step).await {
         Ok(check) => check,
         Err(failure) => return vec![format!("how it stands could not be asked: {failure}")],
     };

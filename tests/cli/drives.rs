@@ -59,6 +59,19 @@ fn asks(up: &Up, args: &[&str], words: &str) -> (Child, Vec<String>) {
     (run, seen)
 }
 
+/// On a narrow terminal a drawing stays whole.
+fn drawn_whole(up: &Up, args: &str) {
+    let program = env!("CARGO_BIN_EXE_pvemig");
+    let line = format!("export TERM=xterm-256color; stty cols 80 rows 50; exec {program} {args}");
+    let (_, text) = super::seen::on_terminal(&up.command(&[]), &line);
+    let rows: Vec<String> = text.lines().map(|row| super::seen::without_styles(row.trim_end())).collect();
+    let drawn: Vec<&String> = rows.iter().filter(|row| row.trim_start().starts_with(['|', '+'])).collect();
+    let wide = |row: &&&String| row.chars().count() > 80;
+    assert!(drawn.len() > 10 && drawn.iter().filter(wide).count() == 0, "{args}: {text}");
+    let ends: std::collections::BTreeSet<usize> = drawn.iter().map(|row| row.chars().count()).collect();
+    assert_eq!(ends.len(), 1, "{args}: {drawn:#?}");
+}
+
 /// By hand: the run asks, a person moves the drives and presses the button, and it goes on by itself; the undo the same.
 #[test]
 fn a_person_moves_the_drives_and_the_run_goes_on_by_itself() {
@@ -72,18 +85,7 @@ fn a_person_moves_the_drives_and_the_run_goes_on_by_itself() {
     {
         assert!(plan.stdout.contains(words), "{words}: {}", plan.stdout);
     }
-    // On a narrow terminal the drawing stays whole.
-    let line = format!(
-        "export TERM=xterm-256color; stty cols 80 rows 50; exec {} plan nuc-drives",
-        env!("CARGO_BIN_EXE_pvemig")
-    );
-    let (_, text) = super::seen::on_terminal(&up.command(&[]), &line);
-    let rows: Vec<String> = text.lines().map(|row| super::seen::without_styles(row.trim_end())).collect();
-    let drawn: Vec<&String> = rows.iter().filter(|row| row.trim_start().starts_with(['|', '+'])).collect();
-    let wide = |row: &&&String| row.chars().count() > 80;
-    assert!(drawn.len() > 10 && drawn.iter().filter(wide).count() == 0, "{text}");
-    let ends: std::collections::BTreeSet<usize> = drawn.iter().map(|row| row.chars().count()).collect();
-    assert_eq!(ends.len(), 1, "{drawn:#?}");
+    drawn_whole(&up, "plan nuc-drives");
 
     let (run, said) = asks(&up, &["run", "nuc-drives", "--yes", "--wait"], "please: ");
     assert!(said.iter().any(|line| line.contains("talos-nuc is off: move media (22471A806001)")), "{said:#?}");
@@ -92,11 +94,37 @@ fn a_person_moves_the_drives_and_the_run_goes_on_by_itself() {
     hand(&["lab", "power", "talos-nuc"]);
     let done = super::said(run.wait_with_output().unwrap());
     assert_eq!(done.code, 0, "{}", done.stderr);
+    for words in ["what the site file (talos-nuc) must say now:", "        M2_3: media", "have no `port:`"] {
+        assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
+    }
     let report = up.run(&["report"]);
     for words in ["media is 22471A806001 in M2_3, by its serial number", "04-move-drives"] {
         assert!(report.stdout.contains(words), "{words}: {}", report.stdout);
     }
-    expect(&up.run(&["plan", "nuc-drives"]), 0, &["03-shutdown"]);
+    drawn_whole(&up, "report");
+    // What is so already is said to be so, though a run would keep and measure it anew.
+    let after = up.run(&["plan", "nuc-drives"]);
+    let rows = [
+        ("02-drain", "not needed"),
+        ("03-shutdown", "not needed"),
+        ("04-move-drives", "done"),
+        ("05-verify-disks", "done"),
+        ("07-verify-volumes", "done"),
+        ("08-uncordon", "done"),
+    ];
+    for (step, word) in rows {
+        let row = after.stdout.lines().find(|line| line.contains(step)).unwrap_or_default();
+        assert!(row.contains(word), "{step}: {word}: {}", after.stdout);
+    }
+    let hands = after.stdout.lines().find(|line| line.trim_start().starts_with("by hand")).unwrap_or_default();
+    assert!(hands.contains("nothing") && !after.stdout.contains("goes off"), "{}", after.stdout);
+
+    // What is asked for, in the order in which it is: the machine runs, and is switched on with its drives moved.
+    let (_, asked) = super::undoing::on_terminal(&up, &format!("undo {}", up.run_id()));
+    let asked = asked.split_whitespace().collect::<Vec<_>>().join(" ");
+    let back = asked.split_once("by hand ").map_or("", |(_, rest)| rest);
+    assert!(back.starts_with("04: talos-nuc is off: take fresh (S676NF0W712345) out of M2_2"), "{asked}");
+    assert!(!asked.contains("power button"), "{asked}");
 
     let (undo, said) = asks(&up, &["undo", &up.run_id(), "--yes", "--wait"], "please: ");
     assert!(said.iter().any(|line| line.contains("take fresh (S676NF0W712345) out of M2_2")), "{said:#?}");
@@ -141,4 +169,28 @@ fn a_person_moves_the_system_disk_and_the_run_goes_on_by_itself() {
         assert_eq!(again.code, 0, "{world}: {}", again.stderr);
     }
     assert_eq!(cases.len(), 3);
+}
+
+#[test]
+fn what_is_explained_of_drives_is_their_own() {
+    let up = Up::new("nvme-system-replaced", "manual");
+    let install = up.run(&["explain", "06a-install"]);
+    expect(&install, 0, &["apply-config"]);
+    assert!(!install.stdout.contains("talosctl reset") && !install.stdout.contains(" reset -n"), "{}", install.stdout);
+    // Of a name that two blueprints have, the one that the site has a migration of.
+    let held = up.run(&["explain", "node-not-whole"]);
+    expect(&held, 0, &["a finding of nvme-move's preflight"]);
+    assert!(!held.stdout.contains("node-reboot-test"), "{}", held.stdout);
+    // The consent is asked for before anything, with the whole command.
+    let plan = up.run(&["plan", "nuc-drives"]);
+    let flag = "`pvemig run nuc-drives --destroy disk/S676NF0W712345`";
+    let words = plan.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(plan.code == 4 && words.contains(flag), "{} {words}", plan.code);
+    expect(&up.run(&["plan", "nuc-drives", "--destroy", "disk/S676NF0W712345"]), 0, &["06a-install"]);
+    let dir = up.shell.path().to_str().unwrap().to_owned();
+    for force in [&[][..], &["--force"]] {
+        let said = up.run(&[&["survey", "--hardware", "--to", &dir], force].concat());
+        expect(&said, 2, &["is a directory", "inventory.yaml"]);
+        assert!(!said.stderr.contains("writes over it"), "{}", said.stderr);
+    }
 }

@@ -61,3 +61,23 @@ async fn a_drive_in_the_wrong_slot_is_asked_for_once_more() {
     assert_done(&resumed, "resumed");
     assert_eq!((bays(&rig), asked(&resumed, "04-move-drives")), ((target(), starts + 2), 1));
 }
+
+/// One step alone has nobody before it who switches the machine off: it says which run has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_step_on_a_machine_that_runs_names_the_run_that_switches_it_off() {
+    let mut told = 0;
+    for id in ["04-move-drives", "05-verify-disks"] {
+        let mut rig = rig("nvme-data").await;
+        rig.steps.retain(|step| step.id() == id);
+        let run = rig.forward(None, &How::default()).await;
+        let (key, text) = why(&run);
+        assert!(key == id && text.contains("media (22471A806001) is in M2_2 and belongs into M2_3"), "{key}: {text}");
+        for words in ["`pvemig run ", "`pvemig step 03-shutdown -m "] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        assert!(!text.contains("switch the machine off") && !text.contains("pvemig resume"), "{text}");
+        assert_eq!((rig.changes(), asked(&run, id)), (0, 0));
+        told += 1;
+    }
+    assert_eq!(told, 2);
+}

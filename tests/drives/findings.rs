@@ -148,6 +148,12 @@ async fn of_the_system_disk(met: &mut All) {
     let words = ["disk 22471A806001, which talos-nuc is to be installed on, holds the volume media (u-media)"];
     tried(met, &rig, &["disk/22471A806001".into()], "wiped-disk-holds-a-volume", &words).await;
     // Somebody takes the running system disk for a new one.
+    let rig = edited("nvme-system-replaced", |_| {}).await;
+    let words = [
+        "an installation of talos-nuc wipes disk S676NF0W712345, which is not in the machine yet",
+        "--destroy disk/S676NF0W712345`; else name another disk",
+    ];
+    tried(met, &rig, &[], "wipe-not-consented", &words).await;
     let rig = edited("nvme-system-replaced", |site| {
         let size = json!(1_000_204_886_016_u64);
         params(site)["drives"] = json!({

@@ -75,7 +75,7 @@ fn steps(site: &Site, plan: &Plan) -> Vec<BoxedStep> {
     let (peers, plan) = (|| Machine::peers(site, &machine().cluster), || plan.clone());
     vec![
         Box::new(Backup { machine: machine(), peers: peers(), plan: plan(), recipients: Vec::new() }),
-        Box::new(DrainNode { machine: machine() }),
+        Box::new(DrainNode { machine: machine(), plan: Some(plan()) }),
         Box::new(ShutDown { machine: machine(), peers: peers(), plan: plan(), without_api: false, anew: None }),
         Box::new(MoveDrives { machine: machine(), peers: peers(), plan: plan(), medium: None, anew: None }),
         Box::new(VerifyDisks { machine: machine(), plan: plan(), anew: None }),
@@ -159,6 +159,8 @@ async fn drives_are_moved_with_the_machine_off_and_each_is_known_again() {
         &format!("media is {DATA} in M2_3, by its serial number"),
         &format!("pool is {NEW} in M2_2, by its serial number"),
         "M2_3 is the slot at 0000:00:06.0: nothing was seen in it before",
+        "the site file has no port of these slots: ",
+        "M2_3 is at `port: \"0000:00:06.0\"`",
     ] {
         assert!(known.contains(line), "{line}: {known}");
     }

@@ -84,9 +84,8 @@ async fn another_machine_that_was_switched_off_is_missed() {
     let (key, text) = why(&stopped);
     assert_eq!((key, asked(&stopped, "04-move-drives")), ("04-move-drives", 0), "{text}");
     assert!(
-        text.contains(
-            "talos-mac does not answer any more, and talos-nuc is the one to be opened: switch it on again first"
-        ),
+        text.contains("talos-mac does not answer any more: talos-nuc is the one to be opened, and stays off")
+            && text.contains("switch talos-mac on again, and not talos-nuc"),
         "{text}"
     );
 }

@@ -163,6 +163,15 @@ async fn a_disk_with_a_known_volume_is_not_wiped_by_any_consent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_installed_without_its_consent_nor_forgets_a_volume() {
     let rig = fresh().await;
+    let (before, starts) = (rig.changes(), bays(&rig).1);
+    let run = rig.forward(None, &How::default()).await;
+    let (key, text) = why(&run);
+    let (wipes, flag) = (format!("wipes disk {NEW}, "), format!("`pvemig run test --destroy disk/{NEW}`"));
+    assert!(key == "00-preflight" && text.contains(&wipes) && text.contains(&flag), "{key}: {text}");
+    assert_eq!((rig.changes(), bays(&rig).1), (before, starts), "nothing is drained nor switched off for it");
+    // Nor is it wiped without the step that says it first.
+    let mut rig = fresh().await;
+    rig.steps.retain(|step| step.id() != "00-preflight");
     let run = rig.forward(None, &How::default()).await;
     let (key, text) = why(&run);
     assert!(key == "06a-install" && text.contains(&format!("add `--destroy disk/{NEW}`")), "{key}: {text}");
@@ -265,6 +274,32 @@ async fn what_is_wrong_with_a_machine_that_waits_is_told() {
             assert_replaced(&rig, case).await;
         }
     }
+}
+
+/// It was switched on without the stick, and its new disk is empty: nothing is said as long as it may boot, and then the way
+/// to the stick.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_was_booted_without_the_stick_is_told_of_the_stick_and_never_of_the_empty_disk() {
+    let rig = fresh().await;
+    let lab = rig.lab.clone();
+    let met = std::sync::atomic::AtomicBool::new(false);
+    let hands = move |_: &Hands| {
+        if !met.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            lab.move_drive(SYS, "bench").unwrap();
+            lab.move_drive(NEW, "talos-nuc:M2_1").unwrap();
+            lab.press_button(NUC).unwrap();
+        }
+    };
+    let limited = |ms: u64| How { limit: Some(std::time::Duration::from_millis(ms)), ..consenting() };
+    let run = rig.bench.go(&rig.estate, &rig.steps, None, false, &limited(300), hands).await;
+    let (key, text) = why(&run);
+    assert!(key == "04-move-drives" && text.contains("and Talos does not answer"), "{key}: {text}");
+    assert!(!text.contains("boot menu") && !text.contains("screen"), "within the grace: {text}");
+    let resumed = rig.forward(Some(&run.id), &limited(3_000)).await;
+    let (key, text) = why(&resumed);
+    assert!(key == "04-move-drives" && text.contains("plug the stick with Talos v1.11.5 in"), "{key}: {text}");
+    assert!(text.contains(&format!("never fresh ({NEW}), which is empty")), "{text}");
+    assert!(!text.contains("choose fresh"), "{text}");
 }
 
 /// It was booted from its old disk in between, and has joined etcd again: it leaves once more before it goes off.

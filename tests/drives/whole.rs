@@ -144,6 +144,36 @@ async fn a_disk_that_came_loose_beside_the_slots_is_missed_before_pods_are_let_o
     assert_safe(&rig, "its cable is in");
 }
 
+/// The same on the way back: no pod is let on before its volumes are proven, as 07 proves them on the way forth.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undo_lets_no_pod_on_before_its_volumes_are_there() {
+    const POOL: &str = "2021E2A4C7D8";
+    let rig = whole(|_| {}).await;
+    let run = rig.forward(None, &How::default()).await;
+    assert_done(&run, "forwards");
+    let loose = |is: bool| {
+        rig.lab.shared().change(|world| {
+            let disks = &mut world.talos.nodes.get_mut(NUC).unwrap().disks;
+            disks.iter_mut().find(|disk| disk.serial == POOL).unwrap().unplugged = is;
+        });
+    };
+    // Somebody presses the button, and moves no drive yet.
+    let off = rig.backward(&run.id, &How { no_hands: true, ..How::default() }).await;
+    let Ok(pvemig::engine::run::Ended::Stopped(_)) = &off.ended else { panic!("{:#?}", off.ended) };
+    loose(true);
+    let how = How { limit: Some(std::time::Duration::from_secs(20)), ..How::default() };
+    let stopped = rig.backward(&run.id, &how).await;
+    let (key, text) = why(&stopped);
+    assert!(key == "02-drain" && text.contains("pool pool-nuc of Mayastor is "), "{key}: {text}");
+    assert!(cordoned(&rig).await, "nothing is let onto it");
+    rig.lab.shared().change(|world| world.cut_power(NUC));
+    loose(false);
+    rig.lab.press_button(NUC).unwrap();
+    assert_undone(&rig.backward(&run.id, &How::default()).await, "its cable is in");
+    assert!(!cordoned(&rig).await);
+    assert_safe(&rig, "its cable is in");
+}
+
 /// The other worlds' own migrations, of a system disk and of the only control plane.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_system_disk_and_the_only_control_plane_are_held_against_how_they_were() {

@@ -1,4 +1,4 @@
-//! The drawing of a machine's slots, before and after.
+//! The drawing of a machine's slots, in two layouts.
 
 use super::{Layout, Plan, Wanted};
 use crate::base::check::bytes;
@@ -65,7 +65,7 @@ pub fn drawing(machine: &str, plan: &Plan, from: &Layout, to: &Layout, width: us
         format!("{left}{}{right}", parts.join(middle))
     };
     let mut out = vec![rule(0)];
-    out.extend(row(&[vec![machine.to_owned()], vec!["before".to_owned()], vec!["after".to_owned()]], widths, signs));
+    out.extend(row(&[vec![machine.to_owned()], vec!["from".to_owned()], vec!["to".to_owned()]], widths, signs));
     for cells in &rows {
         out.push(rule(1));
         out.extend(row(cells, widths, signs));
@@ -178,7 +178,7 @@ mod tests {
         let drawn = drawing("talos-nuc", &plan, &plan.current, &plan.target, 80, true);
         let expected = "\
 +-----------------------+--------------------------+---------------------------+
-| talos-nuc             | before                   | after                     |
+| talos-nuc             | from                     | to                        |
 +-----------------------+--------------------------+---------------------------+
 | M2_1                  | sys                      | sys                       |
 | beside the processor, | S5GXNF0R601234           |                           |

@@ -42,7 +42,8 @@ impl Step<Estate> for ApplyConfig {
     }
 
     fn why(&self) -> Vec<String> {
-        apply::why(&self.bare)
+        let typed = format!("{} {}", apply::by_hand(&self.bare), apply::reset(&self.bare));
+        [apply::why(&self.bare), vec![typed]].concat()
     }
 
     fn limit(&self) -> Duration {
@@ -69,6 +70,6 @@ impl Step<Estate> for ApplyConfig {
 impl ApplyConfig {
     fn core(&self) -> Apply<'_> {
         let key = StepKey::new(<Self as Step<Estate>>::ID, Some(self.bare.name()));
-        Apply { key, bare: &self.bare, peers: &self.peers, first: self.first, others: &self.others }
+        Apply { key, bare: &self.bare, peers: &self.peers, first: self.first, others: &self.others, way_back: None }
     }
 }

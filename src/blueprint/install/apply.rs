@@ -48,6 +48,8 @@ pub struct Apply<'a> {
     pub first: bool,
     /// The other machines of the migration.
     pub others: &'a [Bare],
+    /// What leads back, where it is no reset of the whole machine.
+    pub way_back: Option<&'a str>,
 }
 
 /// What it was like. An installation is not taken back.
@@ -78,13 +80,20 @@ pub fn why(bare: &Bare) -> Vec<String> {
             "The node checks the configuration before it takes it (a dry run). It is sent in the mode `auto`, the one that every \
              version takes while it waits."
                 .into(),
-            format!(
-                "By hand: `talosctl apply-config --insecure -n {} -f FILE`. To take it back: {}, which wipes its disks, and where it \
-                 votes takes its vote out of etcd.",
-                bare.waits_at(),
-                bare.machine.talosctl("reset")
-            ),
-        ]
+    ]
+}
+
+/// What one would type, for `explain`.
+pub fn by_hand(bare: &Bare) -> String {
+    format!("By hand: `talosctl apply-config --insecure -n {} -f FILE`.", bare.waits_at())
+}
+
+/// What one would type to take it back, for `explain`: not for a machine with anything else on its disks.
+pub fn reset(bare: &Bare) -> String {
+    format!(
+        "To take it back: {}, which wipes its disks, and where it votes takes its vote out of etcd.",
+        bare.machine.talosctl("reset")
+    )
 }
 
 /// What can be said beforehand.
@@ -193,10 +202,10 @@ impl Apply<'_> {
             Stand::Ours(_) | Stand::Foreign => format!("{name} is installed on {}", before.disk),
         };
         let lost = before.holds.iter().map(|part| Change::remove(format!("{} had", before.disk), part));
-        let change = Change::act(format!(
-            "{stand}: only {} makes it wait again, and what was on the disk is gone",
-            self.bare.machine.talosctl("reset")
-        ));
+        let way = self
+            .way_back
+            .map_or_else(|| format!("only {} makes it wait again", self.bare.machine.talosctl("reset")), str::to_owned);
+        let change = Change::act(format!("{stand}: {way}, and what was on the disk is gone"));
         Ok(Check::todo(std::iter::once(change).chain(lost).collect(), ()))
     }
 

@@ -36,7 +36,8 @@ impl Step<Estate> for ApplyConfig {
     }
 
     fn why(&self) -> Vec<String> {
-        apply::why(&self.swap.new)
+        let typed = format!("{} {}", apply::by_hand(&self.swap.new), apply::reset(&self.swap.new));
+        [apply::why(&self.swap.new), vec![typed]].concat()
     }
 
     fn limit(&self) -> Duration {
@@ -83,6 +84,6 @@ impl Step<Estate> for ApplyConfig {
 impl ApplyConfig {
     fn core(&self) -> Apply<'_> {
         let key = StepKey::new(<Self as Step<Estate>>::ID, None);
-        Apply { key, bare: &self.swap.new, peers: &self.swap.peers, first: false, others: &[] }
+        Apply { key, bare: &self.swap.new, peers: &self.swap.peers, first: false, others: &[], way_back: None }
     }
 }

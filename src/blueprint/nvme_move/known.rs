@@ -236,6 +236,13 @@ pub(super) static VM_AMISS: Known = Known {
     matters: "Another machine would be switched.",
     by_hand: "`qm config VMID | grep smbios1` against `talosctl get systeminformation`; correct `vm` in the site file.",
 };
+pub(super) static CONSENT: Known = Known {
+    name: "wipe-not-consented",
+    steps: &[on::INSTALL],
+    means: "The node is to be installed on a disk, which wipes it, and nobody has said that it may be.",
+    matters: "The run would stop at the installation, with the node drained, opened, and out of etcd.",
+    by_hand: "Look at the label of the drive and at what is on it, and add `--destroy disk/SERIAL` to the command.",
+};
 
 /// All of them.
 pub(super) static ALL: &[&Known] = &[
@@ -274,4 +281,5 @@ pub(super) static ALL: &[&Known] = &[
     &NOT_WHOLE,
     &CONFIG_WAITS,
     &VM_AMISS,
+    &CONSENT,
 ];

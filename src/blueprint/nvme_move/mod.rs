@@ -3,6 +3,7 @@
 mod anew;
 mod behind;
 pub mod diagnose;
+mod fold_back;
 mod known;
 mod measure;
 pub mod params;
@@ -31,6 +32,7 @@ mod s10_measure;
 mod sight;
 mod stands;
 mod volumes;
+mod way_out;
 
 use super::{Blueprint, BoxedStep, Given, Row};
 use crate::site::Site;
@@ -68,7 +70,7 @@ pub const BLUEPRINT: Blueprint = Blueprint {
     params: params::PARAMS,
     build,
     alone,
-    fold_back: |_, _| Vec::new(),
+    fold_back: fold_back::fold_back,
     rights: |site, item| Some(rights::of(&Params::read(site, item)?)),
     usually: |site, item| Some(params::usually(Params::read(site, item)?.plan.scenario)),
 };
@@ -103,7 +105,7 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
         Box::new(Preflight::from(&p)),
         Box::new(Backup { machine: machine(), peers: peers(), plan: plan(), recipients: p.recipients.clone() }),
         Box::new(MeasureBefore { machine: machine(), measure: p.measure.clone() }),
-        Box::new(DrainNode { machine: machine() }),
+        Box::new(DrainNode { machine: machine(), plan: Some(plan()) }),
     ];
     if let Some(anew) = anew() {
         steps.push(Box::new(LeaveEtcd { machine: machine(), peers: peers(), anew }));

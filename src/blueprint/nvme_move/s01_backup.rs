@@ -112,7 +112,8 @@ impl Step<Estate> for Backup {
     }
 
     fn outlook(&self, _cx: &Estate) -> Outlook {
-        Outlook { stays: Some(format!("what was kept of {}, with the run", self.machine.name)), ..Outlook::default() }
+        let stays = Some(format!("what was kept of {}, with the run", self.machine.name));
+        Outlook { stays, keeps: true, ..Outlook::default() }
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::Check;
+use crate::base::check::{Answer, Check};
+use crate::base::drives::Plan;
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
 use crate::blueprint::cordon::{Drain, PATIENCE};
 use crate::blueprint::machine::Machine;
-use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::blueprint::stand::may_pass;
+use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 
 use super::on;
+use super::sight::{facts, known};
+use super::volumes;
 use crate::blueprint::cordon::Former as Before;
 
 /// Cordons and drains the node until 08.
@@ -20,6 +24,9 @@ use crate::blueprint::cordon::Former as Before;
 pub struct DrainNode {
     /// The node.
     pub machine: Machine,
+    /// What is to become of its drives; on the way back each volume must be ready on its own before pods are let on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
 }
 
 impl Step<Estate> for DrainNode {
@@ -45,6 +52,7 @@ impl Step<Estate> for DrainNode {
              can never allow it."
                 .into(),
             format!("By hand: `kubectl drain {node} --ignore-daemonsets --delete-emptydir-data`."),
+            "An undo lets pods back on once each volume is ready on its own drive again, as 07 has it on the way forth.".into(),
             "Data in emptyDir volumes goes with their pods; pods that nothing makes anew are not touched.".into(),
         ]
     }
@@ -70,11 +78,22 @@ impl Step<Estate> for DrainNode {
     }
 
     async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
-        self.hold().back(cx, before, seen.run).await
+        let check = self.hold().back(cx, before, seen.run).await?;
+        if before.unschedulable || !matches!(check.answer, Answer::Todo { .. }) {
+            return Ok(check);
+        }
+        let ready = self.ready(cx, seen.run).await?;
+        if ready.is_done() { Ok(check.notes(ready.notes)) } else { Ok(ready) }
     }
 
     async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        self.hold().undo(cx, before, seen.run, permit).await
+        let ready = if before.unschedulable { Check::done() } else { self.ready(cx, seen.run).await? };
+        match ready.answer {
+            Answer::Done => self.hold().undo(cx, before, seen.run, permit).await,
+            Answer::Blocked { problems } => Err(Failure::barred(problems)),
+            Answer::Waiting { reason, .. } => Err(Failure::plain(reason, None)),
+            Answer::Todo { .. } | Answer::Manual { .. } => Ok(()),
+        }
     }
 }
 
@@ -82,5 +101,21 @@ impl DrainNode {
     fn hold(&self) -> Drain<'_> {
         let otherwise = "; data of a local volume is away with its drive until 08";
         Drain { otherwise, ..Drain::of(&self.machine.node) }
+    }
+
+    /// Whether each volume that this run has kept is ready on its own drive, with the drives where they were: a pod that is let
+    /// on before writes into the empty directory below it. It is what 07 asks on the way forth.
+    async fn ready(&self, cx: &Estate, run: &RunInfo) -> Result<Check<()>, Failure> {
+        let Some(plan) = &self.plan else { return Ok(Check::done()) };
+        // Without an inventory this run has not come to anything that could have moved them.
+        if facts(&self.machine, run)?.is_none() {
+            return Ok(Check::done());
+        }
+        let was = known(cx, &self.machine, plan, run, None)?.plan.current;
+        let back = Plan { target: was, ..plan.clone() };
+        match Box::pin(volumes::look(cx, &self.machine, &back, &[], run)).await {
+            Err(failure) if may_pass(&failure) => Ok(Check::waiting(failure.to_string())),
+            other => Ok(other?.check()),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::check::{Check, DriveMove, Hands, Problem};
-use crate::base::drives::{Act, Layout, Plan, Purpose, Scenario, Wanted, acts, drawing};
+use crate::base::drives::{Act, Layout, Plan, Scenario, acts, drawing};
 use crate::base::fault::Failure;
 use crate::blueprint::machine::Machine;
 use crate::blueprint::quorum::Peer;
@@ -18,6 +18,7 @@ use super::on;
 use super::params::Medium;
 use super::remembered::{answering, were_up};
 use super::sight::{Stand, facts, known, last, stand};
+use super::way_out::{GRACE, Way, alone, way_out, with_help};
 
 /// The width of the drawing: a hint is shown in 80 columns too.
 const WIDTH: usize = 76;
@@ -95,6 +96,9 @@ impl Step<Estate> for MoveDrives {
             Stand::There(notes) => Check::done().notes(notes),
             Stand::Waits(_, problems, notes) if problems.is_empty() => Check::done().notes(notes),
             Stand::Waits(_, problems, notes) | Stand::Amiss(problems, notes) => {
+                if let Some(help) = alone(&self.machine, seen.run)? {
+                    return Ok(Check::blocked(with_help(problems, &help)).notes(notes));
+                }
                 let off = |problem: Problem| {
                     let help = format!("{}: `pvemig resume` switches it off, and asks once more", problem.help);
                     Problem { help, ..problem }.mended_by(on::SHUTDOWN)
@@ -102,7 +106,9 @@ impl Step<Estate> for MoveDrives {
                 Check::blocked(problems.into_iter().map(off).collect()).notes(notes)
             }
             Stand::Between(why) => Check::waiting(why),
-            Stand::Deaf(why) => Check::waiting(format!("{why}; {}", self.way_out())),
+            Stand::Deaf(why) => {
+                Check::waiting(why).late(GRACE, way_out(&self.plan, &self.plan.target, Way::Forth(anew)))
+            }
             Stand::Other(why) => Check::blocked(vec![self.another(&why)]),
             Stand::Off(how) => {
                 if let Some(problem) = self.wrong_machine(cx, seen.run).await? {
@@ -139,7 +145,7 @@ impl Step<Estate> for MoveDrives {
                 Check::manual(ask, Some(what), None).notes(notes)
             }
             Stand::Between(why) => Check::waiting(why),
-            Stand::Deaf(why) => Check::waiting(format!("{why}; {}", self.way_out())),
+            Stand::Deaf(why) => Check::waiting(why).late(GRACE, way_out(&self.plan, &before.layout, Way::Back(anew))),
             Stand::Other(why) => Check::blocked(vec![self.another(&why)]),
             Stand::Off(how) => {
                 if let Some(problem) = self.wrong_machine(cx, seen.run).await? {
@@ -154,17 +160,6 @@ impl Step<Estate> for MoveDrives {
 }
 
 impl MoveDrives {
-    /// What a person does who stands before a machine that is on and does not come up.
-    fn way_out(&self) -> String {
-        let system = |wanted: &Wanted| wanted.purposes.contains(&Purpose::System);
-        let disk = self.plan.target.values().find(|name| self.plan.drives.get(*name).is_some_and(system));
-        let disk = disk.map_or_else(|| "its system disk".to_owned(), |disk| called(&self.plan, disk));
-        format!(
-            "what it boots, and why it may not, is on its screen. Where its firmware finds nothing, choose {disk} in its boot menu, or \
-             correct its boot order; else hold its power button until it is off, put the drives back, and `pvemig undo`"
-        )
-    }
-
     fn another(&self, why: &str) -> Problem {
         let name = &self.machine.name;
         Problem::new(
@@ -181,14 +176,16 @@ impl MoveDrives {
         let now = answering(cx, &up, name).await?;
         let gone: Vec<&str> = up.iter().filter(|peer| !now.contains(peer)).map(String::as_str).collect();
         let text = |gone: &[&str]| {
-            let (does, it) = if gone.len() == 1 { ("does", "it") } else { ("do", "them") };
+            let (does, all) = (if gone.len() == 1 { "does" } else { "do" }, gone.join(", "));
+            format!("{all} {does} not answer any more: {name} is the one to be opened, and stays off")
+        };
+        let help = |gone: &[&str]| {
             format!(
-                "{} {does} not answer any more, and {name} is the one to be opened: switch {it} on again first",
+                "switch {} on again, and not {name}; then `pvemig resume`: `pvemig survey` shows who answers",
                 gone.join(", ")
             )
         };
-        let help = "then `pvemig resume`; `pvemig survey` shows who answers";
-        Ok((!gone.is_empty()).then(|| Problem::new(text(&gone), help)))
+        Ok((!gone.is_empty()).then(|| Problem::new(text(&gone), help(&gone))))
     }
 
     /// What a person is asked. The same words as long as nothing is seen of what was done.
@@ -344,7 +341,7 @@ fn moves(plan: &Plan, from: &Layout, to: &Layout) -> Vec<DriveMove> {
 mod tests {
     use super::*;
     use crate::base::check::Answer;
-    use crate::base::drives::Slot;
+    use crate::base::drives::{Purpose, Slot, Wanted};
     use crate::base::names::Dial;
     use crate::blueprint::node::KubeNode;
 
@@ -393,12 +390,20 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_stays_dark_has_two_ways_out() {
+    fn a_machine_that_stays_dark_has_a_way_out_for_each_way() {
         let mut one = step("1=sys 2=media", "1=media 2=sys");
-        assert!(one.way_out().contains("choose its system disk in its boot menu"), "{}", one.way_out());
+        let said = |one: &MoveDrives, layout: &Layout, way: Way<'_>| way_out(&one.plan, layout, way);
+        let (from, to) = (one.plan.current.clone(), one.plan.target.clone());
+        let unknown = said(&one, &to, Way::Forth(None));
+        assert!(unknown.contains("choose its system disk in its boot menu"), "{unknown}");
         one.plan.drives.get_mut("sys").unwrap().purposes = vec![Purpose::System];
-        assert!(one.way_out().contains("choose sys (S1) in its boot menu"), "{}", one.way_out());
-        assert!(one.way_out().ends_with("put the drives back, and `pvemig undo`"));
+        let moved = said(&one, &to, Way::Forth(None));
+        assert!(moved.contains("choose sys (S1) in its boot menu"), "{moved}");
+        assert!(moved.ends_with("put the drives back, and `pvemig undo`"), "{moved}");
+        let back = said(&one, &from, Way::Back(None));
+        assert!(back.contains("choose sys (S1)") && !back.contains("pvemig undo"), "{back}");
+        // One part of a reason: of more than two the display shows the number alone.
+        assert!([unknown, moved, back].iter().all(|text| !text.contains("; ")));
     }
 
     #[test]

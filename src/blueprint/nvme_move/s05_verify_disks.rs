@@ -21,6 +21,7 @@ use super::behind::in_the_way_of_a_start;
 use super::s02_drain::DrainNode;
 use super::s03_shutdown::{Before as Off, ShutDown};
 use super::sight::{Stand, facts, stand};
+use super::way_out::{GRACE, Way, alone, way_out, with_help};
 
 /// Looks at each drive; starts a VM.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -99,9 +100,14 @@ impl Step<Estate> for VerifyDisks {
                 problems.extend(self.another_medium(&talos, seen.run).await?);
                 if problems.is_empty() { Check::done() } else { Check::blocked(problems) }.notes(notes)
             }
-            Stand::Amiss(problems, notes) => Check::blocked(problems).notes(notes),
+            Stand::Amiss(problems, notes) => match alone(&self.machine, seen.run)? {
+                Some(help) => Check::blocked(with_help(problems, &help)).notes(notes),
+                None => Check::blocked(problems).notes(notes),
+            },
             Stand::Between(why) => Check::waiting(why),
-            Stand::Deaf(why) => Check::waiting(format!("{why}; what it boots, and why it may not, is on its screen")),
+            Stand::Deaf(why) => {
+                Check::waiting(why).late(GRACE, way_out(&self.plan, &self.plan.target, Way::Forth(anew)))
+            }
             Stand::Off(how) => {
                 let medium = anew.map(|anew| anew.medium.clone());
                 let hands = Hands::Drives { node: name.clone(), moves: Vec::new(), medium, on: true };

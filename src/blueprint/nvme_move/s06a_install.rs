@@ -21,6 +21,9 @@ use super::sight::{Stand, stand};
 
 use crate::blueprint::install::apply::Before;
 
+/// What leads back: a reset may wipe the drives that stay.
+const WAY_BACK: &str = "the system disk that came out is the way back";
+
 /// Installs the node on its new system disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InstallNode {
@@ -45,6 +48,7 @@ impl Step<Estate> for InstallNode {
 
     fn why(&self) -> Vec<String> {
         let mut why = apply::why(&self.anew.bare);
+        why.push(apply::by_hand(&self.anew.bare));
         why.push(
             "What is on the disk is gone: it takes its consent. A disk that holds a volume, a pool or the former installation is not \
              wiped by any consent."
@@ -52,7 +56,7 @@ impl Step<Estate> for InstallNode {
         );
         why.push(
             "The former system disk stays out of the machine: of two installations Talos takes the one that it finds first, and the \
-             old one is the way back."
+             old one is the way back. No reset of the node is: it has other drives, with volumes that stay."
                 .into(),
         );
         why
@@ -107,7 +111,7 @@ impl Step<Estate> for InstallNode {
 impl InstallNode {
     fn core(&self) -> Apply<'_> {
         let key = StepKey::new(<Self as Step<Estate>>::ID, None);
-        Apply { key, bare: &self.anew.bare, peers: &self.peers, first: false, others: &[] }
+        Apply { key, bare: &self.anew.bare, peers: &self.peers, first: false, others: &[], way_back: Some(WAY_BACK) }
     }
 
     /// Why a machine that waits is not installed, whatever anybody has consented to; None: it does not wait, or its drives

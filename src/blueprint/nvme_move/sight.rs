@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crate::base::check::Problem;
 use crate::base::drives::sheet::{Machine as Facts, Sheet, Told};
-use crate::base::drives::{By, Inventory, Layout, Odd, Plan, Port, Purpose, Sight, Unasked, name, placed, ports};
+use crate::base::drives::{
+    By, Found, Inventory, Layout, Odd, Plan, Port, Purpose, Sight, Unasked, name, placed, ports,
+};
 use crate::base::fault::Failure;
 use crate::base::wait::pause;
 use crate::blueprint::backup::kept;
@@ -198,7 +200,10 @@ pub(super) async fn stand(
         };
         let Some(first) = sight.odd.first() else {
             return judged(machine, &known.plan, layout, &sight, &live, Some(stage)).map(|judged| match judged {
-                Judged::So(notes) => Stand::There(notes),
+                Judged::So(mut notes) => {
+                    notes.extend(to_write(plan, &sight, &live));
+                    Stand::There(notes)
+                }
                 Judged::Not(problems, notes) => Stand::Amiss(problems, notes),
                 Judged::Between(why) => Stand::Between(why),
             });
@@ -307,6 +312,16 @@ fn judged(
         }
     }
     Ok(if problems.is_empty() { Judged::So(notes) } else { Judged::Not(problems, notes) })
+}
+
+/// The ports of the slots that the site file has none of: with them nobody has to learn which slot is which.
+fn to_write(plan: &Plan, sight: &Sight, live: &Inventory) -> Option<String> {
+    let one = |found: &Found| {
+        let slot = plan.slots.iter().find(|slot| Some(&slot.name) == found.slot.as_ref() && slot.port.is_none())?;
+        Some(format!("{} is at `port: \"{}\"`", slot.name, live.drives.get(found.at)?.port()?))
+    };
+    let all: Vec<String> = sight.found.iter().filter_map(one).collect();
+    (!all.is_empty()).then(|| format!("the site file has no port of these slots: {}", all.join(", ")))
 }
 
 fn purposes(all: &[Purpose]) -> String {

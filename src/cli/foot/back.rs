@@ -1,8 +1,12 @@
 //! What an undo comes to, at its short end.
 
+use crate::base::check::Answer;
+use crate::base::names::StepKey;
 use crate::base::permit::Thing;
 use crate::blueprint::BoxedStep;
 use crate::engine::state::RunState;
+use crate::engine::step::RunInfo;
+use crate::engine::undo::{back_of, undo_order};
 
 use super::super::out::Out;
 use super::super::plan::number;
@@ -24,6 +28,29 @@ fn destroyed(asked: &[Thing], consented: &[Thing]) -> String {
     if said.is_empty() { "nothing".to_owned() } else { said.join("; ") }
 }
 
+fn key_at(steps: &[BoxedStep], at: usize) -> Option<StepKey> {
+    steps.get(at).map(|step| step.key())
+}
+
+/// What a person is asked for by the undo of a step, as things are now: nothing where it is back already. What cannot be
+/// asked now, or comes only once another step is taken back, is what its fields tell.
+async fn by_hand(
+    session: &Session,
+    run: (&RunState, &RunInfo),
+    steps: &[BoxedStep],
+    step: &BoxedStep,
+    told: Option<String>,
+) -> Option<String> {
+    match back_of(&session.estate, steps, run, &**step).await {
+        Ok(check) => match check.answer {
+            Answer::Done => None,
+            Answer::Manual { ask, hands: Some(_), .. } => Some(ask),
+            _ => told,
+        },
+        Err(_) => told,
+    }
+}
+
 /// What an undo comes to.
 pub(in crate::cli) struct Back {
     /// What is lost by it, without the consents that are there.
@@ -38,9 +65,9 @@ pub(in crate::cli) struct Back {
 
 impl Back {
     /// Of a run's undo that passes the steps `past`.
-    pub(in crate::cli) fn of(
+    pub(in crate::cli) async fn of(
         session: &Session,
-        state: &RunState,
+        (state, info): (&RunState, &RunInfo),
         steps: &[BoxedStep],
         past: &[(String, Vec<String>)],
         given: &[String],
@@ -56,9 +83,13 @@ impl Back {
             stays: Vec::new(),
             down: None,
         };
-        for step in &owed {
+        let turns = undo_order(steps);
+        for step in turns.iter().filter_map(|at| owed.iter().find(|step| Some(step.key()) == key_at(steps, *at))) {
             let by = |what: String| By { step: number(step.id()).to_owned(), what };
-            let outlook = step.outlook(&session.estate);
+            let mut outlook = step.outlook(&session.estate);
+            if outlook.asks_back.is_some() {
+                outlook.asks_back = by_hand(session, (state, info), steps, step, outlook.asks_back).await;
+            }
             if let Some(before) = state.steps.get(&step.key()).and_then(|s| s.before.as_ref()) {
                 back.destroys.extend(step.undo_destroys(before).map_err(super::super::fail::failure)?);
             }

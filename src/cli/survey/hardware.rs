@@ -20,7 +20,8 @@ use super::super::session::{Session, plural};
 pub(super) async fn hardware(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Result<Exit> {
     named(session, &args.nodes)?;
     // Before anybody is asked anything: it may take its time.
-    if let Some(file) = args.to.as_ref().filter(|file| !args.force && file.symlink_metadata().is_ok()) {
+    if let Some(file) = args.to.as_ref().filter(|file| file.is_dir() || !args.force && file.symlink_metadata().is_ok())
+    {
         return Err(taken(file).into());
     }
     let sheet = session.estate.hardware(&args.nodes).await.map_err(fail::failure)?;
@@ -66,6 +67,10 @@ fn named(session: &Session, names: &[String]) -> Result<(), Words> {
 }
 
 fn taken(file: &Path) -> Words {
+    if file.is_dir() {
+        let help = format!("name a file in it: `--to {}`", file.join("inventory.yaml").display());
+        return Words::usage(format!("{} is a directory", file.display()), help);
+    }
     let help = "`--force` writes over it; else name another file";
     Words::usage(format!("{} is there already", file.display()), help)
 }

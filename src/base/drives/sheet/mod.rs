@@ -329,8 +329,7 @@ pub fn seats(
 
 fn seat(slot: &Slot, drives: &Told<Vec<Row>>, controllers: &Told<Vec<Controller>>, why: &str) -> Told<String> {
     let Some(port) = &slot.port else {
-        let help =
-            "write the `port` of the drive that is in it (see below) into the site file, `port: \"0000:00:1d.0\"`";
+        let help = "write the `port` of the drive that is in it (see below) into the site file, as `port: \"..\"`";
         return Told::Not(Why { unknown: "the site file has no port of it".into(), help: Some(help.into()) });
     };
     let rows = match drives.get() {

@@ -86,7 +86,7 @@ impl Measuring<'_> {
     pub(super) fn outlook(&self) -> Outlook {
         let Some(how) = self.how else { return Outlook::default() };
         let pod = format!("a pod in {} on {}, until it has measured", how.namespace, self.machine.node.name);
-        Outlook::changes(System::Kubernetes, [pod]).longest(LIMIT)
+        Outlook { keeps: true, ..Outlook::changes(System::Kubernetes, [pod]).longest(LIMIT) }
     }
 
     pub(super) async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {

@@ -118,7 +118,8 @@ fn quorum(p: &Preflight, etcd: &Etcd) -> Findings {
     let mut out = Findings::of(System::Talos);
     let name = &p.machine.name;
     let verdict = judge(name, etcd);
-    if verdict.leads {
+    // The only voter leads, and has nobody to hand that to.
+    if verdict.leads && etcd.by_vote().0.len() > 1 {
         out.note(on::SHUTDOWN, format!("{name} leads etcd, and hands that over before it goes off"));
     }
     if p.plan.scenario == Scenario::SystemReplaced && etcd.knows(name) && etcd.by_vote().0.len() == 1 {

@@ -113,9 +113,9 @@ impl Step<Estate> for Preflight {
         }
         let here = Here { out_of_band: self.out_of_band(cx), runs: cx.journals(), kept: has_snapshot(seen.run)? };
         let mut found = find::all(self, &facts, seen.run, &here);
-        found.extend(replaced::look(self, cx, &facts).await);
+        found.extend(replaced::look(self, cx, &facts, seen.run).await);
         let check = finding::check(found);
         let lines = drawing(&self.machine.name, &self.plan, &self.plan.current, &self.plan.target, 76, true);
-        Ok(check.note(format!("its slots, before and after:\n{}", lines.join("\n"))))
+        Ok(check.note(format!("its slots, and what is to be in them:\n{}", lines.join("\n"))))
     }
 }

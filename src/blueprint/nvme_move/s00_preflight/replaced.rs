@@ -2,18 +2,19 @@
 
 use crate::base::check::Problem;
 use crate::base::drives::{Drive, Purpose, name, predicted};
-use crate::base::permit::System;
+use crate::base::permit::{System, Thing};
 use crate::blueprint::finding::{Finding, Findings, asked};
 use crate::blueprint::install::Wanted;
 use crate::blueprint::quorum::{Said, judge};
+use crate::engine::step::RunInfo;
 use crate::estate::Estate;
 
-use super::super::anew::{Anew, forgotten, selectors};
+use super::super::anew::{Anew, forgotten, in_use, selectors};
 use super::super::{known, on};
 use super::Preflight;
 use super::ask::{Facts, Seen};
 
-pub(super) async fn look(p: &Preflight, cx: &Estate, facts: &Facts) -> Vec<Finding> {
+pub(super) async fn look(p: &Preflight, cx: &Estate, facts: &Facts, run: &RunInfo) -> Vec<Finding> {
     let Some(anew) = &p.anew else { return Vec::new() };
     let mut out = Findings::of(System::Talos);
     // What keeps the drives from being told has a line of its own.
@@ -23,6 +24,7 @@ pub(super) async fn look(p: &Preflight, cx: &Estate, facts: &Facts) -> Vec<Findi
     if seen.live.drives.iter().any(|drive| runs(&drive)) {
         return Vec::new();
     }
+    consent(anew, seen, run, &mut out);
     voters(p, facts, &mut out);
     let wanted = asked(anew.bare.wanted().await);
     let what = format!("the configuration that {} is installed with", p.machine.name);
@@ -30,6 +32,31 @@ pub(super) async fn look(p: &Preflight, cx: &Estate, facts: &Facts) -> Vec<Findi
         config(p, cx, (anew, wanted), (seen, facts), &mut out);
     }
     out.all
+}
+
+/// What 06a would ask for with the machine open and drained.
+fn consent(anew: &Anew, seen: &Seen, run: &RunInfo, out: &mut Findings) {
+    let (name, thing) = (anew.bare.name(), Thing::disk(&anew.bare.disk));
+    let disk = &anew.bare.disk;
+    // One that is in use has a line of its own: no consent gives it.
+    if run.consents.contains(&thing) || !in_use(name, disk, &[&seen.live]).is_empty() {
+        return;
+    }
+    let holds = match seen.live.drives.iter().find(|drive| drive.serial() == disk) {
+        None => "which is not in the machine yet: what is on it is looked at once it is in".to_owned(),
+        Some(drive) => match drive.parts.known().map(Vec::as_slice) {
+            None => format!("on which Talos does not tell what is: {}", drive.shown()),
+            Some([]) => format!("on which Talos recognises nothing: {}", drive.shown()),
+            Some(parts) => format!("which has {} partitions: {}", parts.len(), drive.shown()),
+        },
+    };
+    let migration = run.migration.as_deref().unwrap_or("MIGRATION");
+    out.problem(
+        &known::CONSENT,
+        on::INSTALL,
+        format!("an installation of {name} wipes disk {disk}, {holds}"),
+        format!("where all of that may be lost: `pvemig run {migration} --destroy {thing}`; else name another disk"),
+    );
 }
 
 /// It leaves etcd for a while: what is left must be two voters that are well.

@@ -1,0 +1,76 @@
+//! What a person may do who stands before a machine that does not come up, or at a terminal with one that is on with its
+//! drives elsewhere.
+
+use std::time::Duration;
+
+use crate::base::check::Problem;
+use crate::base::drives::{Layout, Plan};
+use crate::base::fault::Failure;
+use crate::blueprint::machine::Machine;
+use crate::engine::step::RunInfo;
+
+use super::anew::Anew;
+use super::on;
+use super::s04_move_drives::called;
+use super::sight::facts;
+
+/// So long firmware and boot take with nothing wrong: nobody is told before what he may do about it.
+pub(super) const GRACE: Duration = Duration::from_secs(180);
+
+/// Which way the drives go.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Way<'a> {
+    /// To where they belong. Where the system disk is another one, that is empty.
+    Forth(Option<&'a Anew>),
+    /// To where they were. It may be another medium that is still plugged in.
+    Back(Option<&'a Anew>),
+}
+
+/// What a person does who stands before a machine that is on and does not come up. One part of a reason, so that it is never
+/// cut.
+pub(super) fn way_out(plan: &Plan, layout: &Layout, way: Way<'_>) -> String {
+    let disk = plan.system_in(layout).map_or_else(|| "its system disk".to_owned(), |(name, _)| called(plan, name));
+    let does = match way {
+        Way::Forth(Some(anew)) => format!(
+            "where it has not booted from the stick, {}, switch it off and on, and choose that stick in its boot menu: never {disk}, \
+             which is empty until it is installed from there",
+            anew.plug_in()
+        ),
+        Way::Back(Some(_)) => {
+            format!("where its firmware finds nothing, take the stick out, and choose {disk} in its boot menu")
+        }
+        Way::Forth(None) | Way::Back(None) => {
+            format!("where its firmware finds nothing, choose {disk} in its boot menu, or correct its boot order")
+        }
+    };
+    let end = match way {
+        Way::Forth(_) => "put the drives back, and `pvemig undo`",
+        Way::Back(_) => "and you are asked for the drives once more",
+    };
+    format!(
+        "what it boots, and why it may not, is on its screen: {does}. Else hold its power button until it is off, {end}"
+    )
+}
+
+/// A step that stands alone, and has nobody before it who switches the machine off. None: a run with those steps.
+///
+/// # Errors
+/// What this run has kept cannot be read.
+pub(super) fn alone(machine: &Machine, run: &RunInfo) -> Result<Option<String>, Failure> {
+    if facts(machine, run)?.is_some() {
+        return Ok(None);
+    }
+    let migration = run.migration.as_deref().unwrap_or("MIGRATION");
+    Ok(Some(format!(
+        "`pvemig run {migration}` drains {0} and switches it off before anybody is asked for its drives; `pvemig step {1} -m \
+         {migration}` switches it off alone, and then this step asks",
+        machine.name,
+        on::SHUTDOWN
+    )))
+}
+
+/// Problems of drives that are elsewhere, with what helps where the step stands alone: the same for all, at the first.
+pub(super) fn with_help(problems: Vec<Problem>, help: &str) -> Vec<Problem> {
+    let other = |problem: Problem| Problem { help: help.to_owned(), ..problem }.mended_by(on::SHUTDOWN);
+    problems.into_iter().map(other).collect()
+}
