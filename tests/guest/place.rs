@@ -102,6 +102,9 @@ impl Sshd {
             place.path("authorized_keys").display()
         );
         std::fs::write(place.path("sshd_config"), config).unwrap();
+        // One that cannot start here would leave whoever waits for its answers waiting for ever.
+        let tried = program("/usr/sbin/sshd").arg("-t").arg("-f").arg(place.path("sshd_config")).output().unwrap();
+        assert!(tried.status.success(), "{}", String::from_utf8_lossy(&tried.stderr));
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let running: Arc<Mutex<Vec<Child>>> = Arc::default();
