@@ -28,6 +28,7 @@ use super::remembered::{PEERS, answering, layout_file, layouts, seen_last};
 use super::s01_backup::has_snapshot;
 use super::s02a_leave_etcd::gone;
 use super::sight::layout_now;
+use super::way_out::GRACE;
 
 /// Switches the machine off, and keeps it so until 05.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -118,9 +119,8 @@ impl Step<Estate> for ShutDown {
             Off::Off(how) => Check::done().note(format!("{name} is off: {how}")),
             Off::On(talos, _) => self.ahead(cx, &talos, &seen).await?,
             Off::Between(why) | Off::Silent(why) => Check::waiting(format!("{name}: {why}")),
-            Off::Deaf(why) => Check::waiting(format!(
-                "{name} is not off: {why}; if it stays in its firmware or its boot, hold its power button until it is off"
-            )),
+            Off::Deaf(why) => Check::waiting(format!("{name} is not off: {why}"))
+                .late(GRACE, "if it stays in its firmware or its boot, hold its power button until it is off"),
             Off::Other(why) => Check::blocked(vec![Problem::new(
                 format!("{name} runs, and not as a node of {}: {why}", self.machine.cluster),
                 format!("switch it off by hand; `pvemig resume` asks {name} again"),
