@@ -194,3 +194,22 @@ fn what_is_explained_of_drives_is_their_own() {
         assert!(!said.stderr.contains("writes over it"), "{}", said.stderr);
     }
 }
+
+/// What the kernel says of a drive that does not come up stands where the run stops, and not in its report alone; what it
+/// asked a person for is not said twice.
+#[test]
+fn the_kernels_words_stand_where_a_run_stops_and_a_question_stands_once() {
+    let up = Up::new("nvme-data-dead", "auto");
+    let said = up.run(&["run", "nuc-drives", "--yes", "--wait=5m"]);
+    expect(&said, 4, &["media (22471A806001) does not come up in M2_3", "Device not ready; aborting initialisation"]);
+    let words = said.stderr.split_once("stopped").map_or("", |(_, after)| after);
+    assert!(words.contains("kernel: ") && words.contains("brings up no drive"), "{}", said.stderr);
+    // The only voter leads, and has nobody to hand that to.
+    let up = Up::new("nvme-single", "manual");
+    let plan = up.run(&["plan", "nuc-drives"]);
+    expect(&plan, 0, &["the Kubernetes API is away for as long as talos-nuc is off"]);
+    assert!(!plan.stdout.contains("hands that over"), "{}", plan.stdout);
+    let asks = up.run(&["run", "nuc-drives", "--yes"]);
+    expect(&asks, 3, &["step 04-move-drives needs you"]);
+    assert_eq!(asks.stderr.matches("then switch it on").count(), 1, "{}", asks.stderr);
+}

@@ -30,6 +30,7 @@ use super::replicas;
 use super::s01_backup::{has_snapshot, snapshot_at};
 use super::s02a_leave_etcd::gone;
 use super::sight::layout_now;
+use super::way_out::GRACE;
 
 /// After this long the snapshot of the only voter is no way back any more.
 const STALE: SignedDuration = SignedDuration::from_hours(24);
@@ -128,9 +129,8 @@ impl Step<Estate> for ShutDown {
             },
             Off::On(talos, _) => self.ahead(cx, &talos, &seen).await?,
             Off::Between(why) | Off::Silent(why) => Check::waiting(format!("{name}: {why}")),
-            Off::Deaf(why) => Check::waiting(format!(
-                "{name} is not off: {why}; if it stays in its firmware or its boot, hold its power button until it is off"
-            )),
+            Off::Deaf(why) => Check::waiting(format!("{name} is not off: {why}"))
+                .late(GRACE, "if it stays in its firmware or its boot, hold its power button until it is off"),
             Off::Other(why) => Check::blocked(vec![Problem::new(
                 format!("{name} runs, and not as a node of {}: {why}", self.machine.cluster),
                 format!("switch it off by hand; `pvemig resume` asks {name} again"),

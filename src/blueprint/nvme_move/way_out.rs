@@ -69,8 +69,8 @@ pub(super) fn alone(machine: &Machine, run: &RunInfo) -> Result<Option<String>, 
     )))
 }
 
-/// Problems of drives that are elsewhere, with what helps where the step stands alone: the same for all, at the first.
+/// Problems of drives that are elsewhere, as one: what helps a step that stands alone is the same for all.
 pub(super) fn with_help(problems: Vec<Problem>, help: &str) -> Vec<Problem> {
-    let other = |problem: Problem| Problem { help: help.to_owned(), ..problem }.mended_by(on::SHUTDOWN);
-    problems.into_iter().map(other).collect()
+    let all: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
+    vec![Problem::new(all.join("; "), help).mended_by(on::SHUTDOWN)]
 }
