@@ -79,7 +79,7 @@ pub(super) fn taken(lines: &Lines, view: &View, plan: &Plan, others: &[Beside]) 
             let mine = pci_address(&drive.bus_path).is_some_and(|address| ours(&address));
             let help =
                 if mine { mend(lines.at.vmid) } else { format!("choose another slot in `target`, or empty {slot}") };
-            out.push((format!("{into} {} in it", drive.shown()), help));
+            out.push((format!("{into} {} ({}) in it", drive.model.trim(), drive.shown()), help));
         }
         let hidden = view.inventory.controllers_without_a_disk.iter().filter(|one| one.port.as_ref() == Some(port));
         for controller in hidden.filter(|one| !ours(&one.address)) {
