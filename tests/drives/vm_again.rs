@@ -34,6 +34,14 @@ fn another() -> Vec<Partition> {
     vec![Partition { label, holds, uuid, size: 1_999_398_934_016, ..Partition::default() }]
 }
 
+/// The bus behind the slot M2_3 has another number from now on.
+fn renumber(lab: &pvemig::lab::Lab) {
+    lab.shared().change(|w| {
+        let bay = w.hosts.get_mut("pve").unwrap().bays.get_mut("M2_3").unwrap();
+        bay.bus = bay.bus.replace("0000:02:00.0", "0000:07:00.0");
+    });
+}
+
 /// The calls of a step.
 fn calls_of(run: &Run, step: &str) -> Vec<String> {
     let text = |event: &Event| match event {
@@ -83,7 +91,9 @@ async fn a_vm_that_was_off_before_the_run_is_started_first() {
         let run = rig.forward(None, &How::default()).await;
         let (key, text) = why(&run);
         assert_eq!((key, rig.changes()), ("03-shutdown", 0), "{text}");
-        for part in ["vm 223 was off before this run", "`qm start 223`", "with its drives where they were"] {
+        for part in
+            ["vm 223 is off, and this run has not seen it on", "`qm start 223`", "with its drives where they were"]
+        {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
@@ -113,9 +123,8 @@ async fn a_vm_that_runs_with_wrong_drives_goes_off_once_more() {
         lab.shared().change(|w| {
             let disk = w.talos.nodes.get_mut(VM).unwrap().disks.iter_mut().find(|disk| disk.serial == MEDIA);
             disk.unwrap().partitions.clone_from(&kept);
-            let bay = w.hosts.get_mut("pve").unwrap().bays.get_mut("M2_3").unwrap();
-            bay.bus = bay.bus.replace("0000:02:00.0", "0000:07:00.0");
         });
+        renumber(&lab);
         drop(lab.hands_on_drives(node, moves, medium.as_deref(), *on).unwrap());
     };
     let again = rig.bench.go(&rig.estate, &rig.steps, Some(&run.id), false, &How::default(), does).await;
@@ -152,6 +161,38 @@ async fn a_drive_that_is_moved_while_the_vm_is_off_leads_back_to_the_hands() {
     assert_eq!((stands(&rig), asked(&resumed, "04-move-drives")), (moved(false), 1));
     assert_undone(&rig.backward(&run.id, &How::default()).await, "back");
     assert_eq!(stands(&rig), first);
+}
+
+/// What is done once more is cut like anything else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_followed_once_more_is_finished_or_undone_after_a_cut() {
+    let mut rig = rig("nvme-data-vm").await;
+    let first = stands(&rig);
+    let run = off(&rig).await;
+    hands(&rig, "M2_3");
+    let kept = contents(&rig, another());
+    let stopped = rig.forward(Some(&run.id), &How { no_hands: true, ..How::default() }).await;
+    assert_eq!(why(&stopped).0, "05-verify-disks");
+    contents(&rig, kept);
+    rig.lab.press_button("pve").unwrap();
+    renumber(&rig.lab);
+    rig.lab.press_button("pve").unwrap();
+    let (resumed, scenes) = rig.resume_watched(&run.id, &How::default()).await;
+    assert_done(&resumed, "resumed");
+    let there = stands(&rig);
+    assert_eq!(there.lines[0], "0000:07:00.0,pcie=1,rombar=0");
+    let mut cut = 0;
+    for (point, scene) in scenes.points.iter().filter(|(point, _)| point.key == "04a-follow-passthrough") {
+        let what = format!("{} {:?}", point.event, point.side);
+        rig.go_back(scene);
+        assert_done(&rig.forward(Some(&run.id), &How::default()).await, &what);
+        assert_eq!(stands(&rig), there, "{what}");
+        rig.go_back(scene);
+        assert_undone(&rig.backward(&run.id, &How::default()).await, &what);
+        assert_eq!(stands(&rig), first, "{what}");
+        cut += 1;
+    }
+    assert!(cut > 4, "{cut}");
 }
 
 /// It was to go off, and that was never sent: a host that is silent is no proof.

@@ -279,7 +279,7 @@ impl ShutDown {
         let (Some(since), Some(_)) = (seen.since, passed) else {
             return Ok(Check::blocked(vec![Problem::new(
                 format!(
-                    "vm {vmid} was off before this run: which of its hostpci lines has which drive nobody has seen"
+                    "vm {vmid} is off, and this run has not seen it on: which of its hostpci lines has which drive is not known"
                 ),
                 format!(
                     "`qm start {vmid}` with its drives where they were, then `pvemig resume`; where they were moved already: {}",
