@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::join_all;
 use serde_json::Value;
 
-use crate::base::check::{Answer, Change, Problem};
+use crate::base::check::{Answer, Change, Check, Problem};
 use crate::base::fault::Effect;
 use crate::base::names::StepKey;
 
@@ -14,7 +14,7 @@ use super::event::Event;
 use super::recorder::RecordError;
 use super::run::{Ended, Engine, Question, Reach, Why, failed, stopped};
 use super::state::{RunState, Stage};
-use super::step::{AnyStep, Settle};
+use super::step::{AnyStep, Risk, Settle};
 
 impl<Cx: Settle> Engine<'_, Cx> {
     /// On a resume: holds that were found taken down, or are down now, are put up again by their own apply. One that
@@ -47,6 +47,49 @@ impl<Cx: Settle> Engine<'_, Cx> {
             }
             if let Some(stop) = self.make_so(&**holder, &[]).await? {
                 return Ok(Some(stop));
+            }
+        }
+        Ok(None)
+    }
+
+    /// On a resume: where the step whose turn it is closes a hold, and is barred by what that hold or steps behind it mend,
+    /// those are asked again, from the first that mends something on. They were done, and are not any more. What destroys is
+    /// never begun again.
+    pub(super) async fn ask_what_mends(&self) -> Result<Option<Ended>, RecordError> {
+        let state = self.recorder.state()?;
+        let settled = |step: &dyn AnyStep<Cx>| matches!(state.stage(&step.key()), Stage::Applied | Stage::Already);
+        let Some(here) = self.steps.iter().position(|step| !settled(&**step)) else { return Ok(None) };
+        let holders = || (0..here).filter(|at| self.closer(*at) == Some(here));
+        let Some(first) = holders().next() else { return Ok(None) };
+        // What cannot be asked stops the run when its turn comes.
+        let Ok(Check { answer: Answer::Blocked { problems }, .. }) =
+            self.ask(&*self.steps[here], Question::Check).await?
+        else {
+            return Ok(None);
+        };
+        let instance = self.steps[here].key().instance().map(str::to_owned);
+        let mends = |problem: &Problem| {
+            (first..here).find(|at| {
+                let step = &self.steps[*at];
+                problem.mended_by.as_deref() == Some(step.id()) && step.key().instance() == instance.as_deref()
+            })
+        };
+        let Some(from) = problems.iter().map(mends).collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().min())
+        else {
+            return Ok(None);
+        };
+        let again = &self.steps[from..here];
+        if again.iter().any(|step| step.risk() == Risk::Destroys) {
+            return Ok(None);
+        }
+        for step in again.iter().map(|step| &**step) {
+            let stop = match self.reach(step, Question::Check, Until::Todo).await? {
+                Reach::Done(_) => None,
+                Reach::Stop(why) => self.stop(step, why)?,
+                Reach::Todo { changes, before } => self.make_so_from(step, step.blind_to(), changes, before).await?,
+            };
+            if stop.is_some() {
+                return Ok(stop);
             }
         }
         Ok(None)

@@ -209,6 +209,9 @@ impl<Cx: Settle> Engine<'_, Cx> {
         if let Some(stop) = self.put_up_fallen().await? {
             return Ok(stop);
         }
+        if let Some(stop) = self.ask_what_mends().await? {
+            return Ok(stop);
+        }
         for step in self.steps {
             let stage = self.recorder.state()?.stage(&step.key());
             if matches!(stage, Stage::Applied | Stage::Already) {
@@ -284,7 +287,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
         }
     }
 
-    async fn make_so_from(
+    pub(super) async fn make_so_from(
         &self,
         step: &dyn AnyStep<Cx>,
         blind: &[&str],

@@ -247,6 +247,19 @@ impl RunState {
         self.opened.plan.iter().map(|planned| &planned.key).filter(up).collect()
     }
 
+    /// True of a step that a hold of this run guards, where that is up and its closer not settled.
+    fn is_held(&self, key: &StepKey) -> bool {
+        let plan = &self.opened.plan;
+        let Some(here) = plan.iter().position(|planned| planned.key == *key) else { return false };
+        plan.iter().take(here).any(|holder| {
+            let closer = plan.iter().position(|p| closes(&p.key, holder));
+            let open =
+                |at: usize| plan.get(at).is_some_and(|p| matches!(self.stage(&p.key), Stage::Pending | Stage::Begun));
+            let up = matches!(self.stage(&holder.key), Stage::Applied | Stage::Already);
+            up && closer.is_some_and(|at| here < at && open(at))
+        })
+    }
+
     /// True where the step that takes this hold back is settled.
     fn closed(&self, holder: &Planned) -> bool {
         let closer = self.opened.plan.iter().find(|p| closes(&p.key, holder));
@@ -298,7 +311,8 @@ impl RunState {
                 let Some(step) = self.steps.get(key) else { return illegal(format!("the plan has no step {key}")) };
                 let mut step = step.clone();
                 let hold = self.opened.plan.iter().find(|p| p.key == *key && p.holds_until.is_some());
-                let mut phase = match next(self.phase, &mut step, event, record.at, self.next_call, hold.is_some()) {
+                let way = (hold.is_some(), self.is_held(key));
+                let mut phase = match next(self.phase, &mut step, event, record.at, self.next_call, way) {
                     Ok(phase) => phase,
                     Err(rule) => return illegal(format!("{key}: {rule}")),
                 };
@@ -364,7 +378,7 @@ fn next(
     event: &Event,
     at: jiff::Timestamp,
     call: u64,
-    hold: bool,
+    (hold, held): (bool, bool),
 ) -> Result<Phase, String> {
     use Stage::{Already, Applied, Begun, Pending, UndoFailed, Undoing, Undone};
     let forward = phase == Phase::Forward;
@@ -381,13 +395,14 @@ fn next(
         }
         // A hold that is not ours and fell was put up again by somebody.
         (Event::AlreadySo { .. }, Already) if hold => step.fallen = false,
-        // A hold may be put up again after it fell, and before the undo of what it guards.
+        // A hold may be put up again after it fell, and before the undo of what it guards. What it guards may be begun
+        // again as long as it is not to be closed.
         (Event::Applying { before, .. }, Pending | Already | Begun | Applied) => {
-            let again = matches!(step.stage, Already | Applied);
+            let settled = matches!(step.stage, Already | Applied);
             if !forward && step.stage == Pending {
                 return refuse(step);
             }
-            if again && !hold {
+            if settled && !(hold || held && forward) {
                 return refuse(step);
             }
             step.before.get_or_insert_with(|| before.clone());

@@ -16,6 +16,8 @@ mod single;
 mod stops;
 mod system;
 mod vm;
+mod vm_again;
+mod vm_host;
 mod whole;
 
 use std::collections::BTreeMap;

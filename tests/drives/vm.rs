@@ -4,12 +4,12 @@ use super::*;
 use crate::harness::scene::Scenes;
 use pvemig::engine::run::{Ended, Why};
 
-const VM: &str = "talos-vm";
-const MEDIA: &str = "23381C804455";
+pub(super) const VM: &str = "talos-vm";
+pub(super) const MEDIA: &str = "23381C804455";
 const SCRATCH: &str = "S4EWNX0R998877";
 const WORLDS: [&str; 2] = ["nvme-data-vm", "nvme-data-vm-mapped"];
 
-async fn rig_with(world: &str, change: impl FnOnce(&mut World), edit: impl FnOnce(&mut Value)) -> Rig {
+pub(super) async fn rig_with(world: &str, change: impl FnOnce(&mut World), edit: impl FnOnce(&mut Value)) -> Rig {
     let mut world = at_rest(world);
     change(&mut world);
     // Measuring makes pods in each run, and has tests of its own.
@@ -20,21 +20,21 @@ async fn rig_with(world: &str, change: impl FnOnce(&mut World), edit: impl FnOnc
     Rig::of(world, unmeasured).await
 }
 
-async fn rig(world: &str) -> Rig {
+pub(super) async fn rig(world: &str) -> Rig {
     rig_with(world, |_| {}, |_| {}).await
 }
 
 /// The drives in the host's slots, and what the VM is given of them.
 #[derive(Debug, PartialEq, Eq)]
-struct Stands {
-    slots: BTreeMap<String, String>,
-    lines: [String; 2],
+pub(super) struct Stands {
+    pub(super) slots: BTreeMap<String, String>,
+    pub(super) lines: [String; 2],
     mapping: Vec<String>,
     /// It runs, its host is on, and it starts with it.
-    on: (bool, bool, bool),
+    pub(super) on: (bool, bool, bool),
 }
 
-fn stands(rig: &Rig) -> Stands {
+pub(super) fn stands(rig: &Rig) -> Stands {
     rig.lab.shared().read(|w| {
         assert_eq!(w.misgiven, Vec::<String>::new(), "a VM was given what is not its own");
         let vm = &w.vms[&223];
@@ -49,7 +49,7 @@ fn stands(rig: &Rig) -> Stands {
     })
 }
 
-fn moved(mapped: bool) -> Stands {
+pub(super) fn moved(mapped: bool) -> Stands {
     let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
     Stands {
         slots: in_bays(&[("M2_3", MEDIA), ("M2_2", SCRATCH)]),
@@ -141,7 +141,7 @@ async fn a_run_that_is_cut_at_a_vm_is_finished_or_undone() {
 
 /// The run has stopped for a person: the VM is off.
 #[expect(clippy::panic, reason = "a test may panic")]
-async fn off(rig: &Rig) -> Run {
+pub(super) async fn off(rig: &Rig) -> Run {
     let run = rig.forward(None, &How { no_hands: true, ..How::default() }).await;
     let Ok(Ended::Stopped(stop)) = &run.ended else { panic!("{:#?}", run.ended) };
     let Why::Manual { ask, .. } = &stop.why else { panic!("{:#?}", stop.why) };
@@ -155,7 +155,7 @@ async fn off(rig: &Rig) -> Run {
     run
 }
 
-fn hands(rig: &Rig, to: &str) {
+pub(super) fn hands(rig: &Rig, to: &str) {
     rig.lab.press_button("pve").unwrap();
     rig.lab.move_drive(MEDIA, to).unwrap();
     rig.lab.press_button("pve").unwrap();

@@ -84,6 +84,15 @@ impl Rig {
 
     /// A run to its end, forwards from the beginning (`id` None) or backwards, with its scenes.
     pub async fn watched(&self, id: Option<&str>, how: &How) -> (Run, Scenes) {
+        self.watched_as(id, id.is_some(), how).await
+    }
+
+    /// The same of a run that goes on.
+    pub async fn resume_watched(&self, id: &str, how: &How) -> (Run, Scenes) {
+        self.watched_as(Some(id), false, how).await
+    }
+
+    async fn watched_as(&self, id: Option<&str>, back: bool, how: &How) -> (Run, Scenes) {
         let scenes: Arc<Mutex<Scenes>> = Arc::default();
         let take = {
             let (lab, dir) = (self.lab.clone(), self.bench.dir().to_owned());
@@ -103,8 +112,8 @@ impl Rig {
         };
         let how = How { watcher: Some(watcher), reader: Some(Arc::new(reader)), ..how.clone() };
         let run = match id {
-            None => self.forward(None, &how).await,
-            Some(id) => self.backward(id, &how).await,
+            Some(id) if back => self.backward(id, &how).await,
+            id => self.forward(id, &how).await,
         };
         let scenes = std::mem::take(&mut *scenes.lock().unwrap());
         (run, scenes)

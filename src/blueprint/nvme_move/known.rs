@@ -183,7 +183,8 @@ pub(super) static CONFIG: Known = Known {
 pub(super) static PASSTHROUGH: Known = Known {
     name: "passthrough-unclear",
     steps: &[on::SHUTDOWN, on::FOLLOW],
-    means: "The node is a VM, and which of its host's drives it is given by which hostpci line is not clear, or could not be changed.",
+    means: "The node is a VM, and which of its host's drives it is given by which hostpci line is not clear, or could not be changed; or \
+            another guest that runs or starts with the host is given one of them, or a slot has somebody else's drive.",
     matters: "In another slot a drive has another address: the VM would get another one, its host's own perhaps, or none.",
     by_hand: "`qm config VMID | grep hostpci`, `lspci -nn` and `ls -l /sys/block/nvme*` on its host; a virtual disk is moved by `qm disk move`.",
 };

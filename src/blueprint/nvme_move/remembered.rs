@@ -18,6 +18,46 @@ pub(super) fn layout_file(n: usize) -> String {
     format!("layout-{n}.json")
 }
 
+/// The nth file of when a VM was about to go off: the boot of its guest.
+pub(super) fn on_file(n: usize) -> String {
+    format!("on-{n}.json")
+}
+
+/// The same, once it had gone off.
+pub(super) fn off_file(n: usize) -> String {
+    format!("off-{n}.json")
+}
+
+/// The file of 05 that the VM was about to be started after it had gone off the nth time.
+pub(super) fn started_file(n: usize) -> String {
+    format!("started-{n}.json")
+}
+
+/// How many files of such names a step has kept.
+pub(super) fn count(run: &RunInfo, step: &str, file: fn(usize) -> String) -> Result<usize, Failure> {
+    let mut n = 0;
+    while kept(run, step, &file(n), &file(n))?.is_some() {
+        n += 1;
+    }
+    Ok(n)
+}
+
+/// How often this run was about to switch the VM off.
+pub(super) fn times(run: &RunInfo) -> Result<usize, Failure> {
+    count(run, on::SHUTDOWN, on_file)
+}
+
+/// This run has switched the VM off, has seen that it went off, and has not started it since.
+///
+/// # Errors
+/// What was kept cannot be read.
+pub(super) fn went_off(run: &RunInfo) -> Result<bool, Failure> {
+    let Some(last) = times(run)?.checked_sub(1) else { return Ok(false) };
+    let (off, started) = (off_file(last), started_file(last));
+    let is_off = kept(run, on::SHUTDOWN, &off, &off)?.is_some();
+    Ok(is_off && kept(run, on::VERIFY, &started, &started)?.is_none())
+}
+
 fn read<T: serde::de::DeserializeOwned>(run: &RunInfo, name: &str) -> Result<Option<T>, Failure> {
     let Some(bytes) = kept(run, on::SHUTDOWN, name, name)? else { return Ok(None) };
     serde_json::from_slice(&bytes)
@@ -87,5 +127,29 @@ mod tests {
         assert_eq!(were_up(&run).unwrap(), Vec::<String>::new());
         std::fs::write(folder.join(PEERS), "nonsense").unwrap();
         assert!(were_up(&run).is_err());
+    }
+
+    #[test]
+    fn a_vm_went_off_where_that_was_seen_and_nothing_came_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunInfo { files: Some(dir.path().to_owned()), ..RunInfo::default() };
+        let ways = [
+            (on::SHUTDOWN, on_file(0), false),
+            (on::SHUTDOWN, off_file(0), true),
+            (on::VERIFY, started_file(0), false),
+            (on::SHUTDOWN, on_file(1), false),
+            (on::SHUTDOWN, off_file(1), true),
+            // It was cut, and is about to go off once more.
+            (on::SHUTDOWN, on_file(2), false),
+            (on::SHUTDOWN, on_file(3), false),
+            (on::SHUTDOWN, off_file(3), true),
+        ];
+        assert!(!went_off(&run).unwrap());
+        assert_eq!(ways.len(), 8);
+        for (step, file, off) in ways {
+            std::fs::create_dir_all(dir.path().join(step)).unwrap();
+            std::fs::write(dir.path().join(step).join(&file), "b").unwrap();
+            assert_eq!(went_off(&run).unwrap(), off, "{step}/{file}");
+        }
     }
 }

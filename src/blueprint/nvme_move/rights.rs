@@ -89,6 +89,7 @@ fn passthrough(vmid: u32) -> Vec<PveNeed> {
     let mapping = need(&[on::FOLLOW], "/mapping/pci", "Mapping.Modify", "where on PCI its drives are");
     vec![
         need(&[on::PREFLIGHT, on::SHUTDOWN, on::FOLLOW], "/", "Sys.Audit", "what is on its host's PCI"),
+        need(&[on::PREFLIGHT, on::MOVE], "/vms", "VM.Audit", "what the other guests of its host are given"),
         PveNeed { weight: Weight::If("its drives are passed through by a mapping".into()), ..mapping },
     ]
 }

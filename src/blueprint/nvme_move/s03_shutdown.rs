@@ -17,6 +17,7 @@ use crate::blueprint::off::{Off, Second, second, two_ways};
 use crate::blueprint::own_vm;
 use crate::blueprint::power::{SHUTDOWN, shutdown, start, start_again, write_config};
 use crate::blueprint::quorum::{Etcd, Peer, amiss, judge, look, votes};
+use crate::blueprint::vm::Vm;
 use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::proxmox::ConfigChange;
@@ -25,7 +26,7 @@ use crate::talos::Talos;
 use super::anew::Anew;
 use super::behind::{self, PASSED};
 use super::on;
-use super::remembered::{PEERS, answering, layout_file, layouts, seen_last};
+use super::remembered::{PEERS, answering, layout_file, layouts, off_file, on_file, seen_last, times, went_off};
 use super::replicas;
 use super::s01_backup::{has_snapshot, snapshot_at};
 use super::s02a_leave_etcd::gone;
@@ -88,6 +89,8 @@ impl Step<Estate> for ShutDown {
             "Votes are those of `talosctl etcd members`: `talosctl get members` is what discovery knows, workers with them, and says nothing \
              of votes."
                 .into(),
+            "A VM must not come up with its host while its drives are elsewhere: `onboot` is taken away until 05 knows them again."
+                .into(),
             "Where 04 finds a drive in the wrong place, `pvemig resume` switches the machine off again.".into(),
             format!("By hand: {}.", self.machine.talosctl("shutdown --force")),
             format!("An undo has {name} switched on: a VM by itself, a machine by its power button."),
@@ -113,8 +116,8 @@ impl Step<Estate> for ShutDown {
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let name = &self.machine.name;
-        if let Some(how) = self.off_with_its_host(cx, &seen).await? {
-            return Ok(Check::done().note(how));
+        if let Some(check) = self.with_its_host(cx, &seen).await? {
+            return Ok(check);
         }
         let ways = two_ways(cx, &self.machine).await?;
         if !matches!(ways, Off::On(..) | Off::Between(_))
@@ -125,7 +128,7 @@ impl Step<Estate> for ShutDown {
         Ok(match ways {
             Off::Off(how) => match self.only_silent(cx, &seen) {
                 Some(problem) => Check::blocked(vec![problem]),
-                None => Check::done().note(format!("{name} is off: {how}")),
+                None => self.stays_off(cx, &seen).await?.note(format!("{name} is off: {how}")),
             },
             Off::On(talos, _) => self.ahead(cx, &talos, &seen).await?,
             Off::Between(why) | Off::Silent(why) => Check::waiting(format!("{name}: {why}")),
@@ -140,6 +143,9 @@ impl Step<Estate> for ShutDown {
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let Off::On(talos, _) = two_ways(cx, &self.machine).await? else {
+            if let Some(vm) = &self.machine.vm {
+                return not_with_its_host(cx, vm, permit).await;
+            }
             // It is switched off by hand; where its drives are cannot be asked any more then.
             return match self.waits(cx).await? {
                 Some(waits) => self.remember(cx, seen.run, Some(&waits), permit).await,
@@ -165,7 +171,11 @@ impl Step<Estate> for ShutDown {
             // Its host would start it with the drive at the old address.
             write_config(&pve, &at, &onboot(false, &config.digest), permit).await?;
         }
-        shutdown(&pve, &at, permit).await
+        let count = times(seen.run)?;
+        permit.file(&on_file(count), boot.as_bytes())?;
+        shutdown(&pve, &at, permit).await?;
+        permit.file(&off_file(count), boot.as_bytes())?;
+        Ok(())
     }
 
     async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
@@ -203,18 +213,36 @@ impl Step<Estate> for ShutDown {
         let Some(vm) = &self.machine.vm else { return Ok(()) };
         let (pve, at, (status, config)) =
             vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?)).await?;
+        if !status.is_running() {
+            // Neither by this step nor by its host.
+            let problems = behind::in_the_way_of_a_start(cx, &self.machine, &self.plan, seen.run).await?;
+            if !problems.is_empty() {
+                return Err(Failure::barred(problems));
+            }
+        }
         if before.onboot && config.configured("onboot") != Some("1") {
             write_config(&pve, &at, &onboot(true, &config.digest), permit).await?;
         }
         if status.is_running() || start_again(&pve, &at, seen.got).await?.is_done() {
             return Ok(());
         }
-        let problems = behind::in_the_way_of_a_start(cx, &self.machine, &self.plan, seen.run).await?;
-        if !problems.is_empty() {
-            return Err(Failure::barred(problems));
-        }
         start(&pve, &at, permit).await
     }
+}
+
+/// Its host is about to be switched off and on, and must not start it.
+async fn not_with_its_host(cx: &Estate, vm: &Vm, permit: &Permit) -> Result<(), Failure> {
+    let (pve, at, (status, config)) =
+        vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?)).await?;
+    if !status.is_running() && config.configured("onboot") == Some("1") {
+        write_config(&pve, &at, &onboot(false, &config.digest), permit).await?;
+    }
+    Ok(())
+}
+
+fn of_ha(vmid: u32) -> Problem {
+    let text = format!("vm {vmid} is managed by high availability, which would start it again");
+    Problem::new(text, format!("`ha-manager remove vm:{vmid}` first"))
 }
 
 fn onboot(on: bool, digest: &str) -> ConfigChange {
@@ -231,18 +259,53 @@ impl ShutDown {
         format!("press the power button of {}", self.machine.name)
     }
 
-    /// A VM that this run has switched off, and its host is silent: somebody is at its drives, as he was asked to be.
-    async fn off_with_its_host(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Option<String>, Failure> {
+    /// A VM that this run was to switch off, and its host is silent. Where the run has seen it go off, somebody is at its
+    /// drives, as he was asked to be; else the host has to answer first. None: it is none, or its host answers.
+    async fn with_its_host(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Option<Check<Before>>, Failure> {
         let (Some(vm), Some(_), Some(passed)) = (&self.machine.vm, seen.since, behind::passed(seen.run)?) else {
             return Ok(None);
         };
-        let behind::Host::Silent(why) = behind::view(cx, &vm.cluster, &passed.host).await? else { return Ok(None) };
-        match self.machine.open(cx).await?.version().await {
-            Err(error @ (crate::talos::Error::Unreachable { .. } | crate::talos::Error::NoAnswer { .. })) => Ok(Some(
-                format!("{} does not answer ({error}), nor does its host {}: {why}", self.machine.name, passed.host),
-            )),
-            Ok(_) | Err(_) => Ok(None),
+        let (name, host) = (&self.machine.name, &passed.host);
+        let behind::Host::Silent(why) = behind::view(cx, &vm.cluster, host).await? else { return Ok(None) };
+        let error = match self.machine.open(cx).await?.version().await {
+            Err(error @ (crate::talos::Error::Unreachable { .. } | crate::talos::Error::NoAnswer { .. })) => error,
+            Ok(_) | Err(_) => return Ok(None),
+        };
+        if went_off(seen.run)? {
+            let how = format!("{name} does not answer ({error}), nor does its host {host}: {why}");
+            return Ok(Some(Check::done().note(how)));
         }
+        Ok(Some(Check::waiting(format!(
+            "whether vm {} went off is not known: {host} does not answer ({why}), and this run has not seen it off; let {host} answer \
+             first",
+            vm.vmid
+        ))))
+    }
+
+    /// It is off. A VM has to stay so while its host is switched off and on, and it has to be known which line had which drive.
+    async fn stays_off(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Check<Before>, Failure> {
+        let Some(vm) = &self.machine.vm else { return Ok(Check::done()) };
+        let (vmid, passed) = (vm.vmid, behind::passed(seen.run)?);
+        let (Some(since), Some(_)) = (seen.since, passed) else {
+            return Ok(Check::blocked(vec![Problem::new(
+                format!(
+                    "vm {vmid} is off, and this run has not seen it on: which of its hostpci lines has which drive is not known"
+                ),
+                format!(
+                    "`qm start {vmid}` with its drives where they were, then `pvemig resume`; where they were moved already: {}",
+                    behind::mend(vmid)
+                ),
+            )]));
+        };
+        let (_, _, (status, config)) =
+            vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?)).await?;
+        if status.is_ha_managed() {
+            return Ok(Check::blocked(vec![of_ha(vmid)]));
+        }
+        if config.configured("onboot") == Some("1") {
+            return Ok(Check::todo(vec![Change::set(format!("vm {vmid} onboot"), "1", "0")], since.clone()));
+        }
+        Ok(Check::done())
     }
 
     /// It is on: what would be, unless something is in the way.
@@ -291,8 +354,7 @@ impl ShutDown {
             let (its, own) = (own_vm::of_vm(&config), own_vm::of_node(talos).await?);
             problems.extend(own_vm::amiss(machine, vm.vmid, status.is_running(), its.as_deref(), own.as_deref()));
             if status.is_ha_managed() {
-                let text = format!("vm {} is managed by high availability, which would start it again", vm.vmid);
-                problems.push(Problem::new(text, format!("`ha-manager remove vm:{}` first", vm.vmid)));
+                problems.push(of_ha(vm.vmid));
             }
             return Ok(problems);
         }

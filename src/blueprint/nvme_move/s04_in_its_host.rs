@@ -7,7 +7,7 @@ use crate::engine::step::RunInfo;
 use crate::estate::Estate;
 use crate::proxmox::Error;
 
-use super::behind::{Host as Chassis, neighbours, passed, view};
+use super::behind::{Host as Chassis, neighbours, passed, start_with_it, view};
 use super::s04_move_drives::{Asked, Before, ITS_HOST, MoveDrives, called};
 use super::sight::{known, last};
 
@@ -76,6 +76,7 @@ impl MoveDrives {
                 lines
                     .push(format!("{host} runs {} too: they go off with it, shut them down first", with_it.join(", ")));
             }
+            lines.extend(start_with_it(cx, vm, &host).await?);
         }
         let mut asked = self.asked_of(cx, run, &known.plan, (&from, layout), (None, before))?;
         asked.ask = asked.ask.replacen(ITS_HOST, &format!("its host {host}"), 1);

@@ -259,6 +259,11 @@ impl MoveDrives {
             Some(anew) => format!("{}, and boot it from that", anew.plug_in()),
             None => "switch it on".to_owned(),
         };
+        if acts.is_empty() && self.machine.vm.is_some() {
+            return format!(
+                "{name} is off: switch {ITS_HOST} off, see that each drive is where the table has it, then switch that on"
+            );
+        }
         if acts.is_empty() {
             return format!("see that each drive of {name} is where the table has it, and {on}");
         }

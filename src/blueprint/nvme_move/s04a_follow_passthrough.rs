@@ -9,15 +9,17 @@ use crate::base::check::{Change, Check, Problem};
 use crate::base::drives::{Plan, pci_address};
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
+use crate::blueprint::backup::kept;
 use crate::blueprint::machine::Machine;
 use crate::blueprint::power::write_config;
 use crate::blueprint::vm::Vm;
-use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::proxmox::{ConfigChange, PciEntry, PciPlace, places_text};
 
 use super::behind::{Host, Line, Lines, Passed, View, mend, passed, view};
 use super::on;
+use super::remembered::count;
 use super::s02_drain::DrainNode;
 use super::sight::{Stand, stand};
 
@@ -107,10 +109,7 @@ impl Step<Estate> for FollowPassthrough {
         if wanted == Before::default() {
             return Ok(Check::done().note(format!("what vm {} is given is where its drives are", vm.vmid)));
         }
-        let line = |(key, was): (&String, &Was)| Change::set(format!("vm {} {key}", vm.vmid), &was.old, &was.new);
-        let entry = |(name, was): (&String, &Was)| Change::set(format!("pci mapping {name}"), &was.old, &was.new);
-        let changes = wanted.lines.iter().map(line).chain(wanted.entries.iter().map(entry)).collect();
-        Ok(Check::todo(changes, wanted))
+        Ok(Check::todo(changes(vm, &wanted), wanted))
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
@@ -118,33 +117,21 @@ impl Step<Estate> for FollowPassthrough {
         let lines = Lines::whole(cx, vm).await?;
         off(&lines)?;
         let wanted = self.wanted(cx, vm, &lines, &seen).await?.map_err(Failure::barred)?;
-        write(&lines, &wanted, |was| (&was.old, &was.new), permit).await
+        // Drives that are moved once more have other texts than those of the first time.
+        let name = wrote_file(count(seen.run, Self::ID, wrote_file)?);
+        let bytes = serde_json::to_vec(&wanted).map_err(|error| Failure::plain(format!("{name}: {error}"), None))?;
+        permit.file(&name, &bytes)?;
+        write(&lines, &wanted, permit).await
     }
 
-    async fn back(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
+    async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
         let Some(vm) = &self.machine.vm else { return Ok(Check::done()) };
         let lines = Lines::whole(cx, vm).await?;
-        let (mut changes, mut problems) = (Vec::new(), Vec::new());
-        for (what, is, was) in present(&lines, before) {
-            match is {
-                Some(is) if is == was.old => {}
-                Some(is) if is == was.new => changes.push(Change::set(format!("vm {} {what}", vm.vmid), is, &was.old)),
-                is => problems.push(Problem::new(
-                    format!(
-                        "{what} of vm {} was `{}`, this run wrote `{}`, and now it is `{}`: somebody else has changed it",
-                        vm.vmid,
-                        was.old,
-                        was.new,
-                        is.unwrap_or_else(|| "not set".into())
-                    ),
-                    format!("set it to one of the two by hand; {}", mend(vm.vmid)),
-                )),
-            }
-        }
+        let (to_write, problems) = restored(&lines, &written(seen.run, Some(before))?);
         if !problems.is_empty() {
             return Ok(Check::blocked(problems));
         }
-        if changes.is_empty() {
+        if to_write == Before::default() {
             return Ok(Check::done());
         }
         if lines.status.is_running() {
@@ -154,15 +141,44 @@ impl Step<Estate> for FollowPassthrough {
                 format!("`qm shutdown {}`, then `pvemig undo`", vm.vmid),
             )]));
         }
-        Ok(Check::todo(changes, ()))
+        Ok(Check::todo(changes(vm, &to_write), ()))
     }
 
-    async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+    async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let Some(vm) = &self.machine.vm else { return Ok(()) };
         let lines = Lines::whole(cx, vm).await?;
         off(&lines)?;
-        write(&lines, before, |was| (&was.new, &was.old), permit).await
+        let (to_write, problems) = restored(&lines, &written(seen.run, Some(before))?);
+        if !problems.is_empty() {
+            return Err(Failure::barred(problems));
+        }
+        write(&lines, &to_write, permit).await
     }
+}
+
+/// The lines and entries that change.
+fn changes(vm: &Vm, what: &Before) -> Vec<Change> {
+    let line = |(key, was): (&String, &Was)| Change::set(format!("vm {} {key}", vm.vmid), &was.old, &was.new);
+    let entry = |(name, was): (&String, &Was)| Change::set(format!("pci mapping {name}"), &was.old, &was.new);
+    what.lines.iter().map(line).chain(what.entries.iter().map(entry)).collect()
+}
+
+/// The nth file of what this step was about to write.
+fn wrote_file(n: usize) -> String {
+    format!("wrote-{n}.json")
+}
+
+/// What this run has written, the first time first.
+fn written(run: &RunInfo, first: Option<&Before>) -> Result<Vec<Before>, Failure> {
+    const ID: &str = <FollowPassthrough as Step<Estate>>::ID;
+    let mut all: Vec<Before> = first.cloned().into_iter().collect();
+    for n in 0..count(run, ID, wrote_file)? {
+        let name = wrote_file(n);
+        let Some(bytes) = kept(run, ID, &name, &name)? else { continue };
+        let read = serde_json::from_slice(&bytes);
+        all.push(read.map_err(|error| Failure::plain(format!("{name} of this run: {error}"), None))?);
+    }
+    Ok(all)
 }
 
 fn off(lines: &Lines) -> Result<(), Failure> {
@@ -173,36 +189,61 @@ fn off(lines: &Lines) -> Result<(), Failure> {
     Err(Failure::plain(text, Some("`pvemig resume` looks again".into())))
 }
 
-/// What is there of what a step changed: its name, its text now, and what it was.
-fn present<'b>(lines: &Lines, before: &'b Before) -> Vec<(String, Option<String>, &'b Was)> {
-    let line = |(key, was): (&'b String, &'b Was)| (key.clone(), lines.config.configured(key).map(str::to_owned), was);
-    let entry = |(name, was): (&'b String, &'b Was)| {
-        let of = lines.all.iter().filter_map(|line| line.mapping.as_ref()).find(|(mapping, _)| mapping.id == *name);
-        (format!("mapping {name}"), of.map(|(_, entry)| entry.to_string()), was)
+/// What has to be written so that all is as it was first, and what somebody else has changed.
+fn restored(lines: &Lines, all: &[Before]) -> (Before, Vec<Problem>) {
+    let (mut out, mut problems) = (Before::default(), Vec::new());
+    let mut judge = |what: String, is: Option<String>, wrote: &[&Was]| -> Option<Was> {
+        let (first, last) = (wrote.first()?, wrote.last()?);
+        match is {
+            Some(is) if is == first.old => None,
+            Some(is) if wrote.iter().any(|was| is == was.new) => Some(Was { old: is, new: first.old.clone() }),
+            is => {
+                let text = format!(
+                    "{what} of vm {} was `{}`, this run wrote `{}`, and now it is `{}`: somebody else has changed it",
+                    lines.at.vmid,
+                    first.old,
+                    last.new,
+                    is.unwrap_or_else(|| "not set".into())
+                );
+                problems.push(Problem::new(text, format!("set it to one of the two by hand; {}", mend(lines.at.vmid))));
+                None
+            }
+        }
     };
-    before.lines.iter().map(line).chain(before.entries.iter().map(entry)).collect()
+    for (key, wrote) in by_name(all, |before| &before.lines) {
+        let is = lines.config.configured(key).map(str::to_owned);
+        out.lines.extend(judge(key.to_owned(), is, &wrote).map(|was| (key.to_owned(), was)));
+    }
+    for (name, wrote) in by_name(all, |before| &before.entries) {
+        let of = lines.all.iter().filter_map(|line| line.mapping.as_ref()).find(|(mapping, _)| mapping.id == *name);
+        let is = of.map(|(_, entry)| entry.to_string());
+        out.entries.extend(judge(format!("mapping {name}"), is, &wrote).map(|was| (name.to_owned(), was)));
+    }
+    (out, problems)
+}
+
+/// What was written, by the names of it.
+fn by_name(all: &[Before], of: impl Fn(&Before) -> &BTreeMap<String, Was>) -> BTreeMap<&str, Vec<&Was>> {
+    let mut out: BTreeMap<&str, Vec<&Was>> = BTreeMap::new();
+    for (name, was) in all.iter().flat_map(of) {
+        out.entry(name).or_default().push(was);
+    }
+    out
 }
 
 /// Writes each line and entry that is as it is to be found, under the digest with which it was read.
-async fn write(
-    lines: &Lines,
-    what: &Before,
-    from_to: impl Fn(&Was) -> (&String, &String),
-    permit: &Permit,
-) -> Result<(), Failure> {
+async fn write(lines: &Lines, what: &Before, permit: &Permit) -> Result<(), Failure> {
     let mut set = Vec::new();
     for (key, was) in &what.lines {
-        let (from, to) = from_to(was);
-        if lines.config.configured(key) == Some(from) {
-            set.push((key.clone(), to.clone()));
+        if lines.config.configured(key) == Some(&was.old) {
+            set.push((key.clone(), was.new.clone()));
         }
     }
     if !set.is_empty() {
         let change = ConfigChange { set, digest: Some(lines.config.digest.clone()), ..ConfigChange::default() };
         write_config(&lines.pve, &lines.at, &change, permit).await?;
     }
-    for (name, was) in &what.entries {
-        let (from, to) = from_to(was);
+    for (name, Was { old: from, new: to }) in &what.entries {
         let of = lines.all.iter().filter_map(|line| line.mapping.as_ref()).find(|(mapping, _)| mapping.id == *name);
         let Some((_, old)) = of.filter(|(_, entry)| entry.to_string() == *from) else { continue };
         let props = to.parse().map_err(|error| Failure::plain(format!("mapping {name}: {error}"), None))?;
@@ -253,10 +294,11 @@ impl FollowPassthrough {
         };
         let mut wanted = Before::default();
         let mut problems = Vec::new();
+        let before = written(seen.run, seen.since)?;
         for line in &lines.all {
             let Some(to) = places.get(&line.key).filter(|to| **to != line.places) else { continue };
             // Only what is as this run saw it, or as it wrote it, is this run's to change.
-            if passed.was.get(&line.key) != Some(&line.places) && !wrote(seen.since, line) {
+            if passed.was.get(&line.key) != Some(&line.places) && !wrote(&before, line) {
                 problems.push(changed(lines, line, &passed, to));
                 continue;
             }
@@ -342,12 +384,12 @@ impl FollowPassthrough {
 }
 
 /// It is as this run has written it: the drives were moved once more since.
-fn wrote(before: Option<&Before>, line: &Line) -> bool {
-    let Some(before) = before else { return false };
-    match &line.mapping {
+fn wrote(all: &[Before], line: &Line) -> bool {
+    let is = |before: &Before| match &line.mapping {
         None => before.lines.get(&line.key).is_some_and(|was| was.new == line.value.to_string()),
         Some((mapping, entry)) => before.entries.get(&mapping.id).is_some_and(|was| was.new == entry.to_string()),
-    }
+    };
+    all.iter().any(is)
 }
 
 fn theirs(lines: &Lines) -> Problem {

@@ -8,16 +8,19 @@ use crate::base::check::{Change, Check, Hands, Problem};
 use crate::base::drives::Plan;
 use crate::base::fault::Failure;
 use crate::base::permit::{Permit, System};
+use crate::base::wait::Backoff;
 use crate::blueprint::machine::Machine;
 use crate::blueprint::power::{start, write_config};
 use crate::blueprint::vm::Vm;
 use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
-use crate::proxmox::ConfigChange;
+use crate::proxmox::{ConfigChange, Pending};
 use crate::talos::{Talos, kind};
 
 use super::anew::Anew;
-use super::behind::in_the_way_of_a_start;
+use super::behind::{Host, in_the_way_of_a_start, passed, view};
+use super::on;
+use super::remembered::{started_file, times};
 use super::s02_drain::DrainNode;
 use super::s03_shutdown::{Before as Off, ShutDown};
 use super::sight::{Stand, facts, stand};
@@ -84,26 +87,41 @@ impl Step<Estate> for VerifyDisks {
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let name = &self.machine.name;
-        if let Some(vm) = &self.machine.vm
-            && let Some(change) = self.to_start(cx, vm, &seen).await?
-        {
-            let problems = self.in_the_way(cx, vm, seen.run).await?;
-            if !problems.is_empty() {
-                return Ok(Check::blocked(problems));
+        if let Some(vm) = &self.machine.vm {
+            let (_, _, (status, config)) =
+                vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?)).await?;
+            if !status.is_running() {
+                let problems = self.in_the_way(cx, vm, seen.run).await?;
+                if !problems.is_empty() {
+                    return Ok(Check::blocked(problems));
+                }
+                let mut changes = vec![Change::act(format!("vm {} starts", vm.vmid))];
+                changes.extend(to_start_with_its_host(vm, &config, &seen));
+                return Ok(Check::todo(changes, Before {}));
             }
-            return Ok(Check::todo(change, Before {}));
         }
         let anew = self.anew.as_ref();
         Ok(match stand(cx, &self.machine, &self.plan, seen.run, &self.plan.target, anew).await? {
-            Stand::There(notes) => Check::done().notes(notes),
+            Stand::There(notes) => match self.left_to_its_host(cx, &seen).await? {
+                Some(change) => Check::todo(vec![change], Before {}).notes(notes),
+                None => Check::done().notes(notes),
+            },
             Stand::Waits(talos, mut problems, notes) => {
                 problems.extend(self.another_medium(&talos, seen.run).await?);
                 if problems.is_empty() { Check::done() } else { Check::blocked(problems) }.notes(notes)
             }
-            Stand::Amiss(problems, notes) => match alone(&self.machine, seen.run)? {
-                Some(help) => Check::blocked(with_help(problems, &help)).notes(notes),
-                None => Check::blocked(problems).notes(notes),
-            },
+            Stand::Amiss(problems, notes) => {
+                let off = |problem: Problem| {
+                    let help = format!("{}: `pvemig resume` switches it off, and asks once more", problem.help);
+                    Problem { help, ..problem }.mended_by(on::SHUTDOWN)
+                };
+                let problems = match alone(&self.machine, seen.run)? {
+                    Some(help) => with_help(problems, &help),
+                    None if self.machine.vm.is_some() => problems.into_iter().map(off).collect(),
+                    None => problems,
+                };
+                Check::blocked(problems).notes(notes)
+            }
             Stand::Between(why) => Check::waiting(why),
             Stand::Deaf(why) => {
                 Check::waiting(why).late(GRACE, way_out(&self.plan, &self.plan.target, Way::Forth(anew)))
@@ -126,18 +144,28 @@ impl Step<Estate> for VerifyDisks {
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let Some(vm) = &self.machine.vm else { return Ok(()) };
-        let (pve, at, (status, config)) =
-            vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?)).await?;
-        let problems = self.in_the_way(cx, vm, seen.run).await?;
-        if !problems.is_empty() {
-            return Err(Failure::barred(problems));
+        let (pve, at, status) = vm.status(cx).await?;
+        if !status.is_running() {
+            let problems = self.in_the_way(cx, vm, seen.run).await?;
+            if !problems.is_empty() {
+                return Err(Failure::barred(problems));
+            }
+            if let Some(last) = times(seen.run)?.checked_sub(1) {
+                permit.file(&started_file(last), b"{}")?;
+            }
+            start(&pve, &at, permit).await?;
         }
-        if was_onboot(&seen) && config.configured("onboot") != Some("1") {
-            let set = vec![("onboot".to_owned(), "1".to_owned())];
-            let change = ConfigChange { set, digest: Some(config.digest.clone()), ..ConfigChange::default() };
-            write_config(&pve, &at, &change, permit).await?;
+        // It may be off for a drive once more: its host starts it by itself only once each is known.
+        if !was_onboot(&seen) || !self.is_there(cx, seen.run, permit).await? {
+            return Ok(());
         }
-        if status.is_running() { Ok(()) } else { start(&pve, &at, permit).await }
+        let (pve, at, config) = vm.config(cx).await?;
+        if to_start_with_its_host(vm, &config, &seen).is_none() {
+            return Ok(());
+        }
+        let set = vec![("onboot".to_owned(), "1".to_owned())];
+        let change = ConfigChange { set, digest: Some(config.digest.clone()), ..ConfigChange::default() };
+        write_config(&pve, &at, &change, permit).await
     }
 
     /// What was off is for 03 to bring back.
@@ -152,14 +180,48 @@ fn was_onboot(seen: &Seen<'_, Before>) -> bool {
     held.and_then(|value| Off::deserialize(value).ok()).is_some_and(|off| off.onboot)
 }
 
+/// It was to start with its host before 03, and is not any more.
+fn to_start_with_its_host(vm: &Vm, config: &Pending, seen: &Seen<'_, Before>) -> Option<Change> {
+    let wanting = was_onboot(seen) && config.configured("onboot") != Some("1");
+    wanting.then(|| Change::set(format!("vm {} onboot", vm.vmid), "0", "1"))
+}
+
 impl VerifyDisks {
-    /// Why the VM must not be started, or be left to its host to start.
+    /// Why the VM must not be started: something else would be given to it, or a drive is not where it belongs.
     async fn in_the_way(&self, cx: &Estate, vm: &Vm, run: &RunInfo) -> Result<Vec<Problem>, Failure> {
-        let (_, _, status) = vm.status(cx).await?;
-        if status.is_running() {
-            return Ok(Vec::new());
+        let mut problems = in_the_way_of_a_start(cx, &self.machine, &self.plan, run).await?;
+        let (_, at, _) = vm.status(cx).await?;
+        if let Host::Shown(shown) = view(cx, &vm.cluster, &at.node).await?
+            && passed(run)?.is_none_or(|passed| passed.boot != shown.boot)
+        {
+            let help = "`pvemig resume` asks for that once more";
+            let amiss = shown.amiss(&self.plan, &self.plan.target).into_iter();
+            problems.extend(amiss.map(|text| Problem::new(text, help).mended_by(on::MOVE)));
         }
-        in_the_way_of_a_start(cx, &self.machine, &self.plan, run).await
+        Ok(problems)
+    }
+
+    /// Waits until each drive is known in its slot; false: it comes to something else, which the check says.
+    async fn is_there(&self, cx: &Estate, run: &RunInfo, permit: &Permit) -> Result<bool, Failure> {
+        let (begun, mut pauses) = (cx.clock().instant(), Backoff::poll(cx.clock()));
+        loop {
+            match stand(cx, &self.machine, &self.plan, run, &self.plan.target, None).await? {
+                Stand::There(_) => return Ok(true),
+                Stand::Between(why) | Stand::Deaf(why) if begun.elapsed() < Step::<Estate>::limit(self) => {
+                    permit.progress(&why);
+                }
+                _ => return Ok(false),
+            }
+            permit.go_on()?;
+            pauses.pause().await;
+        }
+    }
+
+    /// Of a VM whose drives are known: it starts with its host again.
+    async fn left_to_its_host(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Option<Change>, Failure> {
+        let Some(vm) = &self.machine.vm else { return Ok(None) };
+        let (_, _, config) = vm.config(cx).await?;
+        Ok(to_start_with_its_host(vm, &config, seen))
     }
 
     /// The medium has another version of Talos than the node had: it would be installed with the tools of another one. Or it
@@ -191,19 +253,5 @@ impl VerifyDisks {
                 format!("switch it off by its power button, and boot it from a medium with {was}; `pvemig resume` asks again"),
             )
         }))
-    }
-
-    /// What a VM needs to be on as before; None: nothing.
-    async fn to_start(&self, cx: &Estate, vm: &Vm, seen: &Seen<'_, Before>) -> Result<Option<Vec<Change>>, Failure> {
-        let (_, _, (status, config)) =
-            vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?)).await?;
-        let mut changes = Vec::new();
-        if was_onboot(seen) && config.configured("onboot") != Some("1") {
-            changes.push(Change::set(format!("vm {} onboot", vm.vmid), "0", "1"));
-        }
-        if !status.is_running() {
-            changes.push(Change::act(format!("vm {} starts", vm.vmid)));
-        }
-        Ok((!changes.is_empty()).then_some(changes))
     }
 }

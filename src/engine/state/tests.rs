@@ -275,3 +275,27 @@ fn what_is_begun_and_has_called_did_not_change_nothing() {
     assert_eq!(effect(&begun, Effect::None), Effect::Partial);
     assert_eq!(effect(&begun, Effect::Maybe), Effect::Maybe);
 }
+
+#[test]
+fn what_a_hold_guards_may_be_begun_again_until_that_is_closed() {
+    let up = [applying(HOLD), applied(HOLD)];
+    let ways: [(&[Event], bool); 5] = [
+        (&[already(STEP)], true),
+        (&[applying(STEP), applied(STEP)], true),
+        (&[applying(STEP), applied(STEP), applying(CLOSE)], true),
+        (&[applying(STEP), applied(STEP), applying(CLOSE), applied(CLOSE)], false),
+        (&[applying(STEP), applied(STEP), undoing(CLOSE)], false),
+    ];
+    assert_eq!(ways.len(), 5);
+    for (n, (way, may)) in ways.into_iter().enumerate() {
+        // An undo of the closer is one of what was begun.
+        let begun = if n == 4 { vec![applying(CLOSE)] } else { Vec::new() };
+        let events: Vec<Event> = up.iter().chain(&begun).chain(way).cloned().collect();
+        let mut state = run(&events);
+        assert_eq!(state.apply(&record(99, applying(STEP))).is_ok(), may, "{n}");
+        // Without the hold it is done once.
+        let (Some(last), true) = (way.last(), n < 2) else { continue };
+        assert!(matches!(last, Event::Applied { .. } | Event::AlreadySo { .. }));
+        assert!(run(way).apply(&record(99, applying(STEP))).is_err(), "{n}");
+    }
+}

@@ -5,7 +5,9 @@
 //! address is asked of the guest as long as the VM runs (Proxmox has a place of its own on the guest's PCI for each
 //! `hostpciN`), and of the host once it was switched off and on.
 
+mod beside;
 mod given;
+mod slots;
 mod unclear;
 mod view;
 
@@ -23,6 +25,7 @@ use crate::proxmox::{
     HostPci, PciEntry, PciMapping, PciPlace, PciSource, Pending, Proxmox, VmRef, VmStatus, hostpci_slot,
 };
 
+pub(super) use beside::{neighbours, start_with_it};
 pub(super) use given::{Given, PASSED, Passed, given, passed};
 pub(super) use unclear::{Behind, behind};
 pub(super) use view::{Host, View, view};
@@ -212,28 +215,6 @@ async fn ids_of_others(lines: &Lines, drives: &BTreeMap<String, Given>) -> Resul
     let devices = lines.pve.pci_devices(&lines.at.node).await?;
     let ids = devices.iter().filter_map(|device| Some((device.id.clone(), device.vendor_device()?)));
     Ok(ids.filter(|(address, _)| others.contains(address)).collect())
-}
-
-/// The other guests that run on the host of a VM: those that are Talos nodes of the site by their names, others as Proxmox
-/// calls them.
-///
-/// # Errors
-/// What keeps Proxmox from answering.
-pub(super) async fn neighbours(cx: &Estate, vm: &Vm) -> Result<Vec<String>, Failure> {
-    let pve = cx.proxmox(&vm.cluster).await?;
-    let all = pve.resources().await?;
-    let host = all.iter().find(|one| one.vmid == vm.vmid).map(|one| one.node.clone());
-    let node = |vmid: u32| {
-        let all = cx.site().talos.values().flat_map(|cluster| &cluster.nodes);
-        let mut all =
-            all.filter(|(_, node)| node.vm.as_ref().is_some_and(|of| of.proxmox == vm.cluster && of.vmid == vmid));
-        all.next().map(|(name, _)| name.clone())
-    };
-    let beside = all.into_iter().filter(|one| Some(&one.node) == host.as_ref() && one.vmid != vm.vmid);
-    let running = beside.filter(|one| one.status != "stopped" && !one.template);
-    Ok(running
-        .map(|one| node(one.vmid).unwrap_or_else(|| format!("{} {}", one.vmid, one.name.unwrap_or_default())))
-        .collect())
 }
 
 /// Why a VM must not be started: it would be given something else than its own drives. Nothing: it may.

@@ -8,10 +8,13 @@ use crate::blueprint::machine::Machine;
 use crate::blueprint::quorum::Peer;
 use crate::blueprint::vm::Vm;
 use crate::estate::Estate;
-use crate::site::ProxmoxAuth;
 
 use super::super::sight::unasked;
-use super::{Host, Lines, given, mend, neighbours, view};
+use super::beside::beside;
+use super::{Given, Host, Lines, given, mend, neighbours, slots, view};
+
+/// The path of all guests.
+const GUESTS: &str = "/vms";
 
 /// What is behind a VM.
 pub(in super::super) struct Behind {
@@ -42,11 +45,8 @@ pub(in super::super) async fn behind(
     unclear.extend(of_plan(plan));
     unclear.extend(of_site(cx, vm, plan, &host));
     // Without root's own ticket a line with an address can be neither changed nor put back.
-    let token = cx
-        .site()
-        .proxmox
-        .get(&vm.cluster)
-        .is_some_and(|of| !matches!(&of.auth, ProxmoxAuth::Ticket { user, .. } if user == "root@pam"));
+    let token = !lines.pve.is_root();
+    let mut drives = BTreeMap::new();
     if lines.status.is_running() {
         let live = Box::pin(cx.inventory(&machine.name)).await?;
         for (name, drive) in named(plan, &live)? {
@@ -63,19 +63,30 @@ pub(in super::super) async fn behind(
                 unclear.push((text, mend(vm.vmid)));
                 continue;
             };
-            let raw = lines.all.iter().any(|line| line.key == of.key && line.mapping.is_none());
-            let stays = Plan::slot_of(&plan.current, &name) == Plan::slot_of(&plan.target, &name);
-            if token && raw && !stays {
-                unclear.push((
-                    format!("{} of vm {} has {name} by its address, which root@pam alone may change", of.key, vm.vmid),
-                    format!(
-                        "`auth: ticket` with root@pam in the site file, or a mapping: `qm set {} --{} mapping=NAME`",
-                        vm.vmid, of.key
-                    ),
-                ));
-            }
+            drives.insert(of, name);
         }
     }
+    if token {
+        unclear.extend(of_root_alone(&lines, &drives));
+    }
+    // With less, Proxmox lists those alone that it may be asked about.
+    if token && !lines.pve.permissions(Some(GUESTS)).await?.has(GUESTS, "VM.Audit") {
+        let text = format!(
+            "{} lacks VM.Audit on {GUESTS}: which other guests {host} has is not known, and what they are given",
+            lines.pve.caller()
+        );
+        unclear.push((text, format!("give it a role with VM.Audit on {GUESTS} (`pvemig privileges` prints it)")));
+    }
+    let others = beside(cx, vm).await?;
+    // What is no drive has to be told apart too, before the next start.
+    let there: Vec<String> = match lines.pve.pci_devices(&host).await {
+        Ok(devices) => devices.into_iter().map(|device| device.id).collect(),
+        Err(error) => {
+            let help = error.help().unwrap_or_else(|| "it takes Sys.Audit on /".into());
+            unclear.push((format!("what is on the PCI of {host} Proxmox does not tell: {error}"), help));
+            others.iter().flat_map(|one| &one.claims).map(|claim| claim.place.address()).collect()
+        }
+    };
     match view(cx, &vm.cluster, &host).await {
         Ok(Host::Shown(shown)) => {
             let of =
@@ -91,6 +102,8 @@ pub(in super::super) async fn behind(
                     unclear.push((text, format!("give the slot of {host} that it is in `port: \"{port}\"`")));
                 }
             }
+            unclear.extend(slots::of_others((&lines, &drives), &shown, plan, &others, &there));
+            unclear.extend(slots::taken(&lines, &shown, plan, &others));
         }
         Ok(Host::Silent(why)) => {
             let text = format!("{host}, which has the drives of vm {}, does not answer by ssh: {why}", vm.vmid);
@@ -101,14 +114,31 @@ pub(in super::super) async fn behind(
             unclear.push((format!("{host}, which has the drives of vm {}, cannot be asked: {failure}", vm.vmid), help));
         }
     }
-    // What is no drive has to be told apart too, before the next start.
-    if let Err(error) = lines.pve.pci_devices(&host).await {
-        let help = error.help().unwrap_or_else(|| "it takes Sys.Audit on /".into());
-        unclear.push((format!("what is on the PCI of {host} Proxmox does not tell: {error}"), help));
-    }
     let (peers, beside) =
         neighbours(cx, vm).await?.into_iter().partition(|one| peers.iter().any(|peer| peer.name == *one));
     Ok(Behind { host, unclear, peers, beside })
+}
+
+/// The lines that name an address, which may be another one of each after the move: also of a drive that stays in its slot,
+/// and of what is none.
+fn of_root_alone(lines: &Lines, drives: &BTreeMap<Given, String>) -> Vec<(String, String)> {
+    let vmid = lines.at.vmid;
+    let mut out = Vec::new();
+    for line in lines.all.iter().filter(|line| line.mapping.is_none()) {
+        let key = &line.key;
+        let what = line.places.iter().enumerate().map(|(index, place)| {
+            let name = drives.get(&Given { key: key.clone(), index });
+            name.cloned().unwrap_or_else(|| format!("what is at {}", place.address()))
+        });
+        let what = what.collect::<Vec<_>>().join(" and ");
+        out.push((
+            format!("{key} of vm {vmid} has {what} by its address, which root@pam alone may change"),
+            format!(
+                "`auth: ticket` with root@pam in the site file, or a mapping: `qm set {vmid} --{key} mapping=NAME`"
+            ),
+        ));
+    }
+    out
 }
 
 fn named<'l>(plan: &Plan, live: &'l Inventory) -> Result<BTreeMap<String, &'l crate::base::drives::Drive>, Failure> {

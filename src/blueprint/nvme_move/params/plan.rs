@@ -37,6 +37,15 @@ pub(super) fn core(site: &Site, fields: &Fields<'_>) -> Option<Core> {
     let (_, node) = site.talos_node(&machine.name)?;
     let plan =
         Plan { slots: slots(site, node), drives: drives?, current: current?, target: target?, scenario: scenario? };
+    if machine.vm.is_some()
+        && let Some((text, help)) = of_a_vm(&machine.name, &plan)
+    {
+        match fields.get("scenario") {
+            Some(item) => item.problem(text, help),
+            None => fields.problem(text, help),
+        }
+        return None;
+    }
     let problems = plan.problems();
     for wrong in &problems {
         match at(fields, &wrong.at) {
@@ -45,6 +54,28 @@ pub(super) fn core(site: &Site, fields: &Fields<'_>) -> Option<Core> {
         }
     }
     problems.is_empty().then_some(Core { machine, plan })
+}
+
+/// What cannot be done with the system disk of a VM, and what leads there instead.
+fn of_a_vm(name: &str, plan: &Plan) -> Option<(String, String)> {
+    let word = plan.scenario.word();
+    let in_a_slot = plan.drives.values().any(|wanted| wanted.purposes.contains(&Purpose::System));
+    match plan.scenario {
+        Scenario::Data => None,
+        Scenario::SystemMoved if in_a_slot => None,
+        Scenario::SystemMoved => Some((
+            format!(
+                "{name} is a VM, and no drive of the plan is its system disk: a virtual disk is in no slot, and is not moved"
+            ),
+            "write `scenario: data`; a virtual disk goes to another storage by `qm disk move`".into(),
+        )),
+        Scenario::SystemReplaced => Some((
+            format!(
+                "{name} is a VM: `{word}` boots a machine from a stick, and a drive that comes new no hostpci line hands on"
+            ),
+            "move its drives with `scenario: data`; a VM is installed anew by the blueprint `node-replace`".into(),
+        )),
+    }
 }
 
 /// The slots of a node; those of a VM are its host's, where the site file has slots of one host alone.

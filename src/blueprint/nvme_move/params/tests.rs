@@ -166,3 +166,26 @@ target: { M2_1: fresh }
         assert!(problems.len() == 1 && problems[0].contains("`data` installs nothing"), "{key}: {problems:?}");
     }
 }
+
+#[test]
+fn the_system_disk_of_a_vm_is_no_business_of_this() {
+    let of = |scenario: &str, purpose: &str| {
+        format!(
+            "node: talos-vm\nscenario: {scenario}\ndrives: {{ a: {{ serial: S1, purpose: {purpose} }} }}\n\
+             current: {{ M2A: a }}\ntarget: {{ M2A: a }}\nmedium: {{ version: v1.11.5 }}\nconfig: ./a.yaml\n"
+        )
+    };
+    let cases = [
+        ("system-moved", "spare", "talos-vm is a VM, and no drive of the plan is its system disk"),
+        ("system-replaced", "system", "talos-vm is a VM: `system-replaced` boots a machine from a stick"),
+        // Its drives may be moved, and its system disk too where that is one of them.
+        ("system-moved", "system", "`current` and `target` are the same"),
+    ];
+    assert_eq!(cases.len(), 3);
+    for (scenario, purpose, words) in cases {
+        let (read, problems) = read(&[&of(scenario, purpose)]);
+        assert!(read.is_none(), "{scenario} {purpose}");
+        let found: Vec<_> = problems.iter().filter(|line| line.starts_with("scenario: ")).collect();
+        assert!(found.len() == 1 && found[0].contains(words), "{words}: {problems:#?}");
+    }
+}
