@@ -253,11 +253,12 @@ fn undo_passes_only_what_there_is_to_pass_and_says_what_stays() {
 #[test]
 fn status_lists_a_hold_for_as_long_as_it_is_up() {
     let up = Up::new("usb-move", "auto");
+    // Nobody in the lab works against this one, however long it takes.
     expect(&up.run(&["status"]), 0, &["no run is open"]);
-    expect(&up.run(&["step", "00d"]), 0, &["done", "still held: 00d-scale-down"]);
+    expect(&up.run(&["step", "00b"]), 0, &["done", "still held: 00b-suspend-gitops"]);
     let id = up.run_id();
-    expect(&up.run(&["status"]), 0, &[&id, "done", "still held: 00d-scale-down, by what is written down"]);
-    assert!(up.run(&["status", "--json"]).stdout.contains("\"holds\":[\"00d-scale-down\"]"));
+    expect(&up.run(&["status"]), 0, &[&id, "done", "still held: 00b-suspend-gitops, by what is written down"]);
+    assert!(up.run(&["status", "--json"]).stdout.contains("\"holds\":[\"00b-suspend-gitops\"]"));
     expect(&up.run(&["undo", &id, "--yes"]), 0, &[]);
     expect(&up.run(&["status"]), 0, &["no run is open; one is over"]);
 }
