@@ -78,6 +78,14 @@ impl<Cx: Settle> Engine<'_, Cx> {
         else {
             return Ok(None);
         };
+        // What a step that has begun lets go is not to be put up behind its back.
+        if state.stage(&self.steps[here].key()) == Stage::Begun {
+            for at in holders().filter(|at| *at < from) {
+                if !self.ask(&*self.steps[at], Question::Check).await?.is_ok_and(|check| check.is_done()) {
+                    return Ok(None);
+                }
+            }
+        }
         let again = &self.steps[from..here];
         if again.iter().any(|step| step.risk() == Risk::Destroys) {
             return Ok(None);

@@ -220,6 +220,12 @@ impl<Cx: Settle> Engine<'_, Cx> {
             if let Some(stop) = self.turn(&**step, stage).await? {
                 return Ok(stop);
             }
+            // It was begun by an earlier resume, perhaps once more: what comes behind it may be so no more.
+            if stage == Stage::Begun
+                && let Some(stop) = self.ask_what_mends().await?
+            {
+                return Ok(stop);
+            }
         }
         if self.recorder.state()?.phase == Phase::Forward {
             self.recorder.write(Event::Closed { outcome: Outcome::Done })?;

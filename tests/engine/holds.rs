@@ -229,3 +229,41 @@ async fn a_plan_leaves_out_what_is_done_behind_a_hold_that_is_to_go_up() {
     let lines = bench.look(&*bed, &all).await;
     assert_eq!(lines.iter().map(said).collect::<Vec<_>>(), ["answer", "answer", "after another"]);
 }
+
+/// The closer is barred by what a step behind it mends, which is so no more: that has its turn again.
+#[tokio::test]
+async fn what_mends_a_closer_is_asked_again() {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    bed.say("05-close", &[Say::Mended, Say::Mended]);
+    let stopped = go(&bench, &bed, &steps(), None, How::default()).await;
+    assert!(matches!(stop(&stopped).why, Why::Blocked(_)), "{:?}", stopped.ended);
+    // It is so: nothing is done again.
+    bed.says.lock().unwrap().clear();
+    bed.say("05-close", &[Say::Mended, Say::Mended]);
+    let same = go(&bench, &bed, &steps(), Some(&stopped.id), How::default()).await;
+    assert!(matches!(stop(&same).why, Why::Blocked(_)), "{:?}", same.ended);
+    let turns = |bed: &Bed| bed.sent().into_iter().filter(|sent| sent.starts_with("turn")).collect::<Vec<_>>();
+    assert_eq!(turns(&bed), ["turn 02-hold", "turn 03-first"]);
+    // It is not.
+    bed.says.lock().unwrap().clear();
+    bed.set("03-first", false);
+    bed.say("05-close", &[Say::Mended]);
+    done(&go(&bench, &bed, &steps(), Some(&stopped.id), How::default()).await);
+    assert_eq!(turns(&bed), ["turn 02-hold", "turn 03-first", "turn 03-first", "turn 05-close"]);
+}
+
+/// What a closer has let go itself is not put up behind its back, and nothing is done again without it.
+#[tokio::test]
+async fn what_a_closer_has_let_go_is_not_put_up_for_what_mends_it() {
+    let (bench, bed) = (Bench::new(), Bed::new());
+    bed.calls("05-close", &[Call::Happens, Call::Refused]);
+    let failed = go(&bench, &bed, &steps(), None, How::default()).await;
+    assert_eq!(bench.read(&failed.id).state.stage(&"05-close".into()), Stage::Begun);
+    bed.set("02-hold", false);
+    bed.set("03-first", false);
+    bed.say("05-close", &[Say::Mended; 4]);
+    let before = bed.sent().len();
+    let resumed = go(&bench, &bed, &steps(), Some(&failed.id), How::default()).await;
+    assert!(matches!(stop(&resumed).why, Why::Blocked(_)), "{:?}", resumed.ended);
+    assert_eq!((bed.sent().len(), fell(&resumed)), (before, 0));
+}

@@ -20,6 +20,8 @@ pub enum Say {
     Foreign,
     Manual,
     Blocked,
+    /// Barred by what `03-first` mends.
+    Mended,
     /// It cannot be asked.
     Error,
 }
@@ -127,6 +129,9 @@ impl Bed {
             Say::Foreign => Check::waiting_for_lock("somebody's lock"),
             Say::Manual => Check::manual("turn it", None, None),
             Say::Blocked => Check::blocked(vec![Problem::new("it is barred", "unbar it")]),
+            Say::Mended => {
+                Check::blocked(vec![Problem::new("it is barred", "turn the first again").mended_by("03-first")])
+            }
             Say::Error => return Err(Error::Unasked.into()),
         })
     }

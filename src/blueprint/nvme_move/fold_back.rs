@@ -12,7 +12,7 @@ use super::MoveDrives;
 /// The layout that is, and which slots have no port yet. Nothing of a run that has not come to its end.
 pub(super) fn fold_back(state: &RunState, _others: &[&RunState]) -> Vec<Fold> {
     let planned = state.opened.plan.iter().find(|planned| planned.key.id() == <MoveDrives as Step<Estate>>::ID);
-    let (Phase::Done, Some(planned)) = (state.phase, planned) else { return Vec::new() };
+    let (Phase::Done, false, Some(planned)) = (state.phase, state.opened.single, planned) else { return Vec::new() };
     let there = state.steps.get(&planned.key).is_some_and(|step| matches!(step.stage, Stage::Applied | Stage::Already));
     // Fields of another version say nothing here; everything else of the report is there all the same.
     let step = MoveDrives::deserialize(&planned.step).ok().filter(|_| there);

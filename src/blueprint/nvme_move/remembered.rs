@@ -18,7 +18,7 @@ pub(super) fn layout_file(n: usize) -> String {
     format!("layout-{n}.json")
 }
 
-/// The nth file of when a VM was about to go off: the boot of its guest.
+/// The nth file of when a VM, or a machine whose power nothing sees, was about to go off: the boot that it was in.
 pub(super) fn on_file(n: usize) -> String {
     format!("on-{n}.json")
 }
@@ -56,6 +56,17 @@ pub(super) fn went_off(run: &RunInfo) -> Result<bool, Failure> {
     let (off, started) = (off_file(last), started_file(last));
     let is_off = kept(run, on::SHUTDOWN, &off, &off)?.is_some();
     Ok(is_off && kept(run, on::VERIFY, &started, &started)?.is_none())
+}
+
+/// The boot that this run has ended last, by a shutdown that was taken; None: it has not, or has begun another one since.
+///
+/// # Errors
+/// What was kept cannot be read.
+pub(super) fn ended_boot(run: &RunInfo) -> Result<Option<String>, Failure> {
+    let Some(last) = times(run)?.checked_sub(1) else { return Ok(None) };
+    let off = off_file(last);
+    let boot = kept(run, on::SHUTDOWN, &off, &off)?;
+    Ok(boot.map(|boot| String::from_utf8_lossy(&boot).into_owned()))
 }
 
 fn read<T: serde::de::DeserializeOwned>(run: &RunInfo, name: &str) -> Result<Option<T>, Failure> {
@@ -150,6 +161,8 @@ mod tests {
             std::fs::create_dir_all(dir.path().join(step)).unwrap();
             std::fs::write(dir.path().join(step).join(&file), "b").unwrap();
             assert_eq!(went_off(&run).unwrap(), off, "{step}/{file}");
+            let ended = ended_boot(&run).unwrap();
+            assert_eq!(ended.as_deref(), (off || step == on::VERIFY).then_some("b"), "{step}/{file}");
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 
 use super::on;
+use super::remembered::seen_last;
 use super::sight::{facts, known};
 use super::volumes;
 use crate::blueprint::cordon::Former as Before;
@@ -107,8 +108,8 @@ impl DrainNode {
     /// on before writes into the empty directory below it. It is what 07 asks on the way forth.
     async fn ready(&self, cx: &Estate, run: &RunInfo) -> Result<Check<()>, Failure> {
         let Some(plan) = &self.plan else { return Ok(Check::done()) };
-        // Without an inventory this run has not come to anything that could have moved them.
-        if facts(&self.machine, run)?.is_none() {
+        // It was not about to switch the machine off, or has nothing to hold them against.
+        if seen_last(run)?.is_none() || facts(&self.machine, run)?.is_none() {
             return Ok(Check::done());
         }
         let was = known(cx, &self.machine, plan, run, None)?.plan.current;

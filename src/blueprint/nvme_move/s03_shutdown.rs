@@ -26,7 +26,9 @@ use crate::talos::Talos;
 use super::anew::Anew;
 use super::behind::{self, PASSED};
 use super::on;
-use super::remembered::{PEERS, answering, layout_file, layouts, off_file, on_file, seen_last, times, went_off};
+use super::remembered::{
+    PEERS, answering, ended_boot, layout_file, layouts, off_file, on_file, seen_last, times, went_off,
+};
 use super::replicas;
 use super::s01_backup::{has_snapshot, snapshot_at};
 use super::s02a_leave_etcd::gone;
@@ -126,14 +128,14 @@ impl Step<Estate> for ShutDown {
             return self.by_hand(cx, &waits, &seen).await;
         }
         Ok(match ways {
-            Off::Off(how) => match self.only_silent(cx, &seen) {
+            Off::Off(how) => match self.only_silent(cx, &seen).await? {
                 Some(problem) => Check::blocked(vec![problem]),
                 None => self.stays_off(cx, &seen).await?.note(format!("{name} is off: {how}")),
             },
             Off::On(talos, _) => self.ahead(cx, &talos, &seen).await?,
             Off::Between(why) | Off::Silent(why) => Check::waiting(format!("{name}: {why}")),
             Off::Deaf(why) => Check::waiting(format!("{name} is not off: {why}"))
-                .late(GRACE, "if it stays in its firmware or its boot, hold its power button until it is off"),
+                .late(GRACE, format!("if it stays in its firmware or its boot, {}", self.by_force())),
             Off::Other(why) => Check::blocked(vec![Problem::new(
                 format!("{name} runs, and not as a node of {}: {why}", self.machine.cluster),
                 format!("switch it off by hand; `pvemig resume` asks {name} again"),
@@ -163,7 +165,15 @@ impl Step<Estate> for ShutDown {
         let permit = &permit.in_boot(&boot);
         let Some(vm) = &self.machine.vm else {
             // It is drained; Talos need not do it again.
+            let count = times(seen.run)?;
+            let alone = self.at_the_machine(cx);
+            if alone {
+                permit.file(&on_file(count), boot.as_bytes())?;
+            }
             talos.shutdown_for_good(permit).await?;
+            if alone {
+                permit.file(&off_file(count), boot.as_bytes())?;
+            }
             return Ok(());
         };
         let (pve, at, config) = vm.config(cx).await?;
@@ -197,7 +207,9 @@ impl Step<Estate> for ShutDown {
         Ok(match two_ways(cx, &self.machine).await? {
             Off::On(..) => Check::done(),
             Off::Between(why) | Off::Deaf(why) => Check::waiting(format!("{name}: {why}")),
-            Off::Silent(why) => Check::waiting(format!("{name}: {why}")),
+            Off::Silent(why) => {
+                Check::waiting(format!("{name}: {why}")).late(GRACE, format!("where it is off, {}", self.button()))
+            }
             Off::Other(why) => Check::blocked(vec![Problem::new(
                 format!("{name} runs, and not as a node of {}: {why}", self.machine.cluster),
                 "see its screen, and the boot order of its firmware; `pvemig undo` asks it again",
@@ -255,6 +267,14 @@ fn onboot(on: bool, digest: &str) -> ConfigChange {
 }
 
 impl ShutDown {
+    /// What a person does where it does not go off by itself.
+    fn by_force(&self) -> String {
+        match &self.machine.vm {
+            Some(vm) => format!("look at its console, and `qm stop {}`", vm.vmid),
+            None => "hold its power button until it is off".into(),
+        }
+    }
+
     fn button(&self) -> String {
         format!("press the power button of {}", self.machine.name)
     }
@@ -371,13 +391,19 @@ impl ShutDown {
         Ok(amiss.into_iter().map(|(_, problem)| problem).collect())
     }
 
-    /// Talos and the kubelet are heard over one cable: silence of both shows that it is off only where this run has switched
-    /// it off, or a person has looked.
-    fn only_silent(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Option<Problem> {
+    /// Talos and the kubelet are heard over one cable: silence of both shows that it is off only where it is that of the very
+    /// boot that this run has ended, or a person has looked.
+    async fn only_silent(&self, cx: &Estate, seen: &Seen<'_, Before>) -> Result<Option<Problem>, Failure> {
         let name = &self.machine.name;
         let word = Thing::off(name);
-        if !self.at_the_machine(cx) || !seen.got.is_empty() || seen.run.consents.contains(&word) {
-            return None;
+        if !self.at_the_machine(cx) || seen.run.consents.contains(&word) {
+            return Ok(None);
+        }
+        // A kubelet tells its boot as soon as it is up.
+        if let (Some(ended), Ok(node)) = (ended_boot(seen.run)?, self.machine.node.find(cx).await?)
+            && ended == node.boot_id
+        {
+            return Ok(None);
         }
         let text = format!(
             "{name} is silent, and this run has not switched it off: with its cable out it would be silent too"
@@ -385,7 +411,7 @@ impl ShutDown {
         let help = format!(
             "look at it: where it is off, `pvemig resume --destroy {word}` goes on; else put the cable in first"
         );
-        Some(Problem::new(text, help))
+        Ok(Some(Problem::new(text, help)))
     }
 
     fn at_the_machine(&self, cx: &Estate) -> bool {
@@ -424,7 +450,10 @@ impl ShutDown {
                     .mended_by(on::BACKUP),
             ]);
         }
-        if only && let Some(at) = snapshot_at(run)?.filter(|at| cx.clock().now().duration_since(*at) > STALE) {
+        if only
+            && seen.since.is_none()
+            && let Some(at) = snapshot_at(run)?.filter(|at| cx.clock().now().duration_since(*at) > STALE)
+        {
             let text = format!(
                 "{name} is the only voter of etcd, and the snapshot of this run is of {at:.0}: what came since is not in it"
             );

@@ -3,6 +3,7 @@
 use crate::base::check::Check;
 use crate::base::drives::Layout;
 use crate::base::fault::Failure;
+use crate::blueprint::vm::Vm;
 use crate::engine::step::RunInfo;
 use crate::estate::Estate;
 use crate::proxmox::Error;
@@ -71,16 +72,23 @@ impl MoveDrives {
         };
         let mut lines = amiss;
         if let (Chassis::Shown(_), Some(vm)) = (&chassis, &self.machine.vm) {
-            let with_it = neighbours(cx, vm).await?;
-            if !with_it.is_empty() {
-                lines
-                    .push(format!("{host} runs {} too: they go off with it, shut them down first", with_it.join(", ")));
-            }
-            lines.extend(start_with_it(cx, vm, &host).await?);
+            lines.extend(beside(cx, vm, &host).await);
         }
         let mut asked = self.asked_of(cx, run, &known.plan, (&from, layout), (None, before))?;
         asked.ask = asked.ask.replacen(ITS_HOST, &format!("its host {host}"), 1);
         asked.hint = format!("{}\n{}", lines.join("\n"), asked.hint);
         Ok(asked.into())
     }
+}
+
+/// What is to be known of the other guests. Its host may be going down meanwhile, and nobody is kept from his work by that.
+async fn beside(cx: &Estate, vm: &Vm, host: &str) -> Vec<String> {
+    let asked = async {
+        let with_it = neighbours(cx, vm).await?;
+        let off = format!("{host} runs {} too: they go off with it, shut them down first", with_it.join(", "));
+        let mut lines: Vec<String> = (!with_it.is_empty()).then_some(off).into_iter().collect();
+        lines.extend(start_with_it(cx, vm, host).await?);
+        Ok::<_, Failure>(lines)
+    };
+    asked.await.unwrap_or_else(|failure| vec![format!("the other guests of {host} could not be asked: {failure}")])
 }

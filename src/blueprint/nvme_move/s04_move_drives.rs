@@ -14,11 +14,10 @@ use crate::estate::Estate;
 use crate::site::OutOfBand;
 
 use super::anew::{Anew, switch_off};
-use super::on;
 use super::params::Medium;
 use super::remembered::{answering, were_up};
 use super::sight::{Stand, facts, known, last, stand};
-use super::way_out::{GRACE, Way, alone, way_out, with_help};
+use super::way_out::{GRACE, Way, alone, once_more, way_out, with_help};
 
 /// The width of the drawing: a hint is shown in 80 columns too.
 const WIDTH: usize = 76;
@@ -99,15 +98,11 @@ impl Step<Estate> for MoveDrives {
                 if let Some(help) = alone(&self.machine, seen.run)? {
                     return Ok(Check::blocked(with_help(problems, &help)).notes(notes));
                 }
-                let off = |problem: Problem| {
-                    let help = format!("{}: `pvemig resume` switches it off, and asks once more", problem.help);
-                    Problem { help, ..problem }.mended_by(on::SHUTDOWN)
-                };
-                Check::blocked(problems.into_iter().map(off).collect()).notes(notes)
+                Check::blocked(once_more(problems)).notes(notes)
             }
             Stand::Between(why) => Check::waiting(why),
             Stand::Deaf(why) => {
-                Check::waiting(why).late(GRACE, way_out(&self.plan, &self.plan.target, Way::Forth(anew)))
+                Check::waiting(why).late(GRACE, way_out(&self.machine, &self.plan, &self.plan.target, Way::Forth(anew)))
             }
             Stand::Other(why) => Check::blocked(vec![self.another(&why)]),
             Stand::Off(how) => {
@@ -145,7 +140,9 @@ impl Step<Estate> for MoveDrives {
                 Check::manual(ask, Some(what), None).notes(notes)
             }
             Stand::Between(why) => Check::waiting(why),
-            Stand::Deaf(why) => Check::waiting(why).late(GRACE, way_out(&self.plan, &before.layout, Way::Back(anew))),
+            Stand::Deaf(why) => {
+                Check::waiting(why).late(GRACE, way_out(&self.machine, &self.plan, &before.layout, Way::Back(anew)))
+            }
             Stand::Other(why) => Check::blocked(vec![self.another(&why)]),
             Stand::Off(how) => {
                 if let Some(problem) = self.wrong_machine(cx, seen.run).await? {
@@ -397,7 +394,7 @@ mod tests {
     #[test]
     fn a_machine_that_stays_dark_has_a_way_out_for_each_way() {
         let mut one = step("1=sys 2=media", "1=media 2=sys");
-        let said = |one: &MoveDrives, layout: &Layout, way: Way<'_>| way_out(&one.plan, layout, way);
+        let said = |one: &MoveDrives, layout: &Layout, way: Way<'_>| way_out(&one.machine, &one.plan, layout, way);
         let (from, to) = (one.plan.current.clone(), one.plan.target.clone());
         let unknown = said(&one, &to, Way::Forth(None));
         assert!(unknown.contains("choose its system disk in its boot menu"), "{unknown}");

@@ -18,10 +18,10 @@ use crate::estate::Estate;
 use crate::proxmox::{ConfigChange, PciEntry, PciPlace, places_text};
 
 use super::behind::{Host, Line, Lines, Passed, View, mend, passed, view};
-use super::on;
 use super::remembered::count;
 use super::s02_drain::DrainNode;
 use super::sight::{Stand, stand};
+use super::way_out::once_more;
 
 /// Has the lines and mappings of a VM follow its drives.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,8 +96,7 @@ impl Step<Estate> for FollowPassthrough {
             return Ok(match stand(cx, &self.machine, &self.plan, seen.run, &self.plan.target, None).await? {
                 Stand::There(notes) => Check::done().notes(notes),
                 Stand::Amiss(problems, notes) | Stand::Waits(_, problems, notes) => {
-                    let off = |problem: Problem| problem.mended_by(on::SHUTDOWN);
-                    Check::blocked(problems.into_iter().map(off).collect()).notes(notes)
+                    Check::blocked(once_more(problems)).notes(notes)
                 }
                 Stand::Between(why) | Stand::Other(why) | Stand::Off(why) | Stand::Deaf(why) => Check::waiting(why),
             });

@@ -24,7 +24,7 @@ use super::remembered::{started_file, times};
 use super::s02_drain::DrainNode;
 use super::s03_shutdown::{Before as Off, ShutDown};
 use super::sight::{Stand, facts, stand};
-use super::way_out::{GRACE, Way, alone, way_out, with_help};
+use super::way_out::{GRACE, Way, alone, once_more, way_out, with_help};
 
 /// Looks at each drive; starts a VM.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,20 +111,15 @@ impl Step<Estate> for VerifyDisks {
                 if problems.is_empty() { Check::done() } else { Check::blocked(problems) }.notes(notes)
             }
             Stand::Amiss(problems, notes) => {
-                let off = |problem: Problem| {
-                    let help = format!("{}: `pvemig resume` switches it off, and asks once more", problem.help);
-                    Problem { help, ..problem }.mended_by(on::SHUTDOWN)
-                };
                 let problems = match alone(&self.machine, seen.run)? {
                     Some(help) => with_help(problems, &help),
-                    None if self.machine.vm.is_some() => problems.into_iter().map(off).collect(),
-                    None => problems,
+                    None => once_more(problems),
                 };
                 Check::blocked(problems).notes(notes)
             }
             Stand::Between(why) => Check::waiting(why),
             Stand::Deaf(why) => {
-                Check::waiting(why).late(GRACE, way_out(&self.plan, &self.plan.target, Way::Forth(anew)))
+                Check::waiting(why).late(GRACE, way_out(&self.machine, &self.plan, &self.plan.target, Way::Forth(anew)))
             }
             Stand::Off(how) => {
                 let medium = anew.map(|anew| anew.medium.clone());

@@ -28,6 +28,7 @@ use super::on;
 use super::remembered::seen_last;
 use super::s01_backup::{INVENTORY, STANDS};
 use super::stands::{Stands, stands, with_ports};
+use super::way_out::ONCE_MORE;
 
 /// How the drives were when nothing had been moved yet.
 pub(super) struct Known {
@@ -218,8 +219,26 @@ pub(super) async fn stand(
             pause(cx.clock(), DISCOVERS).await;
             continue;
         }
-        let problems = sight.odd.iter().map(|odd| Problem::new(odd.text(&known.plan, &live), odd.help(&known.plan)));
+        let problems = sight.odd.iter().map(|odd| told(machine, odd, &known.plan, &live));
         return Ok(Stand::Amiss(problems.collect(), causes(&talos, &known.plan, &sight, &live).await));
+    }
+}
+
+/// A drive that is not as it should be. One that hands put right is put right with the machine off; in a VM's host nothing can
+/// be looked at before.
+fn told(machine: &Machine, odd: &Odd, plan: &Plan, live: &Inventory) -> Problem {
+    let problem = Problem::new(odd.text(plan, live), odd.help(plan));
+    let by_hand = matches!(
+        odd,
+        Odd::Missing { .. } | Odd::Dead { .. } | Odd::WrongSlot { .. } | Odd::StillIn { .. } | Odd::TwoOfOne { .. }
+    );
+    match (by_hand, &machine.vm) {
+        (true, _) => problem.mended_by(on::SHUTDOWN),
+        (false, Some(_)) => {
+            let help = format!("{}; then {ONCE_MORE}", problem.help);
+            Problem { help, ..problem }.mended_by(on::SHUTDOWN)
+        }
+        (false, None) => problem,
     }
 }
 
@@ -261,7 +280,7 @@ async fn waiting(
                 Judged::Between(why) => Stand::Between(why),
             });
         }
-        let problems = sight.odd.iter().map(|odd| Problem::new(odd.text(&known.plan, &live), odd.help(&known.plan)));
+        let problems = sight.odd.iter().map(|odd| told(machine, odd, &known.plan, &live));
         return Ok(Stand::Waits(talos, problems.collect(), Vec::new()));
     }
 }

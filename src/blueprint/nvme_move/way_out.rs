@@ -28,7 +28,14 @@ pub(super) enum Way<'a> {
 
 /// What a person does who stands before a machine that is on and does not come up. One part of a reason, so that it is never
 /// cut.
-pub(super) fn way_out(plan: &Plan, layout: &Layout, way: Way<'_>) -> String {
+pub(super) fn way_out(machine: &Machine, plan: &Plan, layout: &Layout, way: Way<'_>) -> String {
+    if let Some(vm) = &machine.vm {
+        let next = if matches!(way, Way::Forth(_)) { "`pvemig resume`" } else { "`pvemig undo`" };
+        return format!(
+            "what it boots, and why it may not, is on its console. Where it stays there, `qm stop {}`, and {next} goes on",
+            vm.vmid
+        );
+    }
     let disk = plan.system_in(layout).map_or_else(|| "its system disk".to_owned(), |(name, _)| called(plan, name));
     let does = match way {
         Way::Forth(Some(anew)) => format!(
@@ -73,4 +80,19 @@ pub(super) fn alone(machine: &Machine, run: &RunInfo) -> Result<Option<String>, 
 pub(super) fn with_help(problems: Vec<Problem>, help: &str) -> Vec<Problem> {
     let all: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
     vec![Problem::new(all.join("; "), help).mended_by(on::SHUTDOWN)]
+}
+
+/// What a resume does where drives are to be put right.
+pub(super) const ONCE_MORE: &str = "`pvemig resume` switches it off, and asks once more";
+
+/// Problems of drives, where a resume switches the machine off: said with those that it mends.
+pub(super) fn once_more(problems: Vec<Problem>) -> Vec<Problem> {
+    let one = |problem: Problem| {
+        if problem.mended_by.as_deref() != Some(on::SHUTDOWN) || problem.help.ends_with(ONCE_MORE) {
+            return problem;
+        }
+        let help = format!("{}: {ONCE_MORE}", problem.help);
+        Problem { help, ..problem }
+    };
+    problems.into_iter().map(one).collect()
 }

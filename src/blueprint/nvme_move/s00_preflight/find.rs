@@ -237,14 +237,17 @@ fn power(p: &Preflight, power: &Asked<Second>, out_of_band: Option<&OutOfBand>, 
         );
         return out;
     }
-    // Who hears its kubelet goes off with it.
-    let only = etcd.knows(name) && etcd.by_vote().0.len() == 1;
-    if let (true, Some(OutOfBand::AtTheMachine(_))) = (only, out_of_band) {
+    // Who hears its kubelet goes off with it, or cannot write that down.
+    let verdict = judge(name, etcd);
+    let all = verdict.problems.clone();
+    let besides = verdict.without_majority();
+    let lost = all.iter().any(|problem| !besides.contains(problem));
+    if let (true, Some(OutOfBand::AtTheMachine(_))) = (lost, out_of_band) {
         out.problem(
             &known::SECOND_WAY,
             on::SHUTDOWN,
             format!(
-                "{name} is the only control plane: with it off nobody is left who would hear that its kubelet is silent"
+                "with {name} off etcd has no majority, and nobody is left who would hear that its kubelet is silent"
             ),
             format!(
                 "name something else that sees its power: `out_of_band: {{ power: .. }}` of {name} in the site file"

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::check::{Answer, Check};
+use crate::base::check::{Answer, Check, Problem};
 use crate::base::drives::{Inventory, Plan, Purpose};
 use crate::base::fault::Failure;
 use crate::base::survey::Survey;
@@ -140,7 +140,11 @@ impl Validate {
         judged =
             judged.and(match Box::pin(stand(cx, &self.machine, &self.plan, run, &self.plan.target, None)).await? {
                 Stand::There(notes) => Judged { notes, ..Judged::default() },
-                Stand::Amiss(problems, notes) => Judged { problems, notes, ..Judged::default() },
+                Stand::Amiss(problems, notes) => {
+                    // The node is in use again: nothing is switched off from here.
+                    let problems = problems.into_iter().map(|problem| Problem { mended_by: None, ..problem }).collect();
+                    Judged { problems, notes, ..Judged::default() }
+                }
                 Stand::Waits(..) => {
                     let why = format!("{} waits for a configuration", self.machine.name);
                     Judged { waits: vec![why], ..Judged::default() }
