@@ -39,7 +39,7 @@ impl Clock {
         Self { ahead: by, ..self }
     }
 
-    /// Wall-clock time, for records. Never used to decide anything.
+    /// Wall-clock time, for records and for how old one is, in another process too. Deadlines go by [`Clock::instant`].
     pub fn now(&self) -> jiff::Timestamp {
         let now = jiff::Timestamp::now();
         now.checked_add(self.ahead).unwrap_or(now)

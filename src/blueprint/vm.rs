@@ -56,6 +56,14 @@ impl Vm {
     pub async fn status(&self, cx: &Estate) -> Result<(Arc<Proxmox>, VmRef, VmStatus), Failure> {
         self.there(cx, async |pve, at| Ok(pve.status(at).await?)).await
     }
+
+    /// The API of its cluster, where it is, its state and its config.
+    ///
+    /// # Errors
+    /// What keeps the API from answering.
+    pub async fn state_and_config(&self, cx: &Estate) -> Result<(Arc<Proxmox>, VmRef, (VmStatus, Pending)), Failure> {
+        self.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?)).await
+    }
 }
 
 /// Where a VM is by now that was not where it was asked about.

@@ -39,7 +39,7 @@ fn addresses(list: &str) -> Vec<String> {
 }
 
 /// Where QEMU puts it (qemu-server `PVE/QemuServer/PCI.pm`).
-fn guest_bus(index: u32, function: usize, express: bool) -> String {
+pub(super) fn guest_bus(index: u32, function: usize, express: bool) -> String {
     match (express, index) {
         (true, _) => format!("/pci0000:00/0000:00:1c.{index}/0000:{:02x}:00.{function}/nvme", index + 1),
         (false, 0 | 1) => format!("/pci0000:00/0000:00:{:02x}.{function}/nvme", 0x10 + index),

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use pvemig::engine::run::{Ended, Why};
-use pvemig::lab::{FaultEffect, Front};
+use pvemig::lab::{FaultEffect, FaultRule, Front};
 
 use super::*;
 use crate::harness::faults::rules;
@@ -339,6 +339,27 @@ async fn the_only_voter_does_not_leave_etcd() {
     assert!(key == "02a-leave-etcd" && text.contains(words) && text.contains("quorum-recover"), "{key}: {text}");
     assert_eq!(voters(&rig).len(), 1);
     assert_undone(&rig.backward(&run.id, &How::default()).await, "back");
+}
+
+/// From there on there is no way back: nothing is sent to a machine that does not tell which drives it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_installed_where_the_drives_are_not_told() {
+    let mut rig = fresh().await;
+    let (run, scenes) = rig.watched(None, &consenting()).await;
+    assert_done(&run, "whole");
+    let (_, scene) = scenes.points.iter().find(|(point, _)| point.key.as_str() == "06a-install").unwrap();
+    for effect in [FaultEffect::Status(500, "injected".into()), FaultEffect::ResetBefore] {
+        rig.go_back(scene);
+        rig.lab.fault(FaultRule::on(Front::Talos, effect.clone()).path("*Disks.block.talos.dev*"));
+        let stopped = rig.forward(Some(&run.id), &consenting()).await;
+        let (key, text) = why(&stopped);
+        assert_eq!(key, "06a-install", "{effect:?}: {text}");
+        rig.lab.shared().read(|w| assert_eq!(w.talos.wiped.len(), 0, "{effect:?}: {text}"));
+        println!("{effect:?}: {text}");
+        rig.lab.shared().clear_faults();
+        assert_done(&rig.forward(Some(&run.id), &consenting()).await, "told");
+        assert_replaced(&rig, "told").await;
+    }
 }
 
 /// A member that was left over, however that came about.

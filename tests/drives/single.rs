@@ -57,3 +57,32 @@ async fn it_does_not_go_off_without_a_snapshot() {
     assert_eq!((key, rig.changes()), ("00-preflight", 0), "{text}");
     assert!(text.contains("has the roles os:operator on talos-nuc, and os:admin is needed"), "{text}");
 }
+
+/// What came since would be lost with the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_does_not_go_off_with_a_snapshot_of_the_day_before() {
+    let mut rig = registered(at_rest("nvme-single")).await;
+    let no = FaultEffect::Status(500, "injected".into());
+    rig.lab.fault(FaultRule::on(Front::Kubernetes, no).method("PATCH").path("*/nodes/talos-nuc"));
+    let run = rig.forward(None, &How::default()).await;
+    let (key, text) = why(&run);
+    assert_eq!((key, text.contains("injected")), ("02-drain", true), "{text}");
+    rig.lab.shared().clear_faults();
+
+    let clock = rig.estate.clock();
+    let opened_at = |hours: i64| {
+        let clock = clock.ahead(jiff::SignedDuration::from_hours(hours));
+        pvemig::estate::Estate::new(rig.site.clone(), clock, rig.bench.store.dir().to_owned())
+    };
+    let (next_day, same_day) = (opened_at(25), opened_at(1));
+    rig.estate = next_day;
+    let late = rig.forward(Some(&run.id), &How::default()).await;
+    let (key, text) = why(&late);
+    assert_eq!(key, "03-shutdown", "{text}");
+    let words = "is the only voter of etcd, and the snapshot of this run is of ";
+    assert!(text.contains(words) && text.contains("`pvemig undo` this run"), "{text}");
+    assert!(rig.lab.shared().read(|w| w.talos.nodes["talos-nuc"].is_powered()));
+
+    rig.estate = same_day;
+    assert_done(&rig.forward(Some(&run.id), &How::default()).await, "within the day");
+}

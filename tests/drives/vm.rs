@@ -112,6 +112,41 @@ async fn two_that_change_places_keep_their_lines() {
     assert_eq!((calls(&again.records), stands(&rig)), (0, there));
 }
 
+/// The VM boots from a drive that it is handed: it goes with its line, with no reset and nothing applied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vm_that_boots_from_a_drive_of_its_host_goes_with_it() {
+    let boots_from_it = |w: &mut World| {
+        let disks = &mut w.talos.nodes.get_mut(VM).unwrap().disks;
+        disks.retain(|disk| disk.in_host.is_some());
+        let own = disks.iter_mut().find(|disk| disk.serial == SCRATCH).unwrap();
+        own.system = true;
+        let vm = w.vms.get_mut(&223).unwrap();
+        vm.config.insert("boot".into(), "order=hostpci1".into());
+    };
+    let plan = |site: &mut Value| {
+        let params = &mut site["migrations"]["vm-drives"]["params"];
+        params["scenario"] = json!("system-moved");
+        params["medium"] = json!({ "version": "v1.11.5" });
+        params["drives"]["scratch"]["purpose"] = json!("system");
+        params["target"] = json!({ "M2_1": "media", "M2_3": "scratch" });
+    };
+    let rig = rig_with("nvme-data-vm", boots_from_it, plan).await;
+    let (first, picture) = (stands(&rig), rig.picture().await);
+    let run = rig.forward(None, &How::default()).await;
+    assert_done(&run, "there");
+    let there = stands(&rig);
+    assert_eq!(there.slots, in_bays(&[("M2_1", MEDIA), ("M2_3", SCRATCH)]));
+    assert_eq!(there.lines, ["0000:03:00.0,pcie=1,rombar=0", "0000:02:00,pcie=1"]);
+    assert_eq!((there.on, asked(&run, "04-move-drives")), ((true, true, true), 1));
+    let again = rig.forward(None, &How::default()).await;
+    assert_done(&again, "once more");
+    assert_eq!(calls(&again.records), 0);
+    let back = rig.backward(&run.id, &How::default()).await;
+    assert_undone(&back, "back");
+    assert_eq!(stands(&rig), first);
+    assert_same(&rig.picture().await, &picture, "back");
+}
+
 /// The steps with which the VM goes off, and comes back.
 const BETWEEN: [&str; 4] = ["03-shutdown", "04-move-drives", "04a-follow-passthrough", "05-verify-disks"];
 

@@ -260,7 +260,7 @@ impl RebootNode {
         let Some(vm) = &self.machine.vm else { return Ok(None) };
         let talos = self.machine.open(cx).await?;
         let node = async { Ok(own_vm::of_node(&talos).await?) };
-        let vm_side = vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?));
+        let vm_side = vm.state_and_config(cx);
         let (node, (pve, at, (status, config))) = futures::try_join!(node, vm_side)?;
         let uuid = own_vm::of_vm(&config);
         let problems = own_vm::amiss(&self.machine, vm.vmid, status.is_running(), uuid.as_deref(), node.as_deref());

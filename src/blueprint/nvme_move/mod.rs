@@ -15,6 +15,8 @@ mod s01_backup;
 mod s01a_measure_before;
 mod s02_drain;
 mod s02a_leave_etcd;
+mod s03_in_the_way;
+mod s03_of_a_vm;
 mod s03_replaced;
 mod s03_shutdown;
 mod s04_in_its_host;

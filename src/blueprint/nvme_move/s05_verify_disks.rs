@@ -88,8 +88,7 @@ impl Step<Estate> for VerifyDisks {
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let name = &self.machine.name;
         if let Some(vm) = &self.machine.vm {
-            let (_, _, (status, config)) =
-                vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?)).await?;
+            let (_, _, (status, config)) = vm.state_and_config(cx).await?;
             if !status.is_running() {
                 let problems = self.in_the_way(cx, vm, seen.run).await?;
                 if !problems.is_empty() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::node::{Disk, Image, Installation, Node, Source};
+use crate::lab::chassis::guest_bus;
 use crate::lab::world::Vm;
 
 /// What Talos repeats where an installer's image was booted on a machine that has an installation
@@ -149,7 +150,7 @@ impl Node {
         disk.bay.is_empty() || self.boot_entries.is_empty() || self.boot_entries.iter().any(leads)
     }
 
-    /// `boot: order=scsi0;ide2;net0`. Nothing else is booted then. A drive is the disk with its `serial=`.
+    /// `boot: order=scsi0;hostpci1;net0`. Nothing else is booted then. A drive is the disk with its `serial=`.
     fn order_of_vm(&self, vm: &Vm) -> Option<Vec<Tried>> {
         let order = vm.config.get("boot")?.split(',').find_map(|part| part.trim().strip_prefix("order="))?;
         let drives = self.drives(vm);
@@ -158,9 +159,17 @@ impl Node {
             if key.starts_with("net") || line.contains("media=cdrom") && !line.starts_with("none") {
                 return Some(Tried::Medium);
             }
-            drives.get(key).map(|at| Tried::Disk(*at))
+            let passed = || self.passed_by(key.strip_prefix("hostpci")?.parse().ok()?);
+            drives.get(key).copied().or_else(passed).map(Tried::Disk)
         };
         Some(order.split(';').filter_map(|key| entry(key.trim())).collect())
+    }
+
+    /// Which drive of its host a `hostpciN` line has handed to a VM that starts.
+    fn passed_by(&self, index: u32) -> Option<usize> {
+        let ways = [true, false].map(|express| guest_bus(index, 0, express));
+        let is = |disk: &Disk| disk.in_host.is_some() && !disk.unplugged && ways.contains(&disk.bus_path);
+        self.disks.iter().position(is)
     }
 
     /// Which disk a drive line is; of several with the same serial number they come one by one.

@@ -133,8 +133,7 @@ async fn lacking(kube: &Kubernetes, p: &Preflight) -> Asked<Vec<Right>> {
 }
 
 async fn virtual_machine(cx: &Estate, vm: &Vm) -> Result<VmFacts, Failure> {
-    let (pve, _, (status, config)) =
-        vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?)).await?;
+    let (pve, _, (status, config)) = vm.state_and_config(cx).await?;
     let may = if pve.is_root() { None } else { Some(asked(pve.permissions(Some(&format!("/vms/{}", vm.vmid))).await)) };
     Ok(VmFacts { runs: status.is_running(), uuid: own_vm::of_vm(&config), may, caller: pve.caller().to_owned() })
 }

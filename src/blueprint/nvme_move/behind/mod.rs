@@ -65,8 +65,7 @@ impl Lines {
     /// # Errors
     /// What keeps it from answering.
     pub(super) async fn read(cx: &Estate, vm: &Vm) -> Result<Self, Failure> {
-        let (pve, at, (status, config)) =
-            vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?)).await?;
+        let (pve, at, (status, config)) = vm.state_and_config(cx).await?;
         let mapped = config.keys.iter().any(|(key, value)| {
             hostpci_slot(key).is_some() && value.configured().is_some_and(|text| text.contains("mapping="))
         });

@@ -196,8 +196,7 @@ async fn kubernetes(p: &Preflight, cx: &Estate) -> Result<KubeFacts, Failure> {
 }
 
 async fn virtual_machine(p: &Preflight, cx: &Estate, vm: &Vm) -> Result<VmFacts, Failure> {
-    let (pve, _, (status, config)) =
-        vm.there(cx, async |pve, at| Ok(futures::try_join!(pve.status(at), pve.pending(at))?)).await?;
+    let (pve, _, (status, config)) = vm.state_and_config(cx).await?;
     let may = if pve.is_root() { None } else { Some(asked(pve.permissions(Some(&format!("/vms/{}", vm.vmid))).await)) };
     let behind = asked(behind::behind(cx, &p.machine, vm, &p.plan, &p.peers).await);
     let (runs, caller) = (status.is_running(), pve.caller().to_owned());
