@@ -255,7 +255,9 @@ async fn what_is_wrong_with_a_machine_that_waits_is_told() {
         } else {
             assert!(
                 key == "04-move-drives"
-                    && text.contains(&format!("fresh ({NEW}) is in the slot at 0000:00:06.0 and belongs into M2_1")),
+                    && text.contains(&format!(
+                        "fresh ({NEW}) is in the slot at 0000:00:06.0 (perhaps M2_3) and belongs into M2_1"
+                    )),
                 "{key}: {text}"
             );
             // It is switched off before a hand goes in, and asked for once more.

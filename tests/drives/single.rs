@@ -2,6 +2,7 @@
 
 use super::system::{by_front, registered, there_and_back};
 use super::*;
+use pvemig::engine::run::{Ended, Why};
 use pvemig::lab::{FaultEffect, FaultRule, Front};
 
 fn swapped() -> BTreeMap<String, String> {
@@ -85,4 +86,20 @@ async fn it_does_not_go_off_with_a_snapshot_of_the_day_before() {
 
     rig.estate = same_day;
     assert_done(&rig.forward(Some(&run.id), &How::default()).await, "within the day");
+}
+
+/// Whoever goes back before anything was moved stands before a machine that is off, and so is the API that knows of the drain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_goes_back_with_the_api_off_by_our_own_doing() {
+    let rig = registered(at_rest("nvme-single")).await.hasty();
+    let picture = rig.picture().await;
+    let run = rig.forward(None, &How { no_hands: true, ..How::default() }).await;
+    assert_eq!(asked(&run, "04-move-drives"), 1);
+    let asks = rig.backward(&run.id, &How { no_hands: true, ..How::default() }).await;
+    let Ok(Ended::Stopped(stop)) = &asks.ended else { panic!("{:#?}", asks.ended) };
+    let Why::Manual { ask, .. } = &stop.why else { panic!("{:#?}", stop.why) };
+    assert!(stop.key.as_str() == "04-move-drives" && ask.ends_with("and switch it on"), "{}: {ask}", stop.key);
+    let back = rig.backward(&run.id, &How::default()).await;
+    assert_undone(&back, "back");
+    assert_same(&rig.picture().await, &picture, "back");
 }

@@ -110,7 +110,7 @@ async fn a_vm_that_runs_with_wrong_drives_goes_off_once_more() {
     let stopped = rig.forward(Some(&run.id), &How { no_hands: true, ..How::default() }).await;
     let (key, text) = why(&stopped);
     assert_eq!(key, "05-verify-disks", "{text}");
-    assert!(text.contains("`pvemig resume` switches it off, and asks once more"), "{text}");
+    assert!(text.contains("`pvemig resume` switches it off first, and asks once more"), "{text}");
     // Nothing starts it by itself as long as they are not known.
     assert_eq!(stands(&rig).on, (true, true, false));
 

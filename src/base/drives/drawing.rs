@@ -59,6 +59,10 @@ pub fn drawing(machine: &str, plan: &Plan, from: &Layout, to: &Layout, width: us
         }
         rows.push([vec!["outside".to_owned()], vec!["-".to_owned()], lines]);
     }
+    let in_none = |name: &&String| Plan::slot_of(from, name).is_none() && Plan::slot_of(to, name).is_none();
+    for name in plan.drives.keys().filter(in_none) {
+        rows.push([vec!["outside".to_owned()], cell(name), vec![name.clone()]]);
+    }
     let rule = |at: usize| {
         let [left, middle, right] = signs.cross.get(at).copied().unwrap_or(["+"; 3]);
         let parts: Vec<String> = widths.iter().map(|width| signs.across.repeat(width + 2)).collect();
@@ -170,6 +174,16 @@ mod tests {
             target: layout(&[("M2_1", "sys"), ("M2_3", "media"), ("M2_2", "pool")]),
             scenario: Scenario::Data,
         }
+    }
+
+    #[test]
+    fn a_drive_that_lies_outside_has_a_row_all_the_same() {
+        let plan = plan();
+        let without: Layout =
+            plan.current.iter().filter(|(_, name)| *name != "media").map(|(a, b)| (a.clone(), b.clone())).collect();
+        let lines = drawing("n1", &plan, &without, &without, 80, true);
+        let row = lines.iter().find(|line| line.contains("outside")).unwrap();
+        assert_eq!(row.matches("media").count(), 2, "{lines:#?}");
     }
 
     #[test]

@@ -181,13 +181,13 @@ impl Odd {
         match self {
             Self::Missing { slot: None, .. } => "put it in, or take it out of the plan".into(),
             Self::Missing { slot: Some(slot), .. } => {
-                format!("switch the machine off, and put it into {} until it sits", at(slot))
+                format!("with the machine off, put it into {} until it sits", at(slot))
             }
             Self::Dead { slot, .. } => {
-                format!("switch the machine off and seat it in {} again; then try it in the slot where it was", at(slot))
+                format!("with the machine off, seat it in {} again; then try it in the slot where it was", at(slot))
             }
-            Self::WrongSlot { should, .. } => format!("switch the machine off, and put it into {}", at(should)),
-            Self::StillIn { .. } => "switch the machine off, and take it out".into(),
+            Self::WrongSlot { should, .. } => format!("with the machine off, put it into {}", at(should)),
+            Self::StillIn { .. } => "with the machine off, take it out".into(),
             Self::NoPlace { .. } => {
                 "only a drive of NVMe has a PCI port of its own; `nvme_core.multipath=N` keeps the kernel from hiding it".into()
             }

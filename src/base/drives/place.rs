@@ -85,7 +85,13 @@ fn settle(
     let name = found.name.clone();
     let port = drive.port();
     found.slot = port.as_ref().and_then(|port| slot_at(ports, port));
-    let place = || found.slot.clone().or(port.as_ref().map(|port| format!("the slot at {port}")));
+    let unseen: Vec<&str> =
+        plan.slots.iter().map(|slot| slot.name.as_str()).filter(|slot| !ports.contains_key(*slot)).collect();
+    let guess = match unseen.as_slice() {
+        [only] => format!(" (perhaps {only})"),
+        _ => String::new(),
+    };
+    let place = || found.slot.clone().or(port.as_ref().map(|port| format!("the slot at {port}{guess}")));
     let Some(should) = Plan::slot_of(layout, &name) else { return Some(Odd::StillIn { name, is: place() }) };
     let Some(at) = &port else { return Some(Odd::NoPlace { name, live: found.at }) };
     if found.slot.as_deref() == Some(should) {
@@ -95,8 +101,6 @@ fn settle(
         let is = place().unwrap_or_default();
         return Some(Odd::WrongSlot { name, is, should: should.to_owned() });
     }
-    let unseen: Vec<&str> =
-        plan.slots.iter().map(|slot| slot.name.as_str()).filter(|slot| !ports.contains_key(*slot)).collect();
     found.notes.push(match unseen.as_slice() {
         [_] => format!("{should} is the slot at {at}: nothing was seen in it before, and it is the only one of these"),
         several => format!(

@@ -13,6 +13,14 @@ use super::s04_move_drives::{Asked, Before, ITS_HOST, MoveDrives, called};
 use super::sight::{known, last};
 
 impl MoveDrives {
+    /// The host whose slots the plan speaks of, as far as the site file tells: the only one that has any there.
+    pub(super) fn host_in_site<'c>(&self, cx: &'c Estate) -> Option<&'c str> {
+        let vm = self.machine.vm.as_ref()?;
+        let mut with = cx.site().proxmox.get(&vm.cluster)?.hosts.iter().filter(|(_, host)| !host.slots.is_empty());
+        let (name, _) = with.next()?;
+        with.next().is_none().then_some(name)
+    }
+
     /// Of a VM that does not run: how its host stands. None: it is none, or it runs, and is asked itself.
     pub(super) async fn host_of_a_vm(&self, cx: &Estate, run: &RunInfo) -> Result<Option<(String, Chassis)>, Failure> {
         let Some(vm) = &self.machine.vm else { return Ok(None) };

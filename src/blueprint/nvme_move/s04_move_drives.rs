@@ -16,6 +16,7 @@ use crate::site::OutOfBand;
 use super::anew::{Anew, switch_off};
 use super::params::Medium;
 use super::remembered::{answering, were_up};
+use super::s02_drain::DrainNode;
 use super::sight::{Stand, facts, known, last, stand};
 use super::way_out::{GRACE, Way, alone, once_more, way_out, with_help};
 
@@ -52,6 +53,8 @@ pub struct Before {
 impl Step<Estate> for MoveDrives {
     const ID: &'static str = "04-move-drives";
     const RISK: Risk = Risk::Reads;
+    /// With the only control plane off there is no API to ask.
+    const BLIND_TO: &'static [&'static str] = &[<DrainNode as Step<Estate>>::ID];
     type Before = Before;
 
     fn title(&self) -> String {
@@ -80,10 +83,16 @@ impl Step<Estate> for MoveDrives {
         Duration::from_secs(900)
     }
 
-    fn outlook(&self, _cx: &Estate) -> Outlook {
-        let todo = self.sentence(&self.plan, (&self.plan.current, &self.plan.target), self.anew.as_ref());
-        let back = self.sentence(&self.plan, (&self.plan.target, &self.plan.current), None);
-        Outlook::default().asks(todo).asks_back(back)
+    fn outlook(&self, cx: &Estate) -> Outlook {
+        let plan = &self.plan;
+        let todo = self.sentence(plan, (&plan.current, &plan.target), self.anew.as_ref());
+        let back = self.sentence(plan, (&plan.target, &plan.current), None);
+        let Some(host) = self.host_in_site(cx) else { return Outlook::default().asks(todo).asks_back(back) };
+        let named = |text: String| text.replacen(ITS_HOST, &format!("{ITS_HOST} {host}"), 1);
+        Outlook::default()
+            .asks(named(todo))
+            .asks_back(named(back))
+            .stops(format!("host {host} and what else runs on it"))
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
@@ -228,6 +237,7 @@ impl MoveDrives {
         }
         lines.push("power cable out, and a hand on the case before one on a drive".into());
         lines.push("what is done already stays as it is".into());
+        lines.push("a drive that is in another slot by now goes from there to where the table has it".into());
         if let Some(anew) = anew {
             lines.push(format!(
                 "then {}, and have {name} boot from it (the boot menu of its firmware): it goes on as soon as it waits there",

@@ -400,7 +400,7 @@ pub(super) async fn layout_now(
 
 /// Which drive is in which slot. Of a slot in which nothing was seen before, the layout that is wanted tells; where it is the
 /// only such slot, that.
-fn seats(known: &Known, target: &Layout, live: &Inventory) -> Result<Layout, Unasked> {
+pub(super) fn seats(known: &Known, target: &Layout, live: &Inventory) -> Result<Layout, Unasked> {
     let sight = placed(&known.plan, target, &known.before, live)?;
     let mut out: Layout = BTreeMap::new();
     let mut left = Vec::new();

@@ -36,7 +36,15 @@ pub(super) fn way_out(machine: &Machine, plan: &Plan, layout: &Layout, way: Way<
             vm.vmid
         );
     }
-    let disk = plan.system_in(layout).map_or_else(|| "its system disk".to_owned(), |(name, _)| called(plan, name));
+    let (disk, sits) = match plan.system_in(layout) {
+        Some((name, _)) => {
+            let disk = called(plan, name);
+            let slot = Plan::slot_of(layout, name).unwrap_or_default();
+            let sits = format!("see that {disk} sits in {slot}, then ");
+            (disk, sits)
+        }
+        None => ("its system disk".to_owned(), String::new()),
+    };
     let does = match way {
         Way::Forth(Some(anew)) => format!(
             "where it has not booted from the stick, {}, switch it off and on, and choose that stick in its boot menu: never {disk}, \
@@ -44,10 +52,10 @@ pub(super) fn way_out(machine: &Machine, plan: &Plan, layout: &Layout, way: Way<
             anew.plug_in()
         ),
         Way::Back(Some(_)) => {
-            format!("where its firmware finds nothing, take the stick out, and choose {disk} in its boot menu")
+            format!("where its firmware finds nothing, take the stick out, {sits}choose {disk} in its boot menu")
         }
         Way::Forth(None) | Way::Back(None) => {
-            format!("where its firmware finds nothing, choose {disk} in its boot menu, or correct its boot order")
+            format!("where its firmware finds nothing, {sits}choose {disk} in its boot menu, or correct its boot order")
         }
     };
     let end = match way {
@@ -83,7 +91,7 @@ pub(super) fn with_help(problems: Vec<Problem>, help: &str) -> Vec<Problem> {
 }
 
 /// What a resume does where drives are to be put right.
-pub(super) const ONCE_MORE: &str = "`pvemig resume` switches it off, and asks once more";
+pub(super) const ONCE_MORE: &str = "`pvemig resume` switches it off first, and asks once more";
 
 /// Problems of drives, where a resume switches the machine off: said with those that it mends.
 pub(super) fn once_more(problems: Vec<Problem>) -> Vec<Problem> {

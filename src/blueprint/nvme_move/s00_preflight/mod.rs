@@ -26,6 +26,7 @@ use crate::site::OutOfBand;
 use super::anew::Anew;
 use super::params::{Measure, Medium, Other, Params};
 use super::s01_backup::has_snapshot;
+use super::sight::seats;
 use find::Here;
 
 /// Looks at everything that the steps need.
@@ -115,7 +116,13 @@ impl Step<Estate> for Preflight {
         let mut found = find::all(self, &facts, seen.run, &here);
         found.extend(replaced::look(self, cx, &facts, seen.run).await);
         let check = finding::check(found);
-        let lines = drawing(&self.machine.name, &self.plan, &self.plan.current, &self.plan.target, 76, true);
-        Ok(check.note(format!("its slots, and what is to be in them:\n{}", lines.join("\n"))))
+        let (plan, of) = (&self.plan, "its slots, and what is");
+        let now = facts.seen.as_ref().ok().and_then(|seen| seats(&seen.known, &plan.target, &seen.live).ok());
+        let (from, of) = match now.filter(|now| *now == plan.target) {
+            Some(_) => (&plan.target, format!("{of} in them, as the plan has it:")),
+            None => (&plan.current, format!("{of} to be in them:")),
+        };
+        let lines = drawing(&self.machine.name, plan, from, &plan.target, 76, true);
+        Ok(check.note(format!("{of}\n{}", lines.join("\n"))))
     }
 }
