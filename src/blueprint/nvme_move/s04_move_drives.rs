@@ -87,12 +87,11 @@ impl Step<Estate> for MoveDrives {
         let plan = &self.plan;
         let todo = self.sentence(plan, (&plan.current, &plan.target), self.anew.as_ref());
         let back = self.sentence(plan, (&plan.target, &plan.current), None);
-        let Some(host) = self.host_in_site(cx) else { return Outlook::default().asks(todo).asks_back(back) };
-        let named = |text: String| text.replacen(ITS_HOST, &format!("{ITS_HOST} {host}"), 1);
-        Outlook::default()
-            .asks(named(todo))
-            .asks_back(named(back))
-            .stops(format!("host {host} and what else runs on it"))
+        let named = |text: String| match self.host_in_site(cx) {
+            Some(host) => text.replacen(ITS_HOST, &format!("{ITS_HOST} {host}"), 1),
+            None => text,
+        };
+        Outlook::default().asks(named(todo)).asks_back(named(back))
     }
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
