@@ -66,6 +66,8 @@ pub struct Row {
     pub asks: bool,
     /// Whether an undo leaves what it made, though nothing of what was there is lost.
     pub stays: bool,
+    /// Whether, as a hold, it keeps its machine off (`/machine/name` of its fields).
+    pub off: bool,
     /// The id of its closer, for a hold.
     pub holds_until: Option<&'static str>,
     /// What it may do.
@@ -76,7 +78,18 @@ pub struct Row {
 impl Row {
     const fn of<S: Step<Estate>>(aliases: &'static [&'static str], flags: &'static [Flag]) -> Self {
         let (holds_until, risk, rebuild) = (S::HOLDS_UNTIL, S::RISK, rebuild::<S>);
-        Self { id: S::ID, aliases, flags, switches: &[], asks: false, stays: false, holds_until, risk, rebuild }
+        Self {
+            id: S::ID,
+            aliases,
+            flags,
+            switches: &[],
+            asks: false,
+            stays: false,
+            off: false,
+            holds_until,
+            risk,
+            rebuild,
+        }
     }
 
     const fn switches(mut self, switches: &'static [Flag]) -> Self {
@@ -91,6 +104,11 @@ impl Row {
 
     const fn stays(mut self) -> Self {
         self.stays = true;
+        self
+    }
+
+    const fn off(mut self) -> Self {
+        self.off = true;
         self
     }
 

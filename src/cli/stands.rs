@@ -57,14 +57,18 @@ pub(super) fn line(run: &RunRead) -> Option<String> {
         let who = if phase == Phase::Done { "its undo " } else { "" };
         return Some(format!("{who}stopped at {key}: {error}"));
     }
-    let stage = |key: &StepKey| run.state.stage(key);
-    let open = |key: &&StepKey| !matches!(stage(key), Stage::Applied | Stage::Already);
-    let mut keys = run.state.opened.plan.iter().map(|p| &p.key);
     match phase {
-        Phase::Forward => keys.find(open).map(|key| format!("goes on at {key}")),
+        Phase::Forward => at(run).map(|key| format!("goes on at {key}")),
         Phase::Done => Some("its undo was begun, and took nothing back yet".to_owned()),
         Phase::Undoing | Phase::Stuck | Phase::Undone | Phase::Abandoned => None,
     }
+}
+
+/// The step whose turn it is; None where the run does not go forward.
+pub(super) fn at(run: &RunRead) -> Option<&StepKey> {
+    let open = |key: &&StepKey| !matches!(run.state.stage(key), Stage::Applied | Stage::Already);
+    let mut keys = run.state.opened.plan.iter().map(|p| &p.key);
+    keys.find(open).filter(|_| run.state.phase == Phase::Forward)
 }
 
 /// What goes on with it.

@@ -1,0 +1,63 @@
+//! A machine that an open run holds off while its drives are moved, as everything else tells of it.
+
+use super::*;
+
+/// A run of drives that has asked, and waits for nobody; what a survey is to say of its machine.
+fn asked(world: &str, migration: &str) -> (Up, String, String) {
+    let up = Up::new(world, "manual");
+    expect(&up.run(&["run", migration, "--yes"]), 3, &["step 04-move-drives needs you"]);
+    let id = up.run_id();
+    let held = format!(
+        "held off by run {id} ({migration}) at 04-move-drives: do not start it but as that run asks; `pvemig resume {id}` goes on \
+         with it"
+    );
+    (up, id, held)
+}
+
+fn words(said: &Said) -> String {
+    said.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_survey_starts_no_vm_that_an_open_run_holds_off() {
+    let (up, id, held) = asked("nvme-data-vm", "vm-drives");
+    let survey = up.run(&["survey"]);
+    let said = words(&survey);
+    assert!(said.contains("L27 talos-vm its VM is stopped"), "{}", survey.stdout);
+    // With the finding, and with what is not known of it.
+    assert_eq!(said.matches(&format!("help: {held}")).count(), 2, "{}", survey.stdout);
+    assert!(!said.contains("qm start"), "{}", survey.stdout);
+    let json: serde_json::Value = serde_json::from_str(&up.run(&["survey", "--json"]).stdout).unwrap();
+    let nodes = json["nodes"].as_array().unwrap();
+    let of: Vec<_> = nodes.iter().map(|node| (node["name"].as_str().unwrap(), node["held-off"].as_str())).collect();
+    assert_eq!(of, [("talos-mac", None), ("talos-nuc", None), ("talos-vm", Some(held.as_str()))]);
+    // One that has been given up holds nothing, and one that cannot be read names nothing.
+    expect(&up.run(&["abandon", &id, "--comment", "the drives are back"]), 0, &[]);
+    let said = words(&up.run(&["survey"]));
+    assert!(said.contains("`qm start 223`") && !said.contains("held off"), "{said}");
+    let journal = up.shell.path().join(format!("lab/state/homelab/runs/{id}/journal.jsonl"));
+    std::fs::write(journal, "{}\n").unwrap();
+    let said = words(&up.run(&["survey"]));
+    assert!(said.contains(&format!("the journal of run {id} is damaged")) && !said.contains("held off"), "{said}");
+}
+
+#[test]
+fn a_survey_switches_on_no_machine_that_an_open_run_holds_off() {
+    let (up, _, held) = asked("nvme-data", "nuc-drives");
+    let said = words(&up.run(&["survey"]));
+    assert_eq!(said.matches(&format!("help: {held}")).count(), 1, "{said}");
+    // Another one is switched off by mistake.
+    let lab = up.shell.path().join("lab");
+    expect(&up.run(&["lab", "power", "talos-mac", "--dir", lab.to_str().unwrap()]), 0, &["talos-mac is going off"]);
+    let said = (0..60).map(|_| words(&up.run(&["survey"]))).find(|said| said.contains("switch on talos-mac")).unwrap();
+    let help =
+        "a voter that comes back with its disk loses nothing: switch on talos-mac; where that machine is gone for good";
+    assert!(said.contains(help) && !said.contains("or talos-nuc"), "{said}");
+    assert!(said.contains(&format!("; talos-nuc is {held}")), "{said}");
+
+    // The only control plane: nothing is found, and what is not known has its reason.
+    let (up, _, held) = asked("nvme-single", "nuc-drives");
+    let said = words(&up.run(&["survey"]));
+    assert!(said.contains(&format!("help: {held}")) && !said.contains("is the node up"), "{said}");
+    assert!(said.contains(&format!("help: talos-nuc is {held}")) && !said.contains("is the API server"), "{said}");
+}
