@@ -61,3 +61,20 @@ fn a_survey_switches_on_no_machine_that_an_open_run_holds_off() {
     assert!(said.contains(&format!("help: {held}")) && !said.contains("is the node up"), "{said}");
     assert!(said.contains(&format!("help: talos-nuc is {held}")) && !said.contains("is the API server"), "{said}");
 }
+
+#[test]
+fn a_drawing_is_whole_in_markdown() {
+    let (up, _, _) = asked("nvme-data-vm", "vm-drives");
+    let said = up.run(&["report", "--format", "markdown"]);
+    expect(&said, 0, &["- `note: its slots, and what is to be in them:`"]);
+    let (mut inside, mut drawn, mut blocks) = (false, 0, 0);
+    for line in said.stdout.lines() {
+        if line.starts_with("```") {
+            (inside, blocks) = (!inside, blocks + usize::from(!inside));
+            continue;
+        }
+        assert!(!line.contains("+----") || inside && line.starts_with('+'), "{line}: {}", said.stdout);
+        drawn += usize::from(line.starts_with("+--"));
+    }
+    assert!(!inside && blocks >= 2 && drawn >= 10, "{blocks} {drawn}: {}", said.stdout);
+}
