@@ -40,7 +40,7 @@ use crate::engine::fold::Fold;
 use crate::engine::state::RunState;
 use crate::engine::step::{AnyStep, Risk, Step};
 use crate::estate::Estate;
-use crate::site::fields::{Item, Sink};
+use crate::site::fields::{Item, NamedFile, Sink};
 use crate::site::{Problem, Site, SiteError};
 
 use param::Param;
@@ -215,6 +215,14 @@ impl Blueprint {
     /// Every problem of its parameters at once, each with its place in the site file.
     pub fn build(&self, site: &Site, migration: &str) -> Result<Vec<BoxedStep>, SiteError> {
         of_params(site, migration, self.build)
+    }
+
+    /// What is wrong with the files that a migration's parameters name, as far as those can be read; a look reads none.
+    pub fn files(&self, site: &Site, migration: &str) -> Vec<Problem> {
+        let sink = Sink::new();
+        // What is wrong with its parameters is said where its steps are made.
+        let _made = site.params(migration, &sink).and_then(|params| (self.build)(site, &params));
+        sink.into_files().iter().filter_map(NamedFile::problem).collect()
     }
 
     /// What a migration of the site has to be allowed, as far as the site file tells; asks nobody.

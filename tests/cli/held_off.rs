@@ -78,3 +78,21 @@ fn a_drawing_is_whole_in_markdown() {
     }
     assert!(!inside && blocks >= 2 && drawn >= 10, "{blocks} {drawn}: {}", said.stdout);
 }
+
+/// What a node is to be installed with is looked for before anything begins.
+#[test]
+fn a_check_of_the_site_misses_a_machine_configuration() {
+    let cases = [("nvme-system-replaced", 1), ("talos-fresh", 3)];
+    for (world, count) in cases {
+        let up = Up::new(world, "manual");
+        expect(&up.run(&["site", "check"]), 0, &["good ("]);
+        let file = up.shell.path().join("lab/controlplane.yaml");
+        std::fs::rename(&file, file.with_extension("away")).unwrap();
+        let said = up.run(&["site", "check"]);
+        let missing = format!("the secret file {} cannot be read: there is no such file", file.display());
+        expect(&said, 2, &[&missing, "site.yaml:", "config: "]);
+        let all = said.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(all.matches(&missing).count(), count, "{world}: {}", said.stderr);
+    }
+    assert_eq!(cases.len(), 2);
+}
