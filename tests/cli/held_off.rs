@@ -96,3 +96,25 @@ fn a_check_of_the_site_misses_a_machine_configuration() {
     }
     assert_eq!(cases.len(), 2);
 }
+
+/// What a run would refuse to begin with is blocked in its plan too, whatever else could not be asked for the same cause.
+#[test]
+fn a_plan_that_cannot_be_begun_is_blocked_whichever_file_is_of_no_use() {
+    let cases = [("talosconfig", true), ("talosconfig", false), ("kubeconfig", true), ("kubeconfig", false)];
+    let up = Up::new("nvme-data", "manual");
+    for (name, is_directory) in cases {
+        let file = up.shell.path().join("lab").join(name);
+        let away = file.with_extension("away");
+        std::fs::rename(&file, &away).unwrap();
+        if is_directory {
+            std::fs::create_dir(&file).unwrap();
+        }
+        expect(&up.run(&["plan", "nuc-drives"]), 4, &[name, "cannot be read", "blocked: "]);
+        if is_directory {
+            std::fs::remove_dir(&file).unwrap();
+        }
+        std::fs::rename(&away, &file).unwrap();
+    }
+    expect(&up.run(&["plan", "nuc-drives"]), 0, &["04-move-drives"]);
+    assert_eq!(cases.len(), 4);
+}
