@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::base::survey::{Node, Survey};
+use crate::base::survey::{Layer, Node, Survey};
 use crate::engine::state::Phase;
 use crate::engine::store::RunRead;
 
@@ -47,9 +47,8 @@ pub(super) fn mark(held: &BTreeMap<String, Held>, survey: &mut Survey) {
         let Some(held) = held.get(&node.name).map(ToString::to_string) else { continue };
         node.talos.instead(&held);
         node.etcd.instead(&held);
-        // Its host may be off because of it too.
-        node.vm.instead(&held);
-        node.agent.instead(&held);
+        before(&mut node.vm, &held);
+        before(&mut node.agent, &held);
         node.held_off = Some(held);
     }
     if survey.partial {
@@ -63,6 +62,13 @@ pub(super) fn mark(held: &BTreeMap<String, Held>, survey: &mut Survey) {
             survey.without_an_api(&cluster.kubernetes, &all.join("; "));
         }
     }
+}
+
+/// The host of a VM may be off because of it too, or not be asked for another reason.
+fn before<T>(layer: &mut Layer<T>, held: &str) {
+    let Layer::Unknown { help, .. } = layer else { return };
+    let rest = help.take().map(|help| format!("; where its host is not off for that: {help}"));
+    *help = Some(format!("{held}{}", rest.unwrap_or_default()));
 }
 
 /// Whether it is off as far as is seen: of a VM that is known Proxmox tells, whatever Kubernetes believes of it still; else
