@@ -40,7 +40,7 @@ use crate::engine::fold::Fold;
 use crate::engine::state::RunState;
 use crate::engine::step::{AnyStep, Risk, Step};
 use crate::estate::Estate;
-use crate::site::fields::{Item, Sink};
+use crate::site::fields::{Item, NamedFile, Sink};
 use crate::site::{Problem, Site, SiteError};
 
 use param::Param;
@@ -66,6 +66,8 @@ pub struct Row {
     pub asks: bool,
     /// Whether an undo leaves what it made, though nothing of what was there is lost.
     pub stays: bool,
+    /// Whether, as a hold, it keeps its machine off (`/machine/name` of its fields).
+    pub off: bool,
     /// The id of its closer, for a hold.
     pub holds_until: Option<&'static str>,
     /// What it may do.
@@ -76,7 +78,18 @@ pub struct Row {
 impl Row {
     const fn of<S: Step<Estate>>(aliases: &'static [&'static str], flags: &'static [Flag]) -> Self {
         let (holds_until, risk, rebuild) = (S::HOLDS_UNTIL, S::RISK, rebuild::<S>);
-        Self { id: S::ID, aliases, flags, switches: &[], asks: false, stays: false, holds_until, risk, rebuild }
+        Self {
+            id: S::ID,
+            aliases,
+            flags,
+            switches: &[],
+            asks: false,
+            stays: false,
+            off: false,
+            holds_until,
+            risk,
+            rebuild,
+        }
     }
 
     const fn switches(mut self, switches: &'static [Flag]) -> Self {
@@ -91,6 +104,11 @@ impl Row {
 
     const fn stays(mut self) -> Self {
         self.stays = true;
+        self
+    }
+
+    const fn off(mut self) -> Self {
+        self.off = true;
         self
     }
 
@@ -197,6 +215,14 @@ impl Blueprint {
     /// Every problem of its parameters at once, each with its place in the site file.
     pub fn build(&self, site: &Site, migration: &str) -> Result<Vec<BoxedStep>, SiteError> {
         of_params(site, migration, self.build)
+    }
+
+    /// What is wrong with the files that a migration's parameters name, as far as those can be read; a look reads none.
+    pub fn files(&self, site: &Site, migration: &str) -> Vec<Problem> {
+        let sink = Sink::new();
+        // What is wrong with its parameters is said where its steps are made.
+        let _made = site.params(migration, &sink).and_then(|params| (self.build)(site, &params));
+        sink.into_files().iter().filter_map(NamedFile::problem).collect()
     }
 
     /// What a migration of the site has to be allowed, as far as the site file tells; asks nobody.

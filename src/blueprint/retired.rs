@@ -1,8 +1,9 @@
-//! What the runs of a site say of machines: which must not be started any more with what is on their disks, and which
-//! have been configured anew since.
+//! What the runs of a site say of machines: which must not be started any more with what is on their disks, which are held
+//! off for now, and which have been configured anew since.
 
 use serde::de::DeserializeOwned;
 
+use crate::base::names::StepKey;
 use crate::engine::event::Planned;
 use crate::engine::state::{Phase, RunState, Stage};
 
@@ -34,18 +35,50 @@ pub struct Fate {
     pub anew: Vec<String>,
     /// Those that it has switched off and does not hold any more: they may be started.
     pub down: Vec<String>,
+    /// Those that it holds off, as long as it is open: it starts them itself, or asks for it.
+    pub held: Vec<String>,
     /// It has done something to machines, and which ones those are cannot be read in its journal.
     pub unread: bool,
 }
 
 /// What a run says, by its journal alone.
 pub fn fate(state: &RunState) -> Fate {
-    match state.opened.blueprint.as_str() {
+    let mut fate = match state.opened.blueprint.as_str() {
         "node-replace" => replaced(state),
         "quorum-recover" => recovered(state),
         "cluster-build" => Fate { anew: instances(state, "02-apply-config"), ..Fate::default() },
         _ => Fate::default(),
-    }
+    };
+    let held: Vec<Option<String>> = held_off(state).map(machine).collect();
+    fate.unread |= held.contains(&None);
+    fate.held = held.into_iter().flatten().collect();
+    fate
+}
+
+/// Whether a run may still go on.
+fn goes_on(state: &RunState) -> bool {
+    matches!(state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck)
+}
+
+/// The holds of an open run that keep a machine off and stand: put up by it, or found so, and not let go.
+fn held_off(state: &RunState) -> impl Iterator<Item = &Planned> {
+    let rows = super::named(&state.opened.blueprint).filter(|_| goes_on(state)).map_or(&[][..], |of| of.rows);
+    state.opened.plan.iter().filter(move |planned| {
+        let Some(step) = state.steps.get(&planned.key) else { return false };
+        let found = || step.stage == Stage::Already && !step.needless && !is_closed(state, planned);
+        rows.iter().any(|row| row.off && row.id == planned.key.id()) && (step.up || found())
+    })
+}
+
+/// Whether the step that takes a hold back is done with, or the run goes back.
+fn is_closed(state: &RunState, hold: &Planned) -> bool {
+    let closer = hold.holds_until.as_deref().map(|id| state.stage(&StepKey::new(id, hold.key.instance())));
+    state.phase != Phase::Forward || !matches!(closer, Some(Stage::Pending | Stage::Begun))
+}
+
+/// The machine of a step, by its name in the site file.
+fn machine(planned: &Planned) -> Option<String> {
+    Some(planned.step.pointer("/machine/name")?.as_str()?.to_owned())
 }
 
 fn replaced(state: &RunState) -> Fate {
@@ -62,7 +95,7 @@ fn replaced(state: &RunState) -> Fate {
         fate.anew.push(new.clone());
     }
     // One that was only switched off is a voter still: a run that ended there holds it no longer.
-    let goes_on = matches!(state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
+    let goes_on = goes_on(state);
     let gone = changed(state, "03-leave-or-remove") || (is_so(state, "04-shutdown") && (goes_on || joined));
     if !gone && !goes_on && sent(state, "04-shutdown") {
         fate.down.push(old.clone());
@@ -78,7 +111,7 @@ fn replaced(state: &RunState) -> Fate {
 fn recovered(state: &RunState) -> Fate {
     // Beside an etcd that has begun anew theirs would be a second one. Before that the etcd that they have is a way back:
     // it is the open run alone that goes on without them.
-    let goes_on = matches!(state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
+    let goes_on = goes_on(state);
     // No undo takes back what 03 has sent.
     if !(changed(state, "03-recover") || sent(state, "03-recover") || (goes_on && changed(state, "02-wipe-etcd"))) {
         return Fate::default();

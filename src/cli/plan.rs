@@ -270,14 +270,15 @@ fn exit_of(lines: &[Line]) -> Exit {
     }
 }
 
-/// Without `--exit-code` what could not be asked is a failure, and what a run would not begin with is blocked.
+/// Without `--exit-code` what a run would not begin with is blocked, as it is there: whatever else could not be asked for
+/// the same cause. Else what could not be asked is a failure.
 fn error_exit(lines: &[Line]) -> Exit {
-    if lines.iter().any(|l| matches!(l.said, Said::Failed(_))) {
-        Exit::Failed
-    } else if barred(lines).is_empty() {
-        Exit::Done
-    } else {
+    if !barred(lines).is_empty() {
         Exit::Blocked
+    } else if lines.iter().any(|l| matches!(l.said, Said::Failed(_))) {
+        Exit::Failed
+    } else {
+        Exit::Done
     }
 }
 

@@ -52,6 +52,7 @@ fn check(global: &Global, out: &Out) -> anyhow::Result<Exit> {
                 if let Err(site::SiteError::Invalid(invalid)) = blueprint.build(&site, name) {
                     problems.extend(invalid.problems);
                 }
+                problems.extend(blueprint.files(&site, name));
             }
             None => {
                 let names: Vec<_> = blueprint::ALL.iter().map(|b| b.name).collect();

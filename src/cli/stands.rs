@@ -57,14 +57,29 @@ pub(super) fn line(run: &RunRead) -> Option<String> {
         let who = if phase == Phase::Done { "its undo " } else { "" };
         return Some(format!("{who}stopped at {key}: {error}"));
     }
-    let stage = |key: &StepKey| run.state.stage(key);
-    let open = |key: &&StepKey| !matches!(stage(key), Stage::Applied | Stage::Already);
-    let mut keys = run.state.opened.plan.iter().map(|p| &p.key);
     match phase {
-        Phase::Forward => keys.find(open).map(|key| format!("goes on at {key}")),
+        Phase::Forward => at(run).map(|key| match last_asked(run, key) {
+            Some(ask) => format!("goes on at {key}, which has asked you: {ask}"),
+            None => format!("goes on at {key}"),
+        }),
         Phase::Done => Some("its undo was begun, and took nothing back yet".to_owned()),
         Phase::Undoing | Phase::Stuck | Phase::Undone | Phase::Abandoned => None,
     }
+}
+
+/// What a step has asked for last: it was on its way, as far as is written, and nobody has seen it there.
+fn last_asked<'r>(run: &'r RunRead, key: &StepKey) -> Option<&'r str> {
+    run.records.iter().rev().find_map(|record| match &record.event {
+        Event::Asked { key: of, ask, .. } if of == key => Some(ask.as_str()),
+        _ => None,
+    })
+}
+
+/// The step whose turn it is; None where the run does not go forward.
+pub(super) fn at(run: &RunRead) -> Option<&StepKey> {
+    let open = |key: &&StepKey| !matches!(run.state.stage(key), Stage::Applied | Stage::Already);
+    let mut keys = run.state.opened.plan.iter().map(|p| &p.key);
+    keys.find(open).filter(|_| run.state.phase == Phase::Forward)
 }
 
 /// What goes on with it.
@@ -166,6 +181,11 @@ mod tests {
         assert!(line(&interrupted).unwrap().starts_with("waits at 03"));
         assert_eq!(line(&of(&[done("01-one")])).unwrap(), "goes on at 02-two");
         assert_eq!(line(&of(&[done("01-one"), vec![failed("02-two")]])).unwrap(), "stopped at 02-two: no answer");
+        // Whoever was killed while it was on its way knows no more than what was asked.
+        let waiting = Event::Checked { key: "03-look".into(), answer: "waiting".into(), back: false, notes: vec![] };
+        let killed = of(&[done("01-one"), done("02-two"), asked("03-look", false), vec![waiting]]);
+        assert!(asks(&killed).is_none());
+        assert_eq!(line(&killed).unwrap(), "goes on at 03-look, which has asked you: plug it in");
         let there = vec![Event::AlreadySo { key: "03-look".into(), needless: false, notes: Vec::new() }];
         assert!(asks(&of(&[asked("03-look", false), there])).is_none());
     }

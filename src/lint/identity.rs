@@ -141,7 +141,7 @@ fn made_anew(node: &Node, out: &mut Out) -> Option<()> {
         format!("the Node object{since} with uid {} is not the first one of this machine: {shows}{more}", kubelet.uid);
     let look =
         format!("`kubectl get node {} --show-labels` against what it is to have, its taints too", node.node_name);
-    let help = match start(node) {
+    let help = match start(node).or_else(|| node.held_off.clone()) {
         Some(start) => format!("{look}; it is off: {start}"),
         None if node.is_talos() => format!("{look}; then {}", talosctl(node, "service kubelet restart")),
         None => format!("{look}; then restart its kubelet"),

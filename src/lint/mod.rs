@@ -284,9 +284,9 @@ fn reboots(node: &Node) -> &'static str {
     if node.etcd.is_absent() { " (it reboots the node)" } else { " (it reboots the node: see that etcd can spare it)" }
 }
 
-/// What starts a node's VM where it is known to be off.
+/// What starts a node's VM where it is known to be off, and nobody holds it so.
 fn start(node: &Node) -> Option<String> {
-    node.vm().filter(|vm| !vm.is_running()).map(|_| qm(node, "qm start {}"))
+    node.vm().filter(|_| node.held_off.is_none()).filter(|vm| !vm.is_running()).map(|_| qm(node, "qm start {}"))
 }
 
 /// `a`, `b` and `c`, each in back-quotes.

@@ -172,11 +172,16 @@ fn lost(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<()> {
 
 /// What brings a majority back, the cheapest first.
 fn way_out(survey: &Survey, ballot: &Ballot) -> String {
-    let nodes = || ballot.members.iter().filter_map(|member| node_of(survey, member));
+    let all = || ballot.members.iter().filter_map(|member| node_of(survey, member));
+    let nodes = || all().filter(|node| node.held_off.is_none());
+    // Somebody may have a hand in those.
+    let held: Vec<String> =
+        all().filter_map(|node| Some(format!("{} is {}", node.name, node.held_off.as_ref()?))).collect();
+    let and_held = held.iter().map(|held| format!("; {held}")).collect::<String>();
     let off: Vec<String> = nodes().filter_map(|node| Some(format!("{} ({})", start(node)?, node.name))).collect();
     if !off.is_empty() {
         return format!(
-            "a voter that comes back with its disk loses nothing: {}; where it is gone for good, {BY_RECOVER}",
+            "a voter that comes back with its disk loses nothing: {}; where it is gone for good, {BY_RECOVER}{and_held}",
             off.join(", ")
         );
     }
@@ -185,9 +190,12 @@ fn way_out(survey: &Survey, ballot: &Ballot) -> String {
         nodes().filter(|node| away(node.presence(survey.at))).map(|node| node.name.as_str()).collect();
     if !away.is_empty() {
         return format!(
-            "a voter that comes back with its disk loses nothing: switch on {}; where that machine is gone for good, {BY_RECOVER}",
+            "a voter that comes back with its disk loses nothing: switch on {}; where that machine is gone for good, {BY_RECOVER}{and_held}",
             away.join(" or ")
         );
+    }
+    if !held.is_empty() {
+        return format!("a voter that comes back with its disk loses nothing: {}", held.join("; "));
     }
     let waits = nodes().any(|node| node.waiting.is_some());
     match nodes().find(|node| node.seat().is_some()) {

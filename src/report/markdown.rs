@@ -58,9 +58,17 @@ fn listed(out: &mut String, lines: &[String]) {
             continue;
         }
         flush(out, &mut diff);
-        *out += &format!("- {}\n", code(line));
+        *out += &point(line);
     }
     flush(out, &mut diff);
+}
+
+/// A point of a list. Lines that a text has besides its first, a drawing or a difference, are a block of their own behind it.
+fn point(text: &str) -> String {
+    let mut lines = text.lines().map(str::to_owned);
+    let first = format!("- {}\n", code(&lines.next().unwrap_or_default()));
+    let rest: Vec<String> = lines.collect();
+    if rest.is_empty() { first } else { format!("{first}{}\n", fenced("text", &rest)) }
 }
 
 fn heading(label: &str) -> String {
@@ -71,7 +79,7 @@ fn heading(label: &str) -> String {
 
 fn section(out: &mut String, (label, lines): (&str, &[String])) {
     *out += &format!("{}\n", heading(label));
-    lines.iter().for_each(|line| *out += &format!("- {}\n", code(line)));
+    lines.iter().for_each(|line| *out += &point(line));
 }
 
 /// A block whose fence is longer than any run of back-quotes inside.

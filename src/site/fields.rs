@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde_json::{Map, Value};
@@ -13,7 +14,21 @@ use super::document::{Problem, join, join_index, kind};
 
 /// Where problems are collected.
 #[derive(Debug, Default)]
-pub struct Sink(RefCell<Vec<Problem>>);
+pub struct Sink {
+    problems: RefCell<Vec<Problem>>,
+    files: RefCell<Vec<NamedFile>>,
+}
+
+/// A file that parameters name. Nobody has looked at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// The key path.
+    pub at: String,
+    /// The file, absolute.
+    pub path: PathBuf,
+    /// Its secrets are in plain text, so that only its owner may read it.
+    pub secret: bool,
+}
 
 impl Sink {
     /// An empty one.
@@ -23,17 +38,22 @@ impl Sink {
 
     /// Adds a problem.
     pub fn push(&self, problem: Problem) {
-        self.0.borrow_mut().push(problem);
+        self.problems.borrow_mut().push(problem);
     }
 
     /// What was collected.
     pub fn into_problems(self) -> Vec<Problem> {
-        self.0.into_inner()
+        self.problems.into_inner()
+    }
+
+    /// The files that were named.
+    pub fn into_files(self) -> Vec<NamedFile> {
+        self.files.into_inner()
     }
 
     /// How many there are so far.
     pub fn count(&self) -> usize {
-        self.0.borrow().len()
+        self.problems.borrow().len()
     }
 }
 
@@ -73,6 +93,12 @@ impl<'a> Item<'a> {
     /// Reports a problem with this value.
     pub fn problem(&self, text: impl Into<String>, help: impl Into<String>) {
         self.sink.push(Problem::new(self.path.clone(), text, help));
+    }
+
+    /// Says that this value names a file that has to be there; `secret`: for its owner alone.
+    pub fn names(&self, path: &Path, secret: bool) {
+        let file = NamedFile { at: self.path.clone(), path: path.to_owned(), secret };
+        self.sink.files.borrow_mut().push(file);
     }
 
     /// Reports that the value is of another kind.

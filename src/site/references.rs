@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::base::fault::Fault;
 
 use super::document::{Problem, join};
+use super::fields::NamedFile;
 use super::secret::{SecretError, SecretRef};
 use super::types::{ProxmoxAuth, Site, Ssh, TrustSource};
 
@@ -19,12 +20,7 @@ impl Site {
     pub fn check_references(&self) -> Vec<Problem> {
         let (secrets, files) = self.references();
         let mut problems: Vec<_> = secrets.iter().map(problem).collect();
-        for (at, path) in files {
-            if let Err(error) = std::fs::metadata(path) {
-                let text = format!("{} cannot be found: {error}", path.display());
-                problems.push(Problem::new(at, text, "create it, or correct the path (it starts at the site file)"));
-            }
-        }
+        problems.extend(files.into_iter().filter_map(|(at, path)| absent(&at, path)));
         self.document.sort(&mut problems);
         problems
     }
@@ -81,6 +77,24 @@ impl Site {
         }
         (wrong, files)
     }
+}
+
+impl NamedFile {
+    /// What is wrong with it, by a look that does not read it.
+    pub fn problem(&self) -> Option<Problem> {
+        let Self { at, path, secret } = self;
+        if !secret {
+            return absent(at, path);
+        }
+        let error = SecretRef::File(path.clone()).look().err()?;
+        Some(problem(&(at.clone(), error)))
+    }
+}
+
+fn absent(at: &str, path: &Path) -> Option<Problem> {
+    let error = std::fs::metadata(path).err()?;
+    let text = format!("{} cannot be found: {error}", path.display());
+    Some(Problem::new(at, text, "create it, or correct the path (it starts at the site file)"))
 }
 
 fn problem((path, error): &Wrong) -> Problem {

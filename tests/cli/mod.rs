@@ -13,6 +13,7 @@ mod ends;
 mod etcd;
 mod face;
 mod ground;
+mod held_off;
 mod killed;
 mod looking;
 mod night;

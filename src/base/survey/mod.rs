@@ -74,6 +74,13 @@ impl<T> Layer<T> {
         matches!(self, Self::Unknown { .. })
     }
 
+    /// Another help where it could not be asked.
+    pub fn instead(&mut self, why: &str) {
+        if let Self::Unknown { help, .. } = self {
+            *help = Some(why.to_owned());
+        }
+    }
+
     /// True where there is no such part.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
@@ -152,6 +159,10 @@ pub struct Node {
     /// certificate, a right), and where it could not be asked.
     #[serde(default)]
     pub talos_silent: bool,
+    /// It is off, or silent, and a run of this site that is open holds it off: which one, and how that goes on. The
+    /// estate does not tell; it is filled in by whoever knows the runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_off: Option<String>,
     /// The kubelet as Kubernetes tells of it.
     pub kubelet: Layer<Kubelet>,
     /// Its seat in etcd; absent on a worker, and where etcd is none of Talos'.
@@ -190,6 +201,20 @@ impl Survey {
     /// The nodes of a Talos cluster.
     pub fn talos_nodes<'a>(&'a self, cluster: &'a str) -> impl Iterator<Item = &'a Node> {
         self.nodes.iter().filter(move |node| node.talos_cluster.as_deref() == Some(cluster))
+    }
+
+    /// What helps where the API of a Kubernetes cluster could not be asked, once it is known why.
+    pub fn without_an_api(&mut self, kubernetes: &str, why: &str) {
+        for node in self.nodes.iter_mut().filter(|node| node.kubernetes == kubernetes) {
+            node.kubelet.instead(why);
+            node.workloads.instead(why);
+        }
+        for of in self.kubernetes.iter_mut().filter(|of| of.name == kubernetes) {
+            of.version.instead(why);
+            of.strangers.instead(why);
+            of.never_met.instead(why);
+            of.unscheduled.instead(why);
+        }
     }
 
     /// The nodes of a Kubernetes cluster.

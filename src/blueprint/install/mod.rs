@@ -15,5 +15,5 @@ pub mod whole;
 
 pub use apply::Apply;
 pub use bare::{Bare, Stand};
-pub use param::{NODE, at, command, fingerprint, node, patches};
+pub use param::{NODE, at, command, config, fingerprint, node, patches};
 pub use source::{Source, Wanted};

@@ -59,6 +59,13 @@ pub fn command(site: &Site, item: &Item<'_>) -> Option<Vec<String>> {
     resolved.collect::<Vec<_>>().into_iter().collect()
 }
 
+/// The file of a machine configuration, with what decrypts it. It holds the secrets of the cluster.
+pub fn config(site: &Site, item: &Item<'_>, decrypt: &[String]) -> Option<PathBuf> {
+    let path = site.place(item)?;
+    item.names(&path, decrypt.is_empty());
+    Some(path)
+}
+
 /// Reads one; what is wrong goes into the item's sink. `heir_of`: the node whose address it may take over.
 pub fn node(
     site: &Site,
@@ -72,9 +79,9 @@ pub fn node(
         let nodes = &site.talos.get(cluster?)?.nodes;
         i.name_of("a node of that Talos cluster", nodes.keys().map(String::as_str))
     });
-    let file: Option<PathBuf> = fields
+    let file = fields
         .need("config", "name its machine configuration, a file of talosctl or talhelper")
-        .and_then(|i| site.place(&i));
+        .and_then(|i| config(site, &i, decrypt));
     let disk = fields.need("disk", "name the disk to install on by its serial number").and_then(|i| {
         let text = i.text()?;
         if text.starts_with('/') || text.contains("disk/by-") {

@@ -85,7 +85,7 @@ const ROWS: &[Row] = &[
     Row::of::<MeasureBefore>(&[], &[NODE]),
     Row::of::<DrainNode>(&[], &[NODE]),
     Row::of::<LeaveEtcd>(&[], &[NODE]),
-    Row::of::<ShutDown>(&[], &[NODE]),
+    Row::of::<ShutDown>(&[], &[NODE]).off(),
     Row::of::<MoveDrives>(&[], &[NODE]).asks(),
     Row::of::<FollowPassthrough>(&[], &[NODE]),
     Row::of::<VerifyDisks>(&[], &[NODE]),

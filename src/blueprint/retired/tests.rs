@@ -14,6 +14,7 @@ enum How {
     Sent,
     Applied,
     Already,
+    NotNeeded,
     /// Its undo was passed, after it had sent something, or nothing.
     Passed(bool),
     /// It has sent something, and its undo has found nothing that it could take back.
@@ -22,11 +23,16 @@ enum How {
 
 /// A run of these steps.
 fn run(blueprint: &str, step: &Value, steps: &[(&str, How)], end: Option<Event>) -> RunState {
-    let plan = steps.iter().map(|(key, _)| Planned {
+    planned(blueprint, step, steps, &[], end)
+}
+
+/// A run of these steps, and of `later` ones that it has not come to.
+fn planned(blueprint: &str, step: &Value, steps: &[(&str, How)], later: &[&str], end: Option<Event>) -> RunState {
+    let plan = steps.iter().map(|(key, _)| key).chain(later).map(|key| Planned {
         key: (*key).into(),
         title: (*key).into(),
         risk: Risk::Destroys,
-        holds_until: None,
+        holds_until: (*key == "03-shutdown").then(|| "05-verify-disks".to_owned()),
         step: step.clone(),
     });
     let opened = Event::Opened(Box::new(Opened {
@@ -44,8 +50,9 @@ fn run(blueprint: &str, step: &Value, steps: &[(&str, How)], end: Option<Event>)
     let (mut events, mut calls) = (vec![opened], 0);
     for (name, how) in steps {
         let key = || (*name).into();
-        if matches!(how, How::Already) {
-            events.push(Event::AlreadySo { key: key(), needless: false, notes: Vec::new() });
+        if matches!(how, How::Already | How::NotNeeded) {
+            let needless = matches!(how, How::NotNeeded);
+            events.push(Event::AlreadySo { key: key(), needless, notes: Vec::new() });
             continue;
         }
         events.push(Event::Applying { key: key(), before: Value::Null, changes: Vec::new() });
@@ -189,4 +196,44 @@ fn a_machine_is_configured_anew_once_something_was_sent_to_it() {
     let steps: Vec<(&str, How)> = keys.iter().map(|(key, how)| (key.as_str(), *how)).collect();
     let said = fate(&run("cluster-build", &Value::Null, &steps, abandoned()));
     assert_eq!((said.anew, said.off.len()), (vec!["n2".to_owned(), "n3".to_owned()], 0));
+}
+
+#[test]
+fn a_machine_is_held_off_by_an_open_run_whose_closer_has_not_let_it_go() {
+    use How::{Already, Applied, Begun, Passed, Sent};
+    const HOLD: &str = "03-shutdown";
+    const MOVE: &str = "04-move-drives";
+    const CLOSER: &str = "05-verify-disks";
+    type Case<'a> = (&'a [(&'a str, How)], &'a [&'a str], Option<Event>, bool);
+    let cases: [Case<'_>; 10] = [
+        (&[], &[HOLD, CLOSER], None, false),
+        (&[(HOLD, Begun)], &[MOVE, CLOSER], None, true),
+        (&[(HOLD, Sent)], &[MOVE, CLOSER], None, true),
+        (&[(HOLD, Applied)], &[MOVE, CLOSER], None, true),
+        (&[(HOLD, Applied)], &[MOVE, CLOSER], abandoned(), false),
+        // It was off before.
+        (&[(HOLD, Already)], &[MOVE, CLOSER], None, true),
+        (&[(HOLD, Already), (CLOSER, Already)], &[], None, false),
+        (&[(HOLD, Applied), (CLOSER, Begun)], &[], None, true),
+        (&[(HOLD, Applied), (CLOSER, Applied)], &["06-apply-config"], None, false),
+        (&[(HOLD, Passed(true))], &[MOVE, CLOSER], None, false),
+    ];
+    let count = cases.len();
+    let of = |name: Value| json!({ "machine": { "name": name } });
+    for (steps, later, end, held) in cases {
+        let run = |step: &Value| planned("nvme-move", step, steps, later, end.clone());
+        let said = fate(&run(&of(json!("n1"))));
+        let want = Fate { held: held.then(|| "n1".to_owned()).into_iter().collect(), ..Fate::default() };
+        assert_eq!(said, want, "{steps:?} {end:?}");
+        // Of what cannot be read nothing is named, and that is said.
+        assert_eq!(fate(&run(&of(json!(1)))), Fate { unread: held, ..Fate::default() }, "{steps:?} {end:?}");
+        // Another blueprint's step of that name holds nothing off.
+        let other = fate(&planned("usb-move", &of(json!("n1")), steps, later, end.clone()));
+        assert_eq!(other, Fate::default(), "{steps:?} {end:?}");
+    }
+    assert_eq!(count, 10);
+    // What was not needed was not put up.
+    let plan = [("03-shutdown", How::NotNeeded)];
+    let run = planned("nvme-move", &of(json!("n1")), &plan, &[MOVE, CLOSER], None);
+    assert_eq!(fate(&run), Fate::default());
 }

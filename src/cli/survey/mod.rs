@@ -2,6 +2,7 @@
 
 mod cells;
 mod hardware;
+mod held;
 mod mended;
 mod past;
 mod runs;
@@ -89,9 +90,9 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
             out.write("\r\x1b[2K");
         }
         let mut survey = survey.map_err(fail::failure)?;
-        let mut looked = lint::look(&survey);
         let mut runs = Runs::of(session);
         runs.keep_off(&session.site, &mut survey);
+        let mut looked = lint::look(&survey);
         let notes = mended::by_our_runs(session, &survey, &mut looked.findings);
         mended::by_migrations(session, &survey, &mut looked.findings);
         runs.judge(&session.site, &survey, &mut looked.findings);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::base::survey::{Layer, Majority, Node, Presence, Survey, Vm};
+use crate::base::survey::{Majority, Node, Presence, Survey, Vm};
 use crate::blueprint::retired::{Why, fate};
 use crate::engine::state::Phase;
 use crate::engine::store::RunRead;
@@ -17,6 +17,7 @@ use super::super::session::{Session, begun};
 use super::super::stands;
 use super::super::words::one_line;
 use super::cells::Mark;
+use super::held::{self, Held};
 use super::mended::{self, Next};
 use super::past::Past;
 use super::screen::Paper;
@@ -60,6 +61,8 @@ pub(super) struct Runs {
     past: BTreeMap<String, Past>,
     /// By the machine's name in the site file.
     off: BTreeMap<String, Off>,
+    /// What an open run holds off, by the machine's name in the site file.
+    held: BTreeMap<String, Held>,
     /// What a run has switched off and does not hold any more: the run and its last moment, by the machine's name in the site
     /// file.
     down: BTreeMap<String, (String, Timestamp)>,
@@ -146,6 +149,9 @@ impl Runs {
             self.down.remove(&name);
             self.off.insert(name, Off { run: id.clone(), what: what.clone(), command, why });
         }
+        for name in fate.held {
+            self.held.insert(name, Held::by(run, &what, at_work));
+        }
         if !(open && begun(&run.state)) {
             return;
         }
@@ -167,8 +173,10 @@ impl Runs {
         let etcd: Vec<_> = survey.talos.iter().flat_map(|cluster| survey.ballots(cluster)).collect();
         let is_in = |name: &str| etcd.iter().any(|it| it.majority == Majority::Held && it.member_of(name).is_some());
         self.off.retain(|name, _| !is_in(name));
+        self.held.retain(|name, _| !self.off.contains_key(name));
+        held::mark(&self.held, survey);
         let at = survey.at;
-        for node in survey.nodes.iter_mut().filter(|node| is_away(node)) {
+        for node in survey.nodes.iter_mut().filter(|node| node.held_off.is_none() && is_away(node)) {
             let instead = match (self.off.get(&node.name), self.down.get(&node.name)) {
                 (Some(off), _) => off.help(site, node),
                 (None, Some((run, last))) if is_down_since(node, at, *last) => {
@@ -178,16 +186,19 @@ impl Runs {
                 }
                 _ => continue,
             };
-            for help in [unknown(&mut node.talos), unknown(&mut node.etcd)].into_iter().flatten() {
-                *help = Some(instead.clone());
-            }
+            node.talos.instead(&instead);
+            node.etcd.instead(&instead);
         }
     }
 
     /// Says what the runs have to do with what was found.
     pub(super) fn judge(&self, site: &Site, survey: &Survey, findings: &mut [Finding]) {
         for finding in &mut *findings {
-            if let Some(node) = survey.node(&finding.what)
+            if let Some(held) = survey.node(&finding.what).and_then(|node| node.held_off.as_ref())
+                && START.contains(&finding.rule)
+            {
+                finding.help.clone_from(held);
+            } else if let Some(node) = survey.node(&finding.what)
                 && let Some(off) =
                     self.off.get(&finding.what).filter(|_| START.contains(&finding.rule) && is_away(node))
             {
@@ -305,14 +316,6 @@ impl Paper {
 /// Whether a help is a command that changes a node in passing.
 fn by_hand(help: &str) -> bool {
     [" patch mc ", " patch machineconfig ", " upgrade --image "].iter().any(|command| help.contains(command))
-}
-
-/// The help of what is not known.
-fn unknown<T>(layer: &mut Layer<T>) -> Option<&mut Option<String>> {
-    match layer {
-        Layer::Unknown { help, .. } => Some(help),
-        _ => None,
-    }
 }
 
 /// Whether it was asked, and nothing of it answers.

@@ -23,6 +23,7 @@ fn node() -> Node {
         talos: Layer::Absent,
         waiting: None,
         talos_silent: false,
+        held_off: None,
         kubelet: Layer::Known(Kubelet { registered: true, ready: true, ..Kubelet::default() }),
         etcd: Layer::Absent,
         workloads: Layer::Known(Workloads::default()),

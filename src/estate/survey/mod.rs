@@ -225,6 +225,7 @@ impl Estate {
             talos: told.talos,
             waiting: told.waiting,
             talos_silent: told.silent,
+            held_off: None,
             kubelet,
             etcd: told.seat,
             workloads,
@@ -251,21 +252,7 @@ fn without_an_api(survey: &mut Survey, cluster: &TalosCluster) {
     } else {
         return;
     };
-    fn instead<T>(layer: &mut Layer<T>, why: &str) {
-        if let Layer::Unknown { help, .. } = layer {
-            *help = Some(why.to_owned());
-        }
-    }
-    for node in survey.nodes.iter_mut().filter(|node| node.kubernetes == cluster.kubernetes) {
-        instead(&mut node.kubelet, why);
-        instead(&mut node.workloads, why);
-    }
-    for of in survey.kubernetes.iter_mut().filter(|of| of.name == cluster.kubernetes) {
-        instead(&mut of.version, why);
-        instead(&mut of.strangers, why);
-        instead(&mut of.never_met, why);
-        instead(&mut of.unscheduled, why);
-    }
+    survey.without_an_api(&cluster.kubernetes, why);
 }
 
 /// All nodes of a site, by name.

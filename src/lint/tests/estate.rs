@@ -160,6 +160,7 @@ fn node(name: &str, kind: Kind, kubernetes: &str, uuid: &str) -> Node {
         talos: Layer::Absent,
         waiting: None,
         talos_silent: false,
+        held_off: None,
         kubelet: Layer::Known(kubelet(uuid)),
         etcd: Layer::Absent,
         workloads: Layer::Known(Workloads::default()),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::age::Recipient;
 use crate::base::drives::{Plan, Purpose, Scenario};
 use crate::base::selector::fallback;
-use crate::blueprint::install::{Bare, Source, at, command, fingerprint, patches};
+use crate::blueprint::install::{Bare, Source, at, command, config, fingerprint, patches};
 use crate::blueprint::machine::Machine;
 use crate::blueprint::param::keys;
 use crate::blueprint::quorum::Peer;
@@ -108,7 +108,7 @@ impl Params {
         let core = core(site, &fields);
         let volumes = fields.get("volumes").map_or(Some(Vec::new()), |i| volumes(&i, core.as_ref()));
         let decrypt = fields.get("decrypt").map_or(Some(Vec::new()), |i| command(site, &i));
-        let file = fields.get("config").map(|i| site.place(&i));
+        let file = fields.get("config").map(|i| config(site, &i, decrypt.as_deref().unwrap_or_default()));
         let own = core.as_ref().map(|core| core.machine.name.clone());
         let merged = fields.get("patches").map_or(Some(Vec::new()), |i| patches(site, &i, &[own.as_deref()]));
         let (at, pin) = (at(fields.get("at").as_ref()), fingerprint(fields.get("fingerprint").as_ref()));

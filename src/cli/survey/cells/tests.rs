@@ -28,6 +28,7 @@ fn node() -> Node {
         talos: Layer::Absent,
         waiting: None,
         talos_silent: false,
+        held_off: None,
         kubelet: Layer::Absent,
         etcd: Layer::Absent,
         workloads: Layer::Absent,

@@ -160,6 +160,41 @@ pub(super) const WRONG: &[Case] = &[
         help: "loses nothing: switch on tvm or mac; where that machine is gone for good, write a migration",
     },
     Case {
+        name: "two do not answer, and an open run holds one of them off",
+        rule: "L37",
+        what: "homelab",
+        change: |survey| {
+            leaderless(survey);
+            for name in ["tvm", "mac"] {
+                silent(survey, name);
+                let node = at(survey, name);
+                (node.etcd, node.kubelet, node.vm) =
+                    (Layer::unknown("refused"), Layer::unknown("timed out"), Layer::unknown("not asked"));
+            }
+            at(survey, "tvm").held_off = Some("held off by run s8w".into());
+        },
+        text: &["1 of 2 or 3 voters answers"],
+        help: "loses nothing: switch on mac; where that machine is gone for good, write a migration of the blueprint \
+               quorum-recover (`pvemig explain quorum-recover`); tvm is held off by run s8w",
+    },
+    Case {
+        name: "two are off, and an open run holds both so",
+        rule: "L37",
+        what: "homelab",
+        change: |survey| {
+            leaderless(survey);
+            for name in ["tvm", "mac"] {
+                silent(survey, name);
+                let node = at(survey, name);
+                (node.etcd, node.kubelet, node.vm) =
+                    (Layer::unknown("refused"), Layer::unknown("timed out"), Layer::unknown("not asked"));
+                node.held_off = Some("held off by run s8w".into());
+            }
+        },
+        text: &["1 of 2 or 3 voters answers"],
+        help: "loses nothing: tvm is held off by run s8w; mac is held off by run s8w",
+    },
+    Case {
         name: "all are there and do not hear each other",
         rule: "L37",
         what: "homelab",
