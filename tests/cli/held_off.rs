@@ -50,7 +50,7 @@ fn a_survey_starts_no_vm_that_an_open_run_holds_off() {
 
 #[test]
 fn a_survey_switches_on_no_machine_that_an_open_run_holds_off() {
-    let (up, _, held) = asked("nvme-data", "nuc-drives");
+    let (up, id, held) = asked("nvme-data", "nuc-drives");
     let said = words(&up.run(&["survey"]));
     assert_eq!(said.matches(&format!("help: {held}")).count(), 1, "{said}");
     // Another one is switched off by mistake.
@@ -61,6 +61,15 @@ fn a_survey_switches_on_no_machine_that_an_open_run_holds_off() {
         "a voter that comes back with its disk loses nothing: switch on talos-mac; where that machine is gone for good";
     assert!(said.contains(help) && !said.contains("or talos-nuc"), "{said}");
     assert!(said.contains(&format!("; talos-nuc is {held}")), "{said}");
+    // With a migration for what is gone for good: that waits for the run, and the switch does not.
+    let mut site = std::fs::OpenOptions::new().append(true).open(lab.join("site.yaml")).unwrap();
+    writeln!(site, "  recover: {{ blueprint: quorum-recover, params: {{ talos: homelab }} }}").unwrap();
+    let said = words(&up.run(&["survey"]));
+    let help = format!(
+        "help: a voter that comes back with its disk loses nothing: switch on talos-mac; where that machine is gone for good, first \
+         the end of run {id} (nuc-drives), which is open: `pvemig resume {id}`; then `pvemig plan recover`; talos-nuc is {held}"
+    );
+    assert!(said.contains(&help), "{said}");
 
     // The only control plane: nothing is found, and what is not known has its reason.
     let (up, _, held) = asked("nvme-single", "nuc-drives");

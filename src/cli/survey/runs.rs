@@ -242,6 +242,7 @@ impl Runs {
     /// No plan comes before the end of an open run. `cluster`: of what the help is for.
     fn first(&self, help: &mut String, cluster: &str) {
         const PLAN: &str = "`pvemig plan ";
+        const GONE: &str = "gone for good, ";
         let Some(newest) = self.open.last() else {
             // What it left behind is what is to be dealt with.
             if let Some(past) = self.past.values().find(|past| past.cluster.as_deref() == Some(cluster))
@@ -274,7 +275,11 @@ impl Runs {
                 )
             }
             Some(open) => format!("{before}`{}` (run {} of {name} is open){behind}", open.command, open.run),
-            None => format!("{then}{before}{PLAN}{name}`{behind}"),
+            // What loses nothing is done at once, and stands before it.
+            None => {
+                let (at_once, before) = before.split_at(before.rfind(GONE).map_or(0, |at| at + GONE.len()));
+                format!("{at_once}{then}{before}{PLAN}{name}`{behind}")
+            }
         };
     }
 }
