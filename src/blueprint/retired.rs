@@ -35,8 +35,10 @@ pub struct Fate {
     pub anew: Vec<String>,
     /// Those that it has switched off and does not hold any more: they may be started.
     pub down: Vec<String>,
-    /// Those that it holds off, as long as it is open: it starts them itself, or asks for it.
+    /// Those that it holds off: it starts them itself, or asks for it. Of one that was given up nobody does.
     pub held: Vec<String>,
+    /// Those that it was to hold off, and does not: what an earlier one has held is over.
+    pub let_go: Vec<String>,
     /// It has done something to machines, and which ones those are cannot be read in its journal.
     pub unread: bool,
 }
@@ -52,6 +54,12 @@ pub fn fate(state: &RunState) -> Fate {
     let held: Vec<Option<String>> = held_off(state).map(machine).collect();
     fate.unread |= held.contains(&None);
     fate.held = held.into_iter().flatten().collect();
+    let come_to = |planned: &&Planned| {
+        keeps_off(state, planned)
+            && matches!(state.stage(&planned.key), Stage::Applied | Stage::Already | Stage::Undone)
+    };
+    let all = state.opened.plan.iter().filter(come_to).filter_map(machine);
+    fate.let_go = all.filter(|name| !fate.held.contains(name)).collect();
     fate
 }
 
@@ -60,13 +68,20 @@ fn goes_on(state: &RunState) -> bool {
     matches!(state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck)
 }
 
-/// The holds of an open run that keep a machine off and stand: put up by it, or found so, and not let go.
+/// A step that keeps its machine off as long as it holds.
+fn keeps_off(state: &RunState, planned: &Planned) -> bool {
+    let rows = super::named(&state.opened.blueprint).map_or(&[][..], |of| of.rows);
+    rows.iter().any(|row| row.off && row.id == planned.key.id())
+}
+
+/// The holds that keep a machine off and stand, of a run that is open or was given up: put up by it, or found so, and not let
+/// go.
 fn held_off(state: &RunState) -> impl Iterator<Item = &Planned> {
-    let rows = super::named(&state.opened.blueprint).filter(|_| goes_on(state)).map_or(&[][..], |of| of.rows);
+    let holds = goes_on(state) || state.phase == Phase::Abandoned;
     state.opened.plan.iter().filter(move |planned| {
-        let Some(step) = state.steps.get(&planned.key) else { return false };
+        let Some(step) = state.steps.get(&planned.key).filter(|_| holds) else { return false };
         let found = || step.stage == Stage::Already && !step.needless && !is_closed(state, planned);
-        rows.iter().any(|row| row.off && row.id == planned.key.id()) && (step.up || found())
+        keeps_off(state, planned) && (step.up || found())
     })
 }
 

@@ -347,7 +347,7 @@ pub(super) enum LabVerb {
         /// The stick; of a drive its serial number, or NODE:SLOT where two have the same
         #[arg(value_name = "STICK|SERIAL")]
         stick: String,
-        /// The host, and a port where it matters: still-fawn or still-fawn:2-3; of a drive the slot, or `bench`
+        /// The host, and a port where it matters: still-fawn or still-fawn:2-3; of a drive the slot, of a stick with Talos its node, or `bench`
         #[arg(long, value_name = "HOST[:PORT]|SLOT")]
         to: String,
         /// The lab's folder

@@ -75,7 +75,12 @@ impl Tracked {
             }
             Event::Filed { name, .. } => once(&mut row.files, std::slice::from_ref(name)),
             Event::Asked { ask, hint, .. } => {
-                let line = hint.as_ref().map_or_else(|| ask.clone(), |hint| format!("{ask} ({hint})"));
+                let line = match hint {
+                    // A drawing stands by itself.
+                    Some(hint) if hint.contains('\n') => format!("{ask}\n{hint}"),
+                    Some(hint) => format!("{ask} ({hint})"),
+                    None => ask.clone(),
+                };
                 once(&mut row.asks, &[line]);
             }
             Event::HoldFell { changes, notes, .. } => {

@@ -38,10 +38,14 @@ fn a_survey_starts_no_vm_that_an_open_run_holds_off() {
     let said = words(&up.run(&["survey"]));
     assert!(said.contains(&format!("help: {held}; where its host is not off for that: is pve on")), "{said}");
     power();
-    // One that has been given up holds nothing, and one that cannot be read names nothing.
-    expect(&up.run(&["abandon", &id, "--comment", "the drives are back"]), 0, &[]);
-    let said = (0..60).map(|_| words(&up.run(&["survey"]))).find(|said| said.contains("`qm start 223`")).unwrap();
-    assert!(!said.contains("held off"), "{said}");
+    // One that has been given up has left it off, with its drives wherever they are; one that cannot be read names nothing.
+    expect(&up.run(&["abandon", &id, "--comment", "enough"]), 0, &[]);
+    let held = format!(
+        "help: held off by run {id} (vm-drives), which was abandoned: do not start it before its drives are where they \
+         belong; `pvemig run vm-drives` takes that over"
+    );
+    let said = (0..60).map(|_| words(&up.run(&["survey"]))).find(|said| said.contains("its VM is stopped")).unwrap();
+    assert!(said.contains(&held) && !said.contains("qm start"), "{said}");
     let journal = up.shell.path().join(format!("lab/state/homelab/runs/{id}/journal.jsonl"));
     std::fs::write(journal, "{}\n").unwrap();
     let said = words(&up.run(&["survey"]));

@@ -1,4 +1,4 @@
-//! Machines that an open run holds off: nobody is to start them beside it.
+//! Machines that a run holds off: nobody is to start them beside it, nor where it has left them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,14 +14,14 @@ use super::super::stands;
 pub(super) struct Held {
     run: String,
     what: String,
-    /// Where that run is.
+    /// Where that run is, and what is not to be done.
     at: String,
     /// What goes on with it.
     next: String,
 }
 
 impl Held {
-    /// By a run that is open; `what` it is of.
+    /// By a run that is open, or was given up; `what` it is of.
     pub(super) fn by(run: &RunRead, what: &str, at_work: bool) -> Self {
         let id = &run.id;
         let next = match run.state.phase {
@@ -29,7 +29,15 @@ impl Held {
             Phase::Forward => format!("`pvemig resume {id}` goes on with it"),
             _ => format!("`pvemig undo {id}` goes on with its undo"),
         };
+        let migration = run.state.opened.migration.as_ref().filter(|_| !run.state.opened.single);
+        if run.state.phase == Phase::Abandoned {
+            let at = ", which was abandoned: do not start it before its drives are where they belong".to_owned();
+            let shows = || format!("`pvemig report {id}` shows what it did");
+            let next = migration.map_or_else(shows, |name| format!("`pvemig run {name}` takes that over"));
+            return Self { run: id.clone(), what: what.to_owned(), at, next };
+        }
         let at = stands::at(run).map_or_else(|| "in its undo".to_owned(), |key| format!("at {key}"));
+        let at = format!(" {at}: do not start it but as that run asks");
         Self { run: id.clone(), what: what.to_owned(), at, next }
     }
 }
@@ -37,7 +45,7 @@ impl Held {
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { run, what, at, next } = self;
-        write!(f, "held off by run {run} ({what}) {at}: do not start it but as that run asks; {next}")
+        write!(f, "held off by run {run} ({what}){at}; {next}")
     }
 }
 

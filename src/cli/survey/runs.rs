@@ -61,7 +61,7 @@ pub(super) struct Runs {
     past: BTreeMap<String, Past>,
     /// By the machine's name in the site file.
     off: BTreeMap<String, Off>,
-    /// What an open run holds off, by the machine's name in the site file.
+    /// What a run holds off that is open or was given up, by the machine's name in the site file.
     held: BTreeMap<String, Held>,
     /// What a run has switched off and does not hold any more: the run and its last moment, by the machine's name in the site
     /// file.
@@ -148,6 +148,9 @@ impl Runs {
             let command = open.then(|| command.clone());
             self.down.remove(&name);
             self.off.insert(name, Off { run: id.clone(), what: what.clone(), command, why });
+        }
+        for name in fate.let_go {
+            self.held.remove(&name);
         }
         for name in fate.held {
             self.held.insert(name, Held::by(run, &what, at_work));
