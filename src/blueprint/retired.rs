@@ -35,10 +35,9 @@ pub struct Fate {
     pub anew: Vec<String>,
     /// Those that it has switched off and does not hold any more: they may be started.
     pub down: Vec<String>,
-    /// Those that it holds off: it starts them itself, or asks for it. Of one that was given up nobody does.
-    pub held: Vec<String>,
-    /// Those that it was to hold off, and does not: what an earlier one has held is over.
-    pub let_go: Vec<String>,
+    /// Those that it holds off, each with the step that does: it starts them itself, or asks for it. Of one that is over
+    /// nobody does.
+    pub held: Vec<(String, StepKey)>,
     /// It has done something to machines, and which ones those are cannot be read in its journal.
     pub unread: bool,
 }
@@ -51,15 +50,12 @@ pub fn fate(state: &RunState) -> Fate {
         "cluster-build" => Fate { anew: instances(state, "02-apply-config"), ..Fate::default() },
         _ => Fate::default(),
     };
-    let held: Vec<Option<String>> = held_off(state).map(machine).collect();
-    fate.unread |= held.contains(&None);
-    fate.held = held.into_iter().flatten().collect();
-    let come_to = |planned: &&Planned| {
-        keeps_off(state, planned)
-            && matches!(state.stage(&planned.key), Stage::Applied | Stage::Already | Stage::Undone)
-    };
-    let all = state.opened.plan.iter().filter(come_to).filter_map(machine);
-    fate.let_go = all.filter(|name| !fate.held.contains(name)).collect();
+    for planned in held_off(state) {
+        match machine(planned) {
+            Some(name) => fate.held.push((name, planned.key.clone())),
+            None => fate.unread = true,
+        }
+    }
     fate
 }
 
@@ -74,12 +70,11 @@ fn keeps_off(state: &RunState, planned: &Planned) -> bool {
     rows.iter().any(|row| row.off && row.id == planned.key.id())
 }
 
-/// The holds that keep a machine off and stand, of a run that is open or was given up: put up by it, or found so, and not let
-/// go.
+/// The holds that keep a machine off and stand: put up by the run, or found so, and not let go. They may be those of a run that
+/// was given up, or of a step that was run alone.
 fn held_off(state: &RunState) -> impl Iterator<Item = &Planned> {
-    let holds = goes_on(state) || state.phase == Phase::Abandoned;
     state.opened.plan.iter().filter(move |planned| {
-        let Some(step) = state.steps.get(&planned.key).filter(|_| holds) else { return false };
+        let Some(step) = state.steps.get(&planned.key) else { return false };
         let found = || step.stage == Stage::Already && !step.needless && !is_closed(state, planned);
         keeps_off(state, planned) && (step.up || found())
     })
@@ -88,7 +83,8 @@ fn held_off(state: &RunState) -> impl Iterator<Item = &Planned> {
 /// Whether the step that takes a hold back is done with, or the run goes back.
 fn is_closed(state: &RunState, hold: &Planned) -> bool {
     let closer = hold.holds_until.as_deref().map(|id| state.stage(&StepKey::new(id, hold.key.instance())));
-    state.phase != Phase::Forward || !matches!(closer, Some(Stage::Pending | Stage::Begun))
+    let goes_back = matches!(state.phase, Phase::Undoing | Phase::Stuck | Phase::Undone);
+    goes_back || !matches!(closer, Some(Stage::Pending | Stage::Begun))
 }
 
 /// The machine of a step, by its name in the site file.

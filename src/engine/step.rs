@@ -131,7 +131,7 @@ pub trait Step<Cx: Sync>: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The id of the step that takes this effect back, if it is a hold.
     const HOLDS_UNTIL: Option<&'static str> = None;
     /// The ids of holds that it does not ask, because an API is down by our own doing. On the way back such a hold is put up
-    /// where it can be asked, and passed where it cannot.
+    /// where it can be asked, and passed where it cannot and stands by the journal.
     const BLIND_TO: &'static [&'static str] = &[];
     /// Whether its check may be broken off when it hears something ([`Step::stir`]): it asks nothing that leaves
     /// anything behind where nobody waits for the answer, and what it asks may take long.

@@ -61,7 +61,11 @@ pub fn drawing(machine: &str, plan: &Plan, from: &Layout, to: &Layout, width: us
     }
     let in_none = |name: &&String| Plan::slot_of(from, name).is_none() && Plan::slot_of(to, name).is_none();
     for name in plan.drives.keys().filter(in_none) {
-        rows.push([vec!["outside".to_owned()], cell(name), vec![name.clone()]]);
+        let mut lines = cell(name);
+        if let Some(head) = lines.first_mut() {
+            *head = format!("{name}, not seen in a slot");
+        }
+        rows.push([vec!["outside".to_owned()], lines, vec![name.clone()]]);
     }
     let rule = |at: usize| {
         let [left, middle, right] = signs.cross.get(at).copied().unwrap_or(["+"; 3]);

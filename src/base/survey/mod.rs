@@ -159,7 +159,7 @@ pub struct Node {
     /// certificate, a right), and where it could not be asked.
     #[serde(default)]
     pub talos_silent: bool,
-    /// It is off, or silent, and a run of this site that is open holds it off: which one, and how that goes on. The
+    /// It is off, or silent, and a run of this site that is open, or was left, holds it off: which one, and what is next. The
     /// estate does not tell; it is filled in by whoever knows the runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_off: Option<String>,

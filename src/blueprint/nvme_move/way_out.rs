@@ -40,7 +40,9 @@ pub(super) fn way_out(machine: &Machine, plan: &Plan, layout: &Layout, way: Way<
         Some((name, _)) => {
             let disk = called(plan, name);
             let slot = Plan::slot_of(layout, name).unwrap_or_default();
-            let sits = format!("see that {disk} sits in {slot}, then ");
+            let sits = format!(
+                ". Where it is not in that menu, hold its power button until it is off, see that it sits in {slot}, and switch it on"
+            );
             (disk, sits)
         }
         None => ("its system disk".to_owned(), String::new()),
@@ -52,10 +54,10 @@ pub(super) fn way_out(machine: &Machine, plan: &Plan, layout: &Layout, way: Way<
             anew.plug_in()
         ),
         Way::Back(Some(_)) => {
-            format!("where its firmware finds nothing, take the stick out, {sits}choose {disk} in its boot menu")
+            format!("where its firmware finds nothing, take the stick out, and choose {disk} in its boot menu{sits}")
         }
         Way::Forth(None) | Way::Back(None) => {
-            format!("where its firmware finds nothing, {sits}choose {disk} in its boot menu, or correct its boot order")
+            format!("where its firmware finds nothing, choose {disk} in its boot menu, or correct its boot order{sits}")
         }
     };
     let end = match way {

@@ -205,13 +205,16 @@ fn a_machine_is_held_off_by_an_open_run_whose_closer_has_not_let_it_go() {
     const MOVE: &str = "04-move-drives";
     const CLOSER: &str = "05-verify-disks";
     type Case<'a> = (&'a [(&'a str, How)], &'a [&'a str], Option<Event>, bool);
-    let cases: [Case<'_>; 10] = [
+    let cases: [Case<'_>; 12] = [
         (&[], &[HOLD, CLOSER], None, false),
         (&[(HOLD, Begun)], &[MOVE, CLOSER], None, true),
         (&[(HOLD, Sent)], &[MOVE, CLOSER], None, true),
         (&[(HOLD, Applied)], &[MOVE, CLOSER], None, true),
         // Nobody takes it back, and its drives are wherever they are.
         (&[(HOLD, Applied)], &[MOVE, CLOSER], abandoned(), true),
+        (&[(HOLD, Already)], &[MOVE, CLOSER], abandoned(), true),
+        // Alone, as a step of its own.
+        (&[(HOLD, Applied)], &[], done(), true),
         // It was off before.
         (&[(HOLD, Already)], &[MOVE, CLOSER], None, true),
         (&[(HOLD, Already), (CLOSER, Already)], &[], None, false),
@@ -224,8 +227,8 @@ fn a_machine_is_held_off_by_an_open_run_whose_closer_has_not_let_it_go() {
     for (steps, later, end, held) in cases {
         let run = |step: &Value| planned("nvme-move", step, steps, later, end.clone());
         let said = fate(&run(&of(json!("n1"))));
-        let n1 = |is: bool| is.then(|| "n1".to_owned()).into_iter().collect();
-        let want = Fate { held: n1(held), let_go: n1(!held && !steps.is_empty()), ..Fate::default() };
+        let n1 = held.then(|| ("n1".to_owned(), HOLD.into()));
+        let want = Fate { held: n1.into_iter().collect(), ..Fate::default() };
         assert_eq!(said, want, "{steps:?} {end:?}");
         // Of what cannot be read nothing is named, and that is said.
         assert_eq!(fate(&run(&of(json!(1)))), Fate { unread: held, ..Fate::default() }, "{steps:?} {end:?}");
@@ -233,9 +236,9 @@ fn a_machine_is_held_off_by_an_open_run_whose_closer_has_not_let_it_go() {
         let other = fate(&planned("usb-move", &of(json!("n1")), steps, later, end.clone()));
         assert_eq!(other, Fate::default(), "{steps:?} {end:?}");
     }
-    assert_eq!(count, 10);
+    assert_eq!(count, 12);
     // What was not needed was not put up.
     let plan = [("03-shutdown", How::NotNeeded)];
     let run = planned("nvme-move", &of(json!("n1")), &plan, &[MOVE, CLOSER], None);
-    assert_eq!(fate(&run), Fate { let_go: vec!["n1".into()], ..Fate::default() });
+    assert_eq!(fate(&run), Fate::default());
 }

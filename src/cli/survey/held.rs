@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use jiff::Timestamp;
+
 use crate::base::survey::{Layer, Node, Survey};
 use crate::engine::state::Phase;
 use crate::engine::store::RunRead;
 
 use super::super::stands;
+use super::runs::is_down_since;
 
 /// By whom a machine is held off.
 #[derive(Debug, Clone)]
@@ -18,10 +21,12 @@ pub(super) struct Held {
     at: String,
     /// What goes on with it.
     next: String,
+    /// Its last moment, of one that is over: it holds off what has not been up since.
+    since: Option<Timestamp>,
 }
 
 impl Held {
-    /// By a run that is open, or was given up; `what` it is of.
+    /// By a run that is open, or is over and has left it off; `what` it is of.
     pub(super) fn by(run: &RunRead, what: &str, at_work: bool) -> Self {
         let id = &run.id;
         let next = match run.state.phase {
@@ -29,30 +34,34 @@ impl Held {
             Phase::Forward => format!("`pvemig resume {id}` goes on with it"),
             _ => format!("`pvemig undo {id}` goes on with its undo"),
         };
-        let migration = run.state.opened.migration.as_ref().filter(|_| !run.state.opened.single);
-        if run.state.phase == Phase::Abandoned {
-            let at = ", which was abandoned: do not start it before its drives are where they belong".to_owned();
-            let shows = || format!("`pvemig report {id}` shows what it did");
-            let next = migration.map_or_else(shows, |name| format!("`pvemig run {name}` takes that over"));
-            return Self { run: id.clone(), what: what.to_owned(), at, next };
+        if !matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck) {
+            let migration = run.state.opened.migration.as_ref().filter(|_| !run.state.opened.single);
+            let takes_back = || format!("`pvemig undo {id}` takes that back");
+            let takes_over =
+                |name: &String| format!("started by hand then, `pvemig run {name}` takes over what is still held");
+            let next = migration.map_or_else(takes_back, takes_over);
+            let at = ", which is over: do not start it before its drives are where they belong".to_owned();
+            return Self { run: id.clone(), what: what.to_owned(), at, next, since: Some(run.state.last) };
         }
         let at = stands::at(run).map_or_else(|| "in its undo".to_owned(), |key| format!("at {key}"));
         let at = format!(" {at}: do not start it but as that run asks");
-        Self { run: id.clone(), what: what.to_owned(), at, next }
+        Self { run: id.clone(), what: what.to_owned(), at, next, since: None }
     }
 }
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { run, what, at, next } = self;
+        let Self { run, what, at, next, .. } = self;
         write!(f, "held off by run {run} ({what}){at}; {next}")
     }
 }
 
 /// Says it of those that are off; `held` by their names in the site file.
 pub(super) fn mark(held: &BTreeMap<String, Held>, survey: &mut Survey) {
+    let at = survey.at;
     for node in survey.nodes.iter_mut().filter(|node| is_off(node)) {
-        let Some(held) = held.get(&node.name).map(ToString::to_string) else { continue };
+        let stands = |held: &&Held| held.since.is_none_or(|last| is_down_since(node, at, last));
+        let Some(held) = held.get(&node.name).filter(stands).map(ToString::to_string) else { continue };
         node.talos.instead(&held);
         node.etcd.instead(&held);
         before(&mut node.vm, &held);

@@ -13,6 +13,7 @@ use crate::engine::store::RunRead;
 use crate::lint::{BY_REPLACE, Finding};
 use crate::site::Site;
 
+use super::super::left::taken_back;
 use super::super::session::{Session, begun};
 use super::super::stands;
 use super::super::words::one_line;
@@ -61,7 +62,7 @@ pub(super) struct Runs {
     past: BTreeMap<String, Past>,
     /// By the machine's name in the site file.
     off: BTreeMap<String, Off>,
-    /// What a run holds off that is open or was given up, by the machine's name in the site file.
+    /// What a run holds off that is open or was left, by the machine's name in the site file.
     held: BTreeMap<String, Held>,
     /// What a run has switched off and does not hold any more: the run and its last moment, by the machine's name in the site
     /// file.
@@ -99,7 +100,7 @@ impl Runs {
             }
         };
         for run in &runs {
-            said.take(run, at_work.as_ref() == Some(&run.id));
+            said.take(run, &runs, at_work.as_ref() == Some(&run.id));
             let Some(name) = run.state.opened.migration.as_ref().filter(|_| begun(&run.state)) else { continue };
             // What another one came to in its place.
             if !run.state.opened.single && matches!(run.state.phase, Phase::Done | Phase::Undone) {
@@ -115,7 +116,7 @@ impl Runs {
         self.past.values().cloned().collect()
     }
 
-    fn take(&mut self, run: &RunRead, at_work: bool) {
+    fn take(&mut self, run: &RunRead, all: &[RunRead], at_work: bool) {
         let (id, what) = (run.id.clone(), Session::called(run));
         let open = matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
         let verb = if run.state.phase == Phase::Forward { "resume" } else { "undo" };
@@ -130,6 +131,7 @@ impl Runs {
         for name in fate.anew {
             self.off.remove(&name);
             self.down.remove(&name);
+            self.held.remove(&name);
         }
         // What another run has said of one that must stay off holds on.
         for name in fate.down.into_iter().filter(|name| !self.off.contains_key(name)) {
@@ -149,10 +151,8 @@ impl Runs {
             self.down.remove(&name);
             self.off.insert(name, Off { run: id.clone(), what: what.clone(), command, why });
         }
-        for name in fate.let_go {
-            self.held.remove(&name);
-        }
-        for name in fate.held {
+        // One that another run has taken over, or back, is held by that one, if at all.
+        for (name, _) in fate.held.into_iter().filter(|(_, holder)| !taken_back(all, run, holder)) {
             self.held.insert(name, Held::by(run, &what, at_work));
         }
         if !(open && begun(&run.state)) {
@@ -332,7 +332,7 @@ fn is_away(node: &Node) -> bool {
 }
 
 /// Whether nothing shows that it was up after a moment.
-fn is_down_since(node: &Node, at: Timestamp, last: Timestamp) -> bool {
+pub(super) fn is_down_since(node: &Node, at: Timestamp, last: Timestamp) -> bool {
     // Its kubelet reports until it ends, and a lease is written down a while later.
     const LATE: SignedDuration = SignedDuration::from_mins(2);
     let runs = node.vm().is_some_and(Vm::is_running);

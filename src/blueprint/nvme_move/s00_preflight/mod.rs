@@ -119,7 +119,12 @@ impl Step<Estate> for Preflight {
         let (plan, of) = (&self.plan, "its slots, and what is");
         let now = facts.seen.as_ref().ok().and_then(|seen| seats(&seen.known, &plan.target, &seen.live).ok());
         let (from, of) = match now.filter(|now| *now == plan.target) {
-            Some(_) => (&plan.target, format!("{of} in them, as the plan has it:")),
+            Some(_) => {
+                let told = facts.seen.as_ref().ok().and_then(|seen| seen.told.as_ref());
+                let has_port = |told: &Plan, slot: &str| told.slots.iter().any(|s| s.name == slot && s.port.is_some());
+                let sure = told.is_none_or(|told| plan.target.keys().all(|slot| has_port(told, slot)));
+                (&plan.target, format!("{of} in them{}:", if sure { "" } else { ", as far as can be told" }))
+            }
             None => (&plan.current, format!("{of} to be in them:")),
         };
         let lines = drawing(&self.machine.name, plan, from, &plan.target, 76, true);
