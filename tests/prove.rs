@@ -293,11 +293,14 @@ async fn fault(story: &Story, (world, front): (&str, Front), n: usize, turn: usi
 /// A question that is answered badly once changes nothing of the outcome: it is asked again, at once or by `resume`.
 async fn faults_on_reads(world: &str) {
     let Story { last, rig, .. } = Story::forward(world).await;
-    // A plan of reboots goes into no guest, and asks Proxmox little; one of drives of a machine not at all.
-    let of_drives = switched_off(&rig).is_some();
-    let (third, few) =
-        if rebooted(&rig).is_empty() && !of_drives { (Front::Ssh, Front::Ssh) } else { (Front::Talos, Front::Proxmox) };
-    let first = (!of_drives).then_some(Front::Proxmox);
+    // A plan of reboots goes into no guest, and asks Proxmox little; one of drives not at all, unless they are a VM's.
+    let of_drives = switched_off(&rig);
+    let (third, few) = if rebooted(&rig).is_empty() && of_drives.is_none() {
+        (Front::Ssh, Front::Ssh)
+    } else {
+        (Front::Talos, Front::Proxmox)
+    };
+    let first = of_drives.is_none_or(|(_, is_vm)| is_vm).then_some(Front::Proxmox);
     let fronts: Vec<Front> = first.into_iter().chain([Front::Kubernetes, third]).collect();
     let asked = fronts.len();
     let cases = fronts.into_iter().flat_map(|front| (0..RULES).map(move |n| (front, n)));
@@ -389,6 +392,12 @@ proofs! {
     #[ignore = "takes long: ./scripts/test --long"]
     a_move_of_drives_survives_a_cut_of_its_undo: crash("nvme-data", Then::UndoAgain);
     a_move_of_drives_survives_failing_reads: faults_on_reads("nvme-data");
+    a_move_of_a_system_disk_is_proven: prove("nvme-system");
+    a_move_of_drives_of_a_vm_is_proven: prove("nvme-data-vm");
+    a_move_of_drives_of_a_vm_by_a_mapping_is_proven: prove("nvme-data-vm-mapped");
+    a_move_of_drives_of_a_vm_survives_failing_changes: faults("nvme-data-vm");
+    a_move_of_drives_of_a_vm_by_a_mapping_survives_failing_changes: faults("nvme-data-vm-mapped");
+    a_move_of_drives_of_a_vm_survives_failing_reads: faults_on_reads("nvme-data-vm");
     usb_move_is_proven: prove("usb-move");
     usb_move_on_an_old_machine_is_proven: prove("usb-move-old");
     usb_move_by_a_token_and_a_mapping_is_proven: prove("usb-move-token");

@@ -12,6 +12,7 @@ mod measured_by_shell;
 mod preflight;
 mod refused;
 mod replaced;
+mod replaced_proven;
 mod single;
 mod stops;
 mod system;

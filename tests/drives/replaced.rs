@@ -7,17 +7,15 @@ use pvemig::engine::run::{Ended, Why};
 use pvemig::lab::{FaultEffect, FaultRule, Front};
 
 use super::*;
-use crate::harness::faults::rules;
-use crate::harness::oneway::Proof;
 
-const WORLD: &str = "nvme-system-replaced";
+pub(super) const WORLD: &str = "nvme-system-replaced";
 
-fn consenting() -> How {
+pub(super) fn consenting() -> How {
     How { consents: vec![format!("disk/{NEW}")], ..How::default() }
 }
 
 /// Measuring makes pods in each run, and has tests of its own.
-async fn fresh() -> Rig {
+pub(super) async fn fresh() -> Rig {
     Rig::of(at_rest(WORLD), crate::harness::story::unmeasured).await
 }
 
@@ -35,7 +33,7 @@ fn all_three() -> BTreeSet<String> {
 }
 
 /// What must hold at every moment; whether something is destroyed by now.
-fn assert_safe(rig: &Rig, what: &str) -> bool {
+pub(super) fn assert_safe(rig: &Rig, what: &str) -> bool {
     let (clusters, led, wiped) =
         rig.lab.shared().read(|w| (w.etcd_clusters(), w.talos.etcd.leader.is_some(), w.talos.wiped.clone()));
     assert_eq!((clusters, led), (1, true), "{what}");
@@ -43,7 +41,7 @@ fn assert_safe(rig: &Rig, what: &str) -> bool {
     !wiped.is_empty()
 }
 
-async fn assert_replaced(rig: &Rig, what: &str) {
+pub(super) async fn assert_replaced(rig: &Rig, what: &str) {
     assert!(assert_safe(rig, what), "{what}");
     assert_eq!(bays(rig).0, in_bays(&[("M2_1", NEW), ("M2_2", DATA)]), "{what}");
     assert_eq!(voters(rig), all_three(), "{what}");
@@ -56,17 +54,6 @@ async fn assert_replaced(rig: &Rig, what: &str) {
     let kube = rig.estate.kubernetes(rig.site.kubernetes.keys().next().unwrap()).await.unwrap();
     let node = kube.node(NUC).await.unwrap().unwrap();
     assert!(node.is_ready() && !node.unschedulable && node.meta.mark().unwrap().is_none(), "{what}: {node:#?}");
-}
-
-fn proof() -> Proof<'static, impl AsyncFn() -> Rig, impl AsyncFn(&Rig) -> Value, impl AsyncFn(&Rig, &str)> {
-    Proof {
-        name: WORLD,
-        fresh: async || fresh().await,
-        how: consenting,
-        look: async |rig: &Rig| rig.picture().await,
-        safe: assert_safe,
-        good: async |rig: &Rig, what: &str| assert_replaced(rig, what).await,
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -383,38 +370,4 @@ async fn a_member_that_is_left_over_goes_by_its_id_alone() {
     assert_done(&rig.forward(Some(&run.id), &how).await, "with it");
     assert_eq!(rig.lab.shared().read(|w| w.talos.etcd.members.iter().filter(|m| m.name == NUC).count()), 1);
     assert!(rig.lab.shared().read(|w| w.etcd_of(NUC).is_some()));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replacement_is_proven_forwards() {
-    let counted = proof().goes_forwards().await;
-    println!("{}", counted.said(WORLD));
-    assert!(counted.undone >= 5 && counted.stopped >= 4, "{}", counted.said(WORLD));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replacement_that_is_cut_anywhere_is_finished_by_a_resume() {
-    // The disk is wiped once, before the cut or after it.
-    let wiped = |rig: &Rig| rig.lab.shared().read(|w| (w.talos.wiped.len(), w.talos.wiped.len()));
-    println!("{}", proof().is_cut_and_resumed(&consenting(), wiped).await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replacement_that_is_cut_anywhere_is_undone_or_says_what_stays() {
-    println!("{}", proof().is_cut_and_undone().await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replacement_whose_steps_are_applied_twice_is_the_same() {
-    proof().is_the_same_applied_twice().await;
-}
-
-/// Leaving, going off and the configuration, each failing once by each rule; an answer to the first that hangs is Talos' own
-/// five minutes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replacement_survives_failing_changes() {
-    let calls = (0..3).flat_map(|n| rules().map(|rule| (Front::Talos, n, rule)));
-    let calls: Vec<_> = calls.filter(|(_, n, rule)| *n != 0 || *rule != FaultEffect::Hang).collect();
-    assert_eq!(calls.len(), 11);
-    assert!(proof().survives_failing_changes(calls, &consenting()).await >= 6);
 }

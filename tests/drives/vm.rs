@@ -14,7 +14,7 @@ pub(super) async fn rig_with(world: &str, change: impl FnOnce(&mut World), edit:
     change(&mut world);
     // Measuring makes pods in each run, and has tests of its own.
     let unmeasured = |site: &mut Value| {
-        site["migrations"]["vm-drives"]["params"]["measure"] = json!("off");
+        crate::harness::story::unmeasured(site);
         edit(site);
     };
     Rig::of(world, unmeasured).await

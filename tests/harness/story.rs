@@ -36,8 +36,10 @@ pub async fn fresh(world: &str) -> Rig {
 
 /// No drive is measured: each run would do it anew, by pods that it makes and deletes.
 pub fn unmeasured(site: &mut Value) {
-    if let Some(params) = site.pointer_mut("/migrations/nuc-drives/params") {
-        params["measure"] = "off".into();
+    for migration in site["migrations"].as_object_mut().into_iter().flat_map(|all| all.values_mut()) {
+        if migration["blueprint"] == "nvme-move" {
+            migration["params"]["measure"] = "off".into();
+        }
     }
 }
 
@@ -141,11 +143,12 @@ pub fn rebooted(rig: &Rig) -> Vec<String> {
     rig.steps.iter().filter_map(of).collect()
 }
 
-/// The node whose drives the plan moves: it goes off and comes on once on each way.
-pub fn switched_off(rig: &Rig) -> Option<String> {
+/// The node whose drives the plan moves, and whether it is a VM: it goes off and comes on once on each way.
+pub fn switched_off(rig: &Rig) -> Option<(String, bool)> {
     let step =
         rig.steps.iter().find(|step| step.id() == "03-shutdown" && step.holds_until() == Some("05-verify-disks"))?;
-    Some(step.fields().unwrap()["machine"]["name"].as_str().unwrap().to_owned())
+    let machine = &step.fields().unwrap()["machine"];
+    Some((machine["name"].as_str().unwrap().to_owned(), !machine["vm"].is_null()))
 }
 
 /// Each of them was started so often since the world began, and no other machine of Talos was. Nothing is wiped, and etcd is
@@ -159,7 +162,7 @@ pub fn assert_rebooted(rig: &Rig, times: std::ops::RangeInclusive<u32>, what: &s
     for (name, count) in starts {
         let right = match &off {
             // On the way there once; with an undo, wherever that began, once more at most.
-            Some(off) if *off == name => {
+            Some((off, _)) if *off == name => {
                 if *times.start() > 0 {
                     count == 1
                 } else {

@@ -19,6 +19,7 @@ mod s03_in_the_way;
 mod s03_of_a_vm;
 mod s03_replaced;
 mod s03_shutdown;
+mod s04_asked;
 mod s04_in_its_host;
 mod s04_move_drives;
 mod s04a_follow_passthrough;

@@ -9,7 +9,8 @@ use crate::estate::Estate;
 use crate::proxmox::Error;
 
 use super::behind::{Host as Chassis, neighbours, passed, start_with_it, view};
-use super::s04_move_drives::{Asked, Before, ITS_HOST, MoveDrives, called};
+use super::s04_asked::{Asked, ITS_HOST, called};
+use super::s04_move_drives::{Before, MoveDrives};
 use super::sight::{known, last};
 
 impl MoveDrives {

@@ -11,7 +11,7 @@ use crate::engine::step::RunInfo;
 
 use super::anew::Anew;
 use super::on;
-use super::s04_move_drives::called;
+use super::s04_asked::called;
 use super::sight::facts;
 
 /// So long firmware and boot take with nothing wrong: nobody is told before what he may do about it.
