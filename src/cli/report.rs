@@ -41,6 +41,13 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
         // It neither goes on nor back by what is left of its journal.
         read.next = vec![format!("pvemig abandon {} --comment TEXT", run.id)];
     }
+    if let Some(holder) = session.at_work(&run.id)? {
+        out.notice(&format!(
+            "process {} on {} is at work on run {}: this is as far as it is by now",
+            holder.pid, holder.host, run.id
+        ));
+        read.next = vec!["pvemig status".to_owned()];
+    }
     read.next.iter_mut().for_each(|command| *command = out.commands(command));
     let rendered = match format {
         Format::Text => folded(&reached(&report::text(&read)), *out),

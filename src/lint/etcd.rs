@@ -138,7 +138,17 @@ fn two_voters(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<
         return None;
     }
     let text = format!("{} are its only voters: the Kubernetes API stops with the reboot of either", quoted(&names));
-    out.find(&cluster.name, text, format!("a third control plane gives it one to spare: {BY_ADD}"));
+    // Where one is about to vote again, nothing is to be added.
+    let about_to = survey.talos_nodes(&cluster.name).find_map(|node| match (&node.held_off, &node.waiting) {
+        (Some(held), _) => Some(format!("{} is {held}", node.name)),
+        (None, Some(_)) => Some(format!(
+            "{} waits for its configuration, and may vote again with it: `pvemig status` says whether a run installs it",
+            node.name
+        )),
+        (None, None) => None,
+    });
+    let help = about_to.unwrap_or_else(|| format!("a third control plane gives it one to spare: {BY_ADD}"));
+    out.find(&cluster.name, text, help);
     Some(())
 }
 

@@ -213,6 +213,9 @@ fn under_nohup_the_end_of_a_terminal_is_nothing_and_a_run_at_work_is_named() {
     signal("HUP", &run);
     let process = format!("process {} on ", run.id());
     expect(&up.run(&["status"]), 0, &[&process, "is at work on it since"]);
+    let report = up.run(&["report"]);
+    expect(&report, 0, &[&process, "is at work on run", "this is as far as it is by now", "pvemig status"]);
+    assert!(!report.stdout.contains("pvemig resume"), "{}", report.stdout);
     let held = up.run(&["run", "frigate-coral", "--yes"]);
     expect(&held, 7, &["is not finished: process", &process, "pvemig status"]);
     assert!(!held.stderr.contains("pvemig undo"), "{}", held.stderr);

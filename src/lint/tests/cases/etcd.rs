@@ -18,6 +18,29 @@ pub(super) const WRONG: &[Case] = &[
         help: "a third control plane gives it one to spare: write a migration of the blueprint node-replace",
     },
     Case {
+        name: "two voters, as a run has the third one off",
+        rule: "L12",
+        what: "homelab",
+        change: |survey| {
+            members(survey, |all| all.retain(|member| member.id != "0c"));
+            at(survey, "mac").etcd = Layer::Absent;
+            at(survey, "mac").held_off = Some("held off by run 0007".into());
+        },
+        text: &["`nuc` and `tvm` are its only voters"],
+        help: "mac is held off by run 0007",
+    },
+    Case {
+        name: "two voters, as the third one waits for its configuration",
+        rule: "L12",
+        what: "homelab",
+        change: |survey| {
+            members(survey, |all| all.retain(|member| member.id != "0c"));
+            waits_for_its_configuration(survey, "mac");
+        },
+        text: &["`nuc` and `tvm` are its only voters"],
+        help: "mac waits for its configuration, and may vote again with it: `pvemig status` says whether a run installs it",
+    },
+    Case {
         name: "one voter of three control planes",
         rule: "L41",
         what: "homelab",
