@@ -117,6 +117,38 @@ async fn nothing_is_written_for_a_drive_that_comes_with_something_on_it() {
     assert_eq!(bays(&rig).0, first());
 }
 
+/// A drive that the kernel finds late: as long as the machine boots it is waited for; past that it is missed, and found by a
+/// resume, with no hand on the machine again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drive_that_is_slow_to_come_up_is_waited_for_or_found_by_a_resume() {
+    let mut done = 0;
+    for (slow, missed) in [(11_000, false), (60_000, true)] {
+        let rig = whole(|_| {}).await;
+        let starts = bays(&rig).1;
+        rig.lab.shared().change(|world| {
+            let disks = &mut world.talos.nodes.get_mut(NUC).unwrap().disks;
+            disks.iter_mut().find(|disk| disk.serial == DATA).unwrap().slow = slow;
+        });
+        let mut run = rig.forward(None, &How::default()).await;
+        let asked_once = asked(&run, "04-move-drives");
+        if missed {
+            let (key, text) = why(&run);
+            assert!(
+                key == "04-move-drives" && text.contains("media (22471A806001) does not come up in M2_3"),
+                "{key}: {text}"
+            );
+            let there = |w: &World| w.talos.nodes[NUC].run.as_ref().filter(|run| run.names.len() == 4).map(|_| ());
+            rig.lab.shared().until(std::time::Duration::from_secs(120), there).await.unwrap();
+            run = rig.forward(Some(&run.id), &How { no_hands: true, ..How::default() }).await;
+        }
+        assert_done(&run, &format!("{slow} ms"));
+        assert_eq!((bays(&rig), asked_once), ((target(), starts + 1), 1), "{slow} ms");
+        assert_safe(&rig, "slow");
+        done += 1;
+    }
+    assert_eq!(done, 2);
+}
+
 /// A cable that came loose while the machine was open: the pool on that disk is waited for, and named; put back, it goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_came_loose_beside_the_slots_is_missed_before_pods_are_let_on() {

@@ -53,6 +53,9 @@ pub struct Disk {
     pub unplugged: bool,
     /// It was plugged in after the boot that the world begins with.
     pub late: bool,
+    /// How long after its start a kernel has found it, in ms; 0: with the others.
+    #[serde(skip_serializing_if = "is_none")]
+    pub slow: u64,
     /// It can be booted, to install from it: a stick with an image of Talos.
     pub live: Option<Image>,
     /// Another installation than the node's own is on it.
@@ -74,6 +77,10 @@ pub struct Disk {
 
 fn is_usual(speed: &(u64, u64)) -> bool {
     *speed == (0, 0)
+}
+
+fn is_none(slow: &u64) -> bool {
+    *slow == 0
 }
 
 /// A partition of somebody else's.

@@ -135,6 +135,9 @@ impl World {
             log: Log::default(),
         };
         node.disks.iter_mut().for_each(|disk| disk.late = false);
+        for slow in node.disks.iter().map(|disk| disk.slow).filter(|slow| *slow > 0) {
+            self.agenda.at(at + ms(slow), Event::Look);
+        }
         if maintenance {
             run.log.sequence("initialize", Step::Start);
             self.agenda.at(run.api_at, Event::Look);
@@ -344,7 +347,8 @@ impl World {
                 let loadable = node.loadable();
                 let mut known = node.run.as_ref().map(|run| run.names.clone()).unwrap_or_default();
                 known.retain(|at, _| node.disks.get(*at).is_some_and(|disk| !disk.unplugged));
-                node.name_more(&mut known);
+                let up = node.run.as_ref().map_or(0, |run| self.now.saturating_sub(run.since).as_millis());
+                node.name_more(&mut known, u64::try_from(up).unwrap_or(u64::MAX));
                 if let Some(run) = node.run.as_mut() {
                     run.loaded.extend(loadable);
                     run.names = known;

@@ -350,13 +350,13 @@ impl Node {
     /// The kernel's names as it gives them at a boot: each kind counts on its own, in the order of discovery.
     pub fn name_disks(&self) -> BTreeMap<usize, String> {
         let mut names = BTreeMap::new();
-        self.name_more(&mut names);
+        self.name_more(&mut names, 0);
         names
     }
 
-    /// Gives the disks that are plugged in and have none the next free names.
-    pub fn name_more(&self, names: &mut BTreeMap<usize, String>) {
-        for at in self.found_in_order() {
+    /// Gives the disks that are plugged in and have none the next free names; `up`: how long the kernel is, in ms.
+    pub fn name_more(&self, names: &mut BTreeMap<usize, String>, up: u64) {
+        for at in self.found_in_order().into_iter().filter(|at| self.disks.get(*at).is_some_and(|d| d.slow <= up)) {
             self.name_one(names, at);
         }
     }
