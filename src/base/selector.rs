@@ -75,6 +75,11 @@ impl Selector<'_> {
         }
     }
 
+    /// Talos makes a user or raw volume on what it means, at once, where none is there.
+    pub fn makes_a_volume(&self) -> bool {
+        self.volume.as_deref().is_some_and(|label| label.starts_with("u-") || label.starts_with("r-"))
+    }
+
     /// It goes by what is another disk after a boot with something else plugged in: the kernel's names, and the socket.
     pub fn moves(&self) -> bool {
         match self.by {

@@ -43,14 +43,15 @@ impl Configs {
     }
 
     /// What a boot would put into effect besides: a note with what differs, secrets masked; None: nothing. A problem where
-    /// that is not wanted (`staged`: the site file says that it is), and where a boot would leave the node without any.
+    /// that is not wanted (`staged`: the site file says that it is; None: it cannot say so there), and where a boot would
+    /// leave the node without any.
     ///
     /// Whoever staged a configuration waits for a moment of his own, and a run of tests has none to give: it cannot be
     /// taken back, and a node that comes up otherwise after it would say nothing about the reboot. So it is refused, as
     /// other people's changes are, unless the one who runs it says that these are his.
-    pub fn with_a_boot(&self, machine: &Machine, staged: bool) -> Result<Option<String>, Problem> {
+    pub fn with_a_boot(&self, machine: &Machine, staged: Option<bool>) -> Result<Option<String>, Problem> {
         let Some(waits) = self.waits(machine) else { return Ok(None) };
-        if staged && self.persistent.is_some() {
+        if staged == Some(true) && self.persistent.is_some() {
             return Ok(self.staged(machine));
         }
         let text = format!("{}; a reboot would settle that", waits.text);
@@ -59,7 +60,8 @@ impl Configs {
              its plan)",
             waits.help
         );
-        Err(Problem::new(text, if self.persistent.is_some() { help } else { waits.help }))
+        let may = staged.is_some() && self.persistent.is_some();
+        Err(Problem::new(text, if may { help } else { waits.help }))
     }
 
     /// What differs on the disk from what is in effect, secrets masked.
@@ -300,19 +302,21 @@ mod tests {
                               a: \"1\"\ncluster:\n  controlPlane:\n    endpoint: https://x:6443\n";
         let config = |text: &str| MachineConfig::new("1", text);
         let both = |persistent: Option<&str>| Configs { active: config(ACTIVE), persistent: persistent.map(config) };
-        for staged in [false, true] {
+        for staged in [None, Some(false), Some(true)] {
             assert_eq!(both(Some(ACTIVE)).with_a_boot(&machine(), staged), Ok(None));
         }
         let other = ACTIVE.replace("a: \"1\"", "a: \"2\"").replace("aaaaaa.0123", "bbbbbb.0123");
         let waits = both(Some(&other));
-        let problem = waits.with_a_boot(&machine(), false).unwrap_err();
+        let problem = waits.with_a_boot(&machine(), None).unwrap_err();
+        assert!(problem.text.contains("a reboot would settle that") && !problem.help.contains("staged"));
+        let problem = waits.with_a_boot(&machine(), Some(false)).unwrap_err();
         assert!(problem.text.contains("a reboot would settle that") && problem.help.contains("`staged: true`"));
-        let note = waits.with_a_boot(&machine(), true).unwrap().unwrap();
+        let note = waits.with_a_boot(&machine(), Some(true)).unwrap().unwrap();
         assert_eq!(Some(&note), waits.staged(&machine()).as_ref());
         assert!(note.contains("-    a: \"1\"") && note.contains("+    a: \"2\""), "{note}");
         assert!(!note.contains("0123456789abcdef"), "{note}");
         // With nothing on its disk it would wait for a configuration: no wish makes that good.
-        for staged in [false, true] {
+        for staged in [Some(false), Some(true)] {
             let gone = both(None).with_a_boot(&machine(), staged).unwrap_err();
             assert!(gone.text.contains("no machine configuration on its disk") && !gone.help.contains("staged: true"));
         }

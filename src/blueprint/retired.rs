@@ -71,11 +71,12 @@ fn keeps_off(state: &RunState, planned: &Planned) -> bool {
 }
 
 /// The holds that keep a machine off and stand: put up by the run, or found so, and not let go. They may be those of a run that
-/// was given up, or of a step that was run alone.
+/// was given up, or of a step that was run alone; a run that has ended with nothing done holds nothing.
 fn held_off(state: &RunState) -> impl Iterator<Item = &Planned> {
+    let left = goes_on(state) || state.phase == Phase::Abandoned;
     state.opened.plan.iter().filter(move |planned| {
         let Some(step) = state.steps.get(&planned.key) else { return false };
-        let found = || step.stage == Stage::Already && !step.needless && !is_closed(state, planned);
+        let found = || left && step.stage == Stage::Already && !step.needless && !is_closed(state, planned);
         keeps_off(state, planned) && (step.up || found())
     })
 }

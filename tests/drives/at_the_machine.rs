@@ -1,6 +1,7 @@
 //! A machine whose power nothing sees but the person who stands before it.
 
 use pvemig::lab::talos::lost::Loss;
+use pvemig::lab::{FaultEffect, FaultRule, Front};
 
 use super::*;
 
@@ -42,6 +43,26 @@ async fn silence_alone_is_not_off_without_a_persons_word() {
     let run = rig.forward(Some(&run.id), &word).await;
     assert_done(&run, "by a person's word");
     assert_eq!((calls(&run.records), rig.changes()), (0, 0));
+}
+
+/// It was told to go off, and did; the process did not come to know of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_that_was_cut_is_not_called_none() {
+    let rig = Rig::of(at_rest("nvme-data"), by_hand).await.hasty();
+    rig.lab.fault(FaultRule::on(Front::Talos, FaultEffect::ResetAfter).path("*MachineService/Shutdown").times(1));
+    let run = rig.forward(None, &How { no_hands: true, ..How::default() }).await;
+    let (key, text) = why(&run);
+    assert_eq!(key, "03-shutdown", "{text}");
+    let off = |w: &World| (!w.talos.nodes[NUC].is_powered()).then_some(());
+    rig.lab.shared().until(std::time::Duration::from_secs(600), off).await.unwrap();
+    let resumed =
+        rig.forward(Some(&run.id), &How { limit: Some(std::time::Duration::from_secs(30)), ..How::default() }).await;
+    let (key, text) = why(&resumed);
+    let words = "is silent, and whether this run has switched it off is not known, as it was cut there";
+    assert!(key == "03-shutdown" && text.contains(words), "{key}: {text}");
+    let word = How { consents: vec!["off/talos-nuc".into()], ..How::default() };
+    assert_done(&rig.forward(Some(&run.id), &word).await, "by a person's word");
+    assert_eq!(bays(&rig).0, target());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

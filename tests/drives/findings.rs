@@ -118,6 +118,20 @@ async fn of_drives(met: &mut All) {
     tried(met, &rig, &[], "selector-goes-by-place", &["UserVolumeConfig media", "goes by place"]).await;
     let rig = edited("nvme-data-two-match", |_| {}).await;
     tried(met, &rig, &[], "selector-matches-several", &["would mean 2 drives once fresh is in M2_2"]).await;
+    let archive = |world: &mut World| {
+        let document = "---\napiVersion: v1alpha1\nkind: UserVolumeConfig\nname: archive\nprovisioning:\n  minSize: 1GiB\n  \
+                        diskSelector:\n    match: disk.serial == \"S676NF0W712345\"\n";
+        let node = nuc(world);
+        node.config.push_str(document);
+        if let Some(run) = &mut node.run {
+            run.active.clone_from(&node.config);
+        }
+    };
+    let words = [
+        "UserVolumeConfig archive",
+        "would mean fresh once that is in the machine: Talos makes u-archive on it at once",
+    ];
+    tried(met, &befallen("a volume to come", archive).await, &[], "volume-made-on-the-new-drive", &words).await;
     let rig = edited("nvme-system", |site| {
         drop(
             site.pointer_mut("/talos/homelab/nodes/talos-nuc/slots/M2_2")

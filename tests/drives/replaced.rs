@@ -307,6 +307,32 @@ async fn one_that_was_booted_from_its_old_disk_leaves_etcd_once_more() {
     assert_replaced(&rig, "resumed").await;
 }
 
+/// It was rebooted after it had left etcd, by whomever: it leaves once more before it goes off; and where nothing comes after
+/// that, an undo knows of that boot, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_was_rebooted_since_it_left_leaves_once_more_and_joins_again_by_an_undo() {
+    let rig = fresh().await;
+    let picture = rig.picture().await;
+    let no = FaultEffect::Status(500, "injected".into());
+    rig.lab.fault(FaultRule::on(Front::Talos, no.clone()).path("*MachineService/Shutdown"));
+    let run = rig.forward(None, &consenting()).await;
+    let (key, text) = why(&run);
+    assert_eq!((key, voters(&rig).len()), ("03-shutdown", 2), "{text}");
+    rig.lab.shared().change(|world| world.cut_power(NUC));
+    rig.lab.press_button(NUC).unwrap();
+    let votes = |w: &World| (w.talos.etcd.members.iter().filter(|m| !m.learner).count() == 3).then_some(());
+    rig.lab.shared().until(std::time::Duration::from_secs(600), votes).await.unwrap();
+    // In this boot it leaves, and does not go off.
+    let resumed = rig.forward(Some(&run.id), &consenting()).await;
+    let (key, text) = why(&resumed);
+    assert_eq!((key, voters(&rig).len()), ("03-shutdown", 2), "{text}");
+    rig.lab.shared().clear_faults();
+    assert_undone(&rig.backward(&run.id, &How::default()).await, "back");
+    assert_eq!(voters(&rig), all_three());
+    assert_same(&rig.picture().await, &picture, "back");
+    assert!(!assert_safe(&rig, "back"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_only_voter_does_not_leave_etcd() {
     let edit = |site: &mut Value| {

@@ -190,6 +190,23 @@ pub(super) async fn off(rig: &Rig) -> Run {
     run
 }
 
+/// Nobody was at the host yet: it stays on, with all that runs there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undo_before_anybody_was_there_leaves_the_host_on() {
+    let mut done = 0;
+    for world in WORLDS {
+        let rig = rig(world).await;
+        let (first, picture) = (stands(&rig), rig.picture().await);
+        let run = off(&rig).await;
+        let back = rig.backward(&run.id, &How { no_hands: true, ..How::default() }).await;
+        assert_undone(&back, world);
+        assert_eq!((stands(&rig), asked(&back, "04-move-drives")), (first, 0), "{world}");
+        assert_same(&rig.picture().await, &picture, world);
+        done += 1;
+    }
+    assert_eq!(done, 2);
+}
+
 pub(super) fn hands(rig: &Rig, to: &str) {
     rig.lab.press_button("pve").unwrap();
     rig.lab.move_drive(MEDIA, to).unwrap();

@@ -149,6 +149,75 @@ async fn a_drive_that_is_slow_to_come_up_is_waited_for_or_found_by_a_resume() {
     assert_eq!(done, 2);
 }
 
+/// The drive that is to come was put into a free slot already: nothing tells that from a machine on which all is done, and that
+/// is said. With the port of its slot it is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drive_that_came_beforehand_is_not_taken_for_a_move_that_was_done() {
+    let early = |world: &mut World| {
+        let disks = &mut world.talos.nodes.get_mut(NUC).unwrap().disks;
+        let fresh = disks.iter_mut().find(|disk| disk.serial == NEW).unwrap();
+        (fresh.bay, fresh.unplugged) = ("M2_3".into(), false);
+    };
+    let words = "each one of `target` is in the machine, in whatever slot, and of M2_2, M2_3 no port is known";
+    let rig = Rig::of(at_rest_after("nvme-data", "it came", early), unmeasured).await;
+    let run = rig.forward(None, &How::default()).await;
+    let (key, text) = why(&run);
+    assert!(key == "00-preflight" && text.contains(words) && rig.changes() == 0, "{key}: {text}");
+    assert!(text.contains("if fresh is in M2_2, add `port: \"0000:00:06.0\"` to M2_2"), "{text}");
+    // Nor is it by steps that stand alone, and what one of them keeps teaches nobody.
+    let mut rig = Rig::of(at_rest_after("nvme-data", "it came", early), unmeasured).await;
+    let all = std::mem::take(&mut rig.steps);
+    let (mut backup, mut checks) = (Vec::new(), Vec::new());
+    for step in all {
+        match step.id() {
+            "01-backup" => backup.push(step),
+            "04-move-drives" | "05-verify-disks" => checks.push(step),
+            _ => {}
+        }
+    }
+    rig.steps = backup;
+    assert_done(&rig.forward(None, &How::default()).await, "01 alone");
+    let mut told = 0;
+    for step in checks {
+        let id = step.id();
+        rig.steps = vec![step];
+        let run = rig.forward(None, &How::default()).await;
+        let (key, text) = why(&run);
+        assert!(key == id && text.contains("no port tells their slots"), "{key}: {text}");
+        told += 1;
+    }
+    assert_eq!(told, 2);
+    let port = |site: &mut Value| {
+        unmeasured(site);
+        site.pointer_mut("/talos/homelab/nodes/talos-nuc/slots/M2_3").unwrap()["port"] = json!("0000:00:06.0");
+    };
+    let rig = Rig::of(at_rest_after("nvme-data", "it came", early), port).await;
+    let run = rig.forward(None, &How::default()).await;
+    let (key, text) = why(&run);
+    assert!(key == "00-preflight" && text.contains("neither as in `current` nor as in `target`"), "{key}: {text}");
+}
+
+/// A partition of a volume that nobody has in the configuration any more: it was not ready before, and is not waited for, there
+/// nor back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_ready_before_holds_up_neither_the_run_nor_its_undo() {
+    let left_over = |world: &mut World| {
+        let part = json!({ "label": "u-old", "holds": "xfs", "size": 1 << 30 });
+        let disk = json!({
+            "model": "CT500MX500SSD1", "serial": "1904E1E2F3A4", "transport": "sata", "size": 500_107_862_016_u64,
+            "bus_path": "/pci0000:00/0000:00:17.0/ata4/host3/target3:0:0/3:0:0:0", "partitions": [part],
+        });
+        world.talos.nodes.get_mut(NUC).unwrap().disks.push(serde_json::from_value(disk).unwrap());
+    };
+    let rig = Rig::of(at_rest_after("nvme-data", "left over", left_over), unmeasured).await;
+    let run = rig.forward(None, &How::default()).await;
+    assert_done(&run, "forwards");
+    let told = notes(&run, "07-verify-volumes");
+    assert!(told.contains("u-old on 1904E1E2F3A4 is not ready (") && told.contains("and was not before"), "{told}");
+    assert_undone(&rig.backward(&run.id, &How::default()).await, "back");
+    assert_eq!((bays(&rig).0, cordoned(&rig).await), (first(), false));
+}
+
 /// A cable that came loose while the machine was open: the pool on that disk is waited for, and named; put back, it goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_came_loose_beside_the_slots_is_missed_before_pods_are_let_on() {

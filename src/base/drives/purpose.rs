@@ -38,6 +38,18 @@ impl fmt::Display for Purpose {
     }
 }
 
+impl Purpose {
+    /// The label of the partition that Talos makes for a volume (siderolabs/talos, `constants.UserVolumePrefix`,
+    /// `RawVolumePrefix`); None for what is no volume of its own making.
+    pub fn label(&self) -> Option<String> {
+        match self {
+            Self::UserVolume(name) => Some(format!("u-{name}")),
+            Self::RawVolume(name) => Some(format!("r-{name}")),
+            Self::System | Self::Mayastor(_) | Self::Local(_) | Self::Spare => None,
+        }
+    }
+}
+
 impl FromStr for Purpose {
     type Err = BadName;
 

@@ -252,7 +252,9 @@ impl RebootNode {
     /// What of the machine configuration comes into effect with the boot, if that is wanted; else why not, and what it is.
     async fn at_boot(&self, cx: &Estate) -> Result<AtBoot, Failure> {
         let configs = configs(&self.machine, &*self.machine.open(cx).await?).await?;
-        Ok(configs.with_a_boot(&self.machine, self.staged).map_err(|problem| (problem, configs.staged(&self.machine))))
+        Ok(configs
+            .with_a_boot(&self.machine, Some(self.staged))
+            .map_err(|problem| (problem, configs.staged(&self.machine))))
     }
 
     /// The VM, and whether it is the node's own; None: a machine of its own.

@@ -56,12 +56,20 @@ pub(super) static SEVERAL: Known = Known {
     matters: "Talos takes any of them: a volume may be made on the wrong one.",
     by_hand: "`talosctl edit machineconfig`: `match: disk.serial == \"..\"`, or another condition that one drive alone has.",
 };
+pub(super) static MADE_THERE: Known = Known {
+    name: "volume-made-on-the-new-drive",
+    steps: &[on::SHUTDOWN],
+    means: "The machine configuration has a volume that is on no drive yet, and its selector would mean the drive that comes, which is \
+            for something else.",
+    matters: "Talos makes the volume as soon as it sees that drive, before anybody could look.",
+    by_hand: "`talosctl edit machineconfig`: `match: disk.serial == \"..\"`, or take the document out.",
+};
 pub(super) static NO_PORT: Known = Known {
     name: "slots-not-told-apart",
     steps: &[on::MOVE],
-    means: "`current` and `target` have the same drives, and no port is known of a slot that changes: whether they were moved \
-            already cannot be told.",
-    matters: "Drives that somebody has moved by hand before would be asked to go back.",
+    means: "`current` and `target` have the same drives, and no port is known of a slot that changes, or the drive that is to come is \
+            in the machine already: whether the drives were moved cannot be told.",
+    matters: "Drives that somebody has moved by hand before would be asked to go back, or a drive in any free slot be taken for moved.",
     by_hand: "Look into the machine; `pvemig survey --hardware` shows the port of each drive: write that of one slot as its `port:`. \
               An earlier run knows it, too.",
 };
@@ -257,6 +265,7 @@ pub(super) static ALL: &[&Known] = &[
     &ALIKE,
     &BY_PLACE,
     &SEVERAL,
+    &MADE_THERE,
     &NO_PORT,
     &OLD_SYSTEM,
     &WIPED,

@@ -7,6 +7,7 @@ mod fold_back;
 mod known;
 mod measure;
 pub mod params;
+mod readiness;
 mod remembered;
 mod replicas;
 mod rights;

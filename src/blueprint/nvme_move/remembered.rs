@@ -33,6 +33,27 @@ pub(super) fn started_file(n: usize) -> String {
     format!("started-{n}.json")
 }
 
+/// The nth file of a step that has the node leave etcd: the boot in which it was about to.
+pub(super) fn left_file(n: usize) -> String {
+    format!("left-{n}.json")
+}
+
+/// Whether this run has had the node leave etcd in a boot: that of 02a, or one in which 03 had it leave once more.
+///
+/// # Errors
+/// What was kept cannot be read.
+pub(super) fn left_in(run: &RunInfo, boot: &str) -> Result<bool, Failure> {
+    for step in [on::LEAVE, on::SHUTDOWN] {
+        for n in 0..count(run, step, left_file)? {
+            let name = left_file(n);
+            if kept(run, step, &name, &name)?.as_deref() == Some(boot.as_bytes()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// How many files of such names a step has kept.
 pub(super) fn count(run: &RunInfo, step: &str, file: fn(usize) -> String) -> Result<usize, Failure> {
     let mut n = 0;

@@ -20,8 +20,9 @@ use crate::estate::Estate;
 use crate::talos::kind;
 
 use super::behind;
+use super::readiness::{READY, readiness};
 use super::sight::{learned, unasked};
-use super::stands::{Stands, stands};
+use super::stands::{Placed, Stands, stands};
 
 /// What it is made of, as `pvemig survey --hardware` writes it.
 pub(super) const INVENTORY: &str = "inventory.yaml";
@@ -58,7 +59,7 @@ pub struct Before {}
 /// # Errors
 /// It is there and cannot be read.
 pub(super) fn has_snapshot(run: &RunInfo) -> Result<bool, Failure> {
-    any(run, SNAPSHOT)
+    Ok(any(run, SNAPSHOT)? && any(run, TAKEN)?)
 }
 
 /// When this run took its snapshot of etcd; None: it has none, or does not tell.
@@ -124,6 +125,7 @@ impl Step<Estate> for Backup {
             (INVENTORY, "its inventory"),
             (STANDS, "which drive is in which slot"),
             (MOUNTS, "what it has mounted"),
+            (READY, "which of its volumes are ready"),
             (SURVEY, "a survey of its cluster"),
         ];
         for (file, what) in files {
@@ -162,13 +164,16 @@ impl Step<Estate> for Backup {
                 .collect();
             permit.file(MOUNTS, &written(MOUNTS, &mounts)?)?;
         }
+        if !any(seen.run, READY)? {
+            permit.file(READY, &written(READY, &readiness(cx, &self.machine).await?)?)?;
+        }
         if !any(seen.run, SURVEY)? {
             let names: Vec<String> = self.peers.iter().map(|peer| peer.name.clone()).collect();
             let survey = Box::pin(cx.survey(&names)).await?;
             permit.file(SURVEY, &written(SURVEY, &survey)?)?;
         }
         permit.go_on()?;
-        if any(seen.run, SNAPSHOT)? { Ok(()) } else { self.keep_etcd(cx, permit, &to).await }
+        if has_snapshot(seen.run)? { Ok(()) } else { self.keep_etcd(cx, permit, &to).await }
     }
 
     async fn back(&self, _: &Estate, _: &Before, _: Seen<'_, Before>) -> Result<Check<()>, Failure> {
@@ -222,8 +227,9 @@ impl Backup {
             live = behind::in_host(cx, vm, live).await?;
         }
         if !there.0 {
-            let (layout, ports) = stands(&self.plan, &learned(cx, &self.machine, run)?, &live).map_err(unasked)?;
-            let at = Stands { node: name.clone(), taken: sheet.taken, layout, ports };
+            let learned = learned(cx, &self.machine, run)?;
+            let Placed { layout, ports, guessed } = stands(&self.plan, &learned, &live).map_err(unasked)?;
+            let at = Stands { node: name.clone(), taken: sheet.taken, layout, ports, guessed };
             permit.file(STANDS, &written(STANDS, &at)?)?;
         }
         if !there.1 {
@@ -253,5 +259,22 @@ impl Backup {
         permit.file(TAKEN, &written(TAKEN, &told)?)?;
         permit.progress(&format!("{} bytes of etcd from {from}, sha256 {}", taken.size, taken.sha256));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_counts_once_it_is_known_of_when() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunInfo { files: Some(dir.path().to_owned()), ..RunInfo::default() };
+        let folder = dir.path().join(Backup::ID);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(SNAPSHOT), "its bytes").unwrap();
+        assert_eq!((has_snapshot(&run).unwrap(), snapshot_at(&run).unwrap()), (false, None));
+        std::fs::write(folder.join(TAKEN), "{\"at\":\"2026-11-01T00:00:00Z\"}").unwrap();
+        assert!(has_snapshot(&run).unwrap() && snapshot_at(&run).unwrap().is_some());
     }
 }

@@ -13,12 +13,13 @@ use crate::blueprint::install::asked::runs_from;
 use crate::blueprint::machine::Machine;
 use crate::blueprint::off::{Off, two_ways};
 use crate::blueprint::quorum::{self, Etcd, Peer, Said, Votes, amiss, apart, judge, look, votes};
-use crate::engine::step::{Outlook, Risk, Seen, Step};
+use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
 use crate::talos::{Leaving, RebootMode, Talos};
 
 use super::anew::Anew;
 use super::on;
+use super::remembered::{count, left_file, left_in};
 use super::s01_backup::has_snapshot;
 
 /// Has the node leave etcd.
@@ -122,7 +123,7 @@ impl Step<Estate> for LeaveEtcd {
     }
 
     async fn apply(&self, cx: &Estate, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
-        let (Some(since), Off::On(talos, _)) = (seen.since, two_ways(cx, &self.machine).await?) else { return Ok(()) };
+        let Off::On(talos, _) = two_ways(cx, &self.machine).await? else { return Ok(()) };
         let etcd = look(cx, &self.machine.cluster, &self.peers).await;
         if gone(&self.machine, &etcd).is_some() {
             return Ok(());
@@ -131,7 +132,10 @@ impl Step<Estate> for LeaveEtcd {
             return Err(Failure::barred(vec![problem]));
         }
         quorum::pass(cx, &self.machine.cluster, &self.machine.name, &self.peers, permit).await?;
-        Ok(talos.etcd_leave(&permit.in_boot(&since.boot), Leaving::UntilItsNextBoot).await?)
+        // Not that of the check: it may have been booted since, and joins again only at the boot after the one it leaves in.
+        let boot = talos.this_boot().await?;
+        permit.file(&left_file(count(seen.run, Self::ID, left_file)?), boot.as_bytes())?;
+        Ok(talos.etcd_leave(&permit.in_boot(&boot), Leaving::UntilItsNextBoot).await?)
     }
 
     async fn back(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>) -> Result<Check<()>, Failure> {
@@ -149,24 +153,22 @@ impl Step<Estate> for LeaveEtcd {
         let Some(problem) = amiss(name, &etcd) else {
             return Ok(Check::done().notes(votes(&etcd).map(|votes| format!("etcd has {votes}"))));
         };
-        if self.has_left(&talos, &etcd, before).await? {
+        if self.left(&talos, &etcd, before, seen.run).await?.is_some() {
             let reboots = Change::act(format!("{name} reboots, and joins etcd again"));
             return Ok(Check::todo(vec![reboots], ()));
         }
         Ok(Check::waiting(format!("{name} joins etcd again: {}", problem.text)))
     }
 
-    async fn undo(&self, cx: &Estate, before: &Before, _: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
+    async fn undo(&self, cx: &Estate, before: &Before, seen: Seen<'_, Before>, permit: &Permit) -> Result<(), Failure> {
         let Off::On(talos, _) = two_ways(cx, &self.machine).await? else { return Ok(()) };
         let etcd = look(cx, &self.machine.cluster, &self.peers).await;
-        if !self.has_left(&talos, &etcd, before).await? {
-            return Ok(());
-        }
+        let Some(boot) = self.left(&talos, &etcd, before, seen.run).await? else { return Ok(()) };
         // A boot takes what is on its disk into effect.
-        if let Err(problem) = configs(&self.machine, &talos).await?.with_a_boot(&self.machine, false) {
+        if let Err(problem) = configs(&self.machine, &talos).await?.with_a_boot(&self.machine, None) {
             return Err(Failure::barred(vec![problem]));
         }
-        talos.reboot(&permit.in_boot(&before.boot), RebootMode::Kexec).await?;
+        talos.reboot(&permit.in_boot(&boot), RebootMode::Kexec).await?;
         Ok(())
     }
 }
@@ -236,8 +238,19 @@ impl LeaveEtcd {
         Check::blocked(vec![Problem::new(text, help)])
     }
 
-    /// It is out of etcd, and in the boot in which it left.
-    async fn has_left(&self, talos: &Talos, etcd: &Etcd, before: &Before) -> Result<bool, Failure> {
-        Ok(gone(&self.machine, etcd).is_some() && talos.this_boot().await? == before.boot)
+    /// Its boot, where it is out of etcd and in the boot in which it left: that of the first look, or a later one.
+    async fn left(
+        &self,
+        talos: &Talos,
+        etcd: &Etcd,
+        before: &Before,
+        run: &RunInfo,
+    ) -> Result<Option<String>, Failure> {
+        if gone(&self.machine, etcd).is_none() {
+            return Ok(None);
+        }
+        let boot = talos.this_boot().await?;
+        let is_it = boot == before.boot || left_in(run, &boot)?;
+        Ok(is_it.then_some(boot))
     }
 }

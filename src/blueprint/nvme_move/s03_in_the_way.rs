@@ -37,7 +37,7 @@ impl ShutDown {
         let mut problems = drained::look(cx, machine, seen.run).await?.problems;
         problems.extend(self.of_etcd(cx, seen).await?);
         // A boot takes what is on its disk into effect.
-        problems.extend(configs(machine, talos).await?.with_a_boot(machine, false).err());
+        problems.extend(configs(machine, talos).await?.with_a_boot(machine, None).err());
         if let Some(vm) = &machine.vm {
             let (_, _, (status, config)) = vm.state_and_config(cx).await?;
             let (its, own) = (own_vm::of_vm(&config), own_vm::of_node(talos).await?);
@@ -72,12 +72,12 @@ impl ShutDown {
             if gone(&self.machine, &etcd).is_some() {
                 return Ok(Vec::new());
             }
-            if seen.since.is_none() {
+            // One that was booted since it left, by whomever, leaves once more: what 02a has asked for stands.
+            if seen.since.is_none() && !has_snapshot(run)? {
                 let text = format!("{name} has a member of etcd, and its system disk is about to go");
                 let help = format!("it leaves first, and joins again at each boot: `pvemig step {}`", on::LEAVE);
                 return Ok(vec![Problem::new(text, help).mended_by(on::LEAVE)]);
             }
-            // One that was booted in between, for a drive in the wrong place or on the way back, leaves once more.
             return Ok(verdict.problems);
         }
         if seen.since.is_some() && self.is_idle(&etcd, run)? {
@@ -93,10 +93,12 @@ impl ShutDown {
         }
         if only
             && seen.since.is_none()
-            && let Some(at) = snapshot_at(run)?.filter(|at| cx.clock().now().duration_since(*at) > STALE)
+            && let at = snapshot_at(run)?
+            && at.is_none_or(|at| cx.clock().now().duration_since(at) > STALE)
         {
+            let at = at.map_or_else(|| "a time that is not known".to_owned(), |at| format!("{at:.0}"));
             let text = format!(
-                "{name} is the only voter of etcd, and the snapshot of this run is of {at:.0}: what came since is not in it"
+                "{name} is the only voter of etcd, and the snapshot of this run is of {at}: what came since is not in it"
             );
             return Ok(vec![Problem::new(
                 text,

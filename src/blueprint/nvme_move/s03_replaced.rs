@@ -12,7 +12,8 @@ use crate::estate::Estate;
 use crate::talos::{Leaving, Talos};
 
 use super::anew::switch_off;
-use super::remembered::seen_last;
+use super::on;
+use super::remembered::{count, left_file, seen_last};
 use super::s02a_leave_etcd::gone;
 use super::s03_shutdown::{Before, ShutDown};
 use super::sight::layout_now;
@@ -50,7 +51,7 @@ impl ShutDown {
     pub(super) async fn let_go(
         &self,
         cx: &Estate,
-        talos: &Talos,
+        (talos, boot): (&Talos, &str),
         etcd: &Etcd,
         run: &RunInfo,
         permit: &Permit,
@@ -61,7 +62,9 @@ impl ShutDown {
                 return Ok(());
             }
             pass().await?;
-            return Ok(talos.etcd_leave(permit, Leaving::UntilItsNextBoot).await?);
+            // For the way back: it joins again at the boot after this one.
+            permit.file(&left_file(count(run, on::SHUTDOWN, left_file)?), boot.as_bytes())?;
+            return Ok(talos.etcd_leave(&permit.in_boot(boot), Leaving::UntilItsNextBoot).await?);
         }
         if self.without_api || self.is_idle(etcd, run)? { Ok(()) } else { pass().await }
     }

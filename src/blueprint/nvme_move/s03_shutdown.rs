@@ -149,7 +149,7 @@ impl Step<Estate> for ShutDown {
         self.remember(cx, seen.run, None, permit).await?;
         let boot = talos.this_boot().await?;
         let etcd = look(cx, &self.machine.cluster, &self.peers).await;
-        self.let_go(cx, &talos, &etcd, seen.run, permit).await?;
+        self.let_go(cx, (&talos, &boot), &etcd, seen.run, permit).await?;
         let permit = &permit.in_boot(&boot);
         let Some(vm) = &self.machine.vm else {
             // It is drained; Talos need not do it again.
@@ -256,9 +256,12 @@ impl ShutDown {
         {
             return Ok(None);
         }
-        let text = format!(
-            "{name} is silent, and this run has not switched it off: with its cable out it would be silent too"
-        );
+        let told = if times(seen.run)? > 0 && ended_boot(seen.run)?.is_none() {
+            "whether this run has switched it off is not known, as it was cut there"
+        } else {
+            "this run has not switched it off"
+        };
+        let text = format!("{name} is silent, and {told}: with its cable out it would be silent too");
         let help = format!(
             "look at it: where it is off, `pvemig resume --destroy {word}` goes on; else put the cable in first"
         );

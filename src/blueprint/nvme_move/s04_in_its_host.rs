@@ -72,6 +72,14 @@ impl MoveDrives {
             let of = layout.iter().map(|(slot, name)| format!("{} is in {slot} of {host}", called(&known.plan, name)));
             return Ok(Check::done().notes(of.collect::<Vec<_>>()));
         }
+        // In the boot in which the VM went off nothing was moved; what hands its drives on may hide them there.
+        if let (Chassis::Shown(shown), Some(passed)) = (&chassis, passed(run)?)
+            && passed.boot == shown.boot
+            && !forth
+            && last(&known, run)? == *layout
+        {
+            return Ok(Check::done().note(format!("{host} has not been off since {} was", self.machine.name)));
+        }
         let before = forth.then(|| Before { layout: known.plan.current.clone() });
         let from = match &chassis {
             Chassis::Shown(shown) => shown.seats(&known.plan, &last(&known, run)?),

@@ -27,7 +27,7 @@ use super::diagnose;
 use super::on;
 use super::remembered::seen_last;
 use super::s01_backup::{INVENTORY, STANDS};
-use super::stands::{Stands, stands, with_ports};
+use super::stands::{Placed, Stands, stands, with_ports};
 use super::way_out::ONCE_MORE;
 
 /// How the drives were when nothing had been moved yet.
@@ -36,6 +36,8 @@ pub(super) struct Known {
     pub(super) plan: Plan,
     /// Its drives then; empty where that is not known.
     pub(super) before: Inventory,
+    /// Which of the two layouts it was in is a guess: nothing is proven by it.
+    pub(super) guessed: bool,
 }
 
 /// How long a machine that boots, or waits, may take to find its drives, and to look at what is on them.
@@ -108,7 +110,7 @@ pub(super) fn learned(cx: &Estate, machine: &Machine, run: &RunInfo) -> Result<B
         };
         let stands: Stands = serde_json::from_slice(&bytes).map_err(|error| failed(&path, error.to_string()))?;
         let newer = newest.as_ref().is_none_or(|other| other.taken < stands.taken);
-        if stands.node == machine.name && newer {
+        if stands.node == machine.name && newer && !stands.guessed {
             newest = Some(stands);
         }
     }
@@ -132,23 +134,34 @@ pub(super) fn known(
                 .map_err(|error| Failure::plain(format!("{STANDS} of this run cannot be read: {error}"), None))?;
             let before = facts.bays.inventory();
             let before = before.map_err(|why| Failure::plain(why.unknown.clone(), why.help.clone()))?;
-            ((at.layout, at.ports), before)
+            (Placed { layout: at.layout, ports: at.ports, guessed: at.guessed }, before)
         }
         _ => {
             let learned = learned(cx, machine, run)?;
             match live {
                 Some(live) => (stands(plan, &learned, live).map_err(unasked)?, live.clone()),
-                None => ((Layout::new(), learned), Inventory::default()),
+                None => (Placed { ports: learned, ..Placed::default() }, Inventory::default()),
             }
         }
     };
-    let (layout, ports) = at;
+    let Placed { layout, ports, guessed } = at;
     let mut plan = with_ports(plan, &ports);
     if layout.is_empty() {
-        return Ok(Known { plan, before: Inventory::default() });
+        return Ok(Known { plan, before: Inventory::default(), guessed });
     }
     plan.current = layout;
-    Ok(Known { plan, before })
+    Ok(Known { plan, before, guessed })
+}
+
+/// Where it was guessed how the drives were, nothing says that they are where they belong.
+fn not_a_guess(machine: &Machine, known: &Known) -> Result<(), Failure> {
+    if !known.guessed {
+        return Ok(());
+    }
+    let text =
+        format!("whether the drives of {} were moved already cannot be told: no port tells their slots", machine.name);
+    let help = "`pvemig plan` says of which slot one is needed, and where to look; then a new run".to_owned();
+    Err(Failure::plain(text, Some(help)))
 }
 
 /// What would have to be known and is not.
@@ -192,6 +205,7 @@ pub(super) async fn stand(
     loop {
         let live = behind::inventory(cx, machine).await?;
         let known = known(cx, machine, plan, run, Some(&live))?;
+        not_a_guess(machine, &known)?;
         let sight = match placed(&known.plan, layout, &known.before, &live) {
             Ok(sight) => sight,
             Err(why) if stage != Stage::Running => {
@@ -264,6 +278,7 @@ async fn waiting(
     loop {
         let live = Box::pin(cx.inventory_waiting(&machine.name, &talos)).await?;
         let known = known(cx, machine, plan, run, Some(&live))?;
+        not_a_guess(machine, &known)?;
         let sight = placed(&known.plan, layout, &known.before, &live);
         // It answers as soon as it is up, and may not have looked at each drive by then.
         let early = sight.as_ref().map_or(true, |sight| sight.odd.iter().any(by_content));

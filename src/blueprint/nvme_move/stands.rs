@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::base::drives::{Inventory, Layout, Plan, Port, Sight, Unasked, name};
+use crate::base::drives::{Inventory, Layout, Plan, Port, Sight, Slot, Unasked, name};
 
 /// What an inventory showed of the slots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,20 @@ pub(super) struct Stands {
     pub(super) layout: Layout,
     /// The ports of the slots, as far as they are known.
     pub(super) ports: BTreeMap<String, Port>,
+    /// It was guessed which of two layouts it is: nobody is to learn from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) guessed: bool,
+}
+
+/// Which layout a machine is in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Placed {
+    /// Which drive is where; empty where that cannot be told.
+    pub(super) layout: Layout,
+    /// The ports of the slots, as far as they are known, or follow from the layout.
+    pub(super) ports: BTreeMap<String, Port>,
+    /// The other layout of the plan would look the same, or the one after the move is not proven by ports.
+    pub(super) guessed: bool,
 }
 
 /// Which layout a machine is in. The ports that are known decide; without them it is as in `current`, or where that cannot
@@ -30,11 +44,7 @@ pub(super) struct Stands {
 ///
 /// # Errors
 /// As for [`name`].
-pub(super) fn stands(
-    plan: &Plan,
-    learned: &BTreeMap<String, Port>,
-    live: &Inventory,
-) -> Result<(Layout, BTreeMap<String, Port>), Unasked> {
+pub(super) fn stands(plan: &Plan, learned: &BTreeMap<String, Port>, live: &Inventory) -> Result<Placed, Unasked> {
     let plan = with_ports(plan, learned);
     let ports: BTreeMap<String, Port> =
         plan.slots.iter().filter_map(|slot| Some((slot.name.clone(), slot.port.clone()?))).collect();
@@ -47,17 +57,44 @@ pub(super) fn stands(
     let slot_at = |port: &Port| ports.iter().find(|(_, of)| *of == port).map(|(slot, _)| slot.clone());
     let known: Option<Layout> = at.iter().map(|(name, port)| Some((slot_at(port)?, (*name).to_owned()))).collect();
     if let Some(layout) = known.filter(|layout| !layout.is_empty() && layout.len() == named.found.len()) {
-        return Ok((layout, ports));
+        return Ok(Placed { layout, ports, guessed: false });
     }
     let both = [&plan.current, &plan.target];
     Ok(match both.into_iter().find(|layout| may_be(&plan, layout, &named, &at, &ports)) {
         Some(layout) => {
+            let guessed = is_guess(&plan, layout, &ports);
             let mut all = ports;
             all.extend(layout.iter().filter_map(|(slot, name)| Some((slot.clone(), at.get(name.as_str())?.clone()))));
-            (layout.clone(), all)
+            Placed { layout: layout.clone(), ports: all, guessed }
         }
-        None => (Layout::new(), ports),
+        None => Placed { ports, ..Placed::default() },
     })
+}
+
+/// Whether what is taken for one of the two layouts may be something else. That it is as in `current` is the word of the site
+/// file, where it can be told from the other at all; that it is as in `target` takes the port of a slot that is new to its
+/// drive: one that is to come may have been put into any slot beforehand.
+fn is_guess(plan: &Plan, layout: &Layout, ports: &BTreeMap<String, Port>) -> bool {
+    if *layout == plan.current {
+        return changing(plan).next().is_some() && look_alike(plan);
+    }
+    let mut new = layout.iter().filter(|(slot, name)| plan.current.get(*slot) != Some(*name)).peekable();
+    new.peek().is_some() && !new.any(|(slot, _)| ports.contains_key(slot))
+}
+
+/// The slots that have another drive afterwards, or none.
+pub(super) fn changing(plan: &Plan) -> impl Iterator<Item = &Slot> {
+    plan.slots.iter().filter(|slot| plan.current.get(&slot.name) != plan.target.get(&slot.name))
+}
+
+/// Whether nothing tells `current` from `target`: the same drives, and no port is known of a slot that changes.
+pub(super) fn look_alike(plan: &Plan) -> bool {
+    let all = |layout: &Layout| {
+        let mut names: Vec<String> = layout.values().cloned().collect();
+        names.sort();
+        names
+    };
+    all(&plan.current) == all(&plan.target) && changing(plan).all(|slot| slot.port.is_none())
 }
 
 /// Whether exactly the drives of a layout are there, and none is where that layout has another slot.
@@ -90,7 +127,7 @@ pub(super) fn with_ports(plan: &Plan, learned: &BTreeMap<String, Port>) -> Plan 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::drives::{Drive, Purpose, Scenario, Slot, Wanted};
+    use crate::base::drives::{Drive, Purpose, Scenario, Wanted};
 
     const PORTS: [&str; 3] = ["0000:00:1b.0", "0000:00:1d.0", "0000:00:06.0"];
 
@@ -137,8 +174,9 @@ mod tests {
 
     fn shown(plan: &Plan, learned: &[(&str, usize)], drives: &[(&str, usize)]) -> String {
         let learned = learned.iter().map(|(slot, at)| ((*slot).to_owned(), PORTS[*at].parse().unwrap())).collect();
-        let (layout, _) = stands(plan, &learned, &live(drives)).unwrap();
-        layout.iter().map(|(slot, name)| format!("{slot}={name}")).collect::<Vec<_>>().join(" ")
+        let Placed { layout, guessed, .. } = stands(plan, &learned, &live(drives)).unwrap();
+        let shown = layout.iter().map(|(slot, name)| format!("{slot}={name}")).collect::<Vec<_>>().join(" ");
+        if guessed { format!("{shown}?") } else { shown }
     }
 
     #[test]
@@ -146,22 +184,25 @@ mod tests {
         let new = plan("1=a 2=b", "1=a 3=b 2=c");
         let swap = plan("1=a 2=b", "1=b 2=a");
         type At = &'static [(&'static str, usize)];
-        let cases: [(&Plan, At, At, &str); 9] = [
+        let cases: [(&Plan, At, At, &str); 11] = [
             // Nothing is learned: the drives that are there tell.
             (&new, &[], &[("a", 0), ("b", 1)], "1=a 2=b"),
-            (&new, &[], &[("a", 0), ("b", 2), ("c", 1)], "1=a 2=c 3=b"),
+            // The one that comes is there: in its slot, or in any other.
+            (&new, &[], &[("a", 0), ("b", 2), ("c", 1)], "1=a 2=c 3=b?"),
+            (&new, &[("1", 0)], &[("a", 0), ("b", 2), ("c", 1)], "1=a 2=c 3=b?"),
+            (&new, &[("2", 1)], &[("a", 0), ("b", 2), ("c", 1)], "1=a 2=c 3=b"),
             // One is missing: nobody can tell where the other one is.
             (&new, &[], &[("a", 0)], ""),
             (&new, &[("1", 0), ("2", 1), ("3", 2)], &[("a", 0)], "1=a"),
             // Two that change places look the same before and after.
-            (&swap, &[], &[("a", 1), ("b", 0)], "1=a 2=b"),
+            (&swap, &[], &[("a", 1), ("b", 0)], "1=a 2=b?"),
             (&swap, &[("1", 0), ("2", 1)], &[("a", 1), ("b", 0)], "1=b 2=a"),
             (&swap, &[("1", 0)], &[("a", 1), ("b", 0)], "1=b 2=a"),
             (&swap, &[("1", 0), ("2", 1)], &[("a", 0), ("b", 1)], "1=a 2=b"),
             // A third slot that neither layout has.
             (&swap, &[("1", 0), ("2", 1), ("3", 2)], &[("a", 0), ("b", 2)], "1=a 3=b"),
         ];
-        assert_eq!(cases.len(), 9);
+        assert_eq!(cases.len(), 11);
         for (plan, learned, drives, expected) in cases {
             assert_eq!(shown(plan, learned, drives), expected, "{learned:?} {drives:?}");
         }

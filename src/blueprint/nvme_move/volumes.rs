@@ -18,6 +18,7 @@ use crate::talos::kind::{self, Mount, Stage, VolumeStatus};
 use super::behind;
 use super::diagnose::not_mounted;
 use super::on;
+use super::readiness::{self, Readiness};
 use super::s01_backup::MOUNTS;
 use super::sight::{Known, facts, known, unasked};
 
@@ -114,6 +115,8 @@ struct Mounted {
 struct Former {
     volumes: Vec<Was>,
     mounts: Vec<Mounted>,
+    /// What served; None: that is not known, and all of it is asked for.
+    ready: Option<Readiness>,
     notes: Vec<String>,
 }
 
@@ -150,7 +153,7 @@ pub(super) async fn look(
     let former = former(machine, &drives, run)?;
     let talosctl = |rest: &str| machine.talosctl(rest);
     let of_volumes = judge(&former, volumes, &now, &drives, &talosctl);
-    Ok(of_volumes.and(pools(cx, machine, &drives).await?))
+    Ok(of_volumes.and(pools(cx, machine, &drives, former.ready.as_ref()).await?))
 }
 
 /// What 01 of this run has kept of the volumes.
@@ -167,7 +170,8 @@ fn former(machine: &Machine, drives: &Drives, run: &RunInfo) -> Result<Former, F
         Some(bytes) => serde_json::from_slice(&bytes)
             .map_err(|error| Failure::plain(format!("{MOUNTS} of this run cannot be read: {error}"), None))?,
     };
-    staying(&drives.known.plan, &before, mounts)
+    let former = staying(&drives.known.plan, &before, mounts)?;
+    Ok(Former { ready: readiness::former(run)?, ..former })
 }
 
 /// The volumes and mounts that are to be there afterwards, too: what leaves with its drive is not.
@@ -212,7 +216,8 @@ fn staying(plan: &Plan, before: &Inventory, mounts: Vec<Mounted>) -> Result<Form
 fn judge(former: &Former, volumes: &[String], now: &Now, drives: &Drives, talosctl: &dyn Fn(&str) -> String) -> Judged {
     let mut out = Judged { notes: former.notes.clone(), ..Judged::default() };
     for was in &former.volumes {
-        known_volume(was, now, drives, talosctl, &mut out);
+        let served = former.ready.as_ref().is_none_or(|ready| ready.volumes.contains(&was.id));
+        known_volume((was, served), now, drives, talosctl, &mut out);
     }
     for name in volumes {
         new_volume(name, now, drives, &mut out);
@@ -233,7 +238,14 @@ fn judge(former: &Former, volumes: &[String], now: &Now, drives: &Drives, talosc
     out
 }
 
-fn known_volume(was: &Was, now: &Now, drives: &Drives, talosctl: &dyn Fn(&str) -> String, out: &mut Judged) {
+/// `served`: it was ready before; what was not is not waited for.
+fn known_volume(
+    (was, served): (&Was, bool),
+    now: &Now,
+    drives: &Drives,
+    talosctl: &dyn Fn(&str) -> String,
+    out: &mut Judged,
+) {
     let live = &drives.live.drives;
     let has = |drive: &Drive| drive.parts.known().is_some_and(|parts| parts.iter().any(|part| part.uuid == was.uuid));
     let found: Vec<usize> = (0..live.len()).filter(|at| live.get(*at).is_some_and(has)).collect();
@@ -276,6 +288,9 @@ fn known_volume(was: &Was, now: &Now, drives: &Drives, talosctl: &dyn Fn(&str) -
                 Some(at) => refuse(format!("{} is {at}, and its partition is on {}", was.id, drive.shown())),
                 None => out.notes.push(format!("{} is ready on {}", was.id, drive.shown())),
             }
+        }
+        _ if !served => {
+            out.notes.push(format!("{} on {} is not ready ({phase}), and was not before", was.id, drive.shown()));
         }
         // Talos looks again whenever something changes on the drives.
         _ => out.waits.push(not_mounted(&was.id, phase, error, Some(&drive.shown()))),
@@ -335,13 +350,13 @@ fn new_volume(name: &str, now: &Now, drives: &Drives, out: &mut Judged) {
 }
 
 /// The pools of Mayastor on the node serve again.
-async fn pools(cx: &Estate, machine: &Machine, drives: &Drives) -> Result<Judged, Failure> {
+async fn pools(cx: &Estate, machine: &Machine, drives: &Drives, ready: Option<&Readiness>) -> Result<Judged, Failure> {
     let asked = async {
         let kube = cx.kubernetes(&machine.node.cluster).await?;
         Ok::<_, Failure>(kube.disk_pools().await?)
     };
     match asked.await {
-        Ok(pools) => Ok(of_pools(&pools.unwrap_or_default(), &machine.node.name, drives)),
+        Ok(pools) => Ok(of_pools(&pools.unwrap_or_default(), &machine.node.name, drives, ready)),
         Err(failure) if may_pass(&failure) => {
             let waits = vec![format!("the pools of Mayastor cannot be asked yet: {failure}")];
             Ok(Judged { waits, ..Judged::default() })
@@ -350,7 +365,7 @@ async fn pools(cx: &Estate, machine: &Machine, drives: &Drives) -> Result<Judged
     }
 }
 
-fn of_pools(pools: &[DiskPool], node: &str, drives: &Drives) -> Judged {
+fn of_pools(pools: &[DiskPool], node: &str, drives: &Drives, ready: Option<&Readiness>) -> Judged {
     let mut out = Judged::default();
     for pool in pools.iter().filter(|pool| pool.node == node) {
         let name = &pool.name;
@@ -358,6 +373,8 @@ fn of_pools(pools: &[DiskPool], node: &str, drives: &Drives) -> Judged {
             out.notes.push(format!("pool {name} is being deleted"));
         } else if pool.is_online() {
             out.notes.push(format!("pool {name} is Online"));
+        } else if ready.is_some_and(|ready| !ready.pools.contains(name)) {
+            out.notes.push(format!("pool {name} of Mayastor is {}, and was not Online before", pool.health));
         } else {
             let made = if pool.created { "" } else { ", and not made" };
             out.waits.push(format!("pool {name} of Mayastor is {}{made}", pool.health));

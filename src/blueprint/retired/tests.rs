@@ -205,7 +205,7 @@ fn a_machine_is_held_off_by_an_open_run_whose_closer_has_not_let_it_go() {
     const MOVE: &str = "04-move-drives";
     const CLOSER: &str = "05-verify-disks";
     type Case<'a> = (&'a [(&'a str, How)], &'a [&'a str], Option<Event>, bool);
-    let cases: [Case<'_>; 12] = [
+    let cases: [Case<'_>; 13] = [
         (&[], &[HOLD, CLOSER], None, false),
         (&[(HOLD, Begun)], &[MOVE, CLOSER], None, true),
         (&[(HOLD, Sent)], &[MOVE, CLOSER], None, true),
@@ -215,6 +215,8 @@ fn a_machine_is_held_off_by_an_open_run_whose_closer_has_not_let_it_go() {
         (&[(HOLD, Already)], &[MOVE, CLOSER], abandoned(), true),
         // Alone, as a step of its own.
         (&[(HOLD, Applied)], &[], done(), true),
+        // The same, and it was off: nothing was done, and there is nothing to take back.
+        (&[(HOLD, Already)], &[], done(), false),
         // It was off before.
         (&[(HOLD, Already)], &[MOVE, CLOSER], None, true),
         (&[(HOLD, Already), (CLOSER, Already)], &[], None, false),
@@ -236,7 +238,7 @@ fn a_machine_is_held_off_by_an_open_run_whose_closer_has_not_let_it_go() {
         let other = fate(&planned("usb-move", &of(json!("n1")), steps, later, end.clone()));
         assert_eq!(other, Fate::default(), "{steps:?} {end:?}");
     }
-    assert_eq!(count, 12);
+    assert_eq!(count, 13);
     // What was not needed was not put up.
     let plan = [("03-shutdown", How::NotNeeded)];
     let run = planned("nvme-move", &of(json!("n1")), &plan, &[MOVE, CLOSER], None);

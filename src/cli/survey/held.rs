@@ -40,7 +40,7 @@ impl Held {
             let takes_over =
                 |name: &String| format!("started by hand then, `pvemig run {name}` takes over what is still held");
             let next = migration.map_or_else(takes_back, takes_over);
-            let at = ", which is over: do not start it before its drives are where they belong".to_owned();
+            let at = ", which is over: see that its drives are where they belong before you start it".to_owned();
             return Self { run: id.clone(), what: what.to_owned(), at, next, since: Some(run.state.last) };
         }
         let at = stands::at(run).map_or_else(|| "in its undo".to_owned(), |key| format!("at {key}"));

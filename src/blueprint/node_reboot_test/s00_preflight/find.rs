@@ -122,7 +122,7 @@ fn at_boot(p: &Preflight, machine: &Machine, f: &TalosFacts, said: bool, out: &m
     if let Some(note) = configs.staged(machine) {
         out.note(reboot.clone(), note);
     }
-    if let (Err(problem), false) = (configs.with_a_boot(machine, p.staged), said) {
+    if let (Err(problem), false) = (configs.with_a_boot(machine, Some(p.staged)), said) {
         out.borrowed(&known::CONFIG_WAITS, reboot, problem);
     }
 }

@@ -130,7 +130,7 @@ pub const PARAMS: &[Param] = &[
     .of(MEASURED),
     Param::may(
         "recipients",
-        "age recipients for whom alone the run files with secrets are (machine configuration, snapshot of etcd)",
+        "age recipients for whom alone 01 keeps the files with secrets (machine configuration, snapshot of etcd); where `volumes` add to it, 06 keeps the former configuration as it is, for its undo",
         "[age1..]",
         "they are for their owner alone, as they are",
     ),

@@ -207,6 +207,10 @@ async fn virtual_machine(p: &Preflight, cx: &Estate, vm: &Vm) -> Result<VmFacts,
 async fn is_done(other: &Other, cx: &Estate, run: &RunInfo) -> Result<bool, Failure> {
     let live = behind::inventory(cx, &other.machine).await?;
     let learned = learned(cx, &other.machine, run)?;
-    let (layout, _) = stands(&other.plan, &learned, &live).map_err(super::super::sight::unasked)?;
-    Ok(layout == other.plan.target)
+    let placed = stands(&other.plan, &learned, &live).map_err(super::super::sight::unasked)?;
+    if placed.guessed && placed.layout == other.plan.target {
+        let text = format!("no port tells the slots of {}", other.machine.name);
+        return Err(Failure::plain(text, Some("`pvemig plan` of its migration says which one is needed".into())));
+    }
+    Ok(placed.layout == other.plan.target)
 }

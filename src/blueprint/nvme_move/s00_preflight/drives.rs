@@ -1,11 +1,14 @@
 //! What is found of the drives, and of whoever names them: from what was asked, without asking.
 
+use std::collections::BTreeMap;
+
 use crate::base::drives::{Drive, Inventory, Odd, Plan, Purpose, Scenario, Sight, Slot, name, ports, predicted};
 use crate::base::permit::System;
 use crate::base::selector::{self, Selector};
 use crate::base::survey::{Disk, Layer, MachineConfig, SystemDisk};
 use crate::blueprint::finding::{Findings, Unknown};
 
+use super::super::stands::{changing, look_alike, stands};
 use super::super::{known, on};
 use super::installation::installations;
 
@@ -79,19 +82,17 @@ fn places(plan: &Plan, sight: &Sight, before: &Inventory, live: &Inventory, out:
 /// run has, and no others.
 pub(super) fn told_apart(plan: &Plan, live: &Inventory) -> Findings {
     let mut out = Findings::of(System::Talos);
-    let all = |layout: &crate::base::drives::Layout| {
-        let mut names: Vec<String> = layout.values().cloned().collect();
-        names.sort();
-        names
-    };
-    let changes = |slot: &&Slot| plan.current.get(&slot.name) != plan.target.get(&slot.name);
-    let changing: Vec<&Slot> = plan.slots.iter().filter(changes).collect();
-    if all(&plan.current) != all(&plan.target) || changing.iter().any(|slot| slot.port.is_some()) {
+    let Ok(placed) = stands(plan, &BTreeMap::new(), live) else { return out };
+    let alike = look_alike(plan) && changing(plan).next().is_some();
+    if !placed.guessed && !alike {
         return out;
     }
     let Ok(sight) = name(plan, live) else { return out };
+    // Those of which one port would tell, or of which it takes each.
+    let layout = if alike { &plan.current } else { &plan.target };
+    let changing: Vec<&Slot> = changing(plan).filter(|slot| slot.port.is_none()).collect();
     let filled = changing.iter().find_map(|slot| {
-        let drive = plan.current.get(&slot.name)?;
+        let drive = layout.get(&slot.name)?;
         let port = live.drives.get(sight.of(drive)?.at)?.port()?;
         Some((slot, drive, port))
     });
@@ -107,11 +108,16 @@ pub(super) fn told_apart(plan: &Plan, live: &Inventory) -> Findings {
         }
     };
     let names: Vec<&str> = changing.iter().map(|slot| slot.name.as_str()).collect();
+    let why = if alike {
+        "`current` and `target` have the same ones"
+    } else {
+        "each one of `target` is in the machine, in whatever slot"
+    };
     out.problem(
         &known::NO_PORT,
         on::MOVE,
         format!(
-            "whether the drives were moved already cannot be told: `current` and `target` have the same ones, and of {} no port is known",
+            "whether the drives were moved already cannot be told: {why}, and of {} no port is known",
             names.join(", ")
         ),
         help,
@@ -206,14 +212,35 @@ pub(super) fn selectors(
             );
             continue;
         }
-        several(&selector, system, disks, &then, plan, &mut out);
+        several(&selector, (system, live), disks, &then, plan, &mut out);
     }
     out
 }
 
+/// A volume that nothing has yet would be made on a drive that comes for something else.
+fn made_there(selector: &Selector<'_>, will: &[&Disk], live: &Inventory, plan: &Plan, out: &mut Findings) {
+    let ([only], Some(label)) = (will, &selector.volume) else { return };
+    let exists = |drive: &Drive| drive.parts.known().into_iter().flatten().any(|part| part.label == *label);
+    let Some((name, wanted)) = plan.drives.get_key_value(&only.id).filter(|(_, wanted)| wanted.new) else { return };
+    let is_for_it = wanted.purposes.iter().any(|purpose| purpose.label().as_ref() == Some(label));
+    if !selector.makes_a_volume() || is_for_it || live.drives.iter().any(exists) {
+        return;
+    }
+    let purposes: Vec<String> = wanted.purposes.iter().map(ToString::to_string).collect();
+    let text = format!(
+        "{} means nothing now, and would mean {name} once that is in the machine: Talos makes {label} on it at once, and the plan has it \
+         for {}",
+        selector.shown(),
+        purposes.join(", ")
+    );
+    let help = "name another drive by `disk.serial == \"..\"`, or take the document out: `talosctl edit machineconfig`; or correct \
+                `purpose` in the site file";
+    out.problem(&known::MADE_THERE, on::SHUTDOWN, text, help);
+}
+
 fn several(
     selector: &Selector<'_>,
-    system: &Layer<SystemDisk>,
+    (system, live): (&Layer<SystemDisk>, &Inventory),
     now: &[Disk],
     then: &[Disk],
     plan: &Plan,
@@ -228,6 +255,9 @@ fn several(
             return;
         }
     };
+    if is.is_empty() {
+        made_there(selector, &will, live, plan, out);
+    }
     // The disk of an installation is the first that fits, and it is installed.
     if selector.volume.is_none() && is.len() == will.len() {
         return;

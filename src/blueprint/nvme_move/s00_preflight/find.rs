@@ -81,7 +81,7 @@ fn node(p: &Preflight, talos: &Asked<TalosFacts>) -> Findings {
     if f.roles.iter().any(|role| role == rights::ROLE) {
         let what = format!("{name} its machine configuration");
         if let Some(configs) = out.need(on::SHUTDOWN, &what, &f.configs)
-            && let Err(problem) = configs.with_a_boot(&p.machine, false)
+            && let Err(problem) = configs.with_a_boot(&p.machine, None)
         {
             out.borrowed(&known::CONFIG_WAITS, on::SHUTDOWN, problem);
         }

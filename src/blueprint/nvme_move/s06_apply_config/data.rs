@@ -110,18 +110,10 @@ fn belongs(plan: &Plan, drives: &Drives) -> BTreeMap<String, (String, usize)> {
         if Plan::slot_of(&plan.target, &found.name).is_none() {
             continue;
         }
-        let labels = wanted.purposes.iter().filter_map(label_of);
+        let labels = wanted.purposes.iter().filter_map(Purpose::label);
         all.extend(labels.map(|label| (label, (found.name.clone(), found.at))));
     }
     all
-}
-
-fn label_of(purpose: &Purpose) -> Option<String> {
-    match purpose {
-        Purpose::UserVolume(name) => Some(format!("u-{name}")),
-        Purpose::RawVolume(name) => Some(format!("r-{name}")),
-        _ => None,
-    }
 }
 
 fn one(
@@ -158,7 +150,7 @@ fn one(
                 out.notes.push(format!("{} means {name} alone, and {label} is there", selector.place));
             }
             Some(drive) => {
-                let own: Vec<String> = drives.wanted(name).iter().filter_map(label_of).collect();
+                let own: Vec<String> = drives.wanted(name).iter().filter_map(Purpose::label).collect();
                 match holds(drive, &own, live) {
                     Err(why) => out.unknown = Some(why),
                     Ok(held) if held.is_empty() => {
@@ -171,13 +163,30 @@ fn one(
                 }
             }
         },
-        ([_], None) => {}
+        ([only], None) => {
+            if let Some(name) = made_on(selector, only, drives).filter(|_| !exists) {
+                refuse(
+                    format!("{} means {name} ({}) alone, and the plan has {label} on no drive", selector.shown(), shown(only)),
+                    BY_SERIAL,
+                );
+            }
+        }
         (several, _) => {
             let all: Vec<String> = several.iter().map(shown).collect();
             let help = "add a condition that one drive alone has, `disk.serial == \"..\"`: `talosctl edit machineconfig`";
             refuse(format!("{} means {} drives: {}", selector.shown(), all.len(), all.join(", ")), help);
         }
     }
+}
+
+/// The drive that came, where a volume would be made on it.
+fn made_on<'d>(selector: &Selector<'_>, only: &Disk, drives: &'d Drives) -> Option<&'d str> {
+    if !selector.makes_a_volume() {
+        return None;
+    }
+    let found = drives.sight.found.iter().find(|f| drives.live.drives.get(f.at).is_some_and(|d| d.id == only.id))?;
+    let wanted = drives.known.plan.drives.get(&found.name)?;
+    wanted.new.then_some(found.name.as_str())
 }
 
 fn has(drive: &Drive, label: &str) -> bool {
@@ -201,7 +210,7 @@ fn holds(drive: &Drive, own: &[String], live: &Inventory) -> Result<Vec<String>,
             None => format!("partition {}", part.index),
         });
     }
-    let is_own = |purpose: &Purpose| label_of(purpose).is_some_and(|label| own.contains(&label));
+    let is_own = |purpose: &Purpose| purpose.label().is_some_and(|label| own.contains(&label));
     let used = drive.purposes.iter().filter(|purpose| **purpose != Purpose::Spare && !is_own(purpose));
     held.extend(used.map(ToString::to_string));
     // A pool takes the whole drive and leaves nothing that Talos would see.

@@ -83,7 +83,11 @@ fn drives() -> Drives {
         |(at, name): (usize, &str)| Found { name: name.into(), at, by: By::Serial, slot: None, notes: Vec::new() };
     let found = ["media", "fresh", "sys", "pool"].into_iter().enumerate().map(found).collect();
     let live = Inventory { drives: all, ..Inventory::default() };
-    Drives { known: Known { plan: plan(), before: before() }, live, sight: Sight { found, odd: Vec::new() } }
+    Drives {
+        known: Known { plan: plan(), before: before(), guessed: false },
+        live,
+        sight: Sight { found, odd: Vec::new() },
+    }
 }
 
 fn status(phase: &str, location: &str, parent: &str) -> VolumeStatus {
@@ -134,6 +138,26 @@ fn what_leaves_with_its_drive_is_not_waited_for() {
     assert_eq!((judged.problems.as_slice(), judged.waits.as_slice()), (&[][..], &[][..] as &[String]));
     assert!(judged.notes.iter().any(|note| note == "u-media is ready on D"), "{judged:#?}");
     assert!(judged.notes.iter().any(|note| note.starts_with("u-scratch is new")), "{judged:#?}");
+}
+
+#[test]
+fn what_was_not_ready_before_is_said_and_not_waited_for() {
+    let ready =
+        |ids: &[&str]| Readiness { volumes: ids.iter().map(|id| (*id).to_owned()).collect(), ..Readiness::default() };
+    let mut missing = now();
+    missing.statuses.remove("u-media");
+    missing.mounts.retain(|(id, _)| id != "u-media");
+    let of = |ids: &[&str]| {
+        let mut former = staying(&plan(), &before(), mounts()).unwrap();
+        former.mounts.retain(|mount| mount.id != "u-media");
+        former.ready = Some(ready(ids));
+        judge(&former, &[], &missing, &drives(), &|rest| rest.to_owned())
+    };
+    let judged = of(&["META", "EPHEMERAL"]);
+    assert_eq!((judged.problems.len(), judged.waits.len()), (0, 0), "{judged:#?}");
+    let words = "u-media on D is not ready (unknown to Talos), and was not before";
+    assert!(judged.notes.iter().any(|note| note == words), "{judged:#?}");
+    assert_eq!(of(&["META", "EPHEMERAL", "u-media"]).waits.len(), 1);
 }
 
 #[test]
@@ -242,11 +266,17 @@ fn pools_of_the_node_are_online_or_waited_for() {
         going: false,
     };
     let unknown = || Health::Other("Unknown".into());
-    let judged = of_pools(&[pool("a", "n1", Health::Online), pool("b", "n2", unknown())], "n1", &drives());
+    let judged = of_pools(&[pool("a", "n1", Health::Online), pool("b", "n2", unknown())], "n1", &drives(), None);
     assert_eq!(judged.waits, Vec::<String>::new());
     assert!(judged.notes.iter().any(|note| note == "pool a is Online"), "{judged:#?}");
     let made = "nothing makes the pool p2 yet: a DiskPool with /dev/disk/by-id/nvme-P on n1 does";
     assert!(judged.notes.iter().any(|note| note == made), "{judged:#?}");
-    let judged = of_pools(&[pool("a", "n1", unknown()), pool("p2", "n1", Health::Online)], "n1", &drives());
+    let judged = of_pools(&[pool("a", "n1", unknown()), pool("p2", "n1", Health::Online)], "n1", &drives(), None);
     assert_eq!((judged.waits.as_slice(), judged.notes.len()), (&["pool a of Mayastor is Unknown".to_owned()][..], 1));
+    // One that did not serve before is not waited for; one that did is.
+    let both = [pool("a", "n1", unknown()), pool("p2", "n1", unknown())];
+    let ready = Readiness { pools: ["p2".to_owned()].into(), ..Readiness::default() };
+    let judged = of_pools(&both, "n1", &drives(), Some(&ready));
+    assert_eq!(judged.waits, ["pool p2 of Mayastor is Unknown"]);
+    assert_eq!(judged.notes, ["pool a of Mayastor is Unknown, and was not Online before"]);
 }

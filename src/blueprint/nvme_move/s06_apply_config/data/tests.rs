@@ -46,7 +46,7 @@ fn drives() -> Drives {
     let found =
         |(at, name): (usize, &str)| Found { name: name.into(), at, by: FoundBy::Serial, slot: None, notes: Vec::new() };
     let found = ["sys", "media", "fresh"].into_iter().enumerate().map(found).collect();
-    let known = Known { plan, before: Inventory::default() };
+    let known = Known { plan, before: Inventory::default(), guessed: false };
     Drives { known, live, sight: Sight { found, odd: Vec::new() } }
 }
 
