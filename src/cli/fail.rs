@@ -279,7 +279,7 @@ impl Told<'_> {
                 [] => "go on with it",
                 _ => "undo the others, and leave this as it is",
             };
-            commands.push((self.past.again(id, &further, &things), what));
+            commands.push((self.past.left(self.state).again(id, &further, &things), what));
         } else {
             if phase == Phase::Forward {
                 commands.push((format!("pvemig resume {id}"), "go on from here"));
@@ -292,7 +292,7 @@ impl Told<'_> {
                     Undo::But(_) => "take back what can be: some of it stays",
                     Undo::UpTo(_) => "take back what can be, up to what is destroyed",
                 };
-                commands.push((self.past.again(id, &[], &[]), what));
+                commands.push((self.past.left(self.state).again(id, &[], &[]), what));
             }
         }
         if phase != Phase::Done {
