@@ -194,7 +194,7 @@ async fn a_firmware_that_goes_by_the_slot_is_told_before_and_after() {
     for word in [
         "`cat` says that it is on, and Talos does not answer",
         "choose sys (S5GXNF0R601234) in its boot menu",
-        "hold its power button until it is off, put the drives back, and `pvemig undo`",
+        "hold its power button until it is off, put the drives back, and once this run has stopped `pvemig undo`",
     ] {
         assert!(text.contains(word), "{word}: {text}");
     }

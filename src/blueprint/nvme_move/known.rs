@@ -58,7 +58,7 @@ pub(super) static SEVERAL: Known = Known {
 };
 pub(super) static HELD_OFF: Known = Known {
     name: "held-off-by-a-run",
-    steps: &[on::SHUTDOWN],
+    steps: &[on::BACKUP],
     means: "The node does not answer, and another run of this site has switched it off: it is open, or it was left at that.",
     matters: "Somebody may have a hand in it; and what is handed to a VM by an address may be another drive by now.",
     by_hand: "`pvemig status --all` and `pvemig report RUN` say how far that run came, and where its drives were last.",

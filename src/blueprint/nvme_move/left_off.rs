@@ -11,6 +11,7 @@ use crate::engine::store::{Ids, RunRead, Store};
 use crate::estate::Estate;
 
 use super::on;
+use super::s04_in_its_host::host_with_slots;
 
 /// A run that has the machine off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +47,10 @@ pub(super) fn left_off(cx: &Estate, machine: &Machine, run: &RunInfo) -> Result<
         return Ok(None);
     };
     let holds = fate(&last.state).held.iter().any(|(name, _)| *name == machine.name);
-    Ok(holds.then(|| told(machine, last, run)))
+    Ok(holds.then(|| told(cx, machine, last, run)))
 }
 
-fn told(machine: &Machine, other: &RunRead, run: &RunInfo) -> LeftOff {
+fn told(cx: &Estate, machine: &Machine, other: &RunRead, run: &RunInfo) -> LeftOff {
     let (name, id) = (&machine.name, &other.id);
     let open = matches!(other.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
     let help = match (open, &machine.vm) {
@@ -60,9 +61,10 @@ fn told(machine: &Machine, other: &RunRead, run: &RunInfo) -> LeftOff {
         (true, _) => format!("`pvemig undo {id}` goes on with its way back"),
         // Proxmox hands on what is at an address, whatever that is by now.
         (false, Some(vm)) => format!(
-            "put each drive where the hostpci lines of vm {0} have it (`qm config {0}`; `pvemig survey --hardware HOST` shows what is \
+            "put each drive where the hostpci lines of vm {0} have it (`qm config {0}`; `pvemig survey --hardware {1}` shows what is \
              where), then `qm start {0}`; a run takes over what is still held",
-            vm.vmid
+            vm.vmid,
+            host_with_slots(cx, machine).unwrap_or("HOST")
         ),
         (false, None) => {
             format!(

@@ -239,7 +239,7 @@ mod tests {
         one.plan.drives.get_mut("sys").unwrap().purposes = vec![Purpose::System];
         let moved = said(&one, &to, Way::Forth(None));
         assert!(moved.contains("choose sys (S1) in its boot menu"), "{moved}");
-        assert!(moved.ends_with("put the drives back, and `pvemig undo`"), "{moved}");
+        assert!(moved.ends_with("put the drives back, and once this run has stopped `pvemig undo`"), "{moved}");
         let back = said(&one, &from, Way::Back(None));
         assert!(back.contains("choose sys (S1)") && !back.contains("pvemig undo"), "{back}");
         // One part of a reason: of more than two the display shows the number alone.

@@ -3,6 +3,7 @@
 use crate::base::check::Check;
 use crate::base::drives::Layout;
 use crate::base::fault::Failure;
+use crate::blueprint::machine::Machine;
 use crate::blueprint::vm::Vm;
 use crate::engine::step::RunInfo;
 use crate::estate::Estate;
@@ -13,15 +14,15 @@ use super::s04_asked::{Asked, ITS_HOST, called};
 use super::s04_move_drives::{Before, MoveDrives};
 use super::sight::{known, last};
 
-impl MoveDrives {
-    /// The host whose slots the plan speaks of, as far as the site file tells: the only one that has any there.
-    pub(super) fn host_in_site<'c>(&self, cx: &'c Estate) -> Option<&'c str> {
-        let vm = self.machine.vm.as_ref()?;
-        let mut with = cx.site().proxmox.get(&vm.cluster)?.hosts.iter().filter(|(_, host)| !host.slots.is_empty());
-        let (name, _) = with.next()?;
-        with.next().is_none().then_some(name)
-    }
+/// The host that has the slots of a VM's drives, as far as the site file tells: the only one that has any there.
+pub(super) fn host_with_slots<'c>(cx: &'c Estate, machine: &Machine) -> Option<&'c str> {
+    let vm = machine.vm.as_ref()?;
+    let mut with = cx.site().proxmox.get(&vm.cluster)?.hosts.iter().filter(|(_, host)| !host.slots.is_empty());
+    let (name, _) = with.next()?;
+    with.next().is_none().then_some(name)
+}
 
+impl MoveDrives {
     /// Of a VM that does not run: how its host stands. None: it is none, or it runs, and is asked itself.
     pub(super) async fn host_of_a_vm(&self, cx: &Estate, run: &RunInfo) -> Result<Option<(String, Chassis)>, Failure> {
         let Some(vm) = &self.machine.vm else { return Ok(None) };

@@ -19,6 +19,7 @@ use super::params::Medium;
 use super::remembered::{answering, were_up};
 use super::s02_drain::DrainNode;
 use super::s04_asked::ITS_HOST;
+use super::s04_in_its_host::host_with_slots;
 use super::sight::{Stand, known, last, layout_now, stand};
 use super::way_out::{GRACE, Way, alone, once_more, way_out, with_help};
 
@@ -86,7 +87,7 @@ impl Step<Estate> for MoveDrives {
         let plan = &self.plan;
         let todo = self.sentence(plan, (&plan.current, &plan.target), self.anew.as_ref());
         let back = self.sentence(plan, (&plan.target, &plan.current), None);
-        let named = |text: String| match self.host_in_site(cx) {
+        let named = |text: String| match host_with_slots(cx, &self.machine) {
             Some(host) => text.replacen(ITS_HOST, &format!("{ITS_HOST} {host}"), 1),
             None => text,
         };

@@ -61,7 +61,7 @@ pub(super) fn way_out(machine: &Machine, plan: &Plan, layout: &Layout, way: Way<
         }
     };
     let end = match way {
-        Way::Forth(_) => "put the drives back, and `pvemig undo`",
+        Way::Forth(_) => "put the drives back, and once this run has stopped `pvemig undo`",
         Way::Back(_) => "and you are asked for the drives once more",
     };
     format!(

@@ -43,7 +43,7 @@ pub(super) fn all(p: &Preflight, facts: &Facts, run: &RunInfo, here: &Here<'_>) 
     let name = &p.machine.name;
     let (held, mut out) = (here.held.filter(|_| facts.talos.is_err()), Findings::of(System::Talos));
     if let Some(held) = held {
-        out.borrowed(&known::HELD_OFF, on::SHUTDOWN, held.problem());
+        out.borrowed(&known::HELD_OFF, on::BACKUP, held.problem());
     }
     all.extend(out.all);
     all.extend(node(p, &facts.talos).all);

@@ -116,7 +116,7 @@ impl Step<Estate> for Preflight {
         if let (Err(talos), Err(kube)) = (&facts.talos, &facts.kube) {
             if let Some(held) = &held {
                 let mut out = Findings::of(System::Talos);
-                out.borrowed(&known::HELD_OFF, on::SHUTDOWN, held.problem());
+                out.borrowed(&known::HELD_OFF, on::BACKUP, held.problem());
                 return Ok(finding::check(out.all));
             }
             let text = format!("neither Talos nor Kubernetes can be asked: {}; {}", talos.text, kube.text);
