@@ -19,21 +19,7 @@ pub(super) const ITS_HOST: &str = "its host";
 
 impl MoveDrives {
     /// What a person is asked. The same words as long as nothing is seen of what was done.
-    pub(super) fn asked<B>(
-        &self,
-        cx: &Estate,
-        run: &RunInfo,
-        plan: &Plan,
-        (from, to): (&Layout, &Layout),
-        (anew, before): (Option<&Anew>, Option<Before>),
-    ) -> Result<Check<B>, Failure>
-    where
-        Check<B>: From<Asked>,
-    {
-        Ok(self.asked_of(cx, run, plan, (from, to), (anew, before))?.into())
-    }
-
-    pub(super) fn asked_of(
+    pub(super) fn asked(
         &self,
         cx: &Estate,
         run: &RunInfo,

@@ -92,7 +92,7 @@ impl MoveDrives {
         if let (Chassis::Shown(_), Some(vm)) = (&chassis, &self.machine.vm) {
             lines.extend(beside(cx, vm, &host).await);
         }
-        let mut asked = self.asked_of(cx, run, &known.plan, (&from, layout), (None, before))?;
+        let mut asked = self.asked(cx, run, &known.plan, (&from, layout), (None, before))?;
         asked.ask = asked.ask.replacen(ITS_HOST, &format!("its host {host}"), 1);
         lines.push(asked.hint);
         asked.hint = lines.join("\n");

@@ -121,7 +121,8 @@ impl Step<Estate> for MoveDrives {
                 let before = Before { layout: known.plan.current.clone() };
                 let from = last(&known, seen.run)?;
                 let medium = self.anew.as_ref();
-                self.asked(cx, seen.run, &known.plan, (&from, &self.plan.target), (medium, Some(before)))?.note(how)
+                let of = (medium, Some(before));
+                Check::from(self.asked(cx, seen.run, &known.plan, (&from, &self.plan.target), of)?).note(how)
             }
         })
     }
@@ -163,7 +164,7 @@ impl Step<Estate> for MoveDrives {
                     Some(seen) => seen,
                     None => last(&known, seen.run)?,
                 };
-                self.asked(cx, seen.run, &known.plan, (&from, &before.layout), (None, None))?.note(how)
+                Check::from(self.asked(cx, seen.run, &known.plan, (&from, &before.layout), (None, None))?).note(how)
             }
         })
     }

@@ -61,15 +61,17 @@ fn of_plan<'p>(plan: &'p Plan, port: &Port) -> Option<&'p str> {
     all.find(|slot| slot.port.as_ref() == Some(port)).map(|slot| slot.name.as_str())
 }
 
+/// Whether a drive of the host is one of the plan's, by its serial number.
+fn is_planned(plan: &Plan, drive: &Drive) -> bool {
+    plan.drives.values().any(|wanted| !wanted.serial.is_empty() && wanted.serial.trim() == drive.serial.trim())
+}
+
 /// The slots of the plan in which its host shows a drive of its own.
 pub(super) fn strangers(view: &View, plan: &Plan) -> Vec<String> {
-    let planned = |drive: &Drive| {
-        plan.drives.values().any(|wanted| !wanted.serial.is_empty() && wanted.serial.trim() == drive.serial.trim())
-    };
     let of = |slot: &Slot| {
         let port = slot.port.as_ref()?;
         let own = view.inventory.drives.iter().filter(|drive| drive.port().as_ref() == Some(port));
-        own.filter(|drive| !planned(drive)).map(|drive| (drive.model.trim().to_owned(), drive.shown())).next()
+        own.filter(|drive| !is_planned(plan, drive)).map(|drive| (drive.model.trim().to_owned(), drive.shown())).next()
     };
     let line = |slot: &Slot| {
         let (model, shown) = of(slot)?;
@@ -82,9 +84,6 @@ pub(super) fn strangers(view: &View, plan: &Plan) -> Vec<String> {
 pub(super) fn taken(lines: &Lines, view: &View, plan: &Plan, others: &[Beside]) -> Vec<Said> {
     let host = &view.host;
     let ours = |address: &str| lines.all.iter().flat_map(|line| &line.places).any(|place| place.means(address));
-    let planned = |drive: &Drive| {
-        plan.drives.values().any(|wanted| !wanted.serial.is_empty() && wanted.serial.trim() == drive.serial.trim())
-    };
     let mut out = Vec::new();
     for (slot, name) in &plan.target {
         let Some(port) = plan.slots.iter().find(|one| one.name == *slot).and_then(|one| one.port.as_ref()) else {
@@ -92,7 +91,7 @@ pub(super) fn taken(lines: &Lines, view: &View, plan: &Plan, others: &[Beside]) 
         };
         let into = format!("{slot} of {host}, which {name} is to go into, has");
         let shown = view.inventory.drives.iter().filter(|drive| drive.port().as_ref() == Some(port));
-        for drive in shown.filter(|drive| !planned(drive)) {
+        for drive in shown.filter(|drive| !is_planned(plan, drive)) {
             let mine = pci_address(&drive.bus_path).is_some_and(|address| ours(&address));
             let help =
                 if mine { mend(lines.at.vmid) } else { format!("choose another slot in `target`, or empty {slot}") };
