@@ -39,6 +39,15 @@ impl<Cx: Settle> Engine<'_, Cx> {
             if up.is_done() || !(fallen || matches!(up.answer, Answer::Todo { .. })) {
                 continue;
             }
+            // It would stop what a person has just brought up, perhaps as he was asked: what is on its way tells that first, and a
+            // question without an answer changes nothing.
+            if !fallen
+                && holder.outlook(self.cx).stops.is_some()
+                && let Some(first) = self.guarded_by(at, closer)?.first()
+                && let Reach::Stop(why) = self.reach(*first, Question::Check, Until::Turn).await?
+            {
+                return self.stop(*first, why);
+            }
             if self.needless(&**holder).await? {
                 continue;
             }
@@ -200,15 +209,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
     pub(super) async fn needless(&self, holder: &dyn AnyStep<Cx>) -> Result<bool, RecordError> {
         let Some(at) = self.position(&holder.key()) else { return Ok(false) };
         let Some(closer) = self.closer(at) else { return Ok(false) };
-        let state = self.recorder.state()?;
-        let instance = holder.key().instance().map(str::to_owned);
-        let guarded = |step: &&dyn AnyStep<Cx>| {
-            let key = step.key();
-            let ours = instance.is_none() || key.instance() == instance.as_deref();
-            let settled = matches!(state.stage(&key), Stage::Applied | Stage::Already);
-            step.holds_until().is_none() && ours && !settled
-        };
-        let between: Vec<_> = self.steps[at + 1..closer].iter().map(|step| &**step).filter(guarded).collect();
+        let between = self.guarded_by(at, closer)?;
         let Some((first, rest)) = between.split_first() else { return Ok(true) };
         if !self.is_so(*first).await? {
             return Ok(false);
@@ -217,6 +218,18 @@ impl<Cx: Settle> Engine<'_, Cx> {
         // off: a command or a fetch that is killed in the middle leaves something behind.
         let so = join_all(rest.iter().map(|step| self.is_so(*step))).await;
         so.into_iter().try_fold(true, |all, so| Ok(all && so?))
+    }
+
+    /// The steps between a hold and its closer that it guards and that are not settled.
+    fn guarded_by(&self, at: usize, closer: usize) -> Result<Vec<&dyn AnyStep<Cx>>, RecordError> {
+        let (state, holder) = (self.recorder.state()?, self.steps[at].key());
+        let guarded = |step: &&dyn AnyStep<Cx>| {
+            let key = step.key();
+            let ours = holder.instance().is_none() || key.instance() == holder.instance();
+            let settled = matches!(state.stage(&key), Stage::Applied | Stage::Already);
+            step.holds_until().is_none() && ours && !settled
+        };
+        Ok(self.steps[at + 1..closer].iter().map(|step| &**step).filter(guarded).collect())
     }
 
     /// Drops the problems that protect a step that is done, has begun, or is a hold that is not needed.

@@ -2,6 +2,7 @@
 
 use super::*;
 use pvemig::engine::run::{Ended, Why};
+use pvemig::lab::{FaultEffect, FaultRule, Front};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_undo_has_each_drive_put_back() {
@@ -60,6 +61,28 @@ async fn a_drive_in_the_wrong_slot_is_asked_for_once_more() {
     let resumed = rig.forward(Some(&run.id), &How::default()).await;
     assert_done(&resumed, "resumed");
     assert_eq!((bays(&rig), asked(&resumed, "04-move-drives")), ((target(), starts + 2), 1));
+}
+
+/// All is done, and the machine is up; what it has cannot be asked at the moment. Nobody switches it off for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_cannot_be_asked_is_not_switched_off_by_a_resume() {
+    let rig = rig("nvme-data").await;
+    let starts = bays(&rig).1;
+    let run = rig.forward(None, &How { no_hands: true, ..How::default() }).await;
+    rig.lab.move_drive(DATA, "talos-nuc:M2_3").unwrap();
+    rig.lab.move_drive(NEW, "talos-nuc:M2_2").unwrap();
+    rig.lab.press_button(NUC).unwrap();
+    let up = |w: &World| w.talos.nodes[NUC].run.as_ref().is_some_and(|run| run.booted).then_some(());
+    rig.lab.shared().until(std::time::Duration::from_secs(600), up).await.unwrap();
+    let no = FaultEffect::Status(500, "injected".into());
+    rig.lab.fault(FaultRule::on(Front::Talos, no).path("*Disks.block.talos.dev*"));
+    let before = rig.changes();
+    let stopped = rig.forward(Some(&run.id), &How { no_hands: true, ..How::default() }).await;
+    let (key, text) = why(&stopped);
+    assert_eq!((key, rig.changes(), bays(&rig).1), ("04-move-drives", before, starts + 1), "{text}");
+    rig.lab.shared().clear_faults();
+    assert_done(&rig.forward(Some(&run.id), &How { no_hands: true, ..How::default() }).await, "asked again");
+    assert_eq!(bays(&rig), (target(), starts + 1));
 }
 
 /// One step alone has nobody before it who switches the machine off: it says which run has.
