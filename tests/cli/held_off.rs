@@ -41,8 +41,8 @@ fn a_survey_starts_no_vm_that_an_open_run_holds_off() {
     // One that has been given up has left it off, with its drives wherever they are; one that cannot be read names nothing.
     expect(&up.run(&["abandon", &id, "--comment", "enough"]), 0, &[]);
     let held = format!(
-        "help: held off by run {id} (vm-drives), which is over: see that its drives are where they belong \
-         before you start it; started by hand then, `pvemig run vm-drives` takes over what is still held"
+        "help: held off by run {id} (vm-drives), which is over: see that its drives are where its hostpci lines have them (`qm config \
+         223`) before you start it; started by hand then, `pvemig run vm-drives` takes over what is still held"
     );
     let said = (0..60).map(|_| words(&up.run(&["survey"]))).find(|said| said.contains("its VM is stopped")).unwrap();
     assert!(said.contains(&held) && !said.contains("qm start"), "{said}");

@@ -42,7 +42,7 @@ fn fold(step: &MoveDrives, migration: &str) -> Fold {
     }
     if !unknown.is_empty() {
         why.push(format!(
-            "these slots of {name} have no `port:` there: {}. The notes of {} have those that this run has learned, \
+            "these slots of {name} have no `port:` there: {}. The notes of {} in its report have those that this run has learned, \
              `pvemig survey --hardware {name}` the port of each drive",
             unknown.join(", "),
             super::on::VERIFY
@@ -87,7 +87,7 @@ mod tests {
         let why = fold.why.join("\n");
         for words in [
             "no drive of `current` is `new: true` any more: fresh",
-            "these slots of n1 have no `port:` there: 2. The notes of 05-verify-disks",
+            "these slots of n1 have no `port:` there: 2. The notes of 05-verify-disks in its report",
         ] {
             assert!(why.contains(words), "{words}: {why}");
         }

@@ -12,6 +12,9 @@ use crate::engine::store::RunRead;
 use super::super::stands;
 use super::runs::is_down_since;
 
+/// Where the drives of a machine are to be before it is started.
+const BELONG: &str = "where they belong";
+
 /// By whom a machine is held off.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
@@ -40,7 +43,7 @@ impl Held {
             let takes_over =
                 |name: &String| format!("started by hand then, `pvemig run {name}` takes over what is still held");
             let next = migration.map_or_else(takes_back, takes_over);
-            let at = ", which is over: see that its drives are where they belong before you start it".to_owned();
+            let at = format!(", which is over: see that its drives are {BELONG} before you start it");
             return Self { run: id.clone(), what: what.to_owned(), at, next, since: Some(run.state.last) };
         }
         let at = stands::at(run).map_or_else(|| "in its undo".to_owned(), |key| format!("at {key}"));
@@ -62,6 +65,11 @@ pub(super) fn mark(held: &BTreeMap<String, Held>, survey: &mut Survey) {
     for node in survey.nodes.iter_mut().filter(|node| is_off(node)) {
         let stands = |held: &&Held| held.since.is_none_or(|last| is_down_since(node, at, last));
         let Some(held) = held.get(&node.name).filter(stands).map(ToString::to_string) else { continue };
+        // Proxmox hands on what is at an address, whatever that is by now.
+        let held = match &node.place {
+            Some(place) => held.replace(BELONG, &format!("where its hostpci lines have them (`qm config {}`)", place.vmid)),
+            None => held,
+        };
         node.talos.instead(&held);
         node.etcd.instead(&held);
         before(&mut node.vm, &held);
