@@ -13,6 +13,7 @@ use super::exit::Exit;
 use super::fail::Words;
 use super::left::taken_back;
 use super::out::Out;
+use super::outages::as_asked;
 use super::reach::reached;
 use super::session::Session;
 use super::stands::{Undo, offers_undo, undo_of};
@@ -100,6 +101,10 @@ fn complete(read: &mut Report, run: &RunRead, session: &Session) -> anyhow::Resu
         read.next.retain(|command| !command.starts_with("pvemig undo "));
     }
     read.outages = session.outages(&runs, run);
+    for row in &mut read.steps {
+        let key = row.key.as_str().into();
+        row.fell.iter_mut().for_each(|fell| fell.as_asked = as_asked(run, &key, fell.at));
+    }
     // What a later run took over, or took back, is not this one's any more.
     read.holds_up.retain(|key| !taken_back(&runs, run, &key.as_str().into()));
     if let Some(blueprint) = blueprint::named(&run.state.opened.blueprint) {
