@@ -64,7 +64,7 @@ pub(super) fn abandon(global: &Global, args: &AbandonArgs, out: &Out) -> anyhow:
             .is_some_and(|of| of.rows.iter().any(|row| row.off && up.iter().any(|key| key.id() == row.id)));
         let first = if off { "once what is off is on again, with its drives where they belong, " } else { "" };
         let new = run.state.opened.migration.as_ref();
-        let new = new.map_or("a new run of the same".to_owned(), |name| format!("`pvemig run {name}`"));
+        let new = new.map_or("a new run of the same migration".to_owned(), |name| format!("`pvemig run {name}`"));
         out.tell("  ", &format!("{first}{new} takes these holds over"), 4);
     }
     Ok(Exit::Done)

@@ -16,7 +16,7 @@ use super::out::Out;
 use super::outages::as_asked;
 use super::reach::reached;
 use super::session::Session;
-use super::stands::{Undo, offers_undo, undo_of};
+use super::stands::{Undo, offers_undo, undo_of, undo_tried};
 use super::words::{is_drawn, wrap};
 
 /// Renders a run's journal on stdout.
@@ -48,6 +48,10 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
             holder.pid, holder.host, run.id
         ));
         read.next = vec!["pvemig status".to_owned()];
+    }
+    if undo_tried(&run) {
+        // What was wanted comes first.
+        read.next.sort_by_key(|command| !command.starts_with("pvemig undo "));
     }
     read.next.iter_mut().for_each(|command| *command = out.commands(command));
     let rendered = match format {

@@ -124,6 +124,7 @@ fn an_undo_that_has_taken_nothing_back_leads_on_backwards() {
     let stands = "its undo was begun, and has taken nothing back yet: waits at 03 for you";
     in_order(&words(&up.run(&["status"])), &[" open ", stands, &next]);
     in_order(&words(&up.run(&["survey"])), &[stands, &next]);
+    in_order(&words(&up.run(&["report"])), &["possible now:", &format!("pvemig undo {id}"), "pvemig resume"]);
 }
 
 #[test]
@@ -136,6 +137,16 @@ fn what_a_run_has_installed_is_not_told_of_a_node_that_runs_from_another_disk() 
     let survey = up.run(&["survey"]);
     assert!(survey.stdout.contains("3 voters, 3 healthy"), "{}", survey.stdout);
     assert!(!survey.stdout.contains("is installed on") && !survey.stdout.contains("06a"), "{}", survey.stdout);
+}
+
+/// A hold of one step alone is its own run's, which is done and has an undo.
+#[test]
+fn a_cordon_of_a_step_that_was_run_alone_is_taken_back_by_its_undo() {
+    let up = Up::new("nvme-data", "manual");
+    expect(&up.run(&["step", "02-drain", "-m", "nuc-drives", "--yes"]), 0, &["still held: 02-drain"]);
+    let said = words(&up.run(&["survey"]));
+    let back = format!("it is a hold of that run, which is done: `pvemig undo {}` takes it back", up.run_id());
+    assert!(said.contains("L33 talos-nuc") && said.contains(&back) && !said.contains("uncordon"), "{said}");
 }
 
 #[test]

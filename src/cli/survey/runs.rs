@@ -106,7 +106,7 @@ impl Runs {
             }
         };
         for run in &runs {
-            said.take(run, &runs, at_work.as_ref() == Some(&run.id));
+            said.take(run, &runs, at_work.as_ref().map(|at| *at == run.id));
             said.left.extend(left_hold(session, run).map(|help| (run.id.clone(), help)));
             let Some(name) = run.state.opened.migration.as_ref().filter(|_| begun(&run.state)) else { continue };
             // What another one came to in its place.
@@ -123,15 +123,15 @@ impl Runs {
         self.past.values().cloned().collect()
     }
 
-    fn take(&mut self, run: &RunRead, all: &[RunRead], at_work: bool) {
+    /// `busy`: a process is at work on the site; with whether it is on this run.
+    fn take(&mut self, run: &RunRead, all: &[RunRead], busy: Option<bool>) {
+        let at_work = busy == Some(true);
         let (id, what) = (run.id.clone(), Session::called(run));
         let open = matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
-        // Who is at work holds the site: neither of them begins beside it.
-        let command = match run.state.phase {
-            _ if at_work => "pvemig status".to_owned(),
-            Phase::Forward => format!("pvemig resume {id}"),
-            _ => format!("pvemig undo {id}"),
-        };
+        let verb = if run.state.phase == Phase::Forward { "resume" } else { "undo" };
+        let goes_on = format!("pvemig {verb} {id}");
+        // Who is at work holds the site: nothing begins beside it.
+        let command = if busy.is_some() { "pvemig status".to_owned() } else { goes_on.clone() };
         let fate = fate(&run.state);
         if fate.unread {
             self.unknown.push(format!(
@@ -158,7 +158,7 @@ impl Runs {
             if is.is_some_and(|(by, joined)| joined && place(&why) == Some((by, false))) {
                 continue;
             }
-            let goes_on = if at_work { format!("is at work (`{command}`)") } else { format!("goes on by `{command}`") };
+            let goes_on = if at_work { format!("is at work (`{command}`)") } else { format!("goes on by `{goes_on}`") };
             self.down.remove(&name);
             self.off.insert(name, Off { run: id.clone(), what: what.clone(), goes_on: open.then_some(goes_on), why });
         }
