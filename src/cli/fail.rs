@@ -281,7 +281,7 @@ impl Told<'_> {
                 [] => "go on with it",
                 _ => "undo the others, and leave this as it is",
             };
-            commands.push((self.past.again(id, &further, &things), what));
+            commands.push((self.past.left(self.state).again(id, &further, &things), what));
         } else {
             if phase == Phase::Forward {
                 let what = if self.back { "go forwards again: nothing is taken back yet" } else { "go on from here" };
@@ -298,7 +298,7 @@ impl Told<'_> {
                 };
                 // What was wanted comes first.
                 let at = if self.back { 0 } else { commands.len() };
-                commands.insert(at, (self.past.again(id, &[], &[]), what));
+                commands.insert(at, (self.past.left(self.state).again(id, &[], &[]), what));
             }
         }
         if phase != Phase::Done {

@@ -37,6 +37,13 @@ impl Past {
         self.steps.iter().chain(&self.runs).cloned().collect()
     }
 
+    /// The same, where the undo has come past steps by now: none is named again.
+    pub(super) fn left(&self, state: &RunState) -> Self {
+        let owes = |step: &&String| state.steps.get(&step.as_str().into()).is_some_and(|step| step.owes());
+        let steps = self.steps.iter().filter(owes).cloned().collect();
+        Self { steps, runs: self.runs.clone(), destroy: self.destroy.clone(), yes: self.yes }
+    }
+
     /// The command once more, with all that was given, and with what is wanted besides.
     pub(super) fn again(&self, run: &str, past: &[String], things: &[String]) -> String {
         let things: BTreeSet<_> = self.destroy.iter().chain(things).collect();

@@ -134,6 +134,7 @@ impl<Cx: Settle> Engine<'_, Cx> {
                         self.checked(&key, "done", back, notes.clone())?;
                         return Ok(Reach::Done(Besides { notes, stays }));
                     }
+                    let problems = if back { problems } else { self.with_what_bars(problems).await? };
                     self.checked(&key, word, back, notes)?;
                     return Ok(Reach::Stop(Why::Blocked(problems)));
                 }

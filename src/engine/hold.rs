@@ -243,6 +243,31 @@ impl<Cx: Settle> Engine<'_, Cx> {
         Ok(left)
     }
 
+    /// With what a hold mends that is up by the journal, why it cannot be put up where it is barred: a resume would be promised
+    /// in vain.
+    pub(super) async fn with_what_bars(&self, mut problems: Vec<Problem>) -> Result<Vec<Problem>, RecordError> {
+        let state = self.recorder.state()?;
+        let mut bars = Vec::new();
+        for (at, holder) in self.steps.iter().enumerate() {
+            let key = holder.key();
+            let ours = matches!(state.stage(&key), Stage::Applied | Stage::Already) && self.closer(at).is_some();
+            if !ours || !problems.iter().any(|problem| problem.mended_by.as_deref() == Some(holder.id())) {
+                continue;
+            }
+            // What it waits for, or cannot ask, its own turn says.
+            if let Ok(Check { answer: Answer::Blocked { problems }, .. }) = self.ask(&**holder, Question::Check).await?
+            {
+                let told = |problem: Problem| {
+                    let text = format!("{key} cannot do that as long as this is so: {}", problem.text);
+                    Problem { text, ..problem }
+                };
+                bars.extend(problems.into_iter().map(told));
+            }
+        }
+        problems.extend(bars);
+        Ok(problems)
+    }
+
     pub(super) fn position(&self, key: &StepKey) -> Option<usize> {
         self.steps.iter().position(|s| s.key() == *key)
     }

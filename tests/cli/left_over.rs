@@ -115,6 +115,7 @@ fn an_undo_that_has_taken_nothing_back_leads_on_backwards() {
     let said = (0..200).map(|_| words(&up.run(&["survey"]))).find(|said| said.contains(waits)).unwrap();
     let own = format!("run {id} (nuc-drives), which is open, has it in hand: `pvemig resume {id}` goes on with it");
     assert!(said.contains(&own) && !said.contains("blueprint node-replace"), "{said}");
+    assert!(said.contains(&format!("and may vote again with it: {own}")), "{said}");
 
     let undo = up.run(&["undo", "--yes"]);
     assert_eq!(undo.code, 3, "{}", undo.stderr);

@@ -118,6 +118,12 @@ async fn of_drives(met: &mut All) {
     tried(met, &rig, &[], "selector-goes-by-place", &["UserVolumeConfig media", "goes by place"]).await;
     let rig = edited("nvme-data-two-match", |_| {}).await;
     tried(met, &rig, &[], "selector-matches-several", &["would mean 2 drives once fresh is in M2_2"]).await;
+    let mut rig = edited(DATA_WORLD, |_| {}).await;
+    rig.bench.blueprint = "nvme-move".into();
+    let run = rig.forward(None, &How { no_hands: true, ..How::default() }).await;
+    let resume = format!("talos-nuc is held off by run {}, which is open", run.id);
+    tried(met, &rig, &[], "held-off-by-a-run", &[&resume, &format!("`pvemig resume {}` goes on with it", run.id)])
+        .await;
     let archive = |world: &mut World| {
         let document = "---\napiVersion: v1alpha1\nkind: UserVolumeConfig\nname: archive\nprovisioning:\n  minSize: 1GiB\n  \
                         diskSelector:\n    match: disk.serial == \"S676NF0W712345\"\n";

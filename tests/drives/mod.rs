@@ -22,6 +22,7 @@ mod vm_host;
 mod whole;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pvemig::base::check::Hands;
 use pvemig::base::drives::{Layout, Plan, Port, Purpose, Scenario, Wanted};
@@ -80,7 +81,14 @@ fn steps(site: &Site, plan: &Plan) -> Vec<BoxedStep> {
         Box::new(Backup { machine: machine(), peers: peers(), plan: plan(), recipients: Vec::new() }),
         Box::new(DrainNode { machine: machine(), plan: Some(plan()) }),
         Box::new(ShutDown { machine: machine(), peers: peers(), plan: plan(), without_api: false, anew: None }),
-        Box::new(MoveDrives { machine: machine(), peers: peers(), plan: plan(), medium: None, anew: None }),
+        Box::new(MoveDrives {
+            machine: machine(),
+            peers: peers(),
+            plan: plan(),
+            medium: None,
+            anew: None,
+            seen: Arc::default(),
+        }),
         Box::new(VerifyDisks { machine: machine(), plan: plan(), anew: None }),
         Box::new(UncordonNode { machine: machine() }),
     ]

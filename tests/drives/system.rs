@@ -32,6 +32,72 @@ pub(super) fn installs(rig: &Rig) -> Vec<Value> {
     requests(rig).into_iter().filter(|request| request["class"] == "change" && is(request)).collect()
 }
 
+/// Put wrong on the way back: who is asked next is told of what was seen last, and not of what was there first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_the_way_back_it_is_asked_by_what_was_seen_last() {
+    let rig = registered(at_rest("nvme-system")).await;
+    let run = rig.forward(None, &How::default()).await;
+    assert_done(&run, "there");
+    let lab = rig.lab.clone();
+    let turn = std::sync::atomic::AtomicUsize::new(0);
+    // To the riser with the system disk, and the other one into its place; then off by its button, as is asked.
+    let hands = move |_: &Hands| match turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        0 => {
+            for (drive, to) in [(DATA, "bench"), (SYS, "talos-nuc:M2_3"), (DATA, "talos-nuc:M2_2")] {
+                lab.move_drive(drive, to).unwrap();
+            }
+            lab.press_button(NUC).unwrap();
+        }
+        1 => {
+            lab.move_drive(SYS, "talos-nuc:M2_1").unwrap();
+            lab.press_button(NUC).unwrap();
+        }
+        more => panic!("asked for the {more}th time"),
+    };
+    let lab = rig.lab.clone();
+    let reader: crate::harness::Reader = std::sync::Arc::new(move |record: &pvemig::engine::event::Record| {
+        if matches!(&record.event, Event::Asked { ask, .. } if ask.starts_with("switch talos-nuc off")) {
+            lab.press_button(NUC).unwrap();
+        }
+    });
+    let how = How { reader: Some(reader), ..How::default() };
+    let back = rig.bench.go(&rig.estate, &rig.steps, Some(&run.id), true, &how, hands).await;
+    assert_undone(&back, "back");
+    let asks: Vec<&str> = (back.records.iter())
+        .filter_map(|record| match &record.event {
+            Event::Asked { key, ask, .. } if key.as_str() == "04-move-drives" => Some(ask.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        asks.iter().any(|ask| ask.starts_with("switch talos-nuc off, so that its drives can be put back")),
+        "{asks:#?}"
+    );
+    let last = asks.last().unwrap();
+    assert!(last.contains(&format!("move sys ({SYS}) from M2_3")) && last.contains("to M2_1"), "{asks:#?}");
+    assert!(!last.contains("move media"), "{asks:#?}");
+}
+
+/// What a resume would do, and cannot: that is told with the drives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_keeps_it_from_going_off_once_more_is_told_with_its_drives() {
+    let rig = registered(at_rest("nvme-system")).await;
+    let run = rig.forward(None, &How { no_hands: true, ..How::default() }).await;
+    rig.lab.shared().change(|world| world.cut_power("talos-mac"));
+    rig.lab.press_button(NUC).unwrap();
+    let up = |w: &World| w.talos.nodes[NUC].run.as_ref().is_some_and(|run| run.booted).then_some(());
+    rig.lab.shared().until(Duration::from_secs(600), up).await.unwrap();
+    let stopped = rig.forward(Some(&run.id), &How { no_hands: true, ..How::default() }).await;
+    let (key, text) = crate::harness::why(&stopped);
+    let words = "03-shutdown cannot do that as long as this is so: ";
+    assert!(key == "04-move-drives" && text.contains(words) && text.contains("talos-mac"), "{key}: {text}");
+    rig.lab.press_button("talos-mac").unwrap();
+    let whole = |w: &World| w.talos.nodes["talos-mac"].run.as_ref().is_some_and(|run| run.booted).then_some(());
+    rig.lab.shared().until(Duration::from_secs(600), whole).await.unwrap();
+    assert_done(&rig.forward(Some(&run.id), &How::default()).await, "with the other one back");
+    assert_eq!(bays(&rig).0, swapped());
+}
+
 /// No disk was wiped, and there is one etcd.
 pub(super) fn assert_untouched(rig: &Rig, voters: usize) {
     let (wiped, clusters, members) =

@@ -207,6 +207,34 @@ async fn an_undo_before_anybody_was_there_leaves_the_host_on() {
     assert_eq!(done, 2);
 }
 
+/// A VM that a run has off is nobody's to start: a plan names that run, and what is to be seen to first where it is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_told_to_start_a_vm_that_a_run_holds_off() {
+    let mut rig = rig("nvme-data-vm").await;
+    rig.bench.blueprint = "nvme-move".into();
+    let run = off(&rig).await;
+    let of_the_plan = async |rig: &Rig| {
+        let info = rig.bench.store.info("", "here").unwrap();
+        let held = BTreeMap::new();
+        let seen = pvemig::engine::step::Seen { since: None, got: &[], held: &held, run: &info };
+        format!("{:#?}", rig.steps[0].check(&rig.estate, seen).await.unwrap())
+    };
+    let said = of_the_plan(&rig).await;
+    let (held, resume) =
+        (format!("talos-vm is held off by run {}, which is open", run.id), format!("`pvemig resume {}`", run.id));
+    assert!(said.contains(&held) && said.contains(&resume) && !said.contains("qm start"), "{said}");
+    rig.bench.abandon(&run.id);
+    let said = of_the_plan(&rig).await;
+    let held = format!("talos-vm is held off by run {}, which is over", run.id);
+    let first = "put each drive where the hostpci lines of vm 223 have it (`qm config 223`; ";
+    assert!(said.contains(&held) && said.contains(first), "{said}");
+    assert!(!said.contains("is to be talos-vm, does not run"), "{said}");
+    // And so does a run.
+    let stopped = rig.forward(None, &How::default()).await;
+    let (key, text) = why(&stopped);
+    assert!(key == "00-preflight" && text.contains(&held) && text.contains(first), "{key}: {text}");
+}
+
 pub(super) fn hands(rig: &Rig, to: &str) {
     rig.lab.press_button("pve").unwrap();
     rig.lab.move_drive(MEDIA, to).unwrap();

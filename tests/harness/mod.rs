@@ -64,6 +64,8 @@ pub struct Bench {
     pub store: Store,
     /// How long the engine's pauses are.
     pub clock: Clock,
+    /// Of what blueprint its runs say that they are.
+    pub blueprint: String,
     _dir: tempfile::TempDir,
 }
 
@@ -101,7 +103,12 @@ pub struct How {
 impl Bench {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { store: Store::open(dir.path(), "lab", Ids::Counted).unwrap(), clock: Clock::fast(1000), _dir: dir }
+        Self {
+            store: Store::open(dir.path(), "lab", Ids::Counted).unwrap(),
+            clock: Clock::fast(1000),
+            blueprint: "test".into(),
+            _dir: dir,
+        }
     }
 
     pub fn dir(&self) -> &Path {
@@ -214,13 +221,19 @@ impl Bench {
         Engine { cx, steps, guard: None, recorder, policy, info, lately }.look().await.unwrap()
     }
 
+    /// A run is given up.
+    pub fn abandon(&self, id: &str) {
+        let (recorder, _) = Recorder::reopen(self.store.run(id).unwrap(), &Wiring::default()).unwrap();
+        recorder.write(Event::Abandoned { comment: "enough".into() }).unwrap();
+    }
+
     fn opened<Cx: Settle>(&self, steps: &[Box<dyn AnyStep<Cx>>]) -> Event {
         Event::Opened(Box::new(Opened {
             tool: "test".into(),
             site: "lab".into(),
             site_digest: String::new(),
             migration: Some("test".into()),
-            blueprint: "test".into(),
+            blueprint: self.blueprint.clone(),
             blueprint_version: 1,
             single: false,
             argv: vec!["pvemig".into(), "run".into(), "test".into()],

@@ -29,6 +29,13 @@ fn fold(step: &MoveDrives, migration: &str) -> Fold {
         "{migration} is done: take it out, or make it the next one of {name}, which begins with this `current` (the same as its \
          `target` it is refused)"
     )];
+    if let Some(anew) = &step.anew {
+        why.insert(0, format!(
+            "pull the stick with Talos {} out of {name}: its firmware may start it again. The disk that came out still boots: keep it \
+             out, and apart",
+            anew.medium
+        ));
+    }
     if !new.is_empty() {
         let all = new.iter().map(|drive| drive.as_str()).collect::<Vec<_>>().join(", ");
         why.push(format!("no drive of `current` is `new: true` any more: {all}"));
@@ -41,13 +48,6 @@ fn fold(step: &MoveDrives, migration: &str) -> Fold {
             super::on::VERIFY
         ));
     }
-    if let Some(anew) = &step.anew {
-        why.push(format!(
-            "pull the stick with Talos {} out of {name}: its firmware may start it again. The disk that came out still boots: keep it \
-             out, and apart",
-            anew.medium
-        ));
-    }
     let mut lines =
         vec!["migrations:".to_owned(), format!("  {migration}:"), "    params:".into(), "      current:".into()];
     lines.extend(plan.target.iter().map(|(slot, drive)| format!("        {slot}: {drive}")));
@@ -56,6 +56,8 @@ fn fold(step: &MoveDrives, migration: &str) -> Fold {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::base::drives::{Plan, Scenario, Slot, Wanted};
     use crate::base::names::Dial;
@@ -77,7 +79,7 @@ mod tests {
             target: in_slots(&[("1", "sys"), ("2", "fresh")]),
             scenario: Scenario::Data,
         };
-        let step = MoveDrives { machine, peers: Vec::new(), plan, medium: None, anew: None };
+        let step = MoveDrives { machine, peers: Vec::new(), plan, medium: None, anew: None, seen: Arc::default() };
         let fold = fold(&step, "nuc-drives");
         assert_eq!(fold.owner, "the site file (n1)");
         let lines = "migrations:\n  nuc-drives:\n    params:\n      current:\n        1: sys\n        2: fresh";

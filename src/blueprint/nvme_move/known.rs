@@ -56,6 +56,13 @@ pub(super) static SEVERAL: Known = Known {
     matters: "Talos takes any of them: a volume may be made on the wrong one.",
     by_hand: "`talosctl edit machineconfig`: `match: disk.serial == \"..\"`, or another condition that one drive alone has.",
 };
+pub(super) static HELD_OFF: Known = Known {
+    name: "held-off-by-a-run",
+    steps: &[on::SHUTDOWN],
+    means: "The node does not answer, and another run of this site has switched it off: it is open, or it was left at that.",
+    matters: "Somebody may have a hand in it; and what is handed to a VM by an address may be another drive by now.",
+    by_hand: "`pvemig status --all` and `pvemig report RUN` say how far that run came, and where its drives were last.",
+};
 pub(super) static MADE_THERE: Known = Known {
     name: "volume-made-on-the-new-drive",
     steps: &[on::SHUTDOWN],
@@ -265,6 +272,7 @@ pub(super) static ALL: &[&Known] = &[
     &ALIKE,
     &BY_PLACE,
     &SEVERAL,
+    &HELD_OFF,
     &MADE_THERE,
     &NO_PORT,
     &OLD_SYSTEM,

@@ -5,6 +5,7 @@ mod behind;
 pub mod diagnose;
 mod fold_back;
 mod known;
+mod left_off;
 mod measure;
 pub mod params;
 mod readiness;
@@ -123,6 +124,7 @@ fn build(site: &Site, item: &Item<'_>) -> Option<Vec<BoxedStep>> {
             plan: plan(),
             medium: p.medium.clone(),
             anew: anew(),
+            seen: std::sync::Arc::default(),
         }),
         Box::new(VerifyDisks { machine: machine(), plan: plan(), anew: anew() }),
     ]);

@@ -175,6 +175,8 @@ fn moves(plan: &Plan, from: &Layout, to: &Layout) -> Vec<DriveMove> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::base::check::Answer;
     use crate::base::drives::{Purpose, Slot, Wanted};
@@ -199,7 +201,7 @@ mod tests {
             target: layout(target),
             scenario: Scenario::Data,
         };
-        MoveDrives { machine, peers: Vec::new(), plan, medium: None, anew: None }
+        MoveDrives { machine, peers: Vec::new(), plan, medium: None, anew: None, seen: Arc::default() }
     }
 
     #[test]

@@ -73,11 +73,11 @@ impl MoveDrives {
             return Ok(Check::done().notes(of.collect::<Vec<_>>()));
         }
         // In the boot in which the VM went off nothing was moved; what hands its drives on may hide them there.
-        if let (Chassis::Shown(shown), Some(passed)) = (&chassis, passed(run)?)
-            && passed.boot == shown.boot
-            && !forth
-            && last(&known, run)? == *layout
-        {
+        let untouched = match &chassis {
+            Chassis::Shown(shown) => passed(run)?.is_some_and(|passed| passed.boot == shown.boot),
+            Chassis::Silent(_) => false,
+        };
+        if untouched && !forth && last(&known, run)? == *layout {
             return Ok(Check::done().note(format!("{host} has not been off since {} was", self.machine.name)));
         }
         let before = forth.then(|| Before { layout: known.plan.current.clone() });
@@ -87,13 +87,14 @@ impl MoveDrives {
             // Whether anything was moved is not known until it is on.
             Chassis::Silent(_) => layout.clone(),
         };
-        let mut lines = amiss;
+        let mut lines = if untouched { Vec::new() } else { amiss };
         if let (Chassis::Shown(_), Some(vm)) = (&chassis, &self.machine.vm) {
             lines.extend(beside(cx, vm, &host).await);
         }
         let mut asked = self.asked_of(cx, run, &known.plan, (&from, layout), (None, before))?;
         asked.ask = asked.ask.replacen(ITS_HOST, &format!("its host {host}"), 1);
-        asked.hint = format!("{}\n{}", lines.join("\n"), asked.hint);
+        lines.push(asked.hint);
+        asked.hint = lines.join("\n");
         Ok(asked.into())
     }
 }

@@ -1,5 +1,6 @@
 //! 04: a person moves the drives, and switches the machine on.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,13 +12,14 @@ use crate::blueprint::machine::Machine;
 use crate::blueprint::quorum::Peer;
 use crate::engine::step::{Outlook, Risk, RunInfo, Seen, Step};
 use crate::estate::Estate;
+use crate::talos::Talos;
 
 use super::anew::{Anew, switch_off};
 use super::params::Medium;
 use super::remembered::{answering, were_up};
 use super::s02_drain::DrainNode;
 use super::s04_asked::ITS_HOST;
-use super::sight::{Stand, known, last, stand};
+use super::sight::{Stand, known, last, layout_now, stand};
 use super::way_out::{GRACE, Way, alone, once_more, way_out, with_help};
 
 /// Has a person move the drives.
@@ -35,6 +37,9 @@ pub struct MoveDrives {
     /// What it is installed anew with, where its system disk is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anew: Option<Anew>,
+    /// Where the drives were when it answered last on the way back, for who is asked once it is off: nothing of it is kept.
+    #[serde(skip)]
+    pub seen: Arc<Mutex<Option<Layout>>>,
 }
 
 /// How the drives were before anybody was asked.
@@ -66,7 +71,7 @@ impl Step<Estate> for MoveDrives {
                 .into(),
             format!("It goes on by itself as soon as {name} is on, answers, and each drive is found in its slot."),
             "Where a drive is elsewhere, or nowhere, it stops; `pvemig resume` switches the machine off again and asks once more.".into(),
-            "Talos has no `talosctl write`, and so no `/sys/bus/pci/rescan`: a drive that is not seen is seated anew with the power off."
+            "Talos writes no file of the kernel for anybody, and so no `/sys/bus/pci/rescan`: a drive that is not seen is seated anew with the power off."
                 .into(),
             format!("By hand: {} shows each drive with its bus path.", self.machine.talosctl("get disks -o yaml")),
         ]
@@ -128,12 +133,14 @@ impl Step<Estate> for MoveDrives {
         let anew = self.anew.as_ref();
         Ok(match stand(cx, &self.machine, &self.plan, seen.run, &before.layout, anew).await? {
             Stand::There(notes) => Check::done().notes(notes),
-            Stand::Waits(_, problems, notes) => {
+            Stand::Waits(talos, problems, notes) => {
+                self.look_where(cx, seen.run, Some(&*talos)).await?;
                 let hint: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
                 Check::manual(switch_off(name).0, Some(hint.join("\n")), None).notes(notes)
             }
             // The hold of 03 switches it off; a plan that ends before 05 has none.
             Stand::Amiss(problems, notes) => {
+                self.look_where(cx, seen.run, None).await?;
                 let what = problems.into_iter().map(|problem| problem.text).collect::<Vec<_>>().join("; ");
                 let ask = format!(
                     "switch {name} off, so that its drives can be put back: {}",
@@ -151,7 +158,10 @@ impl Step<Estate> for MoveDrives {
                     return Ok(Check::blocked(vec![problem]));
                 }
                 let known = known(cx, &self.machine, &self.plan, seen.run, None)?;
-                let from = last(&known, seen.run)?;
+                let from = match self.seen.lock().ok().and_then(|seen| seen.clone()) {
+                    Some(seen) => seen,
+                    None => last(&known, seen.run)?,
+                };
                 self.asked(cx, seen.run, &known.plan, (&from, &before.layout), (None, None))?.note(how)
             }
         })
@@ -159,6 +169,15 @@ impl Step<Estate> for MoveDrives {
 }
 
 impl MoveDrives {
+    /// Keeps in mind where the drives are.
+    async fn look_where(&self, cx: &Estate, run: &RunInfo, waits: Option<&Talos>) -> Result<(), Failure> {
+        let now = layout_now(cx, &self.machine, &self.plan, run, waits).await?;
+        if let Ok(mut seen) = self.seen.lock() {
+            *seen = Some(now);
+        }
+        Ok(())
+    }
+
     fn another(&self, why: &str) -> Problem {
         let name = &self.machine.name;
         Problem::new(

@@ -159,9 +159,8 @@ pub(super) async fn look(
 /// What 01 of this run has kept of the volumes.
 fn former(machine: &Machine, drives: &Drives, run: &RunInfo) -> Result<Former, Failure> {
     let Some(facts) = facts(machine, run)? else {
-        let note =
-            format!("this run has no inventory of {}: there is nothing to hold its volumes against", machine.name);
-        return Ok(Former { notes: vec![note], ..Former::default() });
+        let note = format!("no inventory of {} was kept: there is nothing to hold its volumes against", machine.name);
+        return Ok(Former { notes: if run.id.is_empty() { Vec::new() } else { vec![note] }, ..Former::default() });
     };
     let before = facts.bays.inventory();
     let before = before.map_err(|why| Failure::plain(why.unknown.clone(), why.help.clone()))?;

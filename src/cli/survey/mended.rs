@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::base::survey::{Majority, Node, Survey};
 use crate::blueprint;
 use crate::estate::Estate;
-use crate::lint::{BY_ADD, BY_JOIN, BY_RECOVER, BY_REPLACE, Finding};
+use crate::lint::{BY_ADD, BY_JOIN, BY_RECOVER, BY_REPLACE, BY_STATUS, Finding};
 use crate::site::{Migration, Site};
 
 use super::super::session::Session;
@@ -170,6 +170,16 @@ pub(super) struct Next {
     pub(super) nodes: Vec<String>,
     /// The one next thing to do.
     pub(super) help: String,
+}
+
+/// A finding that is about machines that wait says what is next for the one that it names.
+pub(super) fn by_waiting(findings: &mut [Finding], next: &[Next]) {
+    for finding in findings.iter_mut().filter(|finding| finding.help.contains(BY_STATUS)) {
+        let named = |next: &&Next| next.nodes.iter().any(|node| finding.help.starts_with(&format!("{node} ")));
+        if let Some(next) = next.iter().find(named) {
+            finding.help = finding.help.replace(BY_STATUS, &next.help);
+        }
+    }
 }
 
 /// What is next, once for all machines of which it is the same; `in_hand` says it of one that an open run has.

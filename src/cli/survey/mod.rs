@@ -100,6 +100,7 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
         let etcd: Vec<Ballot> = survey.talos.iter().flat_map(|cluster| survey.ballots(cluster)).collect();
         let mut waiting = mended::next_of_waiting(&session.site, &survey, |node| runs.in_hand(node));
         runs.next(&survey, &mut waiting);
+        mended::by_waiting(&mut looked.findings, &waiting);
         // A terminal may have been given another size meanwhile.
         let stage = Stage::of(out);
         let not_looked_at = looked.blind();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::drives::{Drive, Plan, Port, pci_address};
+use crate::base::drives::{Drive, Plan, Port, Slot, pci_address};
 use crate::proxmox::PciPlace;
 
 use super::beside::{Beside, Claim};
@@ -59,6 +59,23 @@ fn of_plan<'p>(plan: &'p Plan, port: &Port) -> Option<&'p str> {
     let is = |name: &str| plan.current.contains_key(name) || plan.target.contains_key(name);
     let mut all = plan.slots.iter().filter(|slot| is(&slot.name));
     all.find(|slot| slot.port.as_ref() == Some(port)).map(|slot| slot.name.as_str())
+}
+
+/// The slots of the plan in which its host shows a drive of its own.
+pub(super) fn strangers(view: &View, plan: &Plan) -> Vec<String> {
+    let planned = |drive: &Drive| {
+        plan.drives.values().any(|wanted| !wanted.serial.is_empty() && wanted.serial.trim() == drive.serial.trim())
+    };
+    let of = |slot: &Slot| {
+        let port = slot.port.as_ref()?;
+        let own = view.inventory.drives.iter().filter(|drive| drive.port().as_ref() == Some(port));
+        own.filter(|drive| !planned(drive)).map(|drive| (drive.model.trim().to_owned(), drive.shown())).next()
+    };
+    let line = |slot: &Slot| {
+        let (model, shown) = of(slot)?;
+        Some(format!("{} is not free: {model} ({shown}) is in it, which is {}'s own", slot.name, view.host))
+    };
+    plan.slots.iter().filter_map(line).collect()
 }
 
 /// Slots that a drive goes into and that somebody else's is in.

@@ -26,6 +26,8 @@ pub(in super::super) struct Behind {
     pub(in super::super) peers: Vec<String>,
     /// The other guests that run there.
     pub(in super::super) beside: Vec<String>,
+    /// The slots in which a drive is that no plan of this VM has, a line each.
+    pub(in super::super) strangers: Vec<String>,
 }
 
 /// Asks Proxmox, the host, and the guest's drives.
@@ -77,7 +79,7 @@ pub(in super::super) async fn behind(
         );
         unclear.push((text, format!("give it a role with VM.Audit on {GUESTS} (`pvemig privileges` prints it)")));
     }
-    let others = beside(cx, vm).await?;
+    let (others, mut strangers) = (beside(cx, vm).await?, Vec::new());
     // What is no drive has to be told apart too, before the next start.
     let there: Vec<String> = match lines.pve.pci_devices(&host).await {
         Ok(devices) => devices.into_iter().map(|device| device.id).collect(),
@@ -104,6 +106,7 @@ pub(in super::super) async fn behind(
             }
             unclear.extend(slots::of_others((&lines, &drives), &shown, plan, &others, &there));
             unclear.extend(slots::taken(&lines, &shown, plan, &others));
+            strangers = slots::strangers(&shown, plan);
         }
         Ok(Host::Silent(why)) => {
             let text = format!("{host}, which has the drives of vm {}, does not answer by ssh: {why}", vm.vmid);
@@ -116,7 +119,7 @@ pub(in super::super) async fn behind(
     }
     let (peers, beside) =
         neighbours(cx, vm).await?.into_iter().partition(|one| peers.iter().any(|peer| peer.name == *one));
-    Ok(Behind { host, unclear, peers, beside })
+    Ok(Behind { host, unclear, peers, beside, strangers })
 }
 
 /// The lines that name an address, which may be another one of each after the move: also of a drive that stays in its slot,

@@ -67,7 +67,8 @@ fn places(plan: &Plan, sight: &Sight, before: &Inventory, live: &Inventory, out:
         if belongs.contains(&Some(slot.as_str())) {
             continue;
         }
-        let of: Vec<&str> = belongs.into_iter().flatten().collect();
+        let mut of: Vec<&str> = belongs.into_iter().flatten().collect();
+        of.dedup();
         let of = if of.is_empty() { "no slot".to_owned() } else { of.join(" or ") };
         out.problem(
             &known::ELSEWHERE,

@@ -18,6 +18,7 @@ use crate::k8s::drain::plan;
 use crate::site::OutOfBand;
 
 use super::super::behind::Behind;
+use super::super::left_off::LeftOff;
 use super::super::replicas::{self, Mayastor};
 use super::super::{known, on, rights};
 use super::Preflight;
@@ -33,17 +34,32 @@ pub(super) struct Here<'h> {
     pub(super) runs: &'h Path,
     /// This run has its snapshot of etcd already.
     pub(super) kept: bool,
+    /// Another run has the machine off.
+    pub(super) held: Option<&'h LeftOff>,
 }
 
 pub(super) fn all(p: &Preflight, facts: &Facts, run: &RunInfo, here: &Here<'_>) -> Vec<Finding> {
     let mut all = Vec::new();
     let name = &p.machine.name;
+    let (held, mut out) = (here.held.filter(|_| facts.talos.is_err()), Findings::of(System::Talos));
+    if let Some(held) = held {
+        out.borrowed(&known::HELD_OFF, on::SHUTDOWN, held.problem());
+    }
+    all.extend(out.all);
     all.extend(node(p, &facts.talos).all);
     let mut seen = Findings::of(System::Talos);
     if let Some(of) = seen.need(on::MOVE, &format!("{name} its drives"), &facts.seen) {
         // By the ports that are known, and with what the site file says of now.
         let plan = Plan { current: p.plan.current.clone(), ..of.known.plan.clone() };
-        all.extend(drives(name, &plan, &of.known.before, &of.live).all);
+        let of_drives = drives(name, &plan, &of.known.before, &of.live).all.into_iter().map(|mut finding| {
+            // What an open run is about is its own to put right.
+            let elsewhere = finding.known.is_some_and(|known| known.name == known::ELSEWHERE.name);
+            if let Some(goes_on) = here.held.and_then(LeftOff::goes_on).filter(|_| elsewhere) {
+                finding.help = Some(goes_on);
+            }
+            finding
+        });
+        all.extend(of_drives);
         all.extend(of.told.iter().flat_map(|told| told_apart(told, &of.live).all));
         all.extend(firmware(p, facts, of).all);
         if let (Ok(talos), Some(config)) = (&facts.talos, facts.talos.as_ref().ok().and_then(TalosFacts::config)) {
@@ -67,7 +83,7 @@ pub(super) fn all(p: &Preflight, facts: &Facts, run: &RunInfo, here: &Here<'_>) 
     all.extend(mayastor(p, &facts.mayastor).all);
     all.extend(power(p, &facts.power, here.out_of_band, &facts.etcd).all);
     if let Some(vm) = &facts.vm {
-        all.extend(virtual_machine(p, vm, &facts.talos).all);
+        all.extend(virtual_machine(p, vm, &facts.talos, held.is_some()).all);
     }
     all.extend(less_critical(p, &facts.etcd, &facts.others).all);
     all
@@ -280,14 +296,14 @@ fn power(p: &Preflight, power: &Asked<Second>, out_of_band: Option<&OutOfBand>, 
 }
 
 /// The VM that the node runs in.
-fn virtual_machine(p: &Preflight, vm: &Asked<VmFacts>, talos: &Asked<TalosFacts>) -> Findings {
+fn virtual_machine(p: &Preflight, vm: &Asked<VmFacts>, talos: &Asked<TalosFacts>, held: bool) -> Findings {
     let mut out = Findings::of(System::Proxmox);
     let Some(vmid) = p.machine.vm.as_ref().map(|vm| vm.vmid) else { return out };
     let Some(f) = out.need(on::SHUTDOWN, &format!("vm {vmid}"), vm) else { return out };
     // A node that does not answer has a line of its own.
     let problems = match talos {
         Ok(talos) => own_vm::amiss(&p.machine, vmid, f.runs, f.uuid.as_deref(), talos.uuid.as_deref()),
-        Err(_) if f.runs => Vec::new(),
+        Err(_) if f.runs || held => Vec::new(),
         Err(_) => vec![own_vm::off(&p.machine.name, vmid)],
     };
     for problem in problems {

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::base::check::Check;
 use crate::base::drives::{Plan, drawing};
 use crate::base::fault::Failure;
-use crate::blueprint::finding;
+use crate::base::permit::System;
+use crate::blueprint::finding::{self, Findings};
 use crate::blueprint::machine::Machine;
 use crate::blueprint::quorum::Peer;
 use crate::engine::step::{Risk, Seen, Step};
@@ -24,9 +25,12 @@ use crate::estate::Estate;
 use crate::site::OutOfBand;
 
 use super::anew::Anew;
+use super::left_off::left_off;
 use super::params::{Measure, Medium, Other, Params};
 use super::s01_backup::has_snapshot;
 use super::sight::seats;
+use super::{known, on};
+use ask::VmFacts;
 use find::Here;
 
 /// Looks at everything that the steps need.
@@ -108,26 +112,42 @@ impl Step<Estate> for Preflight {
 
     async fn check(&self, cx: &Estate, seen: Seen<'_, Before>) -> Result<Check<Before>, Failure> {
         let facts = ask::gather(self, cx, seen.run).await;
+        let held = left_off(cx, &self.machine, seen.run)?;
         if let (Err(talos), Err(kube)) = (&facts.talos, &facts.kube) {
+            if let Some(held) = &held {
+                let mut out = Findings::of(System::Talos);
+                out.borrowed(&known::HELD_OFF, on::SHUTDOWN, held.problem());
+                return Ok(finding::check(out.all));
+            }
             let text = format!("neither Talos nor Kubernetes can be asked: {}; {}", talos.text, kube.text);
             return Err(Failure::plain(text, talos.help.clone().or(kube.help.clone())));
         }
-        let here = Here { out_of_band: self.out_of_band(cx), runs: cx.journals(), kept: has_snapshot(seen.run)? };
+        let kept = has_snapshot(seen.run)?;
+        let here = Here { out_of_band: self.out_of_band(cx), runs: cx.journals(), kept, held: held.as_ref() };
         let mut found = find::all(self, &facts, seen.run, &here);
         found.extend(replaced::look(self, cx, &facts, seen.run).await);
         let check = finding::check(found);
         let (plan, of) = (&self.plan, "its slots, and what is");
-        let now = facts.seen.as_ref().ok().and_then(|seen| seats(&seen.known, &plan.target, &seen.live).ok());
-        let (from, of) = match now.filter(|now| *now == plan.target) {
-            Some(_) => {
+        let now = facts.seen.as_ref().map(|seen| seats(&seen.known, &plan.target, &seen.live).ok());
+        let (from, of) = match now {
+            Err(_) => (
+                &plan.current,
+                format!("by the site file alone, as its drives could not be asked, {of} to be in them:"),
+            ),
+            Ok(Some(now)) if now == plan.target => {
                 let told = facts.seen.as_ref().ok().and_then(|seen| seen.told.as_ref());
                 let has_port = |told: &Plan, slot: &str| told.slots.iter().any(|s| s.name == slot && s.port.is_some());
                 let sure = told.is_none_or(|told| plan.target.keys().all(|slot| has_port(told, slot)));
                 (&plan.target, format!("{of} in them{}:", if sure { "" } else { ", as far as can be told" }))
             }
-            None => (&plan.current, format!("{of} to be in them:")),
+            Ok(Some(now)) if now == plan.current => (&plan.current, format!("{of} to be in them:")),
+            Ok(_) => (&plan.current, format!("by the site file, and not as its drives are now, {of} to be in them:")),
         };
-        let lines = drawing(&self.machine.name, plan, from, &plan.target, 76, true);
+        let mut lines = drawing(&self.machine.name, plan, from, &plan.target, 76, true);
+        // A drive that is no part of the plan has no row: its slot is not free for that.
+        if let Some(Ok(VmFacts { behind: Ok(behind), .. })) = &facts.vm {
+            lines.extend(behind.strangers.iter().cloned());
+        }
         Ok(check.note(format!("{of}\n{}", lines.join("\n"))))
     }
 }
