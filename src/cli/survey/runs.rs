@@ -265,7 +265,9 @@ impl Runs {
         if let Some(open) = self.open.iter().find(|open| of(&open.run)) {
             finding.help = format!("it is a hold of that run, which is open: {}", open.help);
         } else if let Some((_, left)) = self.left.iter().find(|(run, _)| of(run)) {
-            finding.help.clone_from(left);
+            // No run begins with a machine that is off.
+            let off = survey.node(&finding.what).is_some_and(|node| node.held_off.is_some());
+            finding.help = format!("{left}{}", if off { ", once the machine is on again" } else { "" });
         }
     }
 
