@@ -1,5 +1,7 @@
 //! `pvemig abandon [RUN] --comment '...'`.
 
+use crate::base::names::StepKey;
+use crate::blueprint;
 use crate::engine::event::Event;
 use crate::engine::recorder::{Recorder, Wiring};
 use crate::engine::state::Phase;
@@ -46,7 +48,7 @@ pub(super) fn abandon(global: &Global, args: &AbandonArgs, out: &Out) -> anyhow:
     if let Some(torn) = torn {
         out.notice(&torn);
     }
-    let up: Vec<_> = run.state.holds_up().iter().map(ToString::to_string).collect();
+    let up: Vec<StepKey> = run.state.holds_up().into_iter().cloned().collect();
     let record = recorder.write(Event::Abandoned { comment: args.comment.clone() })?;
     if out.json {
         out.data(&format!("{}\n", serde_json::to_string(&record)?))?;
@@ -54,8 +56,16 @@ pub(super) fn abandon(global: &Global, args: &AbandonArgs, out: &Out) -> anyhow:
     let left = if run.state.changed { "what it did stays" } else { "it had changed nothing" };
     out.say(&format!("run {} is abandoned; {left}", run.id));
     if !up.is_empty() {
-        out.tell("  still held, and nobody takes it back: ", &up.join(", "), 4);
-        out.say("  a new run of the same migration takes these holds over");
+        out.say("  still held, and nobody takes it back:");
+        for planned in run.state.opened.plan.iter().filter(|planned| up.contains(&planned.key)) {
+            out.tell(&format!("    {}: ", planned.key), &planned.title, 6);
+        }
+        let off = blueprint::named(&run.state.opened.blueprint)
+            .is_some_and(|of| of.rows.iter().any(|row| row.off && up.iter().any(|key| key.id() == row.id)));
+        let first = if off { "once what is off is on again, with its drives where they belong, " } else { "" };
+        let new = run.state.opened.migration.as_ref();
+        let new = new.map_or("a new run of the same migration".to_owned(), |name| format!("`pvemig run {name}`"));
+        out.tell("  ", &format!("{first}{new} takes these holds over"), 4);
     }
     Ok(Exit::Done)
 }

@@ -148,6 +148,8 @@ pub(super) struct Told<'a> {
     pub(super) id: &'a str,
     /// What its undo passes.
     pub(super) past: &'a Past,
+    /// This process was to undo it.
+    pub(super) back: bool,
 }
 
 impl Told<'_> {
@@ -282,17 +284,21 @@ impl Told<'_> {
             commands.push((self.past.left(self.state).again(id, &further, &things), what));
         } else {
             if phase == Phase::Forward {
-                commands.push((format!("pvemig resume {id}"), "go on from here"));
+                let what = if self.back { "go forwards again: nothing is taken back yet" } else { "go on from here" };
+                commands.push((format!("pvemig resume {id}"), what));
             }
             // An undo that has begun goes on, whatever is left of it.
             let owes = self.state.steps.values().any(|step| step.owes());
             if owes && (phase != Phase::Forward || undo_of(self.state) != Undo::Nothing) {
                 let what = match undo_of(self.state) {
+                    _ if self.back && phase == Phase::Forward => "go on with the undo",
                     Undo::Whole | Undo::Nothing => "take everything back",
                     Undo::But(_) => "take back what can be: some of it stays",
                     Undo::UpTo(_) => "take back what can be, up to what is destroyed",
                 };
-                commands.push((self.past.left(self.state).again(id, &[], &[]), what));
+                // What was wanted comes first.
+                let at = if self.back { 0 } else { commands.len() };
+                commands.insert(at, (self.past.left(self.state).again(id, &[], &[]), what));
             }
         }
         if phase != Phase::Done {

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use crate::base::check::Symbol;
+use crate::base::check::{Hands, Symbol};
 use crate::base::names::StepKey;
-use crate::blueprint::BoxedStep;
-use crate::engine::event::{Event, Planned};
+use crate::blueprint::{self, BoxedStep};
+use crate::engine::event::{Event, Planned, Record};
 use crate::engine::plan::planned;
 use crate::engine::store::RunRead;
 use crate::report::{self, Began, End, Outage};
@@ -20,7 +20,16 @@ impl Session {
     pub(super) fn outages(&self, runs: &[RunRead], run: &RunRead) -> Vec<Outage> {
         let Ok((_, steps)) = self.steps_of(&run.state) else { return Vec::new() };
         let own = steps.iter().flat_map(|step| besides(run, step).into_iter().chain(self.outages_of(runs, run, step)));
-        let ended = |step: &BoxedStep| Some(report::ended(&run.records, &step.key(), step.holds_until()?));
+        let ended = |step: &BoxedStep| {
+            let (key, closer) = (step.key(), step.holds_until()?);
+            let mut all = report::ended(&run.records, &key, closer);
+            for outage in all.iter_mut().filter(|outage| outage.end == End::Down) {
+                if let Some((other, at)) = later(runs, run, &key, |other, after| closed(other, &key, closer, after)) {
+                    (outage.end, outage.until) = (End::LetBackBy(other.id.clone()), Some(at));
+                }
+            }
+            Some(all)
+        };
         own.chain(steps.iter().filter_map(ended).flatten()).collect()
     }
 
@@ -52,12 +61,35 @@ impl Session {
             let earlier = runs.get(..before).unwrap_or_default();
             all.insert(0, first.begun(self.down_since(earlier, planned)));
         }
+        let fell = |outage: &Outage| {
+            let within = move |at: &Timestamp| *at >= outage.from && outage.until.is_none_or(|until| *at <= until);
+            let mut fell = fell_at(run, &key).filter(within).peekable();
+            fell.peek().is_some() && fell.all(|at| as_asked(run, &key, at))
+        };
+        for outage in all.iter_mut().filter(|outage| outage.fell) {
+            outage.as_asked = fell(outage);
+        }
         if let Some(last) = all.last_mut().filter(|outage| held && outage.end == End::Down)
-            && let Some(other) = taken_by(runs, run, &key)
+            && let Some((other, at)) = later(runs, run, &key, |other, after| {
+                if self.tells(runs, other, &key) { Some(None) } else { seen(other, &key, closer, after).map(Some) }
+            })
         {
-            last.end = End::Elsewhere(other.id.clone());
+            (last.end, last.until) = match at {
+                None => (End::Elsewhere(other.id.clone()), None),
+                Some(at) => (End::SeenBy(other.id.clone()), Some(at)),
+            };
         }
         all
+    }
+
+    /// Whether the report of a run that took a hold over says how it went on: it found down what that stops.
+    fn tells(&self, runs: &[RunRead], run: &RunRead, key: &StepKey) -> bool {
+        let own = || {
+            let (_, steps) = self.steps_of(&run.state).ok()?;
+            let step = steps.iter().find(|step| step.key() == *key)?;
+            self.outages_of(runs, run, step).into_iter().next()
+        };
+        found_down(run, key) && own().is_some_and(|first| first.began != Began::Here)
     }
 
     /// Which of these runs stopped what a step is to stop, and when, where nobody is known to have brought it back since.
@@ -90,6 +122,65 @@ impl Session {
         let planned = planned(steps).ok()?;
         self.down_since(runs, planned.iter().find(|p| p.key == *stopper)?)
     }
+}
+
+/// The first run behind one that took a hold of it over, or back, of which `found` knows something; it is asked from the
+/// last word of the run before it on that hold.
+fn later<'r, T>(
+    runs: &'r [RunRead],
+    run: &'r RunRead,
+    key: &StepKey,
+    found: impl Fn(&RunRead, Timestamp) -> Option<T>,
+) -> Option<(&'r RunRead, T)> {
+    let mut from = run;
+    // Each speaks of it after the one before.
+    for _ in runs {
+        let after = from.records.iter().rfind(|record| record.event.key() == Some(key))?.at;
+        let other = taken_by(runs, from, key)?;
+        if let Some(found) = found(other, after) {
+            return Some((other, found));
+        }
+        from = other;
+    }
+    None
+}
+
+/// When a run let go what a hold stops.
+fn closed(run: &RunRead, holder: &StepKey, closer: &str, after: Timestamp) -> Option<Timestamp> {
+    let closes =
+        |key: &StepKey| key.id() == closer && (key.instance().is_none() || key.instance() == holder.instance());
+    let is_so = |event: &Event| match event {
+        Event::Applied { key, .. } | Event::AlreadySo { key, .. } => closes(key),
+        _ => false,
+    };
+    run.records.iter().find(|record| record.at > after && is_so(&record.event)).map(|record| record.at)
+}
+
+/// When a run has seen at work what a hold stops: it had to stop it itself, or its closer found it so.
+fn seen(run: &RunRead, holder: &StepKey, closer: &str, after: Timestamp) -> Option<Timestamp> {
+    let stops = |event: &Event| matches!(event, Event::Applying { key, .. } if key == holder);
+    let own = run.records.iter().find(|record| record.at > after && stops(&record.event)).map(|record| record.at);
+    own.filter(|_| !found_down(run, holder)).into_iter().chain(closed(run, holder, closer, after)).min()
+}
+
+fn fell_at(run: &RunRead, holder: &StepKey) -> impl Iterator<Item = Timestamp> {
+    let fell = move |record: &&Record| matches!(&record.event, Event::HoldFell { key, .. } if key == holder);
+    run.records.iter().filter(fell).map(|record| record.at)
+}
+
+/// Whether a machine that a hold keeps off was found on at a moment because the run had asked a person to switch it on.
+pub(super) fn as_asked(run: &RunRead, holder: &StepKey, at: Timestamp) -> bool {
+    let rows = blueprint::named(&run.state.opened.blueprint).map_or(&[][..], |of| of.rows);
+    if !rows.iter().any(|row| row.off && row.id == holder.id()) {
+        return false;
+    }
+    let before = run.records.iter().rev().skip_while(|record| record.at >= at);
+    let word = before.map(|record| &record.event).find(|event| match event {
+        Event::Applied { key, .. } | Event::AlreadySo { key, .. } => key == holder,
+        Event::Asked { hands, .. } => matches!(hands, Some(Hands::Drives { on: true, .. })),
+        _ => false,
+    });
+    matches!(word, Some(Event::Asked { .. }))
 }
 
 /// Those of what a step's own work took down until its end.

@@ -13,9 +13,10 @@ use super::exit::Exit;
 use super::fail::Words;
 use super::left::taken_back;
 use super::out::Out;
+use super::outages::as_asked;
 use super::reach::reached;
 use super::session::Session;
-use super::stands::{Undo, offers_undo, undo_of};
+use super::stands::{Undo, offers_undo, undo_of, undo_tried};
 use super::words::{is_drawn, wrap};
 
 /// Renders a run's journal on stdout.
@@ -47,6 +48,10 @@ pub(super) fn report(global: &Global, args: &ReportArgs, out: &Out) -> anyhow::R
             holder.pid, holder.host, run.id
         ));
         read.next = vec!["pvemig status".to_owned()];
+    }
+    if undo_tried(&run) {
+        // What was wanted comes first.
+        read.next.sort_by_key(|command| !command.starts_with("pvemig undo "));
     }
     read.next.iter_mut().for_each(|command| *command = out.commands(command));
     let rendered = match format {
@@ -100,6 +105,10 @@ fn complete(read: &mut Report, run: &RunRead, session: &Session) -> anyhow::Resu
         read.next.retain(|command| !command.starts_with("pvemig undo "));
     }
     read.outages = session.outages(&runs, run);
+    for row in &mut read.steps {
+        let key = row.key.as_str().into();
+        row.fell.iter_mut().for_each(|fell| fell.as_asked = as_asked(run, &key, fell.at));
+    }
     // What a later run took over, or took back, is not this one's any more.
     read.holds_up.retain(|key| !taken_back(&runs, run, &key.as_str().into()));
     if let Some(blueprint) = blueprint::named(&run.state.opened.blueprint) {

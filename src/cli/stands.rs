@@ -1,5 +1,7 @@
 //! Where a run stands, and the command that goes on with it.
 
+use std::collections::BTreeSet;
+
 use crate::base::names::StepKey;
 use crate::blueprint;
 use crate::engine::event::{Event, Outcome, Planned, Record};
@@ -46,8 +48,41 @@ pub(super) fn undo_stopped(runs: &[RunRead], run: &RunRead) -> bool {
     run.state.phase == Phase::Done && tried && !runs.iter().any(|other| other.state.since > run.state.last)
 }
 
+/// Whether the undo of a run that is not done was begun last, and stopped before it took anything back: it has asked the
+/// steps backwards, or put up again a hold that stands.
+pub(super) fn undo_tried(run: &RunRead) -> bool {
+    let Some(turn) = at(run) else { return false };
+    // At the end of a hold the way forwards may ask it once more.
+    let guards = |key: &StepKey| {
+        let closer = run.state.opened.plan.iter().find(|p| p.key == *key).and_then(|p| p.holds_until.as_deref());
+        closer.is_some_and(|closer| closer != turn.id())
+    };
+    let (mut up, mut tried): (BTreeSet<&StepKey>, bool) = (BTreeSet::new(), false);
+    for record in &run.records {
+        match &record.event {
+            Event::Checked { back: true, .. } => tried = true,
+            Event::Checked { key, .. } if key == turn && !up.contains(key) => tried = false,
+            Event::Applying { key, .. } if up.contains(key) => tried |= guards(key),
+            Event::Applied { key, .. } | Event::AlreadySo { key, needless: false, .. } => {
+                tried &= !up.insert(key);
+            }
+            Event::Applying { .. } | Event::AlreadySo { .. } => tried = false,
+            Event::HoldFell { key, .. } | Event::Undone { key, .. } => {
+                up.remove(key);
+            }
+            _ => {}
+        }
+    }
+    tried
+}
+
 /// A line that says where it stands, for a run that can go on.
 pub(super) fn line(run: &RunRead) -> Option<String> {
+    let line = stands(run)?;
+    Some(if undo_tried(run) { format!("its undo was begun, and has taken nothing back yet: {line}") } else { line })
+}
+
+fn stands(run: &RunRead) -> Option<String> {
     let phase = run.state.phase;
     if let Some(Asks { key, ask, back }) = asks(run) {
         let who = if back { "its undo waits" } else { "waits" };
@@ -86,6 +121,9 @@ pub(super) fn at(run: &RunRead) -> Option<&StepKey> {
 pub(super) fn command(run: &RunRead) -> String {
     let id = &run.id;
     match run.state.phase {
+        Phase::Forward if undo_tried(run) => {
+            format!("`pvemig undo {id}` goes on with its undo, `pvemig resume {id}` goes forwards again")
+        }
         Phase::Forward => {
             let back = takes_back(&run.state).map(|what| format!(", `pvemig undo {id}` {what}")).unwrap_or_default();
             format!("`pvemig resume {id}` goes on with it{back}")
@@ -188,6 +226,37 @@ mod tests {
         assert_eq!(line(&killed).unwrap(), "goes on at 03-look, which has asked you: plug it in");
         let there = vec![Event::AlreadySo { key: "03-look".into(), needless: false, notes: Vec::new() }];
         assert!(asks(&of(&[asked("03-look", false), there])).is_none());
+    }
+
+    #[test]
+    fn an_undo_that_has_taken_nothing_back_says_so_and_comes_first() {
+        const HELD: &[&str] = &["00b-hold!", "01-one", "02-two", "10-close"];
+        let of = |events: &[Vec<Event>]| run("ka2", 0, HELD, &events.concat());
+        let waits = || [done("00b-hold"), done("01-one"), asked("02-two", false)].concat();
+        let said = |events: &[Vec<Event>]| (undo_tried(&of(events)), line(&of(events)).unwrap(), command(&of(events)));
+        assert_eq!(
+            said(&[waits()]),
+            (
+                false,
+                "waits at 02 for you: plug it in".into(),
+                "`pvemig resume ka2` goes on with it, `pvemig undo ka2` takes it back".into()
+            )
+        );
+        // The undo puts up again what guards the way back, and a person has to help.
+        let (tried, line, next) = said(&[waits(), vec![done("00b-hold")[0].clone()], asked("00b-hold", false)]);
+        assert!(tried);
+        assert_eq!(line, "its undo was begun, and has taken nothing back yet: waits at 00b for you: plug it in");
+        assert_eq!(next, "`pvemig undo ka2` goes on with its undo, `pvemig resume ka2` goes forwards again");
+        // It stands again, and the step is asked backwards.
+        let there = [waits(), done("00b-hold")];
+        assert!(said(&there).0 && said(&[there.concat(), asked("02-two", true)]).0);
+        // Forwards again.
+        assert!(!said(&[there.concat(), asked("02-two", false)]).0);
+        // A hold that somebody took down is put up again on the way forwards.
+        let fell = vec![Event::HoldFell { key: "00b-hold".into(), changes: vec![], notes: vec![] }];
+        assert!(!said(&[waits(), fell, done("00b-hold")]).0);
+        // At its end the way forwards may ask it once more.
+        assert!(!said(&[done("00b-hold"), done("01-one"), done("02-two"), done("00b-hold")]).0);
     }
 
     #[test]

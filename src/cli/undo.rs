@@ -62,7 +62,7 @@ pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow:
     };
     let id = run.id.clone();
     refuse(&run)?;
-    refuse_unnamed(args, &run)?;
+    refuse_unnamed(args, &run, &session)?;
     let mut past = resolve(&session, &run, &args.past)?;
     (past.destroy, past.yes) = (args.going.destroy.clone(), args.yes);
     refuse_under_others(&run, &session.store.runs()?, &past)?;
@@ -99,7 +99,7 @@ pub(super) async fn undo(global: &Global, args: &UndoArgs, out: &Out) -> anyhow:
         if let Some(stop) = lacks {
             session.estate.farewell().await;
             out.say("");
-            return Told { session: &session, state: &run.state, id: &id, past: &past }.ended(&stop);
+            return Told { session: &session, state: &run.state, id: &id, past: &past, back: true }.ended(&stop);
         }
         if !out.ask("Undo?")? {
             out.say("nothing was changed");
@@ -187,13 +187,19 @@ fn newest_that_changed(runs: Vec<RunRead>) -> anyhow::Result<RunRead> {
 }
 
 /// A run that is over is taken back unasked only where it was named: the newest one may not be the one that is meant.
-fn refuse_unnamed(args: &UndoArgs, run: &RunRead) -> Result<(), Words> {
+fn refuse_unnamed(args: &UndoArgs, run: &RunRead, session: &Session) -> anyhow::Result<()> {
     if args.run.is_some() || !args.yes || run.state.phase != Phase::Done {
         return Ok(());
     }
     let text = "no run is open, and without its name `--yes` takes back no run that is done";
-    let help = format!("the newest is run {} ({}): `pvemig undo {} --yes`", run.id, Session::called(run), run.id);
-    Err(Words::usage(text, help))
+    let mut help =
+        vec![format!("the newest is run {} ({}): `pvemig undo {} --yes`", run.id, Session::called(run), run.id)];
+    // It may have found everything done by another one.
+    let (runs, _) = session.store.every_run()?;
+    help.extend(
+        left::beside(&runs, run).into_iter().map(|left| format!("not taken back by that: {}", left.sentence())),
+    );
+    Err(Words::new(Exit::Usage, text.to_owned(), help).into())
 }
 
 /// Runs that changed something during the life of this one are undone first, or passed. Not one that only holds what

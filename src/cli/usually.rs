@@ -115,11 +115,13 @@ impl Usually {
         let head = if each.is_empty() { whole } else { format!("{whole}: {each}") };
         let mut unseen: Vec<&str> = self.not_seen.iter().map(|key| short(key)).collect();
         unseen.dedup();
-        if unseen.is_empty() {
-            head
-        } else {
-            let written = written.map(|written| format!(" (all of it {written})")).unwrap_or_default();
-            format!("{head}; none has shown yet how long {} takes{written}", unseen.join(", "))
+        match written {
+            _ if unseen.is_empty() => head,
+            // What takes the time is what nobody has seen.
+            Some(written) => {
+                format!("{written}: no earlier run has shown how long {} takes; the others {head}", unseen.join(", "))
+            }
+            None => format!("{head}; none has shown yet how long {} takes", unseen.join(", ")),
         }
     }
 }
@@ -146,7 +148,9 @@ mod tests {
         assert!(usually.sentence().ends_with("(seen 1 time); none has shown yet how long 06, 10 takes"));
         usually.written_ms = Some((1_800_000, 2_700_000));
         let written = "30 min to 45 min from beginning to end, by what was written of such a one";
-        assert!(usually.sentence().ends_with(&format!("how long 06, 10 takes (all of it {written})")));
+        let whole =
+            format!("{written}: no earlier run has shown how long 06, 10 takes; the others about 36 min 31 s, by");
+        assert!(usually.sentence().starts_with(&whole), "{}", usually.sentence());
         usually.steps.clear();
         assert_eq!(usually.sentence(), format!("{written}: no earlier run has shown it"));
         let quick = Usually { usual_ms: 900, steps: vec![one("02-drain", 0, 1)], ..Usually::default() };

@@ -72,8 +72,13 @@ impl Work<'_> {
         self.live.end();
         self.session.estate.farewell().await;
         let none = Past::default();
-        let told =
-            fail::Told { session: self.session, state: &self.recorder.state()?, id: &id, past: back.unwrap_or(&none) };
+        let told = fail::Told {
+            session: self.session,
+            state: &self.recorder.state()?,
+            id: &id,
+            past: back.unwrap_or(&none),
+            back: back.is_some(),
+        };
         self.say_useless_consents(told.state)?;
         match ended {
             Some(Ok(ended)) => told.ended(&ended),
@@ -133,8 +138,9 @@ pub(super) fn refuse_consents(
     let whole = whole(session, migration);
     let all = steps.iter().chain(&whole).map(|step| (step.risk(), step.outlook(&session.estate)));
     let all: Vec<_> = all.collect();
-    // Some step says what it destroys at work only.
-    if all.iter().any(|(risk, one)| *risk == Risk::Destroys && !one.spares && one.destroys.is_empty()) {
+    // Some step says what it destroys at work only, and not of which kind that is.
+    let untold = |one: &Outlook| one.destroys.is_empty() && one.may_destroy.is_empty();
+    if all.iter().any(|(risk, one)| *risk == Risk::Destroys && !one.spares && untold(one)) {
         return Ok(());
     }
     let things = |(_, one): &(Risk, Outlook)| one.destroys.iter().chain(&one.words).cloned().collect::<Vec<_>>();

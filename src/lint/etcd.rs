@@ -2,7 +2,7 @@
 
 use crate::base::survey::{EtcdMember, EtcdSeat, Node, Survey, TalosCluster};
 
-use super::{BY_ADD, Explain, Out, Rule, quoted, talosctl, votes};
+use super::{BY_ADD, BY_STATUS, Explain, Out, Rule, quoted, talosctl, votes};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -141,10 +141,9 @@ fn two_voters(survey: &Survey, cluster: &TalosCluster, out: &mut Out) -> Option<
     // Where one is about to vote again, nothing is to be added.
     let about_to = survey.talos_nodes(&cluster.name).find_map(|node| match (&node.held_off, &node.waiting) {
         (Some(held), _) => Some(format!("{} is {held}", node.name)),
-        (None, Some(_)) => Some(format!(
-            "{} waits for its configuration, and may vote again with it: `pvemig status` says whether a run installs it",
-            node.name
-        )),
+        (None, Some(_)) => {
+            Some(format!("{} waits for its configuration, and may vote again with it: {BY_STATUS}", node.name))
+        }
         (None, None) => None,
     });
     let help = about_to.unwrap_or_else(|| format!("a third control plane gives it one to spare: {BY_ADD}"));

@@ -26,7 +26,7 @@ use crate::base::survey::{Layer, Node, Survey};
 
 pub use explain::Explain;
 pub use kubernetes::BY_JOIN;
-pub use votes::{BY_ADD, BY_RECOVER, BY_REPLACE};
+pub use votes::{BY_ADD, BY_RECOVER, BY_REPLACE, BY_STATUS};
 
 /// A rule.
 pub struct Rule {

@@ -98,6 +98,9 @@ pub const BY_REPLACE: &str = "write a migration of the blueprint node-replace (`
 pub const BY_ADD: &str = "write a migration of the blueprint node-replace, which puts a machine in the place of one that is lost, or of \
                           cluster-build, which adds one (`pvemig explain node-replace`)";
 
+/// Where it is known what becomes of a machine that waits; what is next for it is said in its place.
+pub const BY_STATUS: &str = "`pvemig status` says whether a run installs it";
+
 /// The etcd of a node, of those that its cluster has.
 fn ballot_of(survey: &Survey, node: &Node) -> Option<Ballot> {
     let cluster = survey.talos.iter().find(|cluster| node.talos_cluster.as_ref() == Some(&cluster.name))?;

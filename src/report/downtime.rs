@@ -31,6 +31,9 @@ pub struct Outage {
     /// Somebody took the hold down in between: it may have been up for a part of this time.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub fell: bool,
+    /// That somebody did what the run had asked for. Who knows the steps fills it in.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub as_asked: bool,
 }
 
 /// Where an outage began.
@@ -59,6 +62,10 @@ pub enum End {
     Down,
     /// This later run took the hold over, or took it back: its journal goes on.
     Elsewhere(String),
+    /// This later run found it at work again, at `until`; since when is not known.
+    SeenBy(String),
+    /// This later run let it back, at `until`; when it was at work again the journal does not say.
+    LetBackBy(String),
     /// The stopper failed before it was seen down, at `until`: it may have been down, from then on as well.
     Unsure,
 }
@@ -127,6 +134,7 @@ pub fn outages(records: &[Record], what: &str, stopper: &StepKey, closer: &str) 
                     elapsed: None,
                     end: End::Down,
                     fell: false,
+                    as_asked: false,
                 });
                 continue;
             }
@@ -158,18 +166,28 @@ pub fn outages(records: &[Record], what: &str, stopper: &StepKey, closer: &str) 
 
 /// The outages of pods that a hold ended and that can be nowhere but on its node: by its notes.
 pub fn ended(records: &[Record], stopper: &StepKey, closer: &str) -> Vec<Outage> {
-    let mut pods: Vec<&str> = Vec::new();
-    for record in records {
-        let Event::Checked { key, notes, .. } = &record.event else { continue };
-        let named = notes.iter().filter_map(|note| ends_with_node(note)).filter(|_| key == stopper);
-        for pod in named {
-            if !pods.contains(&pod) {
-                pods.push(pod);
+    let mut all: Vec<Outage> = Vec::new();
+    let (mut over, mut unsure): (Option<Timestamp>, Vec<&str>) = (None, Vec::new());
+    // Each belongs to the time in which it was evicted: what came in its place has another name.
+    for window in outages(records, "", stopper, closer) {
+        let mut pods = std::mem::take(&mut unsure);
+        for record in records {
+            let within =
+                over.is_none_or(|over| record.at > over) && window.until.is_none_or(|until| record.at <= until);
+            let Event::Checked { key, notes, .. } = &record.event else { continue };
+            for pod in notes.iter().filter_map(|note| ends_with_node(note)).filter(|_| within && key == stopper) {
+                if !pods.contains(&pod) {
+                    pods.push(pod);
+                }
             }
         }
+        over = window.until;
+        all.extend(pods.iter().map(|pod| Outage { what: format!("pod {pod}"), ..window.clone() }));
+        // What a drain that failed has ended is as far away in the next one.
+        if window.end == End::Unsure {
+            unsure = pods;
+        }
     }
-    let mut all: Vec<_> =
-        pods.iter().flat_map(|pod| outages(records, &format!("pod {pod}"), stopper, closer)).collect();
     for outage in &mut all {
         if let End::Ready(by) = &outage.end {
             outage.end = End::LetBack(by.clone());

@@ -242,6 +242,9 @@ pub struct Fell {
     pub changes: Vec<Change>,
     /// Who, as far as it can be seen.
     pub notes: Vec<String>,
+    /// It was done because the run had asked for it. Who knows the steps fills it in.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub as_asked: bool,
 }
 
 /// A failure.

@@ -351,6 +351,11 @@ fn a_hold_that_fell_is_told_and_markup_stays_text() {
     lines.checked("04-add-usb", "todo", &["a `tick` and\nmore <b>"]);
     let report = lines.report();
     assert!(text(&report).contains("this hold did not stand any more: ~ replicas: 0 -> 1 (kustomize-controller)"));
+    assert!(text(&report).contains("the hold was taken down by somebody"));
+    let mut asked = report.clone();
+    asked.steps.iter_mut().flat_map(|row| &mut row.fell).for_each(|fell| fell.as_asked = true);
+    assert!(!text(&asked).contains("by somebody"), "{}", text(&asked));
+    assert!(text(&asked).contains("as the run had asked, this hold did not stand any more: ~ replicas"));
     let markdown = markdown(&report);
     // Lines of a text stay lines: they may be a drawing.
     assert!(markdown.contains("- ``note: a `tick` and``\n\n```text\nmore <b>\n```\n"), "{markdown}");

@@ -85,7 +85,8 @@ pub(super) fn summary(report: &Report) -> Vec<(&'static str, String)> {
             let first = trouble.error.first().map(String::as_str).unwrap_or_default().replace('\n', " ");
             lines.push(("trouble", format!("{}, {}: {first}", number(&row.key), clock(trouble.at))));
         }
-        for fell in &row.fell {
+        // What was asked for is no trouble.
+        for fell in row.fell.iter().filter(|fell| !fell.as_asked) {
             lines.push((
                 "trouble",
                 format!("{}, {}: the hold was taken down by somebody", number(&row.key), clock(fell.at)),
@@ -97,10 +98,10 @@ pub(super) fn summary(report: &Report) -> Vec<(&'static str, String)> {
 
 fn down(report: &Report, outage: &Outage) -> String {
     let Outage { what, by, from, began, until, elapsed, end, .. } = outage;
-    let fell = if outage.fell {
-        "; somebody took the hold down meanwhile, so it may have been up for a part of it"
-    } else {
-        ""
+    let fell = match (outage.fell, outage.as_asked) {
+        (false, _) => "",
+        (true, true) => "; it was switched on meanwhile, as the run had asked, so it may have been up for a part of it",
+        (true, false) => "; somebody took the hold down meanwhile, so it may have been up for a part of it",
     };
     // Of another day than the report's head, a time alone would mislead.
     let clock = |at: jiff::Timestamp| dated(report.began, at);
@@ -115,6 +116,8 @@ fn down(report: &Report, outage: &Outage) -> String {
         End::LetBack(closer) => format!("until {} let it back {unwritten}", number(closer)),
         End::GivenBack(_) => format!("until the undo gave it back {unwritten}"),
         End::Elsewhere(run) => format!("and run {run} went on with that hold: `pvemig report {run}` says until when"),
+        End::SeenBy(run) => format!("until run {run} found it at work, which it may have been long before"),
+        End::LetBackBy(run) => format!("until run {run} let it back {unwritten}"),
         // That nobody writes any more is no news of the workload.
         End::Down | End::Unsure => {
             format!("and not back by what is written (the last line is of {})", clock(report.last))
@@ -136,6 +139,9 @@ fn down(report: &Report, outage: &Outage) -> String {
     match (until, elapsed) {
         (Some(until), Some(elapsed)) => {
             format!("{what} for {} ({} to {}), {how}", show(*elapsed), clock(*from), clock(*until))
+        }
+        (Some(until), None) if *began != Began::Before => {
+            format!("{what} from {}, to {} at the latest, {how}", clock(*from), clock(*until))
         }
         _ => format!("{what} since {}, {how}", clock(*from)),
     }
@@ -273,7 +279,8 @@ pub(super) fn details(row: &Row) -> Vec<String> {
     for fell in &row.fell {
         let changes = fell.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         let who = if fell.notes.is_empty() { String::new() } else { format!(" ({})", fell.notes.join("; ")) };
-        out.push(format!("this hold did not stand any more: {changes}{who}"));
+        let asked = if fell.as_asked { "as the run had asked, " } else { "" };
+        out.push(format!("{asked}this hold did not stand any more: {changes}{who}"));
     }
     // What is not needed, and a hold that is not put up, says why in its own line.
     let hold = row.word == Word::NotNeeded || row.holds_until.is_some() && row.word == Word::AlreadySo;

@@ -84,7 +84,7 @@ impl Tracked {
                 once(&mut row.asks, &[line]);
             }
             Event::HoldFell { changes, notes, .. } => {
-                row.fell.push(Fell { at: record.at, changes: changes.clone(), notes: notes.clone() });
+                row.fell.push(Fell { at: record.at, changes: changes.clone(), notes: notes.clone(), as_asked: false });
             }
             Event::Failed { error, effect, help, .. } => row.troubles.push(Trouble {
                 at: record.at,

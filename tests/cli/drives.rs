@@ -44,7 +44,7 @@ fn how_long_a_move_takes_is_told_before_a_run_has_shown_it() {
 }
 
 /// A run that waits for a person, until it has said what it wants.
-fn asks(up: &Up, args: &[&str], words: &str) -> (Child, Vec<String>) {
+pub(super) fn asks(up: &Up, args: &[&str], words: &str) -> (Child, Vec<String>) {
     let mut run = up.command(args);
     let mut run = run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut seen: Vec<String> = Vec::new();

@@ -15,6 +15,7 @@ mod face;
 mod ground;
 mod held_off;
 mod killed;
+mod left_over;
 mod looking;
 mod night;
 mod onward;

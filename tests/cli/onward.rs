@@ -128,7 +128,11 @@ fn a_half_done_replacement_is_led_on_and_after_its_undo_the_plan_is_named() {
     let said = words(&up.run(&["survey"]));
     in_order(&said, &[&format!("run {id} (replace-mac) is open: stopped at 06-apply"), "NODE"]);
     assert!(!said.contains("`pvemig plan replace-mac`"), "{said}");
-    assert!(said.contains(&format!("`pvemig resume {id}` (run {id} of replace-mac is open)")), "{said}");
+    let next = format!("`pvemig resume {id}` goes on with run {id} of replace-mac, which is open, and asks nobody");
+    assert!(
+        said.contains(&format!("talos-mac2 waits for its configuration, and may vote again with it: {next}")),
+        "{said}"
+    );
     let said = words(&up.run(&["undo", &id, "--yes"]));
     in_order(&said, &["03-leave-or-remove cannot be undone", &format!("pvemig resume {id} finish it"), "--past 03"]);
     let undone = up.run(&["undo", &id, "--yes", "--past", "03"]);
@@ -137,7 +141,7 @@ fn a_half_done_replacement_is_led_on_and_after_its_undo_the_plan_is_named() {
     in_order(&said, &["what stays:", "is out of etcd", "next: `pvemig survey`", "`pvemig plan replace-mac`"]);
     let said = words(&up.run(&["survey"]));
     assert!(said.contains("L12 homelab") && !said.contains("apply-config"), "{said}");
-    assert!(said.contains("`pvemig plan replace-mac` puts talos-mac2 in the place of talos-mac"), "{said}");
+    assert!(said.contains("may vote again with it: `pvemig plan replace-mac` shows what becomes of it"), "{said}");
 }
 
 /// What was given up has not put anything in its place, and the way on is the plan.

@@ -29,7 +29,11 @@ pub(super) async fn hardware(session: &Session, args: &SurveyArgs, out: &Out) ->
     if let Some(file) = &args.to {
         put(file, yaml.as_bytes(), args.force).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists if !args.force => taken(file),
-            _ => Words::new(Exit::Failed, format!("{} cannot be written: {error}", file.display()), Vec::new()),
+            kind => Words::new(
+                Exit::Failed,
+                format!("{} cannot be written: {error}", file.display()),
+                vec![writable(file, kind)],
+            ),
         })?;
         tell(file, &sheet, out)?;
     }
@@ -73,6 +77,19 @@ fn taken(file: &Path) -> Words {
     }
     let help = "`--force` writes over it; else name another file";
     Words::usage(format!("{} is there already", file.display()), help)
+}
+
+/// What to do where a file cannot be written.
+fn writable(file: &Path, kind: ErrorKind) -> String {
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match kind {
+        ErrorKind::NotFound => format!("make its directory first: `mkdir -p {}`", dir.display()),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "name a file in a directory that you may write to, or leave `--to` out: it goes to the screen then"
+                .to_owned()
+        }
+        _ => format!("see what is wrong with {}, or name another file", dir.display()),
+    }
 }
 
 /// A file that everybody may read: a new one, or with `force` in the place of another one as a whole.

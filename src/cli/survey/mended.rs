@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::base::survey::{Majority, Node, Survey};
 use crate::blueprint;
 use crate::estate::Estate;
-use crate::lint::{BY_ADD, BY_JOIN, BY_RECOVER, BY_REPLACE, Finding};
+use crate::lint::{BY_ADD, BY_JOIN, BY_RECOVER, BY_REPLACE, BY_STATUS, Finding};
 use crate::site::{Migration, Site};
 
 use super::super::session::Session;
@@ -172,11 +172,21 @@ pub(super) struct Next {
     pub(super) help: String,
 }
 
-/// What is next, once for all machines of which it is the same.
-pub(super) fn next_of_waiting(site: &Site, survey: &Survey) -> Vec<Next> {
+/// A finding that is about machines that wait says what is next for the one that it names.
+pub(super) fn by_waiting(findings: &mut [Finding], next: &[Next]) {
+    for finding in findings.iter_mut().filter(|finding| finding.help.contains(BY_STATUS)) {
+        let named = |next: &&Next| next.nodes.iter().any(|node| finding.help.starts_with(&format!("{node} ")));
+        if let Some(next) = next.iter().find(named) {
+            finding.help = finding.help.replace(BY_STATUS, &next.help);
+        }
+    }
+}
+
+/// What is next, once for all machines of which it is the same; `in_hand` says it of one that an open run has.
+pub(super) fn next_of_waiting(site: &Site, survey: &Survey, in_hand: impl Fn(&str) -> Option<String>) -> Vec<Next> {
     let mut all: Vec<Next> = Vec::new();
     for node in survey.nodes.iter().filter(|node| node.waiting.is_some()) {
-        let help = next(site, survey, node);
+        let help = next(site, survey, node, &in_hand);
         match all.iter_mut().find(|next| next.help == help) {
             Some(next) => next.nodes.push(node.name.clone()),
             None => all.push(Next { nodes: vec![node.name.clone()], help }),
@@ -185,11 +195,14 @@ pub(super) fn next_of_waiting(site: &Site, survey: &Survey) -> Vec<Next> {
     all
 }
 
-fn next(site: &Site, survey: &Survey, node: &Node) -> String {
+fn next(site: &Site, survey: &Survey, node: &Node, in_hand: &impl Fn(&str) -> Option<String>) -> String {
     let of = survey.talos.iter().find(|cluster| node.talos_cluster.as_ref() == Some(&cluster.name));
     let etcd = of.map(|cluster| survey.ballots(cluster)).unwrap_or_default();
     if etcd.iter().any(|ballot| ballot.majority == Majority::Lost) {
         return "leave it as it is: nobody can join before etcd has its majority again (L37)".to_owned();
+    }
+    if let Some(of_a_run) = in_hand(&node.name) {
+        return of_a_run;
     }
     let named = |at: &Value| at.as_str() == Some(node.name.as_str());
     let builds = |params: &Value| {

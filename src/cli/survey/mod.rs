@@ -92,13 +92,15 @@ async fn rounds(session: &Session, args: &SurveyArgs, out: &Out) -> anyhow::Resu
         let mut survey = survey.map_err(fail::failure)?;
         let mut runs = Runs::of(session);
         runs.keep_off(&session.site, &mut survey);
+        runs.see(&survey);
         let mut looked = lint::look(&survey);
         let notes = mended::by_our_runs(session, &survey, &mut looked.findings);
         mended::by_migrations(session, &survey, &mut looked.findings);
         runs.judge(&session.site, &survey, &mut looked.findings);
         let etcd: Vec<Ballot> = survey.talos.iter().flat_map(|cluster| survey.ballots(cluster)).collect();
-        let mut waiting = mended::next_of_waiting(&session.site, &survey);
+        let mut waiting = mended::next_of_waiting(&session.site, &survey, |node| runs.in_hand(node));
         runs.next(&survey, &mut waiting);
+        mended::by_waiting(&mut looked.findings, &waiting);
         // A terminal may have been given another size meanwhile.
         let stage = Stage::of(out);
         let not_looked_at = looked.blind();

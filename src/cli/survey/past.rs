@@ -2,7 +2,9 @@
 //! undone.
 
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::base::survey::Survey;
 use crate::engine::event::{Event, Planned};
 use crate::engine::state::{Phase, Stage};
 use crate::engine::step::Risk;
@@ -30,6 +32,21 @@ pub(super) struct Past {
     /// The Talos cluster that it is about.
     #[serde(skip)]
     pub(super) cluster: Option<String>,
+    /// What one of these steps has installed.
+    #[serde(skip)]
+    installed: Option<Installed>,
+}
+
+/// A disk that a step has installed a node on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Installed {
+    /// The step.
+    step: String,
+    node: String,
+    /// The disk's serial number.
+    disk: String,
+    /// What is told of that step.
+    lines: Vec<String>,
 }
 
 impl Past {
@@ -44,12 +61,17 @@ impl Past {
             _ => false,
         };
         let steps: Vec<String> = run.state.opened.plan.iter().filter(left).map(|left| left.key.to_string()).collect();
-        let told = run.records.iter().filter_map(|record| match &record.event {
-            // The first says that it was passed.
-            Event::Undone { passed: true, stays, .. } => Some(stays.iter().skip(1).cloned()),
-            _ => None,
-        });
-        let mut stays: Vec<String> = told.flatten().collect();
+        let told = |step: Option<&str>| {
+            let told = run.records.iter().filter_map(move |record| match &record.event {
+                // The first says that it was passed.
+                Event::Undone { key, passed: true, stays, .. } if step.is_none_or(|step| key.as_str() == step) => {
+                    Some(stays.iter().skip(1).cloned())
+                }
+                _ => None,
+            });
+            told.flatten().collect::<Vec<String>>()
+        };
+        let mut stays = told(None);
         let mut ended = "undone";
         if run.state.phase == Phase::Abandoned {
             let files = session.store.dir().join("runs").join(&run.id).join("files");
@@ -59,8 +81,18 @@ impl Past {
         let id = &run.id;
         let plan = &run.state.opened.plan;
         let of = |at: &&str| plan.iter().find_map(|planned| planned.step.pointer(at)?.as_str().map(str::to_owned));
+        let text = |step: &Value, at: &str| step.pointer(at)?.as_str().map(str::to_owned);
+        let installed = run.state.opened.plan.iter().filter(left).find_map(|planned| {
+            let (node, disk) =
+                (text(&planned.step, "/anew/bare/machine/name")?, text(&planned.step, "/anew/bare/disk")?);
+            // Of several with the same fields it is the one that may destroy that disk.
+            let own = planned.risk == Risk::Destroys;
+            let step = planned.key.to_string();
+            own.then(|| Installed { lines: told(Some(&step)), step, node, disk })
+        });
         (!steps.is_empty()).then(|| Self {
             ended,
+            installed,
             run: run.id.clone(),
             migration: migration.to_owned(),
             steps,
@@ -74,5 +106,21 @@ impl Past {
             },
             cluster: ["/planes/cluster", "/swap/old/cluster"].iter().find_map(of),
         })
+    }
+
+    /// Leaves out what was installed where the node is seen to run from another disk; false where nothing is left then.
+    pub(super) fn still_so(&mut self, survey: &Survey) -> bool {
+        let runs_from = |name: &str| {
+            let talos = survey.node(name)?.talos()?;
+            let (system, disks) = (talos.system_disk.known()?, talos.disks.known()?);
+            disks.iter().find(|disk| disk.id == system.id).map(|disk| disk.serial.clone())
+        };
+        if let Some(it) = &self.installed
+            && runs_from(&it.node).is_some_and(|serial| !serial.is_empty() && serial != it.disk)
+        {
+            self.steps.retain(|step| *step != it.step);
+            self.stays.retain(|line| !it.lines.contains(line));
+        }
+        !self.steps.is_empty()
     }
 }

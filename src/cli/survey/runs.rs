@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::base::survey::{Majority, Node, Presence, Survey, Vm};
 use crate::blueprint::retired::{Why, fate};
+use crate::engine::event::Planned;
 use crate::engine::state::Phase;
 use crate::engine::store::RunRead;
 use crate::lint::{BY_REPLACE, Finding};
@@ -42,6 +43,9 @@ pub(super) struct Open {
     pub(super) help: String,
     /// A process is at work on it.
     pub(super) at_work: bool,
+    /// The machines that it has in hand: it holds them off, or installs them.
+    #[serde(skip)]
+    machines: Vec<String>,
 }
 
 /// Why a machine is not to be started.
@@ -49,8 +53,8 @@ pub(super) struct Open {
 struct Off {
     run: String,
     what: String,
-    /// What goes on with that run, where it is open.
-    command: Option<String>,
+    /// How that run goes on, where it is open.
+    goes_on: Option<String>,
     why: Why,
 }
 
@@ -67,6 +71,8 @@ pub(super) struct Runs {
     /// What a run has switched off and does not hold any more: the run and its last moment, by the machine's name in the site
     /// file.
     down: BTreeMap<String, (String, Timestamp)>,
+    /// What takes over, or back, the holds of a run that is over, by its id.
+    left: BTreeMap<String, String>,
     /// Why not all of it is known.
     pub(super) unknown: Vec<String>,
 }
@@ -100,7 +106,8 @@ impl Runs {
             }
         };
         for run in &runs {
-            said.take(run, &runs, at_work.as_ref() == Some(&run.id));
+            said.take(run, &runs, at_work.as_ref().map(|at| *at == run.id));
+            said.left.extend(left_hold(session, run).map(|help| (run.id.clone(), help)));
             let Some(name) = run.state.opened.migration.as_ref().filter(|_| begun(&run.state)) else { continue };
             // What another one came to in its place.
             if !run.state.opened.single && matches!(run.state.phase, Phase::Done | Phase::Undone) {
@@ -116,11 +123,15 @@ impl Runs {
         self.past.values().cloned().collect()
     }
 
-    fn take(&mut self, run: &RunRead, all: &[RunRead], at_work: bool) {
+    /// `busy`: a process is at work on the site; with whether it is on this run.
+    fn take(&mut self, run: &RunRead, all: &[RunRead], busy: Option<bool>) {
+        let at_work = busy == Some(true);
         let (id, what) = (run.id.clone(), Session::called(run));
         let open = matches!(run.state.phase, Phase::Forward | Phase::Undoing | Phase::Stuck);
         let verb = if run.state.phase == Phase::Forward { "resume" } else { "undo" };
-        let command = format!("pvemig {verb} {id}");
+        let goes_on = format!("pvemig {verb} {id}");
+        // Who is at work holds the site: nothing begins beside it.
+        let command = if busy.is_some() { "pvemig status".to_owned() } else { goes_on.clone() };
         let fate = fate(&run.state);
         if fate.unread {
             self.unknown.push(format!(
@@ -147,10 +158,11 @@ impl Runs {
             if is.is_some_and(|(by, joined)| joined && place(&why) == Some((by, false))) {
                 continue;
             }
-            let command = open.then(|| command.clone());
+            let goes_on = if at_work { format!("is at work (`{command}`)") } else { format!("goes on by `{goes_on}`") };
             self.down.remove(&name);
-            self.off.insert(name, Off { run: id.clone(), what: what.clone(), command, why });
+            self.off.insert(name, Off { run: id.clone(), what: what.clone(), goes_on: open.then_some(goes_on), why });
         }
+        let machines = installs(run).chain(fate.held.iter().map(|(name, _)| name.clone())).collect();
         // One that another run has taken over, or back, is held by that one, if at all.
         for (name, _) in fate.held.into_iter().filter(|(_, holder)| !taken_back(all, run, holder)) {
             self.held.insert(name, Held::by(run, &what, at_work));
@@ -162,11 +174,23 @@ impl Runs {
             migration: run.state.opened.migration.clone().filter(|_| !run.state.opened.single),
             what,
             stands: stands::line(run).unwrap_or_else(|| "its undo is not at its end".to_owned()),
+            help: if at_work { "`pvemig status` shows how far it is".to_owned() } else { stands::command(run) },
             command,
-            help: stands::command(run),
             at_work,
+            machines,
             run: id,
         });
+    }
+
+    /// Leaves out what a run has installed where the node is seen to run from another disk by now.
+    pub(super) fn see(&mut self, survey: &Survey) {
+        self.past.retain(|_, past| past.still_so(survey));
+    }
+
+    /// What is next for a machine that waits where an open run has it in hand.
+    pub(super) fn in_hand(&self, node: &str) -> Option<String> {
+        let open = self.open.iter().rfind(|open| open.machines.iter().any(|name| name == node))?;
+        Some(format!("run {} ({}), which is open, has it in hand: {}", open.run, open.what, open.help))
     }
 
     /// Whether a machine that does not answer is to be started is what the runs say that have to do with it. Of one that an
@@ -210,11 +234,11 @@ impl Runs {
             // In the middle of a recovery no voter of those that count any more brings that majority back.
             let lost = |off: &&Off| off.why == Why::Lost;
             if finding.rule == LOST
-                && let Some(command) = survey
+                && let Some(goes_on) = survey
                     .talos_nodes(&finding.what)
-                    .find_map(|node| self.off.get(&node.name).filter(lost)?.command.as_ref())
+                    .find_map(|node| self.off.get(&node.name).filter(lost)?.goes_on.as_ref())
             {
-                finding.help = format!("`{command}` goes on with the recovery");
+                finding.help = format!("the recovery {goes_on}");
             }
             self.of_holds(survey, finding);
             let of = survey.node(&finding.what).and_then(|node| node.talos_cluster.as_deref());
@@ -230,15 +254,20 @@ impl Runs {
         }
     }
 
-    /// A cordon of a run that is open here is taken back by that run.
+    /// A cordon of a run that is known here is taken back by that run, or taken over from it.
     fn of_holds(&self, survey: &Survey, finding: &mut Finding) {
         let mark =
             survey.node(&finding.what).and_then(Node::kubelet).and_then(|kubelet| kubelet.cordon_mark.as_deref());
-        let of = |open: &&Open| mark.is_some_and(|mark| mark.starts_with(&format!("run {} on ", open.run)));
-        if finding.rule == mended::CORDONED
-            && let Some(open) = self.open.iter().find(of)
-        {
+        if finding.rule != mended::CORDONED {
+            return;
+        }
+        let of = |run: &str| mark.is_some_and(|mark| mark.starts_with(&format!("run {run} on ")));
+        if let Some(open) = self.open.iter().find(|open| of(&open.run)) {
             finding.help = format!("it is a hold of that run, which is open: {}", open.help);
+        } else if let Some((_, left)) = self.left.iter().find(|(run, _)| of(run)) {
+            // No run begins with a machine that is off.
+            let off = survey.node(&finding.what).is_some_and(|node| node.held_off.is_some());
+            finding.help = format!("{left}{}", if off { ", once the machine is on again" } else { "" });
         }
     }
 
@@ -312,12 +341,30 @@ impl Paper {
                 if run.at_work { (Mark::Noted, ", a process is at work on it") } else { (Mark::Wrong, "") };
             let head = format!("{} ", mark.style().apply_to(mark.row()));
             self.laid(&head, &format!("run {} ({}) is open{at_work}: {}", run.run, run.what, one_line(&run.stands)), 4);
-            if run.at_work {
-                self.help("`pvemig status` shows how far it is");
-            } else {
-                self.help(&run.help);
-            }
+            self.help(&run.help);
         }
+    }
+}
+
+/// The machines that a run installs.
+fn installs(run: &RunRead) -> impl Iterator<Item = String> {
+    let name = |planned: &Planned| Some(planned.step.pointer("/anew/bare/machine/name")?.as_str()?.to_owned());
+    run.state.opened.plan.iter().filter_map(name).take(1)
+}
+
+/// What is to be done about the holds that a run has left, where there are any.
+fn left_hold(session: &Session, run: &RunRead) -> Option<String> {
+    if run.state.holds_up().is_empty() {
+        return None;
+    }
+    let (id, opened) = (&run.id, &run.state.opened);
+    match run.state.phase {
+        Phase::Done => Some(format!("it is a hold of that run, which is done: `pvemig undo {id}` takes it back")),
+        Phase::Abandoned => {
+            let name = opened.migration.as_ref().filter(|name| session.site.migrations.contains_key(*name))?;
+            Some(format!("it is a hold of that run, which was abandoned: `pvemig run {name}` takes it over"))
+        }
+        Phase::Forward | Phase::Undoing | Phase::Stuck | Phase::Undone => None,
     }
 }
 
@@ -345,7 +392,7 @@ pub(super) fn is_down_since(node: &Node, at: Timestamp, last: Timestamp) -> bool
 
 impl Off {
     fn help(&self, site: &Site, node: &Node) -> String {
-        let Self { run, what, command, why } = self;
+        let Self { run, what, goes_on, why } = self;
         let name = &node.name;
         let vm = node.place.as_ref().map(|place| {
             let on = node.vm().map_or("its Proxmox host", |vm| vm.host.as_str());
@@ -353,21 +400,19 @@ impl Off {
         });
         let vm = vm.unwrap_or_default();
         if let (Some(on), Some(place)) = (node.vm().filter(|vm| vm.is_running()), &node.place) {
-            let then = command.as_ref().map(|command| format!("; `{command}` goes on")).unwrap_or_default();
+            let then = goes_on.as_ref().map(|goes_on| format!("; that run {goes_on}")).unwrap_or_default();
             return format!(
                 "by run {run} ({what}) {name} must not run from its old disk, and vm {} runs: where it was started from a Talos medium, \
                  or is being switched off, leave it; where it is {name} with that disk, `qm stop {}` on {}{then}",
                 place.vmid, place.vmid, on.host
             );
         }
-        match (why, command) {
-            (Why::Replaced { by, .. }, Some(command)) if by == name => {
-                format!(
-                    "not from its old disk: run {run} ({what}) takes it in from a Talos medium, and goes on by `{command}`"
-                )
+        match (why, goes_on) {
+            (Why::Replaced { by, .. }, Some(goes_on)) if by == name => {
+                format!("not from its old disk: run {run} ({what}) takes it in from a Talos medium, and {goes_on}")
             }
-            (Why::Replaced { by, .. }, Some(command)) => {
-                format!("leave it off: run {run} ({what}) is to put {by} in its place: `{command}`")
+            (Why::Replaced { by, .. }, Some(goes_on)) => {
+                format!("leave it off: run {run} ({what}) is to put {by} in its place, and {goes_on}")
             }
             (Why::Replaced { by, joined: false, .. }, None) => {
                 let next = mended::replace(site, name).unwrap_or_else(|| BY_REPLACE.to_owned());
@@ -380,10 +425,8 @@ impl Off {
                 "leave it off{vm}: run {run} ({what}) has put {by} in its place; take {name} out of the site file \
                  (talos.{cluster}.nodes), and the migrations that name it"
             ),
-            (Why::Lost, Some(command)) => {
-                format!(
-                    "leave it off{vm}: run {run} ({what}) lets etcd begin anew without it, and goes on by `{command}`"
-                )
+            (Why::Lost, Some(goes_on)) => {
+                format!("leave it off{vm}: run {run} ({what}) lets etcd begin anew without it, and {goes_on}")
             }
             (Why::Lost, None) => {
                 let next = mended::replace(site, name).unwrap_or_else(|| BY_REPLACE.to_owned());

@@ -143,6 +143,70 @@ fn what_goes_down_with_its_node_is_told_from_the_notes_of_the_drain() {
     assert_eq!(json(&report).unwrap()["outages"][0]["end"], json!({"is": "let-back", "by": "10-deploy"}));
 }
 
+/// What comes in the place of a pod has another name: it was not down when the first one was.
+#[test]
+fn a_pod_that_was_evicted_is_told_of_its_own_time_alone() {
+    let stopper = StepKey::from("00d-scale-down");
+    let of = |lines: &Lines| ended(&lines.0, &stopper, "10-deploy");
+    let drained = |lines: &mut Lines, pod: &str, call: u64| {
+        let note = crate::base::check::with_node(pod, "volume pv/x is on this node alone");
+        lines.checked("00d-scale-down", "todo", &[&note]);
+        lines.applying("00d-scale-down", Change::act("it is evicted"));
+        lines.call("00d-scale-down", call, System::Kubernetes, "POST eviction", None);
+    };
+    let said = |lines: &Lines| of(lines).into_iter().map(|outage| (outage.what, outage.end)).collect::<Vec<_>>();
+    let mut lines = Lines::open();
+    drained(&mut lines, "home/web-a", 1);
+    lines.applied("00d-scale-down");
+    lines.applying("10-deploy", Change::act("reconcile"));
+    lines.applied("10-deploy");
+    drained(&mut lines, "home/web-b", 2);
+    lines.applied("00d-scale-down");
+    let back = || End::LetBack("10-deploy".into());
+    assert_eq!(said(&lines), [("pod home/web-a".into(), back()), ("pod home/web-b".into(), End::Down)]);
+
+    // What a drain that failed has evicted is away in the next one too.
+    let mut lines = Lines::open();
+    drained(&mut lines, "home/web-a", 1);
+    let (error, help, voids) = (vec!["403".into()], Vec::new(), Vec::new());
+    lines.add(Event::Failed { key: stopper.clone(), error, effect: Effect::Partial, help, voids });
+    drained(&mut lines, "home/web-b", 2);
+    lines.applied("00d-scale-down");
+    let all = ["a", "a", "b"].map(|pod| format!("pod home/web-{pod}"));
+    let ends = [End::Unsure, End::Down, End::Down];
+    assert_eq!(said(&lines), all.into_iter().zip(ends).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_later_run_knows_of_its_end_is_told_with_it() {
+    let stopper = StepKey::from("00d-scale-down");
+    let mut outage = outages(&failed().0, "Deployment frigate/frigate", &stopper, "10-deploy").remove(0);
+    let shown = |outage: &Outage| {
+        let mut report = done().report();
+        report.outages = vec![outage.clone()];
+        (text(&report), json(&report).unwrap()["outages"][0].clone())
+    };
+    outage.until = outage.from.checked_add(jiff::SignedDuration::from_secs(90)).ok();
+    outage.end = End::SeenBy("6jq".into());
+    let (said, data) = shown(&outage);
+    let line = "down: Deployment frigate/frigate from 04:00:04, to 04:01:34 at the latest, from the first change of 00d until \
+                run 6jq found it at work, which it may have been long before";
+    assert!(said.contains(line), "{said}");
+    assert_eq!((&data["end"], &data["elapsed_ms"]), (&json!({"is": "seen-by", "by": "6jq"}), &Value::Null));
+    outage.end = End::LetBackBy("6jq".into());
+    assert!(shown(&outage).0.contains("until run 6jq let it back (when it was ready again is not written)"));
+    // Where it was switched on as the run had asked, nobody did anything behind its back.
+    outage.fell = true;
+    assert!(shown(&outage).0.contains("; somebody took the hold down meanwhile"));
+    outage.as_asked = true;
+    let (said, data) = shown(&outage);
+    assert!(
+        said.contains("; it was switched on meanwhile, as the run had asked, so") && !said.contains("somebody"),
+        "{said}"
+    );
+    assert_eq!(data["as_asked"], true);
+}
+
 #[test]
 fn what_a_step_takes_down_by_itself_is_back_with_its_own_end() {
     let key = StepKey::from("04-add-usb");
