@@ -67,7 +67,9 @@ pub(super) fn mark(held: &BTreeMap<String, Held>, survey: &mut Survey) {
         let Some(held) = held.get(&node.name).filter(stands).map(ToString::to_string) else { continue };
         // Proxmox hands on what is at an address, whatever that is by now.
         let held = match &node.place {
-            Some(place) => held.replace(BELONG, &format!("where its hostpci lines have them (`qm config {}`)", place.vmid)),
+            Some(place) => {
+                held.replace(BELONG, &format!("where its hostpci lines have them (`qm config {}`)", place.vmid))
+            }
             None => held,
         };
         node.talos.instead(&held);
