@@ -67,7 +67,7 @@ const BY_S: &str = "{ diskSelector: { serial: S } }";
 #[test]
 fn a_selector_that_goes_by_place_or_means_none_several_or_another_is_refused() {
     type Volumes = &'static [(&'static str, &'static str)];
-    let cases: [(Volumes, &str, &str); 7] = [
+    let cases: [(Volumes, &str, &str); 8] = [
         (&[("media", "disk.dev_path == \"/dev/nvme1n1\"")], BY_S, "goes by place"),
         (&[], "{ disk: /dev/nvme0n1 }", "machine.install.disk: /dev/nvme0n1 goes by place"),
         (&[("scratch", "!system_disk")], BY_S, "means 2 drives: nvme1n1 (D), nvme2n1 (N)"),
@@ -75,6 +75,12 @@ fn a_selector_that_goes_by_place_or_means_none_several_or_another_is_refused() {
         (&[("scratch", "disk.serial == \"D\"")], BY_S, "means nvme1n1 (D), and the plan has u-scratch on fresh"),
         (&[("media", "disk.serial == \"S\"")], BY_S, "means nvme0n1 (S), and the plan has u-media on media"),
         (&[("scratch", "disk.nonsense == 1u")], BY_S, "cannot be told"),
+        // Of a volume that the plan does not have Talos would make one all the same.
+        (
+            &[("other", "disk.serial == \"N\"")],
+            BY_S,
+            "means fresh (nvme2n1 (N)) alone, and the plan has u-other on no drive",
+        ),
     ];
     let mut refused = 0;
     for (volumes, install, words) in cases {
@@ -83,7 +89,7 @@ fn a_selector_that_goes_by_place_or_means_none_several_or_another_is_refused() {
         assert!(judged.problems[0].text.contains(words), "{words}: {judged:#?}");
         refused += 1;
     }
-    assert_eq!(refused, 7);
+    assert_eq!(refused, 8);
     let good = [("media", "disk.serial == \"D\""), ("scratch", "disk.serial == \"N\"")];
     let judged = look(&good, BY_S, &drives());
     assert_eq!((judged.problems.as_slice(), judged.unknown.as_ref(), judged.notes.len()), (&[][..], None, 2));
