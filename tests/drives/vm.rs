@@ -77,6 +77,9 @@ async fn what_a_vm_is_given_goes_along_with_its_drives() {
         let run = rig.forward(None, &How::default()).await;
         assert_done(&run, world);
         assert_eq!(stands(&rig), moved(mapped), "{world}");
+        // A slot with a drive of nobody's plan is not drawn as a free one.
+        let drawn = notes(&run, "00-preflight");
+        assert!(drawn.contains("M2_4 of pve is not free: CT500P3SSD8 (2310E6A1B2C3) is in it"), "{drawn}");
         assert_eq!((calls(&run.records), asked(&run, "04-move-drives")), (rig.changes(), 1), "{world}");
         let known = notes(&run, "05-verify-disks");
         assert!(known.contains(&format!("media is {MEDIA} in M2_3, by its serial number")), "{known}");

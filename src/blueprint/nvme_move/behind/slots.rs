@@ -66,7 +66,7 @@ fn is_planned(plan: &Plan, drive: &Drive) -> bool {
     plan.drives.values().any(|wanted| !wanted.serial.is_empty() && wanted.serial.trim() == drive.serial.trim())
 }
 
-/// The slots of the plan in which its host shows a drive of its own.
+/// The slots of the plan in which its host shows a drive that the plan does not have.
 pub(super) fn strangers(view: &View, plan: &Plan) -> Vec<String> {
     let of = |slot: &Slot| {
         let port = slot.port.as_ref()?;
@@ -75,7 +75,7 @@ pub(super) fn strangers(view: &View, plan: &Plan) -> Vec<String> {
     };
     let line = |slot: &Slot| {
         let (model, shown) = of(slot)?;
-        Some(format!("{} is not free: {model} ({shown}) is in it, which is {}'s own", slot.name, view.host))
+        Some(format!("{} of {} is not free: {model} ({shown}) is in it", slot.name, view.host))
     };
     plan.slots.iter().filter_map(line).collect()
 }
