@@ -103,3 +103,24 @@ async fn it_goes_back_with_the_api_off_by_our_own_doing() {
     assert_undone(&back, "back");
     assert_same(&rig.picture().await, &picture, "back");
 }
+
+/// Nobody is left who could be asked: the run that has it off is named, and why nothing answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_run_names_the_one_that_has_left_it_off() {
+    let mut rig = registered(at_rest("nvme-single")).await.hasty();
+    rig.bench.blueprint = "nvme-move".into();
+    let run = rig.forward(None, &How { no_hands: true, ..How::default() }).await;
+    assert_eq!(asked(&run, "04-move-drives"), 1);
+    rig.bench.abandon(&run.id);
+    let before = rig.changes();
+    let stopped = rig.forward(None, &How::default()).await;
+    let (key, text) = why(&stopped);
+    let held = format!("talos-nuc does not answer, and by its journal run {}, which is over, has left it off", run.id);
+    assert!(
+        key == "00-preflight" && text.contains(&held) && text.contains("then switch talos-nuc on"),
+        "{key}: {text}"
+    );
+    let reasons = notes(&stopped, "00-preflight");
+    assert!(reasons.contains("neither Talos nor Kubernetes can be asked: "), "{reasons}");
+    assert_eq!(rig.changes(), before);
+}

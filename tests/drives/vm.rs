@@ -228,7 +228,7 @@ async fn nobody_is_told_to_start_a_vm_that_a_run_holds_off() {
     assert!(said.contains(&held) && said.contains(&resume) && !said.contains("qm start"), "{said}");
     rig.bench.abandon(&run.id);
     let said = of_the_plan(&rig).await;
-    let held = format!("talos-vm is held off by run {}, which is over", run.id);
+    let held = format!("talos-vm does not answer, and by its journal run {}, which is over, has left it off", run.id);
     let first = "put each drive where the hostpci lines of vm 223 have it (`qm config 223`; ";
     assert!(said.contains(&held) && said.contains(first), "{said}");
     assert!(!said.contains("is to be talos-vm, does not run"), "{said}");

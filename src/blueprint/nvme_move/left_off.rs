@@ -39,13 +39,11 @@ pub(super) fn left_off(cx: &Estate, machine: &Machine, run: &RunInfo) -> Result<
         .map_err(|error| Failure::plain(format!("the runs of this site cannot be listed: {error}"), None))?;
     let key = StepKey::new(on::SHUTDOWN, None);
     let comes_to = |other: &&RunRead| {
-        let name = other.state.opened.plan.iter().find(|p| p.key == key)?.step.pointer("/machine/name")?.as_str()?;
-        (name == machine.name && other.state.stage(&key) != Stage::Pending).then_some(())
+        let planned = other.state.opened.plan.iter().find(|planned| planned.key == key);
+        let name = planned.and_then(|planned| planned.step.pointer("/machine/name")?.as_str());
+        name == Some(machine.name.as_str()) && other.state.stage(&key) != Stage::Pending
     };
-    let Some(last) = runs.iter().rev().filter(|other| other.id != run.id).find(|other| comes_to(other).is_some())
-    else {
-        return Ok(None);
-    };
+    let Some(last) = runs.iter().rev().filter(|other| other.id != run.id).find(comes_to) else { return Ok(None) };
     let holds = fate(&last.state).held.iter().any(|(name, _)| *name == machine.name);
     Ok(holds.then(|| told(cx, machine, last, run)))
 }
@@ -68,12 +66,17 @@ fn told(cx: &Estate, machine: &Machine, other: &RunRead, run: &RunInfo) -> LeftO
         ),
         (false, None) => {
             format!(
-                "see that its drives are where they belong, then switch {name} on; a run takes over what is still held"
+                "where it is off, see that its drives are where they belong, then switch {name} on; a run takes over what is still held"
             )
         }
     };
-    let stands = if open { "which is open" } else { "which is over" };
-    LeftOff { text: format!("{name} is held off by run {id}, {stands}"), help, open }
+    // Whether somebody has switched it on since, no journal tells.
+    let text = if open {
+        format!("{name} is held off by run {id}, which is open")
+    } else {
+        format!("{name} does not answer, and by its journal run {id}, which is over, has left it off")
+    };
+    LeftOff { text, help, open }
 }
 
 impl LeftOff {

@@ -49,6 +49,13 @@ pub(super) struct Facts {
     pub(super) others: Vec<Asked<bool>>,
 }
 
+impl Facts {
+    /// The node's VM is known to run: nobody holds that off.
+    pub(super) fn vm_runs(&self) -> bool {
+        matches!(&self.vm, Some(Ok(vm)) if vm.runs)
+    }
+}
+
 /// What the node says of itself.
 pub(super) struct TalosFacts {
     pub(super) version: String,

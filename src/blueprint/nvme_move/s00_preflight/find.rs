@@ -41,7 +41,7 @@ pub(super) struct Here<'h> {
 pub(super) fn all(p: &Preflight, facts: &Facts, run: &RunInfo, here: &Here<'_>) -> Vec<Finding> {
     let mut all = Vec::new();
     let name = &p.machine.name;
-    let (held, mut out) = (here.held.filter(|_| facts.talos.is_err()), Findings::of(System::Talos));
+    let (held, mut out) = (here.held.filter(|_| facts.talos.is_err() && !facts.vm_runs()), Findings::of(System::Talos));
     if let Some(held) = held {
         out.borrowed(&known::HELD_OFF, on::BACKUP, held.problem());
     }

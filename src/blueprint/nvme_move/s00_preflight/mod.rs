@@ -114,12 +114,12 @@ impl Step<Estate> for Preflight {
         let facts = ask::gather(self, cx, seen.run).await;
         let held = left_off(cx, &self.machine, seen.run)?;
         if let (Err(talos), Err(kube)) = (&facts.talos, &facts.kube) {
-            if let Some(held) = &held {
+            let text = format!("neither Talos nor Kubernetes can be asked: {}; {}", talos.text, kube.text);
+            if let Some(held) = held.filter(|_| !facts.vm_runs()) {
                 let mut out = Findings::of(System::Talos);
                 out.borrowed(&known::HELD_OFF, on::BACKUP, held.problem());
-                return Ok(finding::check(out.all));
+                return Ok(finding::check(out.all).note(text));
             }
-            let text = format!("neither Talos nor Kubernetes can be asked: {}; {}", talos.text, kube.text);
             return Err(Failure::plain(text, talos.help.clone().or(kube.help.clone())));
         }
         let kept = has_snapshot(seen.run)?;
